@@ -1,0 +1,38 @@
+# `make train` and `make test` do all the set-up: they need Python 3.11+ and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test lint bench-peers mutants clean
+
+train: .venv/ready
+	$(BIN)/proximo train CartPole-v1 --until 475
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy proximo
+	$(BIN)/pytest -n 2
+
+# Proximo next to Stable-Baselines3 and SBX, interleaved in one run.
+bench-peers: .venv/ready .venv-peers/ready
+	$(BIN)/python -m benchmarks.peers
+
+# Turn signs round in `core`, one at a time, and see a test fail for each.
+mutants: .venv/ready
+	$(BIN)/python -m tests.mutate
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.venv-peers/ready: benchmarks/constraints-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --upgrade pip
+	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt torch
+	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt stable-baselines3 sbx-rl "gymnasium[mujoco]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

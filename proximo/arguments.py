@@ -1,0 +1,166 @@
+"""What a user types, turned into a `Config`: flat options, presets, and the names of other libraries."""
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import tyro
+
+from proximo.config import Config, preset, with_options
+from proximo.core import Objective, ValueLoss
+from proximo.envs import find_spec
+from proximo.errors import UserError
+
+Arguments = TypeVar("Arguments")
+
+ALIASES = {  # CleanRL's and Stable-Baselines3's names for our options
+    "--env-id": "--env",
+    "--total-timesteps": "--steps",
+    "--n-timesteps": "--steps",
+    "--n-envs": "--num-envs",
+    "--num-steps": "--horizon",
+    "--n-steps": "--horizon",
+    "--update-epochs": "--epochs",
+    "--n-epochs": "--epochs",
+    "--batch-size": "--minibatch-size",
+    "--anneal-lr": "--anneal",
+    "--no-anneal-lr": "--no-anneal",
+    "--clip-coef": "--clip",
+    "--clip-range": "--clip",
+    "--ent-coef": "--entropy-coefficient",
+    "--vf-coef": "--value-coefficient",
+    "--timesteps": "--steps",
+}
+
+
+
+
+@dataclass(frozen=True)
+class RecipeArguments:
+    """What every command takes that needs a whole configuration."""
+
+    config: Annotated[Config, tyro.conf.OmitArgPrefixes] = field(default_factory=lambda: Config("ENV"))
+    preset: Literal["default", "paper"] = "default"
+    """`default`: the best-known recipe for this kind of environment; `paper`: Schulman 2017, table 3."""
+    clip: float | None = None
+    """Epsilon: short for `--objective clip:EPSILON`."""
+    num_minibatches: int | None = None
+    """CleanRL's way to say `--minibatch-size`: the batch over this number."""
+
+
+def config_from(arguments: RecipeArguments) -> Config:
+    """The configuration that was typed. Raises UserError where short forms do not fit."""
+    config = arguments.config
+    if arguments.clip is not None:
+        config = with_options(config, clip=arguments.clip)
+    if arguments.num_minibatches is not None:
+        batch = config.num_envs * config.horizon
+        if arguments.num_minibatches < 1 or batch % arguments.num_minibatches:
+            raise UserError(f"num_minibatches is {arguments.num_minibatches}: it must divide the batch of {batch}")
+        config = with_options(config, minibatch_size=batch // arguments.num_minibatches)
+    return config
+
+
+def kebab(name: str) -> str:
+    """`SquaredError` -> `squared-error`."""
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).removeprefix("-")
+
+
+def spelled(kinds: Any) -> Any:
+    """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`."""
+    choices = {kebab(kind.__name__): kind for kind in get_args(kinds)}
+
+    def read(words: list[str]) -> Any:
+        name, _, rest = words[0].partition(":")
+        if name not in choices:
+            raise ValueError(f"there is no {name!r}: take one of {', '.join(choices)}")
+        names = [f.name for f in fields(choices[name])]
+        numbers: dict[str, float] = {}
+        for position, word in enumerate(filter(None, rest.split(","))):
+            key, separator, number = word.rpartition("=")
+            if not separator and position >= len(names):
+                raise ValueError(f"{name} takes {len(names)} numbers")
+            key = key if separator else names[position]
+            if key not in names:
+                raise ValueError(f"{name} has no {key!r}: it has {', '.join(names) or 'no numbers'}")
+            numbers[key] = float(number)
+        return choices[name](**numbers)
+
+    def write(value: Any) -> list[str]:
+        numbers = ",".join(f"{f.name}={getattr(value, f.name):g}" for f in fields(value))
+        return [kebab(type(value).__name__) + (f":{numbers}" if numbers else "")]
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(choices) + "}[:NUMBERS]",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple(choices.values())),
+        str_from_instance=write,
+    )
+
+
+registry = tyro.constructors.ConstructorRegistry()
+
+
+@registry.primitive_rule
+def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    if info.type is Any:  # `Config.env`: from Python any object, from the command line an id
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="ENV",
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: isinstance(value, str),
+            str_from_instance=lambda value: [value],
+        )
+    return next((spelled(union) for union in (Objective, ValueLoss) if info.type == union), None)
+
+
+def parse_recipe(kind: type[Arguments], command: str, words: list[str]) -> Arguments:
+    """The arguments of a command that trains; defaults come from the preset and the environment's family.
+
+    Raises UserError for words that cannot be understood, and for an unknown environment.
+    """
+    words = translated(words)
+    asks_help = any(word in ("-h", "--help") for word in words)
+    env = words[0] if words and not words[0].startswith("-") else None
+    if env is None and asks_help:
+        return parse(kind, command, words)
+    if env is None:
+        env = parse(kind, command, words).config.env  # the options came first
+    find_spec(env, allow_import=True)
+    name = next((after for word, after in zip(words, words[1:], strict=False) if word == "--preset"), "default")
+    return parse(kind, command, words, kind(config=replace(preset(name, env))))
+
+
+def parse(kind: type[Arguments], command: str, words: list[str], default: Arguments | None = None) -> Arguments:
+    """The arguments of a command. Raises UserError, in one line, for words that cannot be understood."""
+    complaint = io.StringIO()
+    try:
+        with registry, contextlib.redirect_stderr(complaint):
+            options = {} if default is None else {"default": default}
+            return tyro.cli(kind, args=words, prog=f"proximo {command}", **options)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(one_line(complaint.getvalue())) from None
+
+
+def one_line(complaint: str) -> str:
+    """A parser's complaint without its frame and colours, in one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|─+", " ", complaint)
+    plain = re.sub(r"For full helptext.*|Argument helptext:.*", "", re.sub(r"\s+", " ", plain))
+    return plain.strip() + " (see --help)"
+
+
+def translated(words: list[str]) -> list[str]:
+    """The words with other libraries' names replaced by ours; `--env ENV` becomes the first word."""
+    ours = []
+    for word in words:
+        name, separator, value = word.replace("_", "-", 0 if not word.startswith("--") else -1).partition("=")
+        ours += [ALIASES.get(name, name if word.startswith("--") else word)] + ([value] if separator else [])
+    if "--env" in ours[:-1]:
+        at = ours.index("--env")
+        ours = [ours[at + 1], *ours[:at], *ours[at + 2 :]]
+    return ours

@@ -1,0 +1,202 @@
+"""One configuration: the options that live beside their code, composed; and the presets."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+import tyro
+
+from proximo.core import Clip
+from proximo.envs import family
+from proximo.errors import UserError
+from proximo.learn.options import UpdateOptions
+from proximo.policies import NetworkOptions
+
+VectorizationMode = Literal["sync", "async", "vector_entry_point"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run; the same configuration gives the same run."""
+
+    env: tyro.conf.Positional[Any]
+    """A Gymnasium id, `module:EnvId`, or (from Python) an environment, a class, a function, a vector."""
+    steps: int = 1_000_000
+    """Environment steps to learn from, summed over the environments."""
+    seed: int = 0
+    """Every random stream is split from it."""
+    num_envs: int = 8
+    """N: environments stepped side by side."""
+    horizon: int = 256
+    """T: steps of each environment between two updates."""
+    vectorization_mode: VectorizationMode = "sync"
+    """How Gymnasium steps them; `async` (one process each) pays where a step takes over a millisecond."""
+    until: float | None = None
+    """Stop once the mean return of the last 100 training episodes reaches this."""
+    update: UpdateOptions = field(default_factory=UpdateOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+
+    @property
+    def name(self) -> str:
+        """The environment's id, or the name of the object that was passed."""
+        if isinstance(self.env, str):
+            return self.env
+        spec = getattr(self.env, "spec", None)
+        return getattr(spec, "id", None) or getattr(self.env, "__name__", type(self.env).__name__)
+
+
+# What a preset changes in `Config`, and where its numbers come from.
+PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the authors' released code
+    steps=1_000_000,
+    num_envs=1,
+    horizon=2048,
+    learning_rate=3e-4,
+    epochs=10,
+    minibatch_size=64,
+    gamma=0.99,
+    gae_lambda=0.95,
+    objective=Clip(0.2),
+    hidden=(64, 64),
+    activation="tanh",
+    initial_log_std=0.0,
+    entropy_coefficient=0.0,
+    anneal=True,
+    advantages="once",
+)
+
+RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the environment
+    # Small networks on dense rewards learn fastest from short rollouts, high rates and a shorter
+    # horizon of credit; the shape is RL Baselines3 Zoo's for CartPole-v1.
+    "classic_control": dict(
+        steps=200_000,
+        num_envs=8,
+        horizon=128,
+        minibatch_size=128,
+        epochs=10,
+        learning_rate=1e-3,
+        gae_lambda=0.9,
+    ),
+    # Long flights with a sparse end: RL Baselines3 Zoo's gamma and lambda for LunarLander.
+    "box2d": dict(
+        steps=1_000_000,
+        num_envs=16,
+        horizon=512,
+        minibatch_size=128,
+        epochs=8,
+        gamma=0.999,
+        gae_lambda=0.98,
+        entropy_coefficient=0.01,
+    ),
+    # Andrychowicz 2020 and Tianshou's table: normalisation, annealing, advantages of every epoch.
+    "mujoco": dict(steps=1_000_000, initial_log_std=-0.5),
+}
+PRESETS = ("default", "paper")
+
+
+def option_owners() -> Mapping[str, str]:
+    """Every option's name -> the part of `Config` it lives in ('' for its own)."""
+    owners = {f.name: "" for f in fields(Config)}
+    for part, kind in (("update", UpdateOptions), ("network", NetworkOptions)):
+        owners |= {f.name: part for f in fields(kind)}
+        del owners[part]
+    return owners
+
+
+def with_options(config: Config, **options: Any) -> Config:
+    """`config` with options changed by their flat names.
+
+    `clip=0.1` stands for `objective=Clip(0.1)`. Raises UserError for a name that does not exist, with
+    the nearest ones.
+    """
+    if "clip" in options:
+        options = {**options, "objective": Clip(options["clip"])}
+        del options["clip"]
+    owners = option_owners()
+    for name in options:
+        if name not in owners:
+            near = difflib.get_close_matches(name, [*owners, "clip"], n=3)
+            hint = f"; the nearest: {', '.join(near)}" if near else ""
+            raise UserError(f"there is no option {name!r}{hint}")
+    parts: dict[str, dict[str, Any]] = {"": {}, "update": {}, "network": {}}
+    for name, value in options.items():
+        parts[owners[name]][name] = value
+    return replace(
+        config,
+        update=replace(config.update, **parts["update"]),
+        network=replace(config.network, **parts["network"]),
+        **parts[""],
+    )
+
+
+def preset(name: str, env: Any) -> Config:
+    """The configuration of a preset: `paper`, or `default`, which depends on the environment's family."""
+    if name not in PRESETS:
+        raise UserError(f"there is no preset {name!r}: take one of {', '.join(PRESETS)}")
+    if name == "paper":
+        return with_options(Config(env), **PAPER)
+    return with_options(Config(env), **RECIPES.get(family(Config(env).name), {}))
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UserError(message) unless the condition holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def validated(config: Config) -> Config:
+    """The same configuration, or a UserError that says which option cannot be and what could."""
+    update, network = config.update, config.network
+    for name in ("steps", "num_envs", "horizon"):
+        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}: it must be at least 1")
+    require(config.seed >= 0, f"seed is {config.seed}: it must be at least 0")
+    for name in ("epochs", "minibatch_size"):
+        require(getattr(update, name) >= 1, f"{name} is {getattr(update, name)}: it must be at least 1")
+    for name in ("gamma", "gae_lambda"):
+        value = getattr(update, name)
+        require(0.0 <= value <= 1.0, f"{name} is {value}: it must lie between 0 and 1")
+    for name in ("learning_rate", "max_grad_norm", "adam_epsilon"):
+        value = getattr(update, name)
+        require(value > 0.0, f"{name} is {value}: it must be above 0")
+    for name in ("value_coefficient", "entropy_coefficient"):
+        value = getattr(update, name)
+        require(value >= 0.0, f"{name} is {value}: it must be at least 0")
+    if update.target_kl is not None:
+        require(update.target_kl > 0.0, f"target_kl is {update.target_kl}: it must be above 0")
+    for part in (update.objective, update.value_loss):
+        for number in fields(part):
+            value = getattr(part, number.name)
+            require(value > 0.0, f"{type(part).__name__}'s {number.name} is {value}: it must be above 0")
+    require(
+        not update.anneal_clip or hasattr(update.objective, "annealed"),
+        f"anneal_clip needs a clipped objective, not {type(update.objective).__name__}",
+    )
+    require(all(width >= 1 for width in network.hidden), f"hidden is {network.hidden}: widths start at 1")
+    return _whole_minibatches(config)
+
+
+def _whole_minibatches(config: Config) -> Config:
+    batch, size = config.num_envs * config.horizon, config.update.minibatch_size
+    shape = f"num_envs x horizon = {config.num_envs} x {config.horizon} = {batch}"
+    require(size <= batch, f"minibatch_size is {size}, larger than the batch ({shape}): take at most {batch}")
+    if batch % size:
+        divisors = [d for d in range(1, batch + 1) if batch % d == 0]
+        near = sorted(sorted(divisors, key=lambda d: abs(d - size))[:3])
+        raise UserError(
+            f"minibatch_size is {size}, which does not divide the batch ({shape}): "
+            f"take {', '.join(map(str, near[:-1]))} or {near[-1]}"
+        )
+    return config
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """The configuration as plain data; an objective is {"name": class, ...its numbers}."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            named = {} if isinstance(value, Config | UpdateOptions | NetworkOptions) else {"name": type(value).__name__}
+            return named | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(replace(config, env=config.name))

@@ -1,0 +1,71 @@
+"""Returns and lengths of episodes, from the raw rewards of the stream."""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Episode(NamedTuple):
+    """One finished episode.
+
+    env             the environment's index
+    end_row         the row of the rollout, 0 to T-1, of its last transition
+    episode_return  the sum of its raw rewards, undiscounted
+    length          its number of transitions
+    terminated      True if it ended in a state without a future, False if it was cut (a time limit)
+    """
+
+    env: int
+    end_row: int
+    episode_return: float
+    length: int
+    terminated: bool
+
+
+class EpisodeStatistics:
+    """Adds up episodes over rollouts: one that is not over when a rollout ends goes on in the next.
+
+    return_so_far, length_so_far  [N]  of the episodes that are under way (float64, int64)
+    recent                             the last `window` finished episodes
+
+    The rewards must be raw: clipped or scaled ones would not give the return that the environment defines.
+    """
+
+    def __init__(self, num_envs: int, window: int = 100):
+        self.return_so_far = np.zeros(num_envs, np.float64)
+        self.length_so_far = np.zeros(num_envs, np.int64)
+        self.recent: deque[Episode] = deque(maxlen=window)
+
+    def update(
+        self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, mask: np.ndarray
+    ) -> list[Episode]:
+        """Take in one rollout, all arrays [T, N]; returns the episodes that ended, in order of time.
+
+        A row with mask 0 (a seam) counts for nothing, whatever is in it.
+        """
+        counted = mask.astype(bool)
+        reward = np.where(counted, reward, 0.0).astype(np.float64)
+        first_row = np.zeros(reward.shape[1], np.int64)  # of the episode under way, per environment
+        ended = []
+        for row, env in np.argwhere((terminated | truncated) & counted).tolist():
+            rows = slice(first_row[env], row + 1)
+            episode_return = float(self.return_so_far[env] + reward[rows, env].sum())
+            length = int(self.length_so_far[env] + counted[rows, env].sum())
+            ended.append(Episode(env, row, episode_return, length, bool(terminated[row, env])))
+            first_row[env] = row + 1
+            self.return_so_far[env] = 0.0
+            self.length_so_far[env] = 0
+        under_way = np.arange(len(reward))[:, None] >= first_row
+        self.return_so_far += np.where(under_way, reward, 0.0).sum(axis=0)
+        self.length_so_far += (counted & under_way).sum(axis=0)
+        self.recent.extend(ended)
+        return ended
+
+    def mean_return(self) -> float:
+        """Mean return of the recent episodes; NaN before the first has ended."""
+        return float(np.mean([episode.episode_return for episode in self.recent])) if self.recent else float("nan")
+
+    def mean_length(self) -> float:
+        """Mean length of the recent episodes in steps; NaN before the first has ended."""
+        return float(np.mean([episode.length for episode in self.recent])) if self.recent else float("nan")

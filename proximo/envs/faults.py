@@ -1,0 +1,126 @@
+"""An environment that misbehaves, said in one line: which one, when, after what action, and why."""
+
+from types import FrameType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from proximo.envs.spaces import space_name
+from proximo.errors import EnvironmentFault
+
+
+def fault(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, error: Exception) -> EnvironmentFault:
+    """What to raise, `from error`, when a vector environment raised `error`.
+
+    step    the number of the step, counted from 1; 0 is the reset
+    action  the batch that was being applied, [N, ...]; None at a reset
+    """
+    index = _guilty(vector.unwrapped, error)
+    where = f"environment {index} of {name}" if index is not None else f"an environment of {name}"
+    when = "at its reset" if step == 0 else f"at step {step}, after the action {_action(action, index)}"
+    # A misfit is found by the vector when it puts the observations together; say what does not fit.
+    misfit = _misfit(vector.unwrapped) if _gathering(error) else None
+    kind = "" if isinstance(error, EnvironmentFault) else f"{type(error).__name__}: "
+    reason = misfit[1] if misfit else " ".join(f"{kind}{error}".split())
+    return EnvironmentFault(f"{where} failed {when}: {reason} (--debug shows its traceback)")
+
+
+def check_finite(obs: np.ndarray, reward: np.ndarray, action: Any, first_step: int) -> None:
+    """Raise EnvironmentFault if an observation or a reward of a rollout is NaN or infinite.
+
+    obs         [T+1, N, ...]  encoded
+    reward      [T, N]         raw
+    action      [T, N, ...]    what the policy chose, for the message
+    first_step  the number of the rollout's first step, counted from 1
+
+    A sound rollout costs two sums. A sum of finite numbers can overflow, so only the second look decides.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(obs.sum()) and np.isfinite(reward.sum()):
+            return
+    # Row t of the reward and row t + 1 of the observations come from the same step; observation first.
+    unsound = [
+        (row - shift, shift, index, what)
+        for what, array, shift in (("observation", obs, 1), ("reward", reward, 0))
+        for row, index in np.argwhere(~np.isfinite(array).reshape(*array.shape[:2], -1).all(axis=-1))[:1].tolist()
+    ]
+    if not unsound:
+        return
+    row, _, index, what = min(unsound, key=lambda found: (found[0], -found[1]))
+    value = obs[row + 1, index] if what == "observation" else reward[row, index]
+    bad = np.ravel(value)[~np.isfinite(np.ravel(value))][0]
+    when = f"at step {first_step + row}, after the action {_text(action[row][index])}" if row >= 0 else (
+        "at its reset" if first_step == 1 else f"before step {first_step}"
+    )
+    raise EnvironmentFault(
+        f"environment {index} returned {bad} in its {what} {when}: find the division by zero, the overflow or "
+        "the unstable simulation behind it; nothing was learned from it"
+    )
+
+
+def _guilty(vector: Any, error: BaseException) -> int | None:
+    """The index of the environment that raised, or None where it cannot be known.
+
+    Read from what is already there, after the fact, so that a step without an error pays nothing: the loop
+    variable of Gymnasium's sync vector, the report of its async workers, or a worker process that is dead.
+    """
+    if _gathering(error):
+        misfit = _misfit(vector)
+        return misfit[0] if misfit else None
+    for frame in _frames(error):
+        local = frame.f_locals
+        if frame.f_code.co_name == "_raise_if_errors" and "index" in local:
+            return int(local["index"])
+        if local.get("self") is vector and isinstance(local.get("i"), int):
+            return int(local["i"])
+    dead = [index for index, worker in enumerate(getattr(vector, "processes", ())) if not worker.is_alive()]
+    return dead[0] if dead else (0 if getattr(vector, "num_envs", None) == 1 else None)
+
+
+def _gathering(error: BaseException) -> bool:
+    """Whether it was raised while the sync vector put the observations together, after all had stepped."""
+    return any(frame.f_code.co_name == "concatenate" for frame in _frames(error))
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    return frames
+
+
+def _misfit(vector: Any) -> tuple[int, str] | None:
+    """The first environment of a sync vector whose observation does not fit the space, and how."""
+    space = getattr(vector, "single_observation_space", None)
+    for index, observation in enumerate(getattr(vector, "_env_obs", ())):
+        shape = getattr(observation, "shape", None)
+        if space is not None and space.shape is not None and shape is not None and shape != space.shape:
+            return index, (
+                f"it returned an observation of shape {shape}, its space declares {space.shape}; correct its "
+                "observation_space or what it returns"
+            )
+        if space is not None and (shape is None or space.shape is None) and not _contains(space, observation):
+            return index, (
+                f"it returned a {type(observation).__name__} as its observation, which is not in its space "
+                f"{space_name(space)}; correct its observation_space or what it returns"
+            )
+    return None
+
+
+def _contains(space: gym.Space, observation: Any) -> bool:
+    try:
+        return bool(space.contains(observation))
+    except Exception:  # a space may stumble over what is far from it
+        return False
+
+
+def _action(action: Any, index: int | None) -> str:
+    return _text(action if index is None or action is None else action[index])
+
+
+def _text(action: Any) -> str:
+    """An action on one line, at most 100 characters."""
+    text = " ".join(np.array2string(np.asarray(action), precision=4, separator=", ", threshold=8).split())
+    return text if len(text) <= 100 else text[:97] + "..."

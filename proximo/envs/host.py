@@ -1,0 +1,173 @@
+"""Environments that step on the host: one face for every Gymnasium vector environment."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+from proximo.envs.faults import fault
+from proximo.envs.spaces import action_codec, observation_codec
+from proximo.errors import EnvironmentFault, UserError
+
+
+class Step(NamedTuple):
+    """What one step of N environments gives.
+
+    obs         batch    what to act on next
+    reward      [N]      raw
+    terminated  [N]      bool: the episode ended in a state without a future
+    truncated   [N]      bool: the episode was cut for another reason
+    final_obs   batch    where the vector resets within the step: the true last observation in rows that
+                         ended, anything elsewhere. None if no episode ended, or if the stream holds it.
+    """
+
+    obs: Any
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    final_obs: Any
+
+
+class HostEnvs:
+    """N copies of one environment, stepped together.
+
+    num_envs     N
+    observation  the codec that turns a batch of observations into float32 [N, size]
+    action       the codec that turns the policy's actions into the environment's
+    name         what to call it
+    spec         Gymnasium's registry entry, or None
+    steps        how many times `step` was called since the last reset
+    seam_rows    True if the row after an end is a seam: the environment ignores its action and returns the
+                 first observation of the next episode, with reward 0
+
+    An episode's last observation reaches the reader in one of two ways. With Gymnasium's NEXT_STEP it is the
+    next one in the stream, and a seam row follows. With SAME_STEP and DISABLED the stream goes straight on
+    with the next episode (one environment cannot be held still for a seam while the others step), so the last
+    observation travels beside it, in `final_obs`. A batch that is returned is valid until the next call.
+    """
+
+    def __init__(self, vector: gym.vector.VectorEnv, name: str):
+        """Wrap a vector environment. Raises UserError if a space or the autoreset mode is not supported."""
+        self.vector = vector
+        self.name = name
+        self.num_envs: int = vector.num_envs
+        self.observation = observation_codec(vector.single_observation_space)
+        self.action = action_codec(vector.single_action_space)
+        spec = getattr(vector, "spec", None)
+        self.spec: EnvSpec | None = spec if isinstance(spec, EnvSpec) else None
+        self.steps = 0
+        mode = _autoreset_mode(vector, name)
+        self.seam_rows = mode in ("nextstep", "undeclared")
+        # What is left to do after a step; nothing where the stream already holds every observation.
+        self._complete: Callable[[Step, dict[str, Any]], Step] | None = {
+            "nextstep": None,
+            "undeclared": self._refuse_final,
+            "samestep": self._with_final,
+            "disabled": self._reset_ended,
+        }[mode]
+        self._faulty = False
+
+    def reset(self, seeds: Sequence[int]) -> Any:
+        """Begin anew; returns the batch of first observations.
+
+        seeds  one per environment. Gymnasium's sync and async vectors use each; any other vector takes a
+               single seed, as the base class has it, and is given the first.
+        Raises EnvironmentFault if an environment fails or an observation does not fit its space.
+        """
+        if len(seeds) != self.num_envs:
+            raise UserError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
+        self.steps = 0
+        own = isinstance(self.vector.unwrapped, gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv)
+        seed: Any = [int(seed) for seed in seeds] if own else int(seeds[0])
+        try:
+            obs, _ = self.vector.reset(seed=seed)
+            self.observation.encode(obs, np.empty((self.num_envs, *self.observation.shape), np.float32))
+        except Exception as error:
+            raise self._fault(None, error) from error
+        return obs
+
+    def step(self, actions: Any) -> Step:
+        """Apply a batch of actions (as `action.to_environment` gives it). Raises EnvironmentFault."""
+        self.steps += 1
+        try:
+            obs, reward, terminated, truncated, info = self.vector.step(actions)
+            step = Step(obs, reward, terminated, truncated, None)
+            return step if self._complete is None else self._complete(step, info)
+        except Exception as error:
+            raise self._fault(actions, error) from error
+
+    def close(self) -> None:
+        """Close the environments; after a fault, end the worker processes without asking them."""
+        workers = getattr(self.vector.unwrapped, "processes", ())
+        if not (self._faulty and workers):
+            self.vector.close()
+            return
+        for worker in workers:  # one that has died cannot answer, and Gymnasium's close would wait for it
+            worker.terminate()
+            worker.join()
+        self.vector.unwrapped.closed = True
+
+    def __enter__(self) -> "HostEnvs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fault(self, actions: Any, error: Exception) -> EnvironmentFault:
+        self._faulty = True
+        return fault(self.vector, self.name, self.steps, actions, error)
+
+    def _refuse_final(self, step: Step, info: dict[str, Any]) -> Step:
+        """No declared mode is read as NEXT_STEP, but not against the evidence."""
+        if "final_obs" in info or "final_observation" in info:
+            raise EnvironmentFault(
+                "the vector environment resets within the step but does not say so: set its "
+                "metadata['autoreset_mode'] to gymnasium.vector.AutoresetMode.SAME_STEP"
+            )
+        return step
+
+    def _with_final(self, step: Step, info: dict[str, Any]) -> Step:
+        """SAME_STEP: the last observations come in the info, as a batch or as an array of single ones."""
+        ended = step.terminated | step.truncated
+        if not ended.any():
+            return step
+        final = info.get("final_obs", info.get("final_observation"))
+        if final is None:
+            raise EnvironmentFault("autoreset mode SAME_STEP promises info['final_obs'] when an episode ends; it is missing")
+        if isinstance(final, np.ndarray) and final.dtype == object:
+            last = final[np.flatnonzero(ended)[0]]  # fills the rows that nobody reads
+            space = self.vector.single_observation_space
+            rows = [one if over else last for one, over in zip(final, ended, strict=True)]
+            final = concatenate(space, rows, create_empty_array(space, self.num_envs))
+        return step._replace(final_obs=final)
+
+    def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:
+        """DISABLED: nobody else resets the environments that ended."""
+        ended = step.terminated | step.truncated
+        if not ended.any():
+            return step
+        final = deepcopy(step.obs)  # the reset may write into the same arrays
+        terminated, truncated = step.terminated.copy(), step.truncated.copy()
+        obs, _ = self.vector.reset(options={"reset_mask": ended})
+        return Step(obs, step.reward, terminated, truncated, final)
+
+
+def _autoreset_mode(vector: gym.vector.VectorEnv, name: str) -> str:
+    """One of "nextstep", "samestep", "disabled", "undeclared".
+
+    A vector that declares nothing is read as NEXT_STEP, the default of Gymnasium, of ale-py and of EnvPool.
+    """
+    declared = (getattr(vector, "metadata", None) or {}).get("autoreset_mode")
+    if declared is None:
+        return "undeclared"
+    mode = str(getattr(declared, "value", declared)).replace("_", "").lower()
+    if mode not in ("nextstep", "samestep", "disabled"):
+        raise UserError(
+            f"{name} declares the autoreset mode {declared!r}: set metadata['autoreset_mode'] to a member of "
+            "gymnasium.vector.AutoresetMode"
+        )
+    return mode

@@ -1,0 +1,232 @@
+"""Environments from whatever the user has: an id, a class, a function, an instance or a vector environment."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+from proximo.envs.host import HostEnvs
+from proximo.errors import UserError
+
+VECTORIZATION_MODES = ("sync", "async", "vector_entry_point")
+
+# Where a registered environment's code lives -> what it is called here.
+FAMILIES = {
+    "gymnasium.envs.classic_control": "classic_control",
+    "gymnasium.envs.box2d": "box2d",
+    "gymnasium.envs.mujoco": "mujoco",
+    "gymnasium.envs.toy_text": "toy_text",
+    "ale_py": "atari",
+}
+
+# A word in the complaint about a missing package -> the extra that installs it.
+EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "envpool": "envpool"}
+
+
+def make_envs(
+    env: Any,
+    num_envs: int | None = None,
+    *,
+    vectorization_mode: str | None = None,
+    allow_import: bool = False,
+    **kwargs: Any,
+) -> HostEnvs:
+    """Make `num_envs` copies of an environment, stepped together.
+
+    env                 a registered id ("CartPole-v1"); "module:EnvId", which imports the module; an
+                        Env subclass or a function without arguments that returns an Env; an Env instance;
+                        or a VectorEnv, used as it is
+    num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
+    vectorization_mode  "sync" (one after another, in this process), "async" (a process for each), or
+                        "vector_entry_point" (the environment's own vector version); None means "sync"
+    allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
+                        only an id that the user himself typed may; never one read from a file.
+    kwargs              for the environment's constructor; `vector_kwargs` (a dict) for the vector's
+
+    Raises UserError, in one line that says what to do, if it cannot be made.
+    """
+    mode = _mode(vectorization_mode)
+    if num_envs is not None and num_envs < 1:
+        raise UserError(f"num_envs is {num_envs}: ask for at least 1")
+    # EnvPool's environments are both a VectorEnv and an Env, hence vectors come first.
+    if isinstance(env, gym.vector.VectorEnv):
+        return _from_vector(env, num_envs)
+    count = 1 if num_envs is None else num_envs
+    if isinstance(env, str):
+        return _from_id(env, count, mode, allow_import, kwargs)
+    return _from_constructor(env, count, mode, kwargs)
+
+
+def make_one(env: Any, *, allow_import: bool = False, **kwargs: Any) -> gym.Env:
+    """One environment, not vectorised, from what `make_envs` takes save a VectorEnv. Raises UserError."""
+    if isinstance(env, str):
+        spec = find_spec(env, allow_import=allow_import)
+        return _attempt(spec.id, lambda: gym.make(spec, disable_env_checker=True, **kwargs))
+    return _attempt(name_of(env), _constructor(env, kwargs))
+
+
+def family(env_id: str) -> str:
+    """The family of a registered environment, read from the registry without making it.
+
+    One of "classic_control", "box2d", "mujoco", "atari", "toy_text", "other". Raises UserError if unknown.
+    """
+    entry = find_spec(env_id).entry_point
+    place = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return next((name for prefix, name in FAMILIES.items() if place.startswith(prefix)), "other")
+
+
+def max_episode_steps(env_id: str) -> int | None:
+    """The time limit of a registered environment in steps, or None. Raises UserError if it is unknown."""
+    return find_spec(env_id).max_episode_steps
+
+
+def find_spec(env_id: str, *, allow_import: bool = False) -> EnvSpec:
+    """The registry's entry for an id. Raises UserError, with the nearest names, if there is none."""
+    module, separator, name = env_id.rpartition(":")
+    if separator and allow_import:
+        _import(module, env_id)
+    elif separator and name not in gym.registry:
+        raise UserError(
+            f"{env_id!r} names a module to import, which runs its code: type it on the command line, or pass "
+            f"allow_import=True if you trust {module!r}"
+        )
+    if name.startswith("ALE/"):
+        _register_atari(name)
+    spec = gym.registry.get(name)
+    if spec is None:
+        raise UserError(_unknown(name))
+    return spec
+
+
+def name_of(env: Any) -> str:
+    """What to call an environment in messages and folders."""
+    if isinstance(env, str):
+        return env.rpartition(":")[2]
+    spec = getattr(env, "spec", None)
+    if isinstance(spec, EnvSpec):
+        return spec.id
+    plain = env.unwrapped if isinstance(env, gym.Env | gym.vector.VectorEnv) else env
+    return getattr(plain, "__name__", type(plain).__name__)
+
+
+def _mode(vectorization_mode: str | None) -> str:
+    mode = "sync" if vectorization_mode is None else vectorization_mode
+    if mode not in VECTORIZATION_MODES:
+        raise UserError(f"vectorization_mode is {mode!r}: use one of {', '.join(VECTORIZATION_MODES)}")
+    return mode
+
+
+def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None) -> HostEnvs:
+    if num_envs not in (None, env.num_envs):
+        raise UserError(
+            f"num_envs is {num_envs}, but the vector environment holds {env.num_envs}: leave num_envs out"
+        )
+    inner = getattr(env.unwrapped, "envs", None)  # a SyncVectorEnv is best called what it holds
+    return HostEnvs(env, name_of(inner[0] if inner and env.spec is None else env))
+
+
+def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dict[str, Any]) -> HostEnvs:
+    spec = find_spec(env_id, allow_import=allow_import)
+    vector_kwargs = _vector_kwargs(mode, kwargs)
+    if mode == "vector_entry_point" and spec.vector_entry_point is None:
+        raise UserError(f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'")
+    make = partial(gym.make_vec, spec, count, mode, vector_kwargs, **kwargs)
+    return HostEnvs(_attempt(spec.id, make), spec.id)
+
+
+def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
+    if mode == "vector_entry_point":
+        raise UserError("vectorization_mode='vector_entry_point' needs a registered id: use 'sync' or 'async'")
+    if isinstance(env, gym.Env) and count != 1:
+        raise UserError(
+            f"num_envs is {count}, but one environment instance can only be one: pass the class, or a "
+            "function that makes a new environment"
+        )
+    vector_kwargs = _vector_kwargs(mode, kwargs)
+    constructor = _constructor(env, kwargs)
+    vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv
+    name = name_of(env)
+    return HostEnvs(_attempt(name, partial(vector, [constructor] * count, **vector_kwargs)), name)
+
+
+def _vector_kwargs(mode: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Taken out of `kwargs`. The vector need not copy: an observation is encoded before the next step."""
+    given = kwargs.pop("vector_kwargs", {})
+    return given if mode == "vector_entry_point" else {"copy": False, **given}
+
+
+def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:
+    if isinstance(env, gym.Env):
+        if kwargs:
+            raise UserError(f"options {sorted(kwargs)} cannot be given to an instance: pass its class")
+        return lambda: env
+    if not callable(env):
+        raise UserError(
+            f"{type(env).__name__} is not an environment: pass a registered id such as 'CartPole-v1', a "
+            "gymnasium.Env class, a function that returns one, an instance, or a gymnasium VectorEnv"
+        )
+
+    def construct() -> gym.Env:
+        made = env(**kwargs)
+        if not isinstance(made, gym.Env):
+            raise UserError(
+                f"{name_of(env)} makes a {type(made).__name__}, which is not a gymnasium.Env: inherit from "
+                "gymnasium.Env (the old `gym` package is not enough)"
+            )
+        return made
+
+    return construct
+
+
+def _attempt(name: str, make: Callable[[], Any]) -> Any:
+    """Call `make`; whatever it raises becomes a UserError of one line."""
+    try:
+        return make()
+    except UserError:
+        raise
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        raise UserError(f"{name} needs a package that is missing: {_remedy(name, error)}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{name} could not be made: {reason} (--debug shows its traceback)") from error
+
+
+def _remedy(name: str, error: Exception) -> str:
+    kind = family(name) if name in gym.registry else ""
+    complaint = f"{kind} {getattr(error, 'name', '')} {error}".lower()
+    for word, extra in EXTRAS.items():
+        if word in complaint and "gymnasium-robotics" not in complaint:
+            return f'pip install "proximo[{extra}]"'
+    return " ".join(str(error).split())
+
+
+def _import(module: str, env_id: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"the module of {env_id!r} could not be imported ({reason}): check its name and that it is installed "
+            "or lies in the current folder"
+        ) from error
+
+
+def _register_atari(name: str) -> None:
+    if name in gym.registry:
+        return
+    try:
+        gym.register_envs(importlib.import_module("ale_py"))
+    except ImportError as error:
+        raise UserError(f'{name} needs a package that is missing: pip install "proximo[atari]"') from error
+
+
+def _unknown(name: str) -> str:
+    by_lower_case = {known.lower(): known for known in gym.registry}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
+    nearest = ", ".join(by_lower_case[match] for match in close)
+    hint = f"did you mean {nearest}?" if nearest else "gymnasium.pprint_registry() lists all"
+    return f"no environment is called {name!r}: {hint} (one of your own is given as 'module:EnvId')"

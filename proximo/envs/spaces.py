@@ -1,0 +1,262 @@
+"""Spaces, turned once into codecs: what an environment says and hears, as plain arrays.
+
+A codec is made when the environments are, and used at every step; nothing else asks what kind of space
+there is. A new kind joins with `observation_codec.register(Kind)` or `action_codec.register(Kind)`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from proximo.core.types import ActionKind, Binary, Categories, Continuous
+from proximo.errors import EnvironmentFault, UserError
+
+FLOAT = np.dtype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ObservationCodec:
+    """How observations become float32 vectors.
+
+    shape        (size,) of one encoded observation
+    normalised   bool, of `shape`: True where a running normaliser may act. Measured numbers are True; one-hot
+                 entries, switches and masks are False, for moving them would change what they mean.
+    encode       `encode(batch, out)` writes a batch, as a vector environment returns it (an array, or a
+                 dict or tuple of arrays, each [N, ...]), into `out`, float32 [N, size].
+                 Raises EnvironmentFault if the batch does not fit the space.
+    batch_of_one one observation -> a batch with N = 1
+    """
+
+    shape: tuple[int, ...]
+    normalised: np.ndarray
+    encode: Callable[[Any, np.ndarray], None]
+    batch_of_one: Callable[[Any], Any] = field(default=lambda observation: np.asarray(observation)[None])
+    dtype: np.dtype = FLOAT
+
+    def encode_one(self, observation: Any) -> np.ndarray:
+        """Encode a single observation; returns float32 [size]. Raises EnvironmentFault if it does not fit."""
+        out = np.empty((1, *self.shape), self.dtype)
+        self.encode(self.batch_of_one(observation), out)
+        return out[0]
+
+
+@dataclass(frozen=True, eq=False)
+class ActionCodec:
+    """How a policy's actions become the environment's.
+
+    kind             what the policy has to produce
+    to_environment   a batch of the policy's actions -> what the vector environment's `step` takes, [N, ...] in
+                     the space's own dtype. Always a new array: an environment may keep the action it was given
+                     (to price a change of action, say), so a buffer used again would change its memory.
+    """
+
+    kind: ActionKind
+    to_environment: Callable[[np.ndarray], np.ndarray]
+
+    def to_environment_one(self, action: Any) -> Any:
+        """One action of the policy -> what a single environment's `step` takes."""
+        return self.to_environment(np.asarray(action)[None])[0]
+
+
+def space_name(space: Any) -> str:
+    """The space in at most 80 characters and on one line (the repr of a Box can span many)."""
+    text = " ".join(repr(space).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# --- observations ---------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def observation_codec(space: Any) -> ObservationCodec:
+    """The codec of an observation space. Raises UserError if no codec is registered for its kind."""
+    raise UserError(
+        f"the observation space {space_name(space)} is not supported: use Box, Discrete, MultiDiscrete, "
+        "MultiBinary, Dict or Tuple, or wrap the environment with gymnasium.wrappers.TransformObservation"
+    )
+
+
+@observation_codec.register
+def _(space: spaces.Box) -> ObservationCodec:
+    size = int(np.prod(space.shape))
+    shape = space.shape
+
+    def encode_vector(batch: Any, out: np.ndarray) -> None:
+        if batch.shape != out.shape:  # an assignment alone would repeat a [1, size] batch without a word
+            raise _misfit(batch.shape[1:], shape)
+        out[:] = batch
+
+    def encode_flattened(batch: Any, out: np.ndarray) -> None:
+        if batch.shape != (len(out), *shape):
+            raise _misfit(batch.shape[1:], shape)
+        out[:] = batch.reshape(len(out), size)
+
+    switches = (space.low == 0) & (space.high == 1) & (space.dtype.kind in "iub")
+    return ObservationCodec(
+        shape=(size,),
+        normalised=~np.asarray(switches, bool).reshape(size),
+        encode=encode_vector if len(shape) == 1 else encode_flattened,
+    )
+
+
+@observation_codec.register
+def _(space: spaces.Discrete) -> ObservationCodec:
+    return _one_hot(np.array([space.n]), np.array([space.start]), ())
+
+
+@observation_codec.register
+def _(space: spaces.MultiDiscrete) -> ObservationCodec:
+    return _one_hot(space.nvec.reshape(-1), space.start.reshape(-1), space.shape)
+
+
+def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> ObservationCodec:
+    """One-hot codes of K components, one after another: size = sum(sizes)."""
+    component = np.repeat(np.arange(len(sizes)), sizes)  # which component each entry of the code belongs to
+    value = np.concatenate([first + np.arange(n) for n, first in zip(sizes, start, strict=True)])
+
+    def encode(batch: Any, out: np.ndarray) -> None:
+        if batch.shape != (len(out), *shape):
+            raise _misfit(batch.shape[1:], shape)
+        choices = batch.reshape(len(out), len(sizes))
+        np.equal(choices[:, component], value, out=out)
+        if np.count_nonzero(out) != choices.size:
+            raise EnvironmentFault(
+                f"a discrete observation is outside its space: the values lie between {batch.min()} and "
+                f"{batch.max()}, the space has {sizes.tolist()} values counted from {start.tolist()}; correct "
+                "the environment's observation_space or what it returns"
+            )
+
+    return ObservationCodec((len(value),), np.zeros(len(value), bool), encode)
+
+
+@observation_codec.register
+def _(space: spaces.MultiBinary) -> ObservationCodec:
+    shape, size = space.shape, int(np.prod(space.shape))
+
+    def encode(batch: Any, out: np.ndarray) -> None:
+        if batch.shape != (len(out), *shape):
+            raise _misfit(batch.shape[1:], shape)
+        out[:] = batch.reshape(len(out), size)
+
+    return ObservationCodec((size,), np.zeros(size, bool), encode)
+
+
+@observation_codec.register
+def _(space: spaces.Dict) -> ObservationCodec:
+    codecs = {key: observation_codec(child) for key, child in space.spaces.items()}
+    return _joined(codecs, lambda one: {key: codec.batch_of_one(one[key]) for key, codec in codecs.items()})
+
+
+@observation_codec.register
+def _(space: spaces.Tuple) -> ObservationCodec:
+    codecs = dict(enumerate(observation_codec(child) for child in space.spaces))
+    return _joined(codecs, lambda one: tuple(codec.batch_of_one(one[key]) for key, codec in codecs.items()))
+
+
+def _joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], Any]) -> ObservationCodec:
+    """The parts of a Dict or a Tuple side by side, in the order of the space."""
+    ends = np.cumsum([codec.shape[0] for codec in codecs.values()]).tolist()
+    parts = [
+        (key, slice(end - codec.shape[0], end), codec.encode)
+        for (key, codec), end in zip(codecs.items(), ends, strict=True)
+    ]
+
+    def encode(batch: Any, out: np.ndarray) -> None:
+        for key, columns, encode_part in parts:
+            try:
+                part = batch[key]
+            except (KeyError, IndexError, TypeError) as error:
+                raise EnvironmentFault(
+                    f"the observation has no part {key!r}, which its space declares; return every part"
+                ) from error
+            encode_part(part, out[:, columns])
+
+    normalised = np.concatenate([np.zeros(0, bool), *(codec.normalised for codec in codecs.values())])
+    return ObservationCodec((len(normalised),), normalised, encode, batch_of_one)
+
+
+def _misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"the observation has shape {found}, its space declares {declared}; correct the environment's "
+        "observation_space or what it returns"
+    )
+
+
+# --- actions --------------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def action_codec(space: Any) -> ActionCodec:
+    """The codec of an action space. Raises UserError if no codec is registered for its kind."""
+    raise UserError(
+        f"the action space {space_name(space)} is not supported: use Discrete, MultiDiscrete, MultiBinary or "
+        "Box, or wrap the environment with gymnasium.wrappers.TransformAction"
+    )
+
+
+@action_codec.register
+def _(space: spaces.Discrete) -> ActionCodec:
+    return ActionCodec(Categories((int(space.n),), scalar=True), _shifted(space.start, space.dtype, None))
+
+
+@action_codec.register
+def _(space: spaces.MultiDiscrete) -> ActionCodec:
+    sizes = tuple(int(n) for n in space.nvec.flat)
+    shape = None if len(space.shape) == 1 else space.shape
+    return ActionCodec(Categories(sizes), _shifted(space.start.reshape(-1), space.dtype, shape))
+
+
+@action_codec.register
+def _(space: spaces.MultiBinary) -> ActionCodec:
+    shape = None if len(space.shape) == 1 else space.shape
+    return ActionCodec(Binary(int(np.prod(space.shape))), _shifted(0, space.dtype, shape))
+
+
+def _shifted(start: Any, dtype: Any, shape: tuple[int, ...] | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Counted from `start`, in the space's dtype (compiled environments insist on it), in its shape."""
+    first = np.asarray(start, dtype)
+
+    def to_environment(action: np.ndarray) -> np.ndarray:
+        shifted = np.add(action, first, dtype=dtype, casting="unsafe")
+        return shifted if shape is None else shifted.reshape(len(shifted), *shape)
+
+    return to_environment
+
+
+@action_codec.register
+def _(space: spaces.Box) -> ActionCodec:
+    # The policy's action stays as it was sampled; only what the environment sees is clipped. Clipping what is
+    # stored would make its log-probability that of another action, and the ratio before any update not 1.
+    size, shape, dtype = int(np.prod(space.shape)), space.shape, space.dtype
+    if dtype.kind in "iu":
+        return ActionCodec(Continuous(size), _rounded(space))
+    low, high = space.low.reshape(size), space.high.reshape(size)
+
+    def to_vector(action: np.ndarray) -> np.ndarray:
+        clipped = np.maximum(action, low, dtype=dtype)  # two plain ufuncs: np.clip costs three times as much
+        return np.minimum(clipped, high, out=clipped)
+
+    def to_shape(action: np.ndarray) -> np.ndarray:
+        return to_vector(action).reshape(len(action), *shape)
+
+    return ActionCodec(Continuous(size), to_vector if len(shape) == 1 else to_shape)
+
+
+def _rounded(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
+    """Whole numbers: clip as float64, then round. Bounds past 2^53 move one step inwards to stay exact."""
+
+    def bound(values: np.ndarray) -> np.ndarray:
+        real = values.reshape(-1).astype(np.float64)
+        return np.where(np.abs(real) > 2.0**53, np.nextafter(real, 0.0), real)
+
+    low, high = bound(space.low), bound(space.high)
+
+    def to_environment(action: np.ndarray) -> np.ndarray:
+        clipped = np.minimum(np.maximum(action, low, dtype=np.float64), high)
+        return np.rint(clipped).astype(space.dtype).reshape(len(action), *space.shape)
+
+    return to_environment

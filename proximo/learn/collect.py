@@ -1,0 +1,64 @@
+"""Collecting experience on the host: per step only the action is computed, everything else waits."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from proximo.core.types import Rollout
+from proximo.envs import HostEnvs, check_finite
+
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # observations [N, ...], noise [N, ...] -> actions
+
+
+class Stream:
+    """A vector of environments in the middle of its stream, from one rollout to the next.
+
+    `obs` [N, features] is the latest observation; `seam` [N] says which environments ended in the step
+    before and answer the next one with a fresh episode, whatever the action.
+    """
+
+    def __init__(self, envs: HostEnvs, seeds: list[int]) -> None:
+        self.envs = envs
+        self.obs = np.empty((envs.num_envs, *envs.observation.shape), envs.observation.dtype)
+        envs.observation.encode(envs.reset(seeds), self.obs)
+        self.seam = np.zeros(envs.num_envs, bool)
+        self.rows = 0
+
+
+def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
+    """T steps of every environment, as a `Rollout` of NumPy arrays.
+
+    act     the policy of this rollout; called once per step with all N observations
+    stream  where the environments are; moved on by T rows
+    noise   [T, N, ...], all the randomness of the actions
+
+    Raises EnvironmentFault when an environment raises, or returns NaN or infinity.
+    """
+    envs, horizon = stream.envs, noise.shape[0]
+    shape = (horizon, envs.num_envs)
+    obs = np.empty((horizon + 1, *stream.obs.shape), stream.obs.dtype)
+    reward = np.empty(shape, np.float32)
+    terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
+    final_obs = None if envs.seam_rows else np.zeros_like(obs[1:])
+    actions = []
+
+    obs[0] = stream.obs
+    for t in range(horizon):
+        action = act(obs[t], noise[t])
+        actions.append(action)
+        step = envs.step(envs.action.to_environment(action))
+        envs.observation.encode(step.obs, obs[t + 1])
+        reward[t], terminated[t], truncated[t] = step.reward, step.terminated, step.truncated
+        if step.final_obs is not None:
+            envs.observation.encode(step.final_obs, final_obs[t])
+
+    ended = terminated | truncated
+    mask = np.ones(shape, np.float32)
+    if envs.seam_rows:
+        mask[0] = ~stream.seam
+        mask[1:] = ~ended[:-1]
+        stream.seam = ended[-1]
+    action = np.stack(actions)
+    check_finite(obs, reward, action, stream.rows)
+    stream.obs, stream.rows = obs[-1], stream.rows + horizon
+    return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)

@@ -1,0 +1,77 @@
+"""Running normalisation of observations and rewards; the statistics are part of the learner's state.
+
+Both are frozen from the first step of a rollout to the end of its update: the ratio of new to old
+policy is 1 before the first gradient step, and evaluation never moves them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from proximo.core import Moments, empty_moments, merge, moments_of, normalise, standard_deviation
+from proximo.core.types import Rollout
+
+BOUND = 10.0  # of what the networks see, in standard deviations (Huang 2022, continuous details 6 and 8)
+
+
+class ObservationNormaliser(NamedTuple):
+    """Brings observation entries to mean 0 and standard deviation 1.
+
+    moments  statistics of every entry, [features]
+    active   bool [features]: the entries to normalise; one-hot and binary entries stay as they are
+    """
+
+    moments: Moments
+    active: Bool[Array, " features"]
+
+    def __call__(self, obs: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        """What the networks see of `obs`."""
+        return jnp.where(self.active, normalise(obs, self.moments, BOUND), obs)
+
+    def after(self, rollout: Rollout) -> "ObservationNormaliser":
+        """With the rollout's observations counted in; seam rows are not."""
+        seen = moments_of(rollout.obs[:-1], rollout.mask)
+        return self._replace(moments=merge(self.moments, seen))
+
+
+def observation_normaliser(active: Bool[Array, " features"]) -> ObservationNormaliser:
+    """One that has seen nothing yet: the identity."""
+    return ObservationNormaliser(empty_moments(active.shape), jnp.asarray(active))
+
+
+class RewardNormaliser(NamedTuple):
+    """Divides rewards by the standard deviation of the discounted return; the mean is not touched.
+
+    moments  statistics of the running discounted return, scalar
+    running  that return in each environment, [N]; it starts again at both kinds of end
+    """
+
+    moments: Moments
+    running: Float[Array, " N"]
+
+    def __call__(self, reward: Float[Array, "T N"]) -> Float[Array, "T N"]:
+        """The rewards in units of the return's standard deviation."""
+        return jnp.clip(reward / (standard_deviation(self.moments) + 1e-8), -BOUND, BOUND)
+
+    def after(self, rollout: Rollout, gamma: Float[Array, ""] | float) -> "RewardNormaliser":
+        """With the rollout's returns counted in.
+
+        No reward statistics were used during the rollout, so this may come before its own update, and
+        must: the very first update would see unscaled rewards otherwise.
+        """
+
+        def accumulate(running: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+            reward, ended = row
+            running = running * gamma + reward
+            return jnp.where(ended, 0.0, running), running
+
+        rows = (rollout.reward * rollout.mask, rollout.terminated | rollout.truncated)
+        last, returns = jax.lax.scan(accumulate, self.running, rows, unroll=16)
+        return RewardNormaliser(merge(self.moments, moments_of(returns, rollout.mask)), last)
+
+
+def reward_normaliser(num_envs: int) -> RewardNormaliser:
+    """One that has seen nothing yet."""
+    return RewardNormaliser(empty_moments(()), jnp.zeros(num_envs))

@@ -1,0 +1,76 @@
+"""The algorithm's options: one default each, with its reason."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import jax
+
+from proximo.core import Clip, Objective, SquaredError, ValueLoss
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "learning_rate",
+        "adam_epsilon",
+        "gamma",
+        "gae_lambda",
+        "objective",
+        "value_loss",
+        "value_coefficient",
+        "entropy_coefficient",
+        "max_grad_norm",
+        "target_kl",
+    ],
+    meta_fields=[
+        "epochs",
+        "minibatch_size",
+        "anneal",
+        "anneal_clip",
+        "advantage_normalisation",
+        "advantages",
+        "normalise_observations",
+        "normalise_rewards",
+    ],
+)
+@dataclass(frozen=True)
+class UpdateOptions:
+    """The algorithm's own options."""
+
+    epochs: int = 10
+    """K: passes over each rollout."""
+    minibatch_size: int = 64
+    """M: samples in one gradient step."""
+    learning_rate: float = 3e-4
+    """Adam's step size (at the start, where it is annealed)."""
+    anneal: bool = True
+    """Bring the learning rate linearly to 0 at the last step (Huang 2022, detail 4)."""
+    adam_epsilon: float = 1e-5
+    """Adam's epsilon; 1e-5 is baselines' (Huang 2022, detail 3)."""
+    gamma: float = 0.99
+    """Discount per step."""
+    gae_lambda: float = 0.95
+    """Bias against variance of the advantage: 0 trusts the critic, 1 the rewards."""
+    objective: Objective = field(default_factory=Clip)
+    """What the policy maximises."""
+    anneal_clip: bool = False
+    """Bring the clip range linearly to 0 as well (the paper's Atari, table 5)."""
+    value_loss: ValueLoss = field(default_factory=SquaredError)
+    """What the critic minimises; clipping it does not help (Andrychowicz 2020, figure 43)."""
+    value_coefficient: float = 0.5
+    """c1 of eq. 9, times 0.5 (V - target)^2; SB3's vf_coef has no 0.5, so it counts twice this one."""
+    entropy_coefficient: float = 0.0
+    """c2 of eq. 9: a bonus for randomness; of no use in continuous control."""
+    max_grad_norm: float = 0.5
+    """The whole gradient is scaled down to this norm."""
+    target_kl: float | None = None
+    """Stop the update once a minibatch's KL (k3) passes 1.5 times this."""
+    advantage_normalisation: Literal["minibatch", "batch", "none"] = "minibatch"
+    """Where advantages are brought to mean 0 and std 1."""
+    advantages: Literal["once", "every-epoch"] = "every-epoch"
+    """Recompute them with the new critic in every epoch: "contributes a lot" (Andrychowicz 2020)."""
+    normalise_observations: bool = True
+    """By running mean and std, frozen from a rollout to the end of its update."""
+    normalise_rewards: bool = True
+    """Divide by the running std of the discounted return."""

@@ -1,0 +1,34 @@
+"""Every random stream of a run, split from its one seed."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Independent streams: what one of them draws never moves another.
+
+    initialisation, actions, shuffling  JAX keys
+    environments, evaluation            NumPy seed sequences, one seed per environment is drawn from them
+    """
+
+    initialisation: Array
+    actions: Array
+    shuffling: Array
+    environments: np.random.SeedSequence
+    evaluation: np.random.SeedSequence
+
+
+def streams(seed: int) -> Streams:
+    """The streams of `seed`, the same on every machine."""
+    initialisation, actions, shuffling, environments, evaluation = np.random.SeedSequence(seed).spawn(5)
+    keys = [jax.random.key(int(s.generate_state(1)[0])) for s in (initialisation, actions, shuffling)]
+    return Streams(*keys, environments, evaluation)
+
+
+def environment_seeds(sequence: np.random.SeedSequence, num_envs: int) -> list[int]:
+    """One seed per environment; the first ones do not depend on how many there are."""
+    return [int(seed) for seed in sequence.generate_state(num_envs)]

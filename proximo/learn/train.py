@@ -1,0 +1,127 @@
+"""Training, whole: the table of contents of this library.
+
+    for iteration in training(config):
+        print(iteration.steps, iteration.mean_return)
+        if iteration.mean_return > 475:
+            break
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.config import Config, validated
+from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs
+from proximo.errors import UserError
+from proximo.learn.agent import Actor, Agent
+from proximo.learn.collect import Stream, collect
+from proximo.learn.normalise import observation_normaliser, reward_normaliser
+from proximo.learn.streams import Streams, environment_seeds, streams
+from proximo.learn.update import Learner, optimiser, update
+from proximo.policies import ActorCritic
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One turn of the loop: what was learned, and how it went.
+
+    steps     environment steps learned from so far
+    learner   everything that learning changes
+    agent     the policy, ready to act
+    metrics   the update's metrics, read from the device
+    episodes  the episodes that ended in this rollout; their returns are raw
+    """
+
+    number: int
+    steps: int
+    learner: Learner
+    agent: Agent
+    metrics: dict[str, float]
+    episodes: list[Episode]
+    mean_return: float  # of the last 100 training episodes; NaN before the first has ended
+    mean_length: float
+
+
+def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
+    """The learner before its first rollout."""
+    features = envs.observation.shape[0]
+    active = envs.observation.normalised & config.update.normalise_observations
+    policy = ActorCritic(seeds.initialisation, features, envs.action.kind, config.network)
+    return Learner(
+        policy=policy,
+        optimiser=optimiser(config.update).init(policy),
+        observations=observation_normaliser(active),
+        rewards=reward_normaliser(envs.num_envs),
+        key=seeds.shuffling,
+        steps=jnp.zeros((), jnp.int32),
+    )
+
+
+def training(config: Config, **make_options: Any) -> Iterator[Iteration]:
+    """Proximal Policy Optimization (Schulman 2017, algorithm 1), one iteration at a time.
+
+    config        what to train, and how
+    make_options  passed on to `make_envs` (allow_import=True lets `module:EnvId` import its module)
+
+    Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop
+    may break out of it earlier. Raises UserError for options that cannot be, EnvironmentFault when an
+    environment fails, and UserError when the update leaves the finite numbers; what was yielded stays
+    good in each case.
+    """
+    config = validated(config)
+    seeds = streams(config.seed)
+    envs = make_envs(
+        config.env, config.num_envs, vectorization_mode=config.vectorization_mode, **make_options
+    )
+    try:
+        learner = new_learner(config, envs, seeds)
+        actor = Actor(learner.policy, learner.observations)
+        stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
+        statistics = EpisodeStatistics(envs.num_envs)
+        shape = (config.horizon, envs.num_envs)
+        draw = jax.jit(partial(learner.policy.head.noise, shape=shape))
+        steps = number = 0
+        while steps < config.steps:
+            noise = np.asarray(draw(jax.random.fold_in(seeds.actions, number)))
+            act = actor.sampler(learner.policy, learner.observations)
+            rollout = collect(act, stream, noise)
+            episodes = statistics.update(rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)
+            learner, metrics = update(learner, rollout, config.update, 1.0 - steps / config.steps)
+            steps += int(rollout.mask.sum())
+            number += 1
+            yield Iteration(
+                number=number,
+                steps=steps,
+                learner=learner,
+                agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, actor),
+                metrics=finite(jax.device_get(metrics), steps),
+                episodes=episodes,
+                mean_return=statistics.mean_return(),
+                mean_length=statistics.mean_length(),
+            )
+            if config.until is not None and solved(statistics, config.until):
+                return
+    finally:
+        envs.close()
+
+
+def solved(statistics: EpisodeStatistics, until: float) -> bool:
+    """Whether the last 100 episodes (all of them there) reach the wanted mean return."""
+    return len(statistics.recent) == statistics.recent.maxlen and statistics.mean_return() >= until
+
+
+def finite(metrics: dict[str, Any], steps: int) -> dict[str, float]:
+    """The metrics as Python numbers; raises UserError when the update has left the finite numbers."""
+    values = {name: float(value) for name, value in metrics.items()}
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise UserError(
+                f"{name} is {value} after {steps} steps: this update is discarded and the policy before it kept; "
+                "lower --learning-rate, or normalise observations and rewards"
+            )
+    return values

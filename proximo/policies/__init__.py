@@ -1,0 +1,17 @@
+"""What acts: distributions, networks, and the actor-critic made of them."""
+
+from proximo.policies.actor_critic import ActorCritic, NetworkOptions
+from proximo.policies.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, make_head
+from proximo.policies.mlp import MLP, Dense
+
+__all__ = [
+    "MLP",
+    "ActorCritic",
+    "Bernoulli",
+    "Categorical",
+    "Dense",
+    "DiagonalGaussian",
+    "Distribution",
+    "NetworkOptions",
+    "make_head",
+]

@@ -1,0 +1,90 @@
+"""The actor and the critic as one module: `policy(obs, carry, reset) -> distribution, carry`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from proximo.core.types import ActionKind
+from proximo.policies.distributions import Distribution, Head, make_head
+from proximo.policies.mlp import MLP, Activation, Dense, Initialiser
+
+HIDDEN_GAIN = 2**0.5
+VALUE_GAIN = 1.0
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Shape and start of the networks."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
+    activation: Activation = "tanh"
+    """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020, figure 30."""
+    shared: bool = False
+    """One trunk for actor and critic; separate networks do better in control (Andrychowicz 2020)."""
+    initialiser: Initialiser = "orthogonal"
+    """Of the weights; hidden gain sqrt 2, value 1 (Huang 2022, detail 2)."""
+    policy_gain: float = 0.01
+    """Gain of the policy's last layer: small, so that the first actions are near 0 (Andrychowicz 2020)."""
+    initial_log_std: float = 0.0
+    """Where a Gaussian policy's log standard deviation starts."""
+
+
+class ActorCritic(eqx.Module):
+    """Actor and critic over a common trunk; separate networks have an empty trunk, the identity.
+
+    Observations are [..., features], any batch shape. A feed-forward policy has no memory: its carry
+    is () and `reset` is ignored.
+    """
+
+    trunk: MLP
+    actor: MLP
+    actor_output: Dense
+    head: Head
+    critic: MLP
+    critic_output: Dense
+
+    def __init__(self, key: Array, features: int, kind: ActionKind, options: NetworkOptions) -> None:
+        trunk_key, actor_key, actor_output_key, critic_key, critic_output_key = jax.random.split(key, 5)
+        trunk_widths, own_widths = (options.hidden, ()) if options.shared else ((), options.hidden)
+        width = options.hidden[-1] if options.hidden else features
+
+        def network(network_key: Array, inputs: int, widths: tuple[int, ...]) -> MLP:
+            return MLP(
+                network_key,
+                inputs,
+                widths,
+                gain=HIDDEN_GAIN,
+                activation=options.activation,
+                initialiser=options.initialiser,
+            )
+
+        self.head = make_head(kind, options.initial_log_std)
+        self.trunk = network(trunk_key, features, trunk_widths)
+        between = width if options.shared else features
+        self.actor = network(actor_key, between, own_widths)
+        self.critic = network(critic_key, between, own_widths)
+        self.actor_output = Dense(
+            actor_output_key, width, self.head.inputs, options.policy_gain, options.initialiser
+        )
+        self.critic_output = Dense(critic_output_key, width, 1, VALUE_GAIN, options.initialiser)
+
+    def __call__(
+        self, obs: Float[Array, "*batch features"], carry: Any = (), reset: Array | None = None
+    ) -> tuple[Distribution, Any]:
+        """The distribution over actions after `obs`, and the new memory."""
+        return self.head(self.actor_output(self.actor(self.trunk(obs)))), carry
+
+    def value(
+        self, obs: Float[Array, "*batch features"], carry: Any = (), reset: Array | None = None
+    ) -> Float[Array, "*batch"]:
+        """The expected discounted return after `obs`, in units of the (scaled) reward."""
+        return jnp.squeeze(self.critic_output(self.critic(self.trunk(obs))), axis=-1)
+
+    def without_critic(self) -> "ActorCritic":
+        """The part that an action depends on; its `value` can no longer be asked."""
+        return eqx.tree_at(lambda policy: (policy.critic, policy.critic_output), self, (None, None))
