@@ -1,0 +1,32 @@
+"""Proximo: Proximal Policy Optimization as one system.
+
+run = proximo.train("CartPole-v1", steps=100_000, seed=0)
+run.evaluate(episodes=100)
+agent = proximo.load(run.folder)
+agent.act(observation)
+"""
+
+from proximo.config import Config, preset, with_options
+from proximo.errors import EnvironmentFault, UserError
+from proximo.learn.agent import Agent
+from proximo.learn.train import Iteration, training
+from proximo.ppo import PPO
+from proximo.runs.evaluate import Evaluation, evaluate
+from proximo.runs.run import Run, load, train
+
+__all__ = [
+    "PPO",
+    "Agent",
+    "Config",
+    "EnvironmentFault",
+    "Evaluation",
+    "Iteration",
+    "Run",
+    "UserError",
+    "evaluate",
+    "load",
+    "preset",
+    "train",
+    "training",
+    "with_options",
+]

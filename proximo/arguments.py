@@ -3,7 +3,8 @@
 import contextlib
 import io
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
@@ -35,8 +36,6 @@ ALIASES = {  # CleanRL's and Stable-Baselines3's names for our options
 }
 
 
-
-
 @dataclass(frozen=True)
 class RecipeArguments:
     """What every command takes that needs a whole configuration."""
@@ -58,7 +57,9 @@ def config_from(arguments: RecipeArguments) -> Config:
     if arguments.num_minibatches is not None:
         batch = config.num_envs * config.horizon
         if arguments.num_minibatches < 1 or batch % arguments.num_minibatches:
-            raise UserError(f"num_minibatches is {arguments.num_minibatches}: it must divide the batch of {batch}")
+            raise UserError(
+                f"num_minibatches is {arguments.num_minibatches}: it must divide the batch of {batch}"
+            )
         config = with_options(config, minibatch_size=batch // arguments.num_minibatches)
     return config
 
@@ -130,11 +131,13 @@ def parse_recipe(kind: type[Arguments], command: str, words: list[str]) -> Argum
     if env is None:
         env = parse(kind, command, words).config.env  # the options came first
     find_spec(env, allow_import=True)
-    name = next((after for word, after in zip(words, words[1:], strict=False) if word == "--preset"), "default")
-    return parse(kind, command, words, kind(config=replace(preset(name, env))))
+    name = next((after for word, after in pairwise(words) if word == "--preset"), "default")
+    return parse(kind, command, words, kind(config=preset(name, env)))
 
 
-def parse(kind: type[Arguments], command: str, words: list[str], default: Arguments | None = None) -> Arguments:
+def parse(
+    kind: type[Arguments], command: str, words: list[str], default: Arguments | None = None
+) -> Arguments:
     """The arguments of a command. Raises UserError, in one line, for words that cannot be understood."""
     complaint = io.StringIO()
     try:
@@ -149,6 +152,7 @@ def parse(kind: type[Arguments], command: str, words: list[str], default: Argume
 
 def one_line(complaint: str) -> str:
     """A parser's complaint without its frame and colours, in one line."""
+    complaint = re.sub(r"╭[^\n]*╮", "", complaint)  # the frame's title
     plain = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|─+", " ", complaint)
     plain = re.sub(r"For full helptext.*|Argument helptext:.*", "", re.sub(r"\s+", " ", plain))
     return plain.strip() + " (see --help)"

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tyro
 
@@ -107,7 +107,7 @@ def train(arguments: Train) -> int:
     iteration = None
     iterations = recorded(training(config, allow_import=True), folder)
     with orderly_stop() as stop, contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows:
-        for iteration in rows:
+        for iteration in rows:  # noqa: B007 (read after the loop)
             if stop.requested:
                 break
     elapsed = time.perf_counter() - started
@@ -154,7 +154,7 @@ def evaluate(arguments: Evaluate) -> int:
     else:
         print(
             f"{outcome.episodes} episodes: mean return {outcome.mean:,.2f} "
-            f"(95% interval {outcome.low:,.2f} to {outcome.high:,.2f}), standard deviation {outcome.std:,.2f}, "
+            f"(95% interval {outcome.low:,.2f} to {outcome.high:,.2f}), std {outcome.std:,.2f}, "
             f"mean length {sum(outcome.lengths) / outcome.episodes:,.1f}"
         )
     return 0
@@ -171,7 +171,7 @@ def bench(arguments: Bench) -> int:
     if arguments.json:
         print(json.dumps({**dataclasses.asdict(rates), "floor_share": rates.floor_share}))
         return 0
-    print(f"{config.name}, {config.num_envs} environments x {config.horizon} steps, environment steps per second")
+    print(f"{config.name}, {config.num_envs} x {config.horizon}; environment steps per second:")
     for name, rate in dataclasses.asdict(rates).items():
         print(f"  {name:10s} {rate:12,.0f}")
     print(f"  the whole loop runs at {rates.floor_share:.0%} of the environments' own rate")
@@ -214,7 +214,9 @@ def main(words: Sequence[str] | None = None) -> int:
         print(version("proximo"))
         return 0
     if words[0] not in COMMANDS:
-        print(f"proximo: there is no command {words[0]!r}: take one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"proximo: there is no command {words[0]!r}: take one of {', '.join(COMMANDS)}", file=sys.stderr
+        )
         return 2
     read, run = COMMANDS[words[0]]
     try:

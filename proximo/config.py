@@ -195,7 +195,11 @@ def as_json(config: Config) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            named = {} if isinstance(value, Config | UpdateOptions | NetworkOptions) else {"name": type(value).__name__}
+            named = (
+                {}
+                if isinstance(value, Config | UpdateOptions | NetworkOptions)
+                else {"name": type(value).__name__}
+            )
             return named | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
         return list(value) if isinstance(value, tuple) else value
 

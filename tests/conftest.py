@@ -4,14 +4,10 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jaxtyping  # noqa: E402
+import jaxtyping
 
-# Under pytest alone: every annotated call in these packages is checked, shapes included. They must not
-# have been imported before this line.
-jaxtyping.install_import_hook(
-    ["proximo.core", "proximo.learn", "proximo.policies"],
-    "beartype.beartype",
-)
+# Under pytest alone: every call in core is checked, shapes included. Core must not be imported before.
+jaxtyping.install_import_hook("proximo.core", "beartype.beartype")
 
 from hypothesis import settings  # noqa: E402
 

@@ -68,8 +68,7 @@ def dangers(tree, file):
             if node.attr in FORBIDDEN_MODULES or (owner, node.attr) == ("yaml", "load"):
                 found.append(f"{owner}.{node.attr}")
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            if getattr(node.value, "value", None) is not False:
-                found.append("allow_pickle")
+            found += [] if getattr(node.value, "value", None) is False else ["allow_pickle"]
     return found
 
 

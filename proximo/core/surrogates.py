@@ -75,6 +75,10 @@ class Unclipped:
     ) -> Float[Array, "*shape"]:
         return _ratio(log_ratio) * advantage
 
+    def annealed(self, remaining: Scalar) -> "Unclipped":
+        """The same objective: it has no range to narrow, but takes the place of `Clip`."""
+        return self
+
 
 @traceable
 @dataclass(frozen=True)
@@ -97,6 +101,10 @@ class PolicyGradient:
         self, log_ratio: Float[Array, "*shape"], advantage: Float[Array, "*shape"]
     ) -> Float[Array, "*shape"]:
         return log_ratio * advantage
+
+    def annealed(self, remaining: Scalar) -> "PolicyGradient":
+        """The same objective: it has no range to narrow, but takes the place of `Clip`."""
+        return self
 
 
 Objective = Clip | Unclipped | PolicyGradient

@@ -1,10 +1,12 @@
 """What is acted on: environments from any source, as arrays, with faults that name their place."""
 
-from proximo.envs.check import Finding, check
+from proximo.envs.check import check
 from proximo.envs.episodes import Episode, EpisodeStatistics
 from proximo.envs.faults import check_finite
+from proximo.envs.findings import Finding
 from proximo.envs.host import HostEnvs, Step
-from proximo.envs.make import family, make_envs, make_one, max_episode_steps
+from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps
+from proximo.envs.space_json import is_single, space_from_json, space_to_json
 from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
 
 __all__ = [
@@ -19,8 +21,12 @@ __all__ = [
     "check",
     "check_finite",
     "family",
+    "find_spec",
+    "is_single",
     "make_envs",
     "make_one",
     "max_episode_steps",
     "observation_codec",
+    "space_from_json",
+    "space_to_json",
 ]

@@ -64,7 +64,11 @@ class EpisodeStatistics:
 
     def mean_return(self) -> float:
         """Mean return of the recent episodes; NaN before the first has ended."""
-        return float(np.mean([episode.episode_return for episode in self.recent])) if self.recent else float("nan")
+        return (
+            float(np.mean([episode.episode_return for episode in self.recent]))
+            if self.recent
+            else float("nan")
+        )
 
     def mean_length(self) -> float:
         """Mean length of the recent episodes in steps; NaN before the first has ended."""

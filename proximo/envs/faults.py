@@ -10,7 +10,9 @@ from proximo.envs.spaces import space_name
 from proximo.errors import EnvironmentFault
 
 
-def fault(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, error: Exception) -> EnvironmentFault:
+def fault(
+    vector: gym.vector.VectorEnv, name: str, step: int, action: Any, error: Exception
+) -> EnvironmentFault:
     """What to raise, `from error`, when a vector environment raised `error`.
 
     step    the number of the step, counted from 1; 0 is the reset
@@ -32,7 +34,7 @@ def check_finite(obs: np.ndarray, reward: np.ndarray, action: Any, first_step: i
     obs         [T+1, N, ...]  encoded
     reward      [T, N]         raw
     action      [T, N, ...]    what the policy chose, for the message
-    first_step  the number of the rollout's first step, counted from 1
+    first_step  how many steps had been taken before the rollout; 0 for the first one
 
     A sound rollout costs two sums. A sum of finite numbers can overflow, so only the second look decides.
     """
@@ -43,20 +45,26 @@ def check_finite(obs: np.ndarray, reward: np.ndarray, action: Any, first_step: i
     unsound = [
         (row - shift, shift, index, what)
         for what, array, shift in (("observation", obs, 1), ("reward", reward, 0))
-        for row, index in np.argwhere(~np.isfinite(array).reshape(*array.shape[:2], -1).all(axis=-1))[:1].tolist()
+        for row, index in np.argwhere(~_finite_rows(array))[:1].tolist()
     ]
     if not unsound:
         return
     row, _, index, what = min(unsound, key=lambda found: (found[0], -found[1]))
     value = obs[row + 1, index] if what == "observation" else reward[row, index]
     bad = np.ravel(value)[~np.isfinite(np.ravel(value))][0]
-    when = f"at step {first_step + row}, after the action {_text(action[row][index])}" if row >= 0 else (
-        "at its reset" if first_step == 1 else f"before step {first_step}"
-    )
+    if row < 0:
+        when = "at its reset" if first_step == 0 else f"at step {first_step}"
+    else:
+        when = f"at step {first_step + row + 1}, after the action {_text(action[row][index])}"
     raise EnvironmentFault(
-        f"environment {index} returned {bad} in its {what} {when}: find the division by zero, the overflow or "
-        "the unstable simulation behind it; nothing was learned from it"
+        f"environment {index} returned {bad} in its {what} {when}: find the division by zero, the overflow "
+        "or the unstable simulation behind it; nothing was learned from it"
     )
+
+
+def _finite_rows(array: np.ndarray) -> np.ndarray:
+    """[T, N, ...] -> bool [T, N]"""
+    return np.all(np.isfinite(array).reshape(*array.shape[:2], -1), axis=-1)
 
 
 def _guilty(vector: Any, error: BaseException) -> int | None:
@@ -109,7 +117,7 @@ def _misfit(vector: Any) -> tuple[int, str] | None:
     return None
 
 
-def _contains(space: gym.Space, observation: Any) -> bool:
+def _contains(space: Any, observation: Any) -> bool:
     try:
         return bool(space.contains(observation))
     except Exception:  # a space may stumble over what is far from it

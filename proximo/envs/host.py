@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from proximo.envs.faults import fault
 from proximo.envs.spaces import action_codec, observation_codec
@@ -38,6 +38,9 @@ class HostEnvs:
     num_envs     N
     observation  the codec that turns a batch of observations into float32 [N, size]
     action       the codec that turns the policy's actions into the environment's
+    spaces       of one environment: its observation space and its action space
+    action_space of the whole batch, to sample from
+    vector       the Gymnasium vector environment underneath
     name         what to call it
     spec         Gymnasium's registry entry, or None
     steps        how many times `step` was called since the last reset
@@ -57,6 +60,8 @@ class HostEnvs:
         self.num_envs: int = vector.num_envs
         self.observation = observation_codec(vector.single_observation_space)
         self.action = action_codec(vector.single_action_space)
+        self.spaces = (vector.single_observation_space, vector.single_action_space)
+        self.action_space = batch_space(vector.single_action_space, vector.num_envs)
         spec = getattr(vector, "spec", None)
         self.spec: EnvSpec | None = spec if isinstance(spec, EnvSpec) else None
         self.steps = 0
@@ -137,12 +142,15 @@ class HostEnvs:
             return step
         final = info.get("final_obs", info.get("final_observation"))
         if final is None:
-            raise EnvironmentFault("autoreset mode SAME_STEP promises info['final_obs'] when an episode ends; it is missing")
+            raise EnvironmentFault(
+                "autoreset mode SAME_STEP promises info['final_obs'] when an episode ends; it is missing"
+            )
         if isinstance(final, np.ndarray) and final.dtype == object:
             last = final[np.flatnonzero(ended)[0]]  # fills the rows that nobody reads
             space = self.vector.single_observation_space
             rows = [one if over else last for one, over in zip(final, ended, strict=True)]
-            final = concatenate(space, rows, create_empty_array(space, self.num_envs))
+            empty: Any = create_empty_array(space, self.num_envs)
+            final = concatenate(space, rows, empty)
         return step._replace(final_obs=final)
 
     def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:

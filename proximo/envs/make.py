@@ -1,16 +1,18 @@
-"""Environments from whatever the user has: an id, a class, a function, an instance or a vector environment."""
+"""Environments from whatever the user has: an id, a class, a function, an instance or a vector."""
 
 import difflib
 import importlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from proximo.envs.host import HostEnvs
 from proximo.errors import UserError
+
+Made = TypeVar("Made")
 
 VECTORIZATION_MODES = ("sync", "async", "vector_entry_point")
 
@@ -133,14 +135,18 @@ def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dic
     spec = find_spec(env_id, allow_import=allow_import)
     vector_kwargs = _vector_kwargs(mode, kwargs)
     if mode == "vector_entry_point" and spec.vector_entry_point is None:
-        raise UserError(f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'")
+        raise UserError(
+            f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'"
+        )
     make = partial(gym.make_vec, spec, count, mode, vector_kwargs, **kwargs)
     return HostEnvs(_attempt(spec.id, make), spec.id)
 
 
 def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
     if mode == "vector_entry_point":
-        raise UserError("vectorization_mode='vector_entry_point' needs a registered id: use 'sync' or 'async'")
+        raise UserError(
+            "vectorization_mode='vector_entry_point' needs a registered id: use 'sync' or 'async'"
+        )
     if isinstance(env, gym.Env) and count != 1:
         raise UserError(
             f"num_envs is {count}, but one environment instance can only be one: pass the class, or a "
@@ -182,7 +188,7 @@ def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:
     return construct
 
 
-def _attempt(name: str, make: Callable[[], Any]) -> Any:
+def _attempt(name: str, make: Callable[[], Made]) -> Made:
     """Call `make`; whatever it raises becomes a UserError of one line."""
     try:
         return make()
@@ -210,8 +216,8 @@ def _import(module: str, env_id: str) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"the module of {env_id!r} could not be imported ({reason}): check its name and that it is installed "
-            "or lies in the current folder"
+            f"the module of {env_id!r} could not be imported ({reason}): check its name and that it is "
+            "installed or lies in the current folder"
         ) from error
 
 

@@ -63,7 +63,9 @@ def _bounds(bounds: np.ndarray) -> Any:
 def _read_box(data: dict[str, Any]) -> spaces.Box:
     shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
     low, high = (
-        np.broadcast_to(np.asarray(data[name], np.float64).reshape(-1 if isinstance(data[name], list) else ()), (n,))
+        np.broadcast_to(
+            np.asarray(data[name], np.float64).reshape(-1 if isinstance(data[name], list) else ()), (n,)
+        )
         for name, n in (("low", int(np.prod(shape))), ("high", int(np.prod(shape))))
     )
     return spaces.Box(low.reshape(shape).astype(dtype), high.reshape(shape).astype(dtype), shape, dtype.type)
@@ -72,7 +74,9 @@ def _read_box(data: dict[str, Any]) -> spaces.Box:
 READERS = {
     "Box": _read_box,
     "Discrete": lambda data: spaces.Discrete(data["n"], start=data["start"]),
-    "MultiDiscrete": lambda data: spaces.MultiDiscrete(np.asarray(data["nvec"]), start=np.asarray(data["start"])),
+    "MultiDiscrete": lambda data: spaces.MultiDiscrete(
+        np.asarray(data["nvec"]), start=np.asarray(data["start"])
+    ),
     "MultiBinary": lambda data: spaces.MultiBinary(data["shape"]),
     "Dict": lambda data: spaces.Dict([(key, space_from_json(part)) for key, part in data["spaces"]]),
     "Tuple": lambda data: spaces.Tuple([space_from_json(part) for part in data["spaces"]]),

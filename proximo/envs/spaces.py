@@ -6,7 +6,7 @@ there is. A new kind joins with `observation_codec.register(Kind)` or `action_co
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,9 @@ class ActionCodec:
     """How a policy's actions become the environment's.
 
     kind             what the policy has to produce
-    to_environment   a batch of the policy's actions -> what the vector environment's `step` takes, [N, ...] in
-                     the space's own dtype. Always a new array: an environment may keep the action it was given
-                     (to price a change of action, say), so a buffer used again would change its memory.
+    to_environment   a batch of the policy's actions -> what the vector environment's `step` takes, [N, ...]
+                     in the space's own dtype. Always a new array: an environment may keep the action it was
+                     given (to price a change of action, say), and a buffer used again would change that.
     """
 
     kind: ActionKind
@@ -68,7 +68,7 @@ def space_name(space: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-# --- observations ---------------------------------------------------------------------------------------------
+# --- observations --------------------------------------------------------------------------------
 
 
 @singledispatch
@@ -126,8 +126,8 @@ def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> Ob
         if np.count_nonzero(out) != choices.size:
             raise EnvironmentFault(
                 f"a discrete observation is outside its space: the values lie between {batch.min()} and "
-                f"{batch.max()}, the space has {sizes.tolist()} values counted from {start.tolist()}; correct "
-                "the environment's observation_space or what it returns"
+                f"{batch.max()}, the space has {sizes.tolist()} values counted from {start.tolist()}; "
+                "correct the environment's observation_space or what it returns"
             )
 
     return ObservationCodec((len(value),), np.zeros(len(value), bool), encode)
@@ -186,7 +186,7 @@ def _misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFau
     )
 
 
-# --- actions --------------------------------------------------------------------------------------------------
+# --- actions -------------------------------------------------------------------------------------
 
 
 @singledispatch
@@ -236,9 +236,15 @@ def _(space: spaces.Box) -> ActionCodec:
         return ActionCodec(Continuous(size), _rounded(space))
     low, high = space.low.reshape(size), space.high.reshape(size)
 
+    @lru_cache(maxsize=4)
+    def bounds(count: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.tile(low, (count, 1)), np.tile(high, (count, 1))
+
     def to_vector(action: np.ndarray) -> np.ndarray:
-        clipped = np.maximum(action, low, dtype=dtype)  # two plain ufuncs: np.clip costs three times as much
-        return np.minimum(clipped, high, out=clipped)
+        # Two ufuncs on arrays of one shape, 0.9 us: np.clip takes 2.4 us, so does broadcasting the bounds.
+        lowest, highest = bounds(len(action))
+        clipped = np.minimum(np.maximum(action, lowest), highest)
+        return clipped if clipped.dtype == dtype else clipped.astype(dtype)
 
     def to_shape(action: np.ndarray) -> np.ndarray:
         return to_vector(action).reshape(len(action), *shape)

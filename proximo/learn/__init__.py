@@ -1,0 +1,1 @@
+"""The algorithm: collect a rollout, update on it, again."""

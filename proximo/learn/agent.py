@@ -1,47 +1,17 @@
 """A policy with what it needs to act: the observation statistics and the environment's two codecs."""
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
+from gymnasium import Space
 from jaxtyping import Array
 
-from gymnasium import Space
-
 from proximo.envs import action_codec, is_single, observation_codec
+from proximo.learn.actor import Actor
 from proximo.learn.normalise import ObservationNormaliser
-from proximo.policies import ActorCritic, Distribution
-
-class Actor:
-    """A policy as a cheap function: compiled once, called once per environment step.
-
-    The parameters an action depends on travel as ONE flat vector, because every argument of a compiled
-    call costs about a microsecond: 14 us a call against 19 us for the tree of arrays.
-    """
-
-    def __init__(self, policy: ActorCritic, observations: ObservationNormaliser) -> None:
-        _, unravel = ravel_pytree((policy.without_critic(), observations))
-
-        def distribution(flat: Array, obs: Array) -> Distribution:
-            policy, observations = unravel(flat)
-            return policy(observations(obs))[0]
-
-        self._ravel = jax.jit(lambda policy, observations: ravel_pytree((policy.without_critic(), observations))[0])
-        self._sample = jax.jit(lambda flat, obs, noise: distribution(flat, obs).sample(noise))
-        self._mode = jax.jit(lambda flat, obs: distribution(flat, obs).mode())
-
-    def sampler(self, policy: ActorCritic, observations: ObservationNormaliser) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """(observations [N, ...], noise [N, ...]) -> sampled actions of the policy as it is now."""
-        flat = self._ravel(policy, observations)
-        return lambda obs, noise: np.asarray(self._sample(flat, obs, noise))
-
-    def chooser(self, policy: ActorCritic, observations: ObservationNormaliser) -> Callable[[np.ndarray], np.ndarray]:
-        """Observations [N, ...] -> the most likely actions of the policy as it is now."""
-        flat = self._ravel(policy, observations)
-        return lambda obs: np.asarray(self._mode(flat, obs))
+from proximo.policies import ActorCritic
 
 
 class Agent:
@@ -75,14 +45,17 @@ class Agent:
         return self._actor or Actor(self.policy, self.observations)
 
     @cached_property
-    def choose(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Encoded observations [N, features] -> the most likely policy actions [N, ...]."""
-        return self.actor.chooser(self.policy, self.observations)
+    def parameters(self) -> Array:
+        """What the actor takes to act as this agent."""
+        return self.actor.parameters(self.policy, self.observations)
 
-    @cached_property
-    def sample(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """Encoded observations [N, features], noise [N, ...] -> sampled policy actions [N, ...]."""
-        return self.actor.sampler(self.policy, self.observations)
+    def choose(self, obs: np.ndarray) -> np.ndarray:
+        """Encoded observations [N, features] -> the most likely policy actions [N, ...]."""
+        return np.asarray(self.actor.mode(self.parameters, obs))
+
+    def sample(self, obs: np.ndarray, key: Array) -> np.ndarray:
+        """Encoded observations [N, features] -> sampled policy actions [N, ...]."""
+        return np.asarray(self.actor.sample(self.parameters, obs, self.policy.head.noise(key, obs.shape[:1])))
 
     def act(self, observation: Any, *, deterministic: bool = True) -> Any:
         """The action for one observation, or the actions for a batch (one more axis in front).
@@ -96,7 +69,7 @@ class Agent:
             action = self.choose(obs)
         else:
             self._key, key = jax.random.split(self._key)
-            action = self.sample(obs, np.asarray(self.policy.head.noise(key, obs.shape[:1])))
+            action = self.sample(obs, key)
         if single:
             return self.action.to_environment_one(action[0])
         return self.action.to_environment(action)

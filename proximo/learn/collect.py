@@ -37,7 +37,7 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
     envs, horizon = stream.envs, noise.shape[0]
     shape = (horizon, envs.num_envs)
     obs = np.empty((horizon + 1, *stream.obs.shape), stream.obs.dtype)
-    reward = np.empty(shape, np.float32)
+    reward = np.empty(shape, np.float64)  # raw episode returns are summed from it
     terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
     final_obs = None if envs.seam_rows else np.zeros_like(obs[1:])
     actions = []
@@ -59,6 +59,6 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
         mask[1:] = ~ended[:-1]
         stream.seam = ended[-1]
     action = np.stack(actions)
-    check_finite(obs, reward, action, stream.rows)
+    check_finite(obs, reward, action, stream.rows + 1)
     stream.obs, stream.rows = obs[-1], stream.rows + horizon
     return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)

@@ -20,7 +20,9 @@ def loss(
     if options.advantage_normalisation == "minibatch":
         advantage = whiten(advantage, batch.mask)
     surrogate = masked_mean(objective(log_ratio, advantage), batch.mask)
-    value_loss = masked_mean(options.value_loss(policy.value(batch.obs), batch.value, batch.target), batch.mask)
+    value_loss = masked_mean(
+        options.value_loss(policy.value(batch.obs), batch.value, batch.target), batch.mask
+    )
     entropy = masked_mean(distribution.entropy(), batch.mask)
     total = -surrogate + options.value_coefficient * value_loss - options.entropy_coefficient * entropy
     metrics = {

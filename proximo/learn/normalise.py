@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from proximo.core import Moments, empty_moments, merge, moments_of, normalise, standard_deviation
+from proximo.core import Moments, empty_moments, merge, moments_of, normalise, select, standard_deviation
 from proximo.core.types import Rollout
 
 BOUND = 10.0  # of what the networks see, in standard deviations (Huang 2022, continuous details 6 and 8)
@@ -67,7 +67,7 @@ class RewardNormaliser(NamedTuple):
             running = running * gamma + reward
             return jnp.where(ended, 0.0, running), running
 
-        rows = (rollout.reward * rollout.mask, rollout.terminated | rollout.truncated)
+        rows = (select(rollout.reward, rollout.mask), rollout.terminated | rollout.truncated)
         last, returns = jax.lax.scan(accumulate, self.running, rows, unroll=16)
         return RewardNormaliser(merge(self.moments, moments_of(returns, rollout.mask)), last)
 

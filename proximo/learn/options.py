@@ -57,7 +57,7 @@ class UpdateOptions:
     anneal_clip: bool = False
     """Bring the clip range linearly to 0 as well (the paper's Atari, table 5)."""
     value_loss: ValueLoss = field(default_factory=SquaredError)
-    """What the critic minimises; clipping it does not help (Andrychowicz 2020, figure 43)."""
+    """What the critic minimises; clipping it does not help (Andrychowicz 2020)."""
     value_coefficient: float = 0.5
     """c1 of eq. 9, times 0.5 (V - target)^2; SB3's vf_coef has no 0.5, so it counts twice this one."""
     entropy_coefficient: float = 0.0

@@ -1,9 +1,9 @@
 """Training, whole: the table of contents of this library.
 
-    for iteration in training(config):
-        print(iteration.steps, iteration.mean_return)
-        if iteration.mean_return > 475:
-            break
+for iteration in training(config):
+    print(iteration.steps, iteration.mean_return)
+    if iteration.mean_return > 475:
+        break
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,8 @@ import numpy as np
 from proximo.config import Config, validated
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs
 from proximo.errors import UserError
-from proximo.learn.agent import Actor, Agent
+from proximo.learn.actor import Actor
+from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream, collect
 from proximo.learn.normalise import observation_normaliser, reward_normaliser
 from proximo.learn.streams import Streams, environment_seeds, streams
@@ -83,12 +84,13 @@ def training(config: Config, **make_options: Any) -> Iterator[Iteration]:
         actor = Actor(learner.policy, learner.observations)
         stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
         statistics = EpisodeStatistics(envs.num_envs)
+        spaces = (envs.vector.single_observation_space, envs.vector.single_action_space)
         shape = (config.horizon, envs.num_envs)
         draw = jax.jit(partial(learner.policy.head.noise, shape=shape))
         steps = number = 0
         while steps < config.steps:
             noise = np.asarray(draw(jax.random.fold_in(seeds.actions, number)))
-            act = actor.sampler(learner.policy, learner.observations)
+            act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
             rollout = collect(act, stream, noise)
             episodes = statistics.update(rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)
             learner, metrics = update(learner, rollout, config.update, 1.0 - steps / config.steps)
@@ -98,7 +100,7 @@ def training(config: Config, **make_options: Any) -> Iterator[Iteration]:
                 number=number,
                 steps=steps,
                 learner=learner,
-                agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, actor),
+                agent=Agent(learner.policy, learner.observations, spaces, envs.name, actor),
                 metrics=finite(jax.device_get(metrics), steps),
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
@@ -121,7 +123,7 @@ def finite(metrics: dict[str, Any], steps: int) -> dict[str, float]:
     for name, value in values.items():
         if not np.isfinite(value):
             raise UserError(
-                f"{name} is {value} after {steps} steps: this update is discarded and the policy before it kept; "
+                f"{name} is {value} after {steps} steps: this update is discarded, the policy before it kept; "
                 "lower --learning-rate, or normalise observations and rewards"
             )
     return values

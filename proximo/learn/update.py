@@ -18,7 +18,7 @@ from proximo.learn.batches import Batch, flatten_time, shuffled_minibatches, tak
 from proximo.learn.loss import clip_range, loss
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
-from proximo.policies import ActorCritic
+from proximo.policies import ActorCritic, Distribution
 
 EARLY_STOP_FACTOR = 1.5  # a minibatch's estimate is noisy: stop at 1.5 times the target, as Spinning Up
 
@@ -49,24 +49,57 @@ def optimiser(options: UpdateOptions) -> optax.GradientTransformation:
     )
 
 
+def normalised(
+    learner: Learner, rollout: Rollout, options: UpdateOptions
+) -> tuple[Rollout, RewardNormaliser]:
+    """The rollout as the networks see it, and the reward statistics that have counted it in."""
+    rewards, reward = learner.rewards, rollout.reward
+    if options.normalise_rewards:
+        rewards = rewards.after(rollout, options.gamma)
+        reward = rewards(reward)
+    final_obs = None if rollout.final_obs is None else learner.observations(rollout.final_obs)
+    return rollout._replace(
+        obs=learner.observations(rollout.obs), reward=reward, final_obs=final_obs
+    ), rewards
+
+
 def advantages(
-    policy: ActorCritic, obs: Array, final_obs: Array | None, reward: Array, rollout: Rollout, options: UpdateOptions
+    policy: ActorCritic, rollout: Rollout, options: UpdateOptions
 ) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
-    """Generalised advantages and the critic's values, both [T, N], under the policy as it is now."""
-    value = policy.value(obs)
+    """Generalised advantages and the critic's values, both [T, N], under the policy as it is now.
+
+    rollout  as the networks see it, with scaled rewards
+    """
+    value = policy.value(rollout.obs)
     ended = rollout.terminated | rollout.truncated
     next_value = value[1:]
-    if final_obs is not None:
-        next_value = jnp.where(ended, policy.value(final_obs), next_value)
+    if rollout.final_obs is not None:
+        next_value = jnp.where(ended, policy.value(rollout.final_obs), next_value)
     discount = options.gamma * (1.0 - rollout.terminated)
-    same_episode = 1.0 - ended
-    return gae(reward, value[:-1], next_value, discount, same_episode, options.gae_lambda), value[:-1]
+    advantage = gae(rollout.reward, value[:-1], next_value, discount, 1.0 - ended, options.gae_lambda)
+    return advantage, value[:-1]
+
+
+def whole_batch(policy: ActorCritic, rollout: Rollout, options: UpdateOptions) -> tuple[Batch, Distribution]:
+    """Everything the loss needs of a rollout, [T, N, ...], and what the policy said of it."""
+    distribution, _ = policy(rollout.obs[:-1])
+    advantage, value = advantages(policy, rollout, options)
+    batch = Batch(
+        obs=rollout.obs[:-1],
+        action=rollout.action,
+        log_prob=distribution.log_prob(rollout.action),
+        value=value,
+        advantage=advantage,
+        target=advantage + value,
+        mask=rollout.mask,
+    )
+    return batch, distribution
 
 
 def minibatch_step(
     state: State, batch: Batch, objective: Objective, learning_rate: Array, options: UpdateOptions
 ) -> tuple[State, dict[str, Array]]:
-    """One gradient step; with a target KL, checked before the step, and no step any more once it is passed."""
+    """One gradient step; with a target KL, checked before the step, and none any more once it is passed."""
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
         gradients, metrics = jax.grad(loss, has_aux=True)(state.policy, batch, objective, options)
@@ -76,7 +109,9 @@ def minibatch_step(
         if options.target_kl is None:
             return State(policy, moved, state.stopped), metrics
         stopped = metrics["train/approx_kl"] > EARLY_STOP_FACTOR * options.target_kl
-        kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), state, State(policy, moved, stopped))
+        kept = jax.tree.map(
+            lambda old, new: jnp.where(stopped, old, new), state, State(policy, moved, stopped)
+        )
         return kept._replace(stopped=stopped), metrics
 
     if options.target_kl is None:
@@ -85,9 +120,33 @@ def minibatch_step(
     return jax.lax.cond(state.stopped, lambda state: (state, nothing), step, state)
 
 
+def epoch(
+    state: State,
+    key: Array,
+    batch: Batch,
+    rollout: Rollout,
+    objective: Objective,
+    learning_rate: Array,
+    options: UpdateOptions,
+) -> tuple[State, dict[str, Array]]:
+    """One pass over the batch in shuffled minibatches; metrics are [minibatches]."""
+    if options.advantages == "every-epoch":
+        advantage, value = advantages(state.policy, rollout, options)
+        batch = batch._replace(advantage=advantage, target=advantage + value)
+    if options.advantage_normalisation == "batch":
+        batch = batch._replace(advantage=whiten(batch.advantage, batch.mask))
+    flat = flatten_time(batch)
+    minibatches = shuffled_minibatches(key, flat.mask.shape[0], options.minibatch_size)
+    return jax.lax.scan(
+        lambda state, index: minibatch_step(state, take(flat, index), objective, learning_rate, options),
+        state,
+        minibatches,
+    )
+
+
 @jax.jit
 def update(
-    learner: Learner, rollout: Rollout, options: UpdateOptions, remaining: Any
+    learner: Learner, rollout: Rollout, options: UpdateOptions, remaining: float | Array
 ) -> tuple[Learner, dict[str, Array]]:
     """One iteration of algorithm 1: K epochs of minibatch steps on the rollout's N x T samples.
 
@@ -99,46 +158,17 @@ def update(
     Returns the learner after it, and metrics: means over all minibatch steps taken, on the device.
     """
     objective = options.objective.annealed(remaining) if options.anneal_clip else options.objective
-    learning_rate = options.learning_rate * (remaining if options.anneal else 1.0)
-    reward, rewards = rollout.reward, learner.rewards
-    if options.normalise_rewards:
-        rewards = rewards.after(rollout, options.gamma)
-        reward = rewards(reward)
-    obs = learner.observations(rollout.obs)
-    final_obs = None if rollout.final_obs is None else learner.observations(rollout.final_obs)
-
-    distribution, _ = learner.policy(obs[:-1])
-    advantage, value = advantages(learner.policy, obs, final_obs, reward, rollout, options)
-    batch = Batch(
-        obs=obs[:-1],
-        action=rollout.action,
-        log_prob=distribution.log_prob(rollout.action),
-        value=value,
-        advantage=advantage,
-        target=advantage + value,
-        mask=rollout.mask,
-    )
-
-    def epoch(state: State, key: Array) -> tuple[State, dict[str, Array]]:
-        fresh = batch
-        if options.advantages == "every-epoch":
-            advantage, value = advantages(state.policy, obs, final_obs, reward, rollout, options)
-            fresh = fresh._replace(advantage=advantage, target=advantage + value)
-        if options.advantage_normalisation == "batch":
-            fresh = fresh._replace(advantage=whiten(fresh.advantage, fresh.mask))
-        flat = flatten_time(fresh)
-        minibatches = shuffled_minibatches(key, flat.mask.shape[0], options.minibatch_size)
-        return jax.lax.scan(
-            lambda state, index: minibatch_step(state, take(flat, index), objective, learning_rate, options),
-            state,
-            minibatches,
-        )
+    learning_rate = jnp.asarray(options.learning_rate * (remaining if options.anneal else 1.0))
+    seen, rewards = normalised(learner, rollout, options)
+    batch, distribution = whole_batch(learner.policy, seen, options)
 
     key, shuffle_key = jax.random.split(learner.key)
-    state = State(learner.policy, learner.optimiser, jnp.zeros((), bool))
-    state, history = jax.lax.scan(epoch, state, jax.random.split(shuffle_key, options.epochs))
-
-    learner = learner._replace(
+    state, history = jax.lax.scan(
+        lambda state, key: epoch(state, key, batch, seen, objective, learning_rate, options),
+        State(learner.policy, learner.optimiser, jnp.zeros((), bool)),
+        jax.random.split(shuffle_key, options.epochs),
+    )
+    learner = Learner(
         policy=state.policy,
         optimiser=state.optimiser,
         observations=learner.observations.after(rollout),
@@ -147,7 +177,7 @@ def update(
         steps=learner.steps + jnp.sum(rollout.mask).astype(learner.steps.dtype),
     )
     metrics = mean_over_updates(history) | {
-        "train/learning_rate": jnp.asarray(learning_rate),
+        "train/learning_rate": learning_rate,
         "train/clip_range": jnp.asarray(clip_range(objective)),
         "train/explained_variance": explained_variance(batch.value, batch.target, batch.mask),
         "train/kl_stopped": state.stopped.astype(jnp.float32),

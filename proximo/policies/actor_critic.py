@@ -23,7 +23,7 @@ class NetworkOptions:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
     activation: Activation = "tanh"
-    """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020, figure 30."""
+    """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False
     """One trunk for actor and critic; separate networks do better in control (Andrychowicz 2020)."""
     initialiser: Initialiser = "orthogonal"
@@ -47,6 +47,7 @@ class ActorCritic(eqx.Module):
     head: Head
     critic: MLP
     critic_output: Dense
+    options: NetworkOptions = eqx.field(static=True)
 
     def __init__(self, key: Array, features: int, kind: ActionKind, options: NetworkOptions) -> None:
         trunk_key, actor_key, actor_output_key, critic_key, critic_output_key = jax.random.split(key, 5)
@@ -63,6 +64,7 @@ class ActorCritic(eqx.Module):
                 initialiser=options.initialiser,
             )
 
+        self.options = options
         self.head = make_head(kind, options.initial_log_std)
         self.trunk = network(trunk_key, features, trunk_widths)
         between = width if options.shared else features

@@ -87,6 +87,11 @@ def test_epsilon_can_be_annealed_and_traced():
     np.testing.assert_allclose(at(jnp.float32(1.0)), [0.5, 0.9, 1.0, 1.1, 1.2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("objective", [Unclipped(), PolicyGradient()])
+def test_without_a_range_there_is_nothing_to_anneal(objective):
+    assert objective.annealed(0.25) == objective
+
+
 def test_epsilon_can_differ_between_members():
     members = jax.vmap(Clip(0.2).annealed)(jnp.array([0.5, 1.0]))
     far = jax.vmap(lambda clip: clip(jnp.log(2.0), jnp.ones(())))(members)

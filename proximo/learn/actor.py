@@ -1,0 +1,74 @@
+"""A policy as a cheap function, called once per environment step."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from proximo.learn.normalise import ObservationNormaliser
+from proximo.policies import ActorCritic, Distribution
+
+ALIGNMENT = 64  # bytes; what XLA asks of memory that it reads in place
+
+
+class SharedInput:
+    """Memory that NumPy writes and a compiled call reads in place, without a conversion.
+
+    Handing a NumPy array to a compiled call makes a new device array of it, which costs more than the
+    networks of a small policy. Each call must have returned its result before the next write, and
+    `Actor` waits for every action. Where the device cannot read host memory, the array itself is handed
+    over, as always.
+    """
+
+    def __init__(self, like: np.ndarray) -> None:
+        memory = np.empty(like.nbytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        self._host = memory[start : start + like.nbytes].view(like.dtype).reshape(like.shape)
+        self._device: Array | np.ndarray = self._host
+        if jax.default_backend() == "cpu":
+            device = jax.dlpack.from_dlpack(self._host)
+            if device.unsafe_buffer_pointer() == self._host.ctypes.data:
+                self._device = device
+
+    def __call__(self, value: np.ndarray) -> Array | np.ndarray:
+        """What to hand to the compiled call in place of `value`."""
+        self._host[...] = value
+        return self._device
+
+
+class Actor:
+    """A policy, compiled once for all the parameters it will ever have.
+
+    The parameters an action depends on travel as ONE flat vector, because every argument of a compiled
+    call costs about a microsecond.
+
+    parameters  (policy, observations) -> that vector
+    sample      (vector, observations [N, ...], noise [N, ...]) -> sampled actions [N, ...]
+    mode        (vector, observations [N, ...]) -> the most likely actions [N, ...]
+    """
+
+    def __init__(self, policy: ActorCritic, observations: ObservationNormaliser) -> None:
+        _, unravel = ravel_pytree((policy.without_critic(), observations))
+
+        def distribution(flat: Array, obs: Array) -> Distribution:
+            policy, observations = unravel(flat)
+            return policy(observations(obs))[0]
+
+        self.parameters = jax.jit(
+            lambda policy, observations: ravel_pytree((policy.without_critic(), observations))[0]
+        )
+        self.sample = jax.jit(lambda flat, obs, noise: distribution(flat, obs).sample(noise))
+        self.mode = jax.jit(lambda flat, obs: distribution(flat, obs).mode())
+
+    def stepper(
+        self, flat: Array, obs: np.ndarray, noise: np.ndarray
+    ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """(observations, noise) -> sampled actions, for thousands of calls with the same parameters.
+
+        flat        what `parameters` gave
+        obs, noise  arrays of the shape and dtype of all that will come, [N, ...]
+        """
+        sample, shared_obs, shared_noise = self.sample, SharedInput(obs), SharedInput(noise)
+        return lambda obs, noise: np.asarray(sample(flat, shared_obs(obs), shared_noise(noise)))

@@ -1,0 +1,92 @@
+"""Small environments that do one thing each, right or wrong."""
+
+import os
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Walk(gym.Env):
+    """A seeded random walk that shows its position and its clock; it ends in both ways.
+
+    It terminates when the position leaves [-2, 2], and is truncated after `limit` steps.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+    action_space = spaces.Discrete(2)
+    observation_space = spaces.Box(-10.0, 10.0, (2,), np.float32)
+
+    def __init__(self, limit=6):
+        self.limit = limit
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position, self.clock = self.np_random.uniform(-1, 1), 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.position += (2 * int(action) - 1) * self.np_random.uniform(0, 1)
+        self.clock += 1
+        terminated = bool(abs(self.position) > 2)
+        truncated = bool(self.clock >= self.limit)
+        return self._observation(), float(self.position), terminated, truncated, {"clock": self.clock}
+
+    def _observation(self):
+        return np.array([self.position, self.clock], np.float32)
+
+
+class DictWalk(Walk):
+    """The same walk, its observation in parts."""
+
+    observation_space = spaces.Dict(
+        clock=spaces.Discrete(20), position=spaces.Box(-10.0, 10.0, (1,), np.float32)
+    )
+
+    def _observation(self):
+        return {"clock": self.clock, "position": np.array([self.position], np.float32)}
+
+
+class FailsAt(Walk):
+    """Raises in the step number `at` of the environment that was seeded with `unlucky`; 0 is the reset."""
+
+    def __init__(self, at=3, unlucky=2, error=ZeroDivisionError("a bad\nday")):
+        super().__init__(limit=100)
+        self.at, self.unlucky, self.error = at, unlucky, error
+
+    def reset(self, *, seed=None, options=None):
+        self.seeded = seed
+        if self.at == 0 and seed == self.unlucky:
+            raise self.error
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.position *= 0
+        result = super().step(action)
+        if self.clock == self.at and self.seeded == self.unlucky:
+            raise self.error
+        return result
+
+
+class Dies(Walk):
+    """Its process ends without a word, in the environment that was seeded with 1."""
+
+    def reset(self, *, seed=None, options=None):
+        self.seeded = seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        if self.seeded == 1:
+            os._exit(3)
+        return super().step(action)
+
+
+class WrongShape(Walk):
+    """Returns three numbers where its space declares two: from the reset on, or from the second step."""
+
+    def __init__(self, at=2):
+        super().__init__()
+        self.at = at
+
+    def _observation(self):
+        return np.zeros(3 if self.clock >= self.at else 2, np.float32)

@@ -1,0 +1,99 @@
+"""A broken environment is named in one line: which copy, when, after what, why, and what to do."""
+
+import time
+
+import numpy as np
+import pytest
+from env_probes import Dies, FailsAt, WrongShape
+
+from proximo.envs import check_finite, make_envs
+from proximo.errors import EnvironmentFault
+
+ACTIONS = np.array([0, 1, 1])
+
+
+def fault_of(envs, steps=5):
+    """The fault that a run meets, as one line."""
+    with pytest.raises(EnvironmentFault) as raised:
+        envs.reset([0, 1, 2])
+        for _ in range(steps):
+            envs.step(ACTIONS)
+    message = str(raised.value)
+    assert "\n" not in message and len(message) < 400
+    return message, raised.value
+
+
+def test_an_exception_in_a_step():
+    message, fault = fault_of(make_envs(FailsAt, 3))
+    assert message == (
+        "environment 2 of FailsAt failed at step 3, after the action 1: ZeroDivisionError: a bad day "
+        "(--debug shows its traceback)"
+    )
+    assert isinstance(fault.__cause__, ZeroDivisionError)
+
+
+def test_an_exception_in_a_reset():
+    message, _ = fault_of(make_envs(FailsAt, 3, at=0, unlucky=1))
+    assert message.startswith("environment 1 of FailsAt failed at its reset: ZeroDivisionError")
+
+
+def test_an_exception_in_another_process():
+    options = {"context": "forkserver"}
+    with make_envs(FailsAt, 3, vectorization_mode="async", vector_kwargs=options) as envs:
+        message, _ = fault_of(envs)
+    assert message.startswith("environment 2 of FailsAt failed at step 3, after the action 1: ZeroDivision")
+
+
+def test_a_process_that_dies_is_found_and_closing_does_not_wait_for_it():
+    options = {"context": "forkserver"}
+    envs = make_envs(Dies, 3, vectorization_mode="async", vector_kwargs=options)
+    message, _ = fault_of(envs)
+    assert message.startswith("environment 1 of Dies failed at step 1")
+    started = time.perf_counter()
+    envs.close()
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize(("at", "when"), [(0, "its reset"), (2, "step 2")])
+def test_an_observation_of_the_wrong_shape(at, when):
+    message, _ = fault_of(make_envs(WrongShape, 3, at=at))
+    assert f"environment 0 of WrongShape failed at {when}" in message
+    assert "it returned an observation of shape (3,), its space declares (2,); correct its" in message
+
+
+def rollout():
+    obs, reward = np.zeros((4, 2, 3), np.float32), np.zeros((3, 2), np.float32)
+    action = np.arange(6).reshape(3, 2)
+    return obs, reward, action
+
+
+def test_a_sound_rollout_passes_even_where_its_sum_overflows():
+    obs, reward, action = rollout()
+    obs[:] = 3e38
+    check_finite(obs, reward, action, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_placed(value):
+    """Row t of the reward and row t+1 of the observations are what step t+1 of the rollout returned."""
+    obs, reward, action = rollout()
+    reward[2, 0] = value
+    with pytest.raises(
+        EnvironmentFault, match=rf"environment 0 returned {value} in its reward at step 13, .* 4:"
+    ):
+        check_finite(obs, reward, action, 10)
+    obs[2, 1, 0] = value  # a step earlier: this is the one to name
+    with pytest.raises(
+        EnvironmentFault, match=f"environment 1 returned {value} in its observation at step 12, .* 3:"
+    ):
+        check_finite(obs, reward, action, 10)
+    obs[0, 1, 0] = value
+    with pytest.raises(EnvironmentFault, match="environment 1 .* at its reset"):
+        check_finite(obs, reward, action, 0)
+
+
+def test_opposite_infinities_do_not_hide_each_other():
+    obs, reward, action = rollout()
+    obs[1, 0, :2] = np.inf, -np.inf
+    with pytest.raises(EnvironmentFault, match="observation at step 1"):
+        check_finite(obs, reward, action, 0)

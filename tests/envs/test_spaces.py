@@ -1,0 +1,173 @@
+"""Codecs: what an environment says becomes a float32 vector, what a policy says becomes an action."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from proximo.core.types import Binary, Categories, Continuous
+from proximo.envs import ActionCodec, ObservationCodec, action_codec, observation_codec
+from proximo.errors import EnvironmentFault, UserError
+
+shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+boxes = st.builds(
+    lambda shape, dtype: spaces.Box(0 if dtype == np.uint8 else -3, 7, shape, dtype),
+    shapes,
+    st.sampled_from([np.float32, np.float64, np.uint8, np.int16]),
+)
+discretes = st.builds(lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 5), st.integers(-3, 3))
+multi_discretes = nps.arrays(
+    np.int64, nps.array_shapes(max_dims=2, max_side=3), elements=st.integers(1, 4)
+).map(lambda nvec: spaces.MultiDiscrete(nvec, start=np.arange(nvec.size).reshape(nvec.shape) - 1))
+multi_binaries = nps.array_shapes(max_dims=2, max_side=3).map(spaces.MultiBinary)
+leaves = boxes | discretes | multi_discretes | multi_binaries
+any_space = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(spaces.Tuple)
+        | st.dictionaries(st.sampled_from("abcd"), inner, min_size=1, max_size=3).map(spaces.Dict)
+    ),
+    max_leaves=5,
+)
+
+
+def encode(codec, batch, count):
+    out = np.full((count, *codec.shape), np.nan, np.float32)
+    codec.encode(batch, out)
+    return out
+
+
+@given(any_space, st.integers(0, 100))
+def test_one_observation_is_encoded_as_gymnasium_flattens_it(space, seed):
+    space.seed(seed)
+    observation = space.sample()
+    codec = observation_codec(space)
+    encoded = codec.encode_one(observation)
+    assert encoded.dtype == np.float32 and encoded.shape == codec.shape == codec.normalised.shape
+    np.testing.assert_array_equal(encoded, spaces.flatten(space, observation).astype(np.float32))
+
+
+@given(any_space, st.integers(1, 3), st.integers(0, 100))
+def test_a_batch_is_its_observations_one_above_the_other(space, count, seed):
+    batched = batch_space(space, count)
+    batched.seed(seed)
+    batch = batched.sample()
+    codec = observation_codec(space)
+    singles = [codec.encode_one(one) for one in gym.vector.utils.iterate(batched, batch)]
+    np.testing.assert_array_equal(encode(codec, batch, count), singles)
+
+
+def test_a_normaliser_may_move_measured_numbers_only():
+    space = spaces.Dict(
+        action_mask=spaces.MultiBinary(2),
+        flag=spaces.Box(0, 1, (1,), np.int8),
+        level=spaces.Discrete(3),
+        speed=spaces.Box(-1, 1, (2,), np.float32),
+    )
+    assert observation_codec(space).normalised.tolist() == [False] * 6 + [True] * 2
+
+
+def test_values_are_counted_from_start():
+    codec = observation_codec(spaces.Discrete(3, start=5))
+    np.testing.assert_array_equal(encode(codec, np.array([5, 7]), 2), [[1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("space", "batch", "says"),
+    [
+        (spaces.Box(-1, 1, (4,)), np.zeros((2, 3)), r"has shape \(3,\), its space declares \(4,\)"),
+        (spaces.Box(-1, 1, (4,)), np.zeros((1, 4)), "shape"),  # would be repeated by a plain assignment
+        (spaces.Box(-1, 1, (2, 2)), np.zeros((2, 4)), "shape"),
+        (spaces.Discrete(3), np.array([0, 3]), "between 0 and 3, the space has .3. values counted from .0."),
+        (spaces.Discrete(3), np.array([0, -1]), "outside its space"),
+        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Discrete(2)), {"a": np.zeros(2, int)}, "no part 'b'"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_a_fault(space, batch, says):
+    with pytest.raises(EnvironmentFault, match=says):
+        encode(observation_codec(space), batch, 2)
+
+
+@given(
+    leaves, nps.arrays(np.float32, (2, 81), elements=st.floats(width=32, allow_nan=False)), st.integers(0, 9)
+)
+def test_every_action_of_a_policy_is_legal(space, numbers, seed):
+    """Whatever real numbers a Gaussian draws; and all the choices and switches of the discrete kinds."""
+    codec = action_codec(space)
+    generator = np.random.default_rng(seed)
+    match codec.kind:
+        case Continuous(size):
+            action = numbers[:, :size]
+        case Categories(sizes, scalar):
+            action = generator.integers(0, sizes, (2, len(sizes)), dtype=np.int32)
+            action = action[:, 0] if scalar else action
+        case Binary(size):
+            action = generator.integers(0, 2, (2, size), dtype=np.int32)
+    before = action.copy()
+    batch = codec.to_environment(action)
+    assert batch.dtype == space.dtype and batch.shape == (2, *space.shape)
+    assert all(space.contains(one) for one in batch)
+    assert space.contains(codec.to_environment_one(action[1]))
+    np.testing.assert_array_equal(action, before)  # what is stored stays as it was sampled
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int32, np.float64])
+def test_the_widest_bounds_hold(dtype):
+    info = np.finfo(dtype) if dtype == np.float64 else np.iinfo(dtype)
+    space = spaces.Box(info.min, info.max, (2,), dtype)
+    action = np.array([[np.inf, -np.inf]], np.float32)
+    assert space.contains(action_codec(space).to_environment(action)[0])
+
+
+def test_the_kinds_of_action():
+    assert action_codec(spaces.Discrete(4)).kind == Categories((4,), scalar=True)
+    assert action_codec(spaces.MultiDiscrete([2, 3])).kind == Categories((2, 3))
+    assert action_codec(spaces.MultiBinary((2, 2))).kind == Binary(4)
+    assert action_codec(spaces.Box(-1, 1, (2, 3))).kind == Continuous(6)
+
+
+def test_an_environment_may_keep_the_action_it_was_given():
+    codec = action_codec(spaces.Box(-1, 1, (1,)))
+    kept = codec.to_environment(np.array([[0.5]], np.float32))
+    codec.to_environment(np.array([[0.1]], np.float32))
+    assert kept.tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize("codec", [observation_codec, action_codec])
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(5),
+        spaces.Sequence(spaces.Discrete(2)),
+        spaces.Graph(spaces.Box(-1, 1, (2,)), spaces.Discrete(2)),
+    ],
+)
+def test_an_unsupported_space_says_what_to_do(codec, space):
+    with pytest.raises(UserError, match=rf"{type(space).__name__}.*not supported: use .*wrap") as raised:
+        codec(space)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_dict_of_actions_is_not_supported():
+    with pytest.raises(UserError, match=r"Dict\('a': Discrete\(2\)\) is not supported: use Discrete"):
+        action_codec(spaces.Dict(a=spaces.Discrete(2)))
+
+
+def test_later_kinds_of_space_join_by_registration():
+    class Colour(spaces.Space):
+        pass
+
+    @observation_codec.register
+    def _(space: Colour) -> ObservationCodec:
+        return ObservationCodec((3,), np.ones(3, bool), lambda batch, out: out.fill(0.5))
+
+    @action_codec.register
+    def _(space: Colour) -> ActionCodec:
+        return ActionCodec(Continuous(3), lambda action: action)
+
+    assert observation_codec(spaces.Tuple([Colour(), spaces.Discrete(2)])).shape == (5,)
+    assert action_codec(Colour()).kind == Continuous(3)
