@@ -10,6 +10,7 @@ train: .venv/ready
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict --follow-imports=silent proximo/core
 	$(BIN)/mypy proximo
 	$(BIN)/pytest -n 2
 

@@ -167,14 +167,18 @@ def summary(shape: tuple[int, int], rounds: list[Round]) -> dict[str, Any]:
         "steps_per_second": medians,
         "sb3_setting": better,
         "ratios": {
-            f"proximo/{peer}": ratio(ours, rates(rounds, name), targets.get(peer)) for peer, name in peers.items()
+            f"proximo/{peer}": ratio(ours, rates(rounds, name), targets.get(peer))
+            for peer, name in peers.items()
         },
     }
 
 
 def table(shape: tuple[int, int], result: dict[str, Any], rounds: int) -> str:
     """What was found, for a person."""
-    lines = [f"{ENV}, {words(shape)}, {rounds} rounds", "  median environment steps per second (of this machine)"]
+    lines = [
+        f"{ENV}, {words(shape)}, {rounds} rounds",
+        "  median environment steps per second (of this machine)",
+    ]
     for name, rate in result["steps_per_second"].items():
         lines.append(f"    {LABELS[name]:26s}{rate:9,.0f}")
     heads = f"{'median':>9s}{'95% interval':>17s}{'min to max':>17s}{'target':>9s}"
@@ -184,7 +188,9 @@ def table(shape: tuple[int, int], result: dict[str, Any], rounds: int) -> str:
         verdict = {None: "", True: "reached", False: "not reached"}[found["reached"]]
         interval = f"{found['low']:.2f} to {found['high']:.2f}"
         spread = f"{found['min']:.2f} to {found['max']:.2f}"
-        lines.append(f"    {name:26s}{found['median']:9.2f}{interval:>17s}{spread:>17s}{target:>9s}  {verdict}".rstrip())
+        lines.append(
+            f"    {name:26s}{found['median']:9.2f}{interval:>17s}{spread:>17s}{target:>9s}  {verdict}".rstrip()
+        )
     lines.append(f"  SB3 counts at its faster setting: {LABELS[result['sb3_setting']]}")
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from proximo.envs import find_spec
 from proximo.errors import UserError
 
 Arguments = TypeVar("Arguments")
+Recipe = TypeVar("Recipe", bound="RecipeArguments")
 
 ALIASES = {  # CleanRL's and Stable-Baselines3's names for our options
     "--env-id": "--env",
@@ -118,7 +119,7 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
     return next((spelled(union) for union in (Objective, ValueLoss) if info.type == union), None)
 
 
-def parse_recipe(kind: type[Arguments], command: str, words: list[str]) -> Arguments:
+def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
     """The arguments of a command that trains; defaults come from the preset and the environment's family.
 
     Raises UserError for words that cannot be understood, and for an unknown environment.
@@ -142,7 +143,7 @@ def parse(
     complaint = io.StringIO()
     try:
         with registry, contextlib.redirect_stderr(complaint):
-            options = {} if default is None else {"default": default}
+            options: dict[str, Any] = {} if default is None else {"default": default}
             return tyro.cli(kind, args=words, prog=f"proximo {command}", **options)
     except SystemExit as end:
         if not end.code:

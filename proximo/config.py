@@ -9,7 +9,7 @@ from typing import Any, Literal
 import tyro
 
 from proximo.core import Clip
-from proximo.envs import family
+from proximo.envs import family, name_of, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
@@ -41,10 +41,7 @@ class Config:
     @property
     def name(self) -> str:
         """The environment's id, or the name of the object that was passed."""
-        if isinstance(self.env, str):
-            return self.env
-        spec = getattr(self.env, "spec", None)
-        return getattr(spec, "id", None) or getattr(self.env, "__name__", type(self.env).__name__)
+        return name_of(self.env)
 
 
 # What a preset changes in `Config`, and where its numbers come from.
@@ -134,9 +131,28 @@ def preset(name: str, env: Any) -> Config:
     """The configuration of a preset: `paper`, or `default`, which depends on the environment's family."""
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: take one of {', '.join(PRESETS)}")
-    if name == "paper":
-        return with_options(Config(env), **PAPER)
-    return with_options(Config(env), **RECIPES.get(family(Config(env).name), {}))
+    config = with_options(Config(env), **(PAPER if name == "paper" else recipe(env)))
+    return fitted(config)
+
+
+def recipe(env: Any) -> dict[str, Any]:
+    """What the default preset changes for an environment; nothing for one of a kind not seen before."""
+    try:
+        return RECIPES.get(family(name_of(env)), {})
+    except UserError:
+        if isinstance(env, str):
+            raise
+        return {}  # an object whose class is not registered
+
+
+def fitted(config: Config) -> Config:
+    """With as many environments as an object brings along, and rollouts of about the same size."""
+    num_envs = own_num_envs(config.env)
+    if num_envs is None:
+        return config
+    minibatch = config.update.minibatch_size
+    horizon = config.num_envs * config.horizon // num_envs // minibatch * minibatch
+    return replace(config, num_envs=num_envs, horizon=max(horizon, minibatch))
 
 
 def require(condition: bool, message: str) -> None:

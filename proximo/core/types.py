@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float
-
 
 class Rollout(NamedTuple):
     """Experience of N environments over T steps, time first; sliced and mapped as one.
@@ -12,6 +10,7 @@ class Rollout(NamedTuple):
     The stream of observations is the truth: `obs[t + 1]` is the true successor of `obs[t]`, also at the
     end of an episode. The row after an end (the seam) leads from the last observation to the first of
     the next episode; nobody acted there, so its `mask` is 0 and it enters no loss, mean or count.
+    Arrays of NumPy where it was collected, of JAX inside the update.
 
     obs         [T+1, N, ...]  what the policy saw, and the last successor
     action      [T, N, ...]    as sampled (before any clipping for the environment)
@@ -26,11 +25,11 @@ class Rollout(NamedTuple):
     """
 
     obs: Any
-    action: Array
-    reward: Float[Array, "T N"]
-    terminated: Bool[Array, "T N"]
-    truncated: Bool[Array, "T N"]
-    mask: Float[Array, "T N"]
+    action: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    mask: Any
     carry: Any = ()
     final_obs: Any = None
 

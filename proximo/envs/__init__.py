@@ -5,7 +5,7 @@ from proximo.envs.episodes import Episode, EpisodeStatistics
 from proximo.envs.faults import check_finite
 from proximo.envs.findings import Finding
 from proximo.envs.host import HostEnvs, Step
-from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps
+from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, name_of, own_num_envs
 from proximo.envs.space_json import is_single, space_from_json, space_to_json
 from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
 
@@ -26,7 +26,9 @@ __all__ = [
     "make_envs",
     "make_one",
     "max_episode_steps",
+    "name_of",
     "observation_codec",
+    "own_num_envs",
     "space_from_json",
     "space_to_json",
 ]

@@ -53,10 +53,11 @@ class HostEnvs:
     observation travels beside it, in `final_obs`. A batch that is returned is valid until the next call.
     """
 
-    def __init__(self, vector: gym.vector.VectorEnv, name: str):
-        """Wrap a vector environment. Raises UserError if a space or the autoreset mode is not supported."""
+    def __init__(self, vector: gym.vector.VectorEnv, name: str, *, owned: bool = True):
+        """Wrap a vector environment; one that is not `owned` stays open at the end. Raises UserError if a space or the autoreset mode is not supported."""
         self.vector = vector
         self.name = name
+        self.owned = owned
         self.num_envs: int = vector.num_envs
         self.observation = observation_codec(vector.single_observation_space)
         self.action = action_codec(vector.single_action_space)
@@ -106,7 +107,9 @@ class HostEnvs:
             raise self._fault(actions, error) from error
 
     def close(self) -> None:
-        """Close the environments; after a fault, end the worker processes without asking them."""
+        """Close owned environments; after a fault, end the worker processes without asking them."""
+        if not self.owned:
+            return
         workers = getattr(self.vector.unwrapped, "processes", ())
         if not (self._faulty and workers):
             self.vector.close()

@@ -71,6 +71,13 @@ def make_one(env: Any, *, allow_import: bool = False, **kwargs: Any) -> gym.Env:
     return _attempt(name_of(env), _constructor(env, kwargs))
 
 
+def own_num_envs(env: Any) -> int | None:
+    """How many environments an object brings along; None where as many as wanted can be made."""
+    if isinstance(env, gym.vector.VectorEnv):
+        return env.num_envs
+    return 1 if isinstance(env, gym.Env) else None
+
+
 def family(env_id: str) -> str:
     """The family of a registered environment, read from the registry without making it.
 
@@ -128,7 +135,7 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None) -> HostEnvs:
             f"num_envs is {num_envs}, but the vector environment holds {env.num_envs}: leave num_envs out"
         )
     inner = getattr(env.unwrapped, "envs", None)  # a SyncVectorEnv is best called what it holds
-    return HostEnvs(env, name_of(inner[0] if inner and env.spec is None else env))
+    return HostEnvs(env, name_of(inner[0] if inner and env.spec is None else env), owned=False)
 
 
 def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dict[str, Any]) -> HostEnvs:
@@ -156,7 +163,8 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
     constructor = _constructor(env, kwargs)
     vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv
     name = name_of(env)
-    return HostEnvs(_attempt(name, partial(vector, [constructor] * count, **vector_kwargs)), name)
+    made = _attempt(name, partial(vector, [constructor] * count, **vector_kwargs))
+    return HostEnvs(made, name, owned=not isinstance(env, gym.Env))
 
 
 def _vector_kwargs(mode: str, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import Space
 from jaxtyping import Array
@@ -85,5 +86,5 @@ class Agent:
     def value(self, observation: Any) -> np.ndarray:
         """The critic's expected return for one observation, or a batch, in units of the scaled reward."""
         obs, single = self._encoded(observation)
-        value = np.asarray(self.policy.value(self.observations(obs)))
+        value = np.asarray(self.policy.value(self.observations(jnp.asarray(obs))))
         return value[0] if single else value

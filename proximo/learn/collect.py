@@ -49,7 +49,7 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
         step = envs.step(envs.action.to_environment(action))
         envs.observation.encode(step.obs, obs[t + 1])
         reward[t], terminated[t], truncated[t] = step.reward, step.terminated, step.truncated
-        if step.final_obs is not None:
+        if final_obs is not None and step.final_obs is not None:
             envs.observation.encode(step.final_obs, final_obs[t])
 
     ended = terminated | truncated

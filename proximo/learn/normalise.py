@@ -4,7 +4,7 @@ Both are frozen from the first step of a rollout to the end of its update: the r
 policy is 1 before the first gradient step, and evaluation never moves them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,8 @@ class ObservationNormaliser(NamedTuple):
         return self._replace(moments=merge(self.moments, seen))
 
 
-def observation_normaliser(active: Bool[Array, " features"]) -> ObservationNormaliser:
-    """One that has seen nothing yet: the identity."""
+def observation_normaliser(active: Any) -> ObservationNormaliser:
+    """One that has seen nothing yet: the identity. `active` is bool [features]."""
     return ObservationNormaliser(empty_moments(active.shape), jnp.asarray(active))
 
 

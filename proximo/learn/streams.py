@@ -25,8 +25,11 @@ class Streams:
 def streams(seed: int) -> Streams:
     """The streams of `seed`, the same on every machine."""
     initialisation, actions, shuffling, environments, evaluation = np.random.SeedSequence(seed).spawn(5)
-    keys = [jax.random.key(int(s.generate_state(1)[0])) for s in (initialisation, actions, shuffling)]
-    return Streams(*keys, environments, evaluation)
+
+    def key(sequence: np.random.SeedSequence) -> Array:
+        return jax.random.key(int(sequence.generate_state(1)[0]))
+
+    return Streams(key(initialisation), key(actions), key(shuffling), environments, evaluation)
 
 
 def environment_seeds(sequence: np.random.SeedSequence, num_envs: int) -> list[int]:

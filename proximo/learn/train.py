@@ -6,7 +6,7 @@ for iteration in training(config):
         break
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,7 +63,7 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     )
 
 
-def training(config: Config, **make_options: Any) -> Iterator[Iteration]:
+def training(config: Config, **make_options: Any) -> Generator[Iteration, None, None]:
     """Proximal Policy Optimization (Schulman 2017, algorithm 1), one iteration at a time.
 
     config        what to train, and how
@@ -123,7 +123,7 @@ def finite(metrics: dict[str, Any], steps: int) -> dict[str, float]:
     for name, value in values.items():
         if not np.isfinite(value):
             raise UserError(
-                f"{name} is {value} after {steps} steps: this update is discarded, the policy before it kept; "
+                f"{name} is {value} after {steps} steps: the update is discarded, the policy before it kept; "
                 "lower --learning-rate, or normalise observations and rewards"
             )
     return values
