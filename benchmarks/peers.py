@@ -73,7 +73,7 @@ class Worker:
     def __init__(self, name: str, shape: tuple[int, int]) -> None:
         python, module, words = WORKERS[name]
         self.name = name
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`stop` closes it)
         self._process = subprocess.Popen(
             [python, "-m", f"benchmarks.{module}", *map(str, shape), *words],
             cwd=ROOT,
@@ -89,7 +89,8 @@ class Worker:
         if not line:
             self._errors.seek(0)
             tail = [line.strip() for line in self._errors.readlines() if line.strip()][-2:]
-            raise WorkerError(f"{self.name} died (status {self._process.wait()}): {' | '.join(tail)}")
+            reason = " | ".join(tail) or "it wrote nothing"
+            raise WorkerError(f"{self.name} died (status {self._process.wait()}): {reason}")
         return json.loads(line)
 
     def ask(self, iterations: int) -> Answer:
@@ -109,7 +110,10 @@ class Worker:
 
 
 def measure(shape: tuple[int, int], options: Options) -> dict[str, Any]:
-    """All rounds of one shape: {"workers": what each said of itself, "rounds": [{name: answer}]}."""
+    """All rounds of one shape: {"workers": what each said of itself, "rounds": [{name: answer}]}.
+
+    The answers of a round stand in the order in which they were asked for.
+    """
     workers: dict[str, Worker] = {}
     about: dict[str, Answer] = {}
     rounds: list[Round] = []
@@ -175,10 +179,7 @@ def summary(shape: tuple[int, int], rounds: list[Round]) -> dict[str, Any]:
 
 def table(shape: tuple[int, int], result: dict[str, Any], rounds: int) -> str:
     """What was found, for a person."""
-    lines = [
-        f"{ENV}, {words(shape)}, {rounds} rounds",
-        "  median environment steps per second (of this machine)",
-    ]
+    lines = [f"{ENV}, {words(shape)}, {rounds} rounds", "  median environment steps per second, here"]
     for name, rate in result["steps_per_second"].items():
         lines.append(f"    {LABELS[name]:26s}{rate:9,.0f}")
     heads = f"{'median':>9s}{'95% interval':>17s}{'min to max':>17s}{'target':>9s}"
@@ -188,9 +189,8 @@ def table(shape: tuple[int, int], result: dict[str, Any], rounds: int) -> str:
         verdict = {None: "", True: "reached", False: "not reached"}[found["reached"]]
         interval = f"{found['low']:.2f} to {found['high']:.2f}"
         spread = f"{found['min']:.2f} to {found['max']:.2f}"
-        lines.append(
-            f"    {name:26s}{found['median']:9.2f}{interval:>17s}{spread:>17s}{target:>9s}  {verdict}".rstrip()
-        )
+        row = f"    {name:26s}{found['median']:9.2f}{interval:>17s}{spread:>17s}{target:>9s}  {verdict}"
+        lines.append(row.rstrip())
     lines.append(f"  SB3 counts at its faster setting: {LABELS[result['sb3_setting']]}")
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from proximo.core.moments import (
 from proximo.core.reduce import (
     explained_variance,
     masked_mean,
+    masked_means,
     masked_sum,
     masked_variance,
     scale,
@@ -53,6 +54,7 @@ __all__ = [
     "k2",
     "k3",
     "masked_mean",
+    "masked_means",
     "masked_sum",
     "masked_variance",
     "merge",

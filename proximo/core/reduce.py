@@ -58,6 +58,23 @@ def masked_mean(x: Float[Array, "*shape"], mask: Mask, count: Scalar | None = No
     return masked_sum(x, mask) / jnp.maximum(_count(mask) if count is None else count, 1)
 
 
+def masked_means(columns: dict[str, Float[Array, "*shape"]], mask: Mask) -> dict[str, Float[Array, ""]]:
+    """Several masked means in one pass: `masked_mean` of each, under its name.
+
+    A compiled reduction costs more to start than to do where a minibatch is small, so all columns go
+    through one matrix product with a vector of ones.
+
+    columns  name -> [...], any unit
+    mask     [...], 1 where an entry counts; for all columns
+    returns  name -> one number, unit of its column; 0 where nothing counts
+
+    Raises nothing.
+    """
+    table = jnp.stack([select(x, mask).ravel() for x in columns.values()])
+    means = table @ jnp.ones(mask.size, table.dtype) / jnp.maximum(_count(mask), 1)
+    return dict(zip(columns, means, strict=True))
+
+
 def masked_variance(x: Float[Array, "*shape"], mask: Mask) -> Float[Array, ""]:
     """The variance of the entries that count, around their own mean.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from proximo.core import Objective, clip_fraction, k3, masked_mean, whiten
+from proximo.core import Objective, clip_fraction, k3, masked_mean, masked_means, whiten
 from proximo.learn.batches import Batch
 from proximo.learn.options import UpdateOptions
 from proximo.policies import ActorCritic
@@ -19,21 +19,19 @@ def loss(
     advantage = batch.advantage
     if options.advantage_normalisation == "minibatch":
         advantage = whiten(advantage, batch.mask)
-    surrogate = masked_mean(objective(log_ratio, advantage), batch.mask)
-    value_loss = masked_mean(
-        options.value_loss(policy.value(batch.obs), batch.value, batch.target), batch.mask
-    )
-    entropy = masked_mean(distribution.entropy(), batch.mask)
+    surrogate = objective(log_ratio, advantage)
+    value_loss = options.value_loss(policy.value(batch.obs), batch.value, batch.target)
+    entropy = distribution.entropy()
     total = -surrogate + options.value_coefficient * value_loss - options.entropy_coefficient * entropy
     metrics = {
         "train/loss": total,
         "train/policy_gradient_loss": -surrogate,
         "train/value_loss": value_loss,
         "train/entropy": entropy,
-        "train/approx_kl": masked_mean(k3(log_ratio), batch.mask),
-        "train/clip_fraction": masked_mean(clip_fraction(log_ratio, clip_range(objective)), batch.mask),
+        "train/approx_kl": k3(log_ratio),
+        "train/clip_fraction": clip_fraction(log_ratio, clip_range(objective)),
     }
-    return total, metrics
+    return masked_mean(total, batch.mask), masked_means(metrics, batch.mask)
 
 
 def clip_range(objective: Objective) -> Any:

@@ -43,10 +43,20 @@ class State(NamedTuple):
 
 
 def optimiser(options: UpdateOptions) -> optax.GradientTransformation:
-    """Adam on a norm-clipped gradient; the step size is applied where it is known, in the update."""
-    return optax.chain(
-        optax.clip_by_global_norm(options.max_grad_norm), optax.scale_by_adam(eps=options.adam_epsilon)
-    )
+    """Adam; the gradient is clipped and the step size applied where they are known, in the update."""
+    return optax.scale_by_adam(eps=options.adam_epsilon)
+
+
+def clipped(gradients: Any, most: float | Array) -> tuple[Any, Array]:
+    """The gradients scaled down to a global norm of at most `most`, and the norm they had.
+
+    As `optax.clip_by_global_norm`, with a dot product per array: compiled for a CPU that is a quarter of
+    the kernels, and small networks spend their time on starting kernels.
+    """
+    squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)]
+    norm = jnp.sqrt(jnp.sum(jnp.stack(squares)))
+    factor = jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda leaf: leaf * factor, gradients), norm
 
 
 def normalised(
@@ -103,7 +113,8 @@ def minibatch_step(
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
         gradients, metrics = jax.grad(loss, has_aux=True)(state.policy, batch, objective, options)
-        metrics |= {"train/grad_norm": optax.global_norm(gradients), "train/updates": jnp.ones(())}
+        gradients, norm = clipped(gradients, options.max_grad_norm)
+        metrics |= {"train/grad_norm": norm, "train/updates": jnp.ones(())}
         updates, moved = optimiser(options).update(gradients, state.optimiser)
         policy = jax.tree.map(lambda old, change: old - learning_rate * change, state.policy, updates)
         if options.target_kl is None:
