@@ -14,7 +14,7 @@ from proximo.errors import UserError
 from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
 
-VectorizationMode = Literal["sync", "async", "vector_entry_point"]
+VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Config:
     horizon: int = 256
     """T: steps of each environment between two updates."""
     vectorization_mode: VectorizationMode = "sync"
-    """How Gymnasium steps them; `async` (one process each) pays where a step takes over a millisecond."""
+    """`sync`, `async`, `vector_entry_point`: Gymnasium's; `parallel`: ours, a share for every core."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
     update: UpdateOptions = field(default_factory=UpdateOptions)
@@ -61,6 +61,7 @@ PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the
     entropy_coefficient=0.0,
     anneal=True,
     advantages="once",
+    vectorization_mode="parallel",
 )
 
 RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the environment
@@ -85,9 +86,10 @@ RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the enviro
         gamma=0.999,
         gae_lambda=0.98,
         entropy_coefficient=0.01,
+        vectorization_mode="parallel",
     ),
     # Andrychowicz 2020 and Tianshou's table: normalisation, annealing, advantages of every epoch.
-    "mujoco": dict(steps=1_000_000, initial_log_std=-0.5),
+    "mujoco": dict(steps=1_000_000, initial_log_std=-0.5, vectorization_mode="parallel"),
 }
 PRESETS = ("default", "paper")
 

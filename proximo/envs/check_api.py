@@ -51,6 +51,7 @@ ADVICE: tuple[tuple[str, Literal["error", "warning", "ok"] | None, str], ...] = 
         "Begin reset() with super().reset(seed=seed) and draw every random number from self.np_random.",
     ),
     ("non-deterministic", None, ""),
+    ("Casting input", None, ""),
     ("dictionary", "error", "Return a dict as info; {} will do."),
     ("numpy array", "error", "Return np.asarray(obs, dtype=self.observation_space.dtype)."),
 )

@@ -1,5 +1,6 @@
 """An environment that misbehaves, said in one line: which one, when, after what action, and why."""
 
+from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,13 @@ def fault(
     """
     index = _guilty(vector.unwrapped, error)
     where = f"environment {index} of {name}" if index is not None else f"an environment of {name}"
-    when = "at its reset" if step == 0 else f"at step {step}, after the action {_action(action, index)}"
+    when = _when(step, action, index)
+    dead = _dead_worker(vector.unwrapped, error)
+    if dead is not None:
+        return EnvironmentFault(
+            f"environment {dead[0]} of {name} failed {_when(step, action, dead[0])}: its process ended with "
+            f"exit status {dead[1]}; look for a crash in native code, or too little memory"
+        )
     # A misfit is found by the vector when it puts the observations together; say what does not fit.
     misfit = _misfit(vector.unwrapped) if _gathering(error) else None
     kind = "" if isinstance(error, EnvironmentFault) else f"{type(error).__name__}: "
@@ -71,8 +78,10 @@ def _guilty(vector: Any, error: BaseException) -> int | None:
     """The index of the environment that raised, or None where it cannot be known.
 
     Read from what is already there, after the fact, so that a step without an error pays nothing: the loop
-    variable of Gymnasium's sync vector, the report of its async workers, or a worker process that is dead.
+    variable of Gymnasium's sync vector, or the report of its async workers.
     """
+    if hasattr(error, "environment_index"):
+        return int(error.environment_index)
     if _gathering(error):
         misfit = _misfit(vector)
         return misfit[0] if misfit else None
@@ -82,13 +91,21 @@ def _guilty(vector: Any, error: BaseException) -> int | None:
             return int(local["index"])
         if local.get("self") is vector and isinstance(local.get("i"), int):
             return int(local["i"])
-    dead = [index for index, worker in enumerate(getattr(vector, "processes", ())) if not worker.is_alive()]
-    return dead[0] if dead else (0 if getattr(vector, "num_envs", None) == 1 else None)
+    return 0 if getattr(vector, "num_envs", None) == 1 else None
+
+
+def _dead_worker(vector: Any, error: BaseException) -> tuple[int, int | None] | None:
+    """The index and exit status of a worker process that ended without a word, if that is the cause."""
+    workers = getattr(vector, "processes", ())
+    if not workers or not isinstance(error, EOFError | ConnectionError):
+        return None
+    wait([worker.sentinel for worker in workers], timeout=1.0)  # its pipe closes a moment before it is gone
+    return next(((i, worker.exitcode) for i, worker in enumerate(workers) if not worker.is_alive()), None)
 
 
 def _gathering(error: BaseException) -> bool:
     """Whether it was raised while the sync vector put the observations together, after all had stepped."""
-    return any(frame.f_code.co_name == "concatenate" for frame in _frames(error))
+    return any("concatenate" in frame.f_code.co_name for frame in _frames(error))
 
 
 def _frames(error: BaseException) -> list[FrameType]:
@@ -122,6 +139,10 @@ def _contains(space: Any, observation: Any) -> bool:
         return bool(space.contains(observation))
     except Exception:  # a space may stumble over what is far from it
         return False
+
+
+def _when(step: int, action: Any, index: int | None) -> str:
+    return "at its reset" if step == 0 else f"at step {step}, after the action {_action(action, index)}"
 
 
 def _action(action: Any, index: int | None) -> str:

@@ -9,9 +9,13 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
+from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.faults import fault
 from proximo.envs.spaces import action_codec, observation_codec
 from proximo.errors import EnvironmentFault, UserError
+
+
+SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
 
 
 class Step(NamedTuple):
@@ -54,7 +58,10 @@ class HostEnvs:
     """
 
     def __init__(self, vector: gym.vector.VectorEnv, name: str, *, owned: bool = True):
-        """Wrap a vector environment; one that is not `owned` stays open at the end. Raises UserError if a space or the autoreset mode is not supported."""
+        """Wrap a vector environment; one that is not `owned` stays open at the end.
+
+        Raises UserError if a space or the autoreset mode is not supported.
+        """
         self.vector = vector
         self.name = name
         self.owned = owned
@@ -87,7 +94,7 @@ class HostEnvs:
         if len(seeds) != self.num_envs:
             raise UserError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
         self.steps = 0
-        own = isinstance(self.vector.unwrapped, gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv)
+        own = isinstance(self.vector.unwrapped, SEED_EACH)
         seed: Any = [int(seed) for seed in seeds] if own else int(seeds[0])
         try:
             obs, _ = self.vector.reset(seed=seed)

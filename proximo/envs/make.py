@@ -10,11 +10,12 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from proximo.envs.host import HostEnvs
+from proximo.envs.parallel import ParallelVectorEnv, fits, spare_workers
 from proximo.errors import UserError
 
 Made = TypeVar("Made")
 
-VECTORIZATION_MODES = ("sync", "async", "vector_entry_point")
+VECTORIZATION_MODES = ("sync", "async", "vector_entry_point", "parallel")
 
 # Where a registered environment's code lives -> what it is called here.
 FAMILIES = {
@@ -43,8 +44,9 @@ def make_envs(
                         Env subclass or a function without arguments that returns an Env; an Env instance;
                         or a VectorEnv, used as it is
     num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
-    vectorization_mode  "sync" (one after another, in this process), "async" (a process for each), or
-                        "vector_entry_point" (the environment's own vector version); None means "sync"
+    vectorization_mode  "sync" (one after another, in this process), "async" (a process for each),
+                        "vector_entry_point" (the environment's own vector version), or "parallel" (ours:
+                        a share for every core, over shared memory); None means "sync"
     allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
                         only an id that the user himself typed may; never one read from a file.
     kwargs              for the environment's constructor; `vector_kwargs` (a dict) for the vector's
@@ -145,6 +147,9 @@ def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dic
         raise UserError(
             f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'"
         )
+    if mode == "parallel":
+        movable = isinstance(spec.entry_point, str)  # by name, another process finds it again
+        return _parallel(spec.id, partial(gym.make, spec, **kwargs), count, movable)
     make = partial(gym.make_vec, spec, count, mode, vector_kwargs, **kwargs)
     return HostEnvs(_attempt(spec.id, make), spec.id)
 
@@ -163,8 +168,19 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
     constructor = _constructor(env, kwargs)
     vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv
     name = name_of(env)
+    if mode == "parallel":
+        return _parallel(name, constructor, count, movable=False)
     made = _attempt(name, partial(vector, [constructor] * count, **vector_kwargs))
     return HostEnvs(made, name, owned=not isinstance(env, gym.Env))
+
+
+def _parallel(name: str, make: Callable[[], gym.Env], count: int, movable: bool) -> HostEnvs:
+    """Our own vector; Gymnasium's sync vector for spaces that are not arrays."""
+    probe = _attempt(name, make)
+    if not fits(probe):
+        return HostEnvs(_attempt(name, partial(gym.vector.SyncVectorEnv, [make] * count, copy=False)), name)
+    workers = spare_workers(count) if movable else 0
+    return HostEnvs(_attempt(name, partial(ParallelVectorEnv, make, probe, count, workers)), name)
 
 
 def _vector_kwargs(mode: str, kwargs: dict[str, Any]) -> dict[str, Any]:

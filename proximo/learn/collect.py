@@ -59,6 +59,6 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
         mask[1:] = ~ended[:-1]
         stream.seam = ended[-1]
     action = np.stack(actions)
-    check_finite(obs, reward, action, stream.rows + 1)
+    check_finite(obs, reward, action, stream.rows)
     stream.obs, stream.rows = obs[-1], stream.rows + horizon
     return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)

@@ -192,7 +192,7 @@ def _(kind: Categories, log_std: float) -> CategoricalHead:
 
 @make_head.register
 def _(kind: Continuous, log_std: float) -> GaussianHead:
-    return GaussianHead(jnp.full(kind.size, log_std))
+    return GaussianHead(jnp.full(kind.size, log_std, jnp.float32))  # not weakly typed: one compilation
 
 
 @make_head.register

@@ -50,9 +50,10 @@ class DictWalk(Walk):
 class FailsAt(Walk):
     """Raises in the step number `at` of the environment that was seeded with `unlucky`; 0 is the reset."""
 
-    def __init__(self, at=3, unlucky=2, error=ZeroDivisionError("a bad\nday")):
+    def __init__(self, at=3, unlucky=2):
         super().__init__(limit=100)
-        self.at, self.unlucky, self.error = at, unlucky, error
+        self.at, self.unlucky = at, unlucky
+        self.error = ZeroDivisionError("a bad\nday")
 
     def reset(self, *, seed=None, options=None):
         self.seeded = seed

@@ -13,7 +13,7 @@ def test_an_episode_goes_on_over_rollouts_and_a_seam_is_no_step():
     no = np.zeros((3, 2), bool)
     assert np.isnan(statistics.mean_return()) and np.isnan(statistics.mean_length())
 
-    # Environment 0 terminates in row 1; row 2 is its seam, whose reward must not count. Environment 1 goes on.
+    # Environment 0 terminates in row 1; row 2 is its seam, and its reward must not count. 1 goes on.
     reward = np.array([[1.0, 10.0], [2.0, 20.0], [99.0, 30.0]])
     terminated = np.array([[0, 0], [1, 0], [0, 0]], bool)
     mask = np.array([[1, 1], [1, 1], [0, 1]], np.float32)

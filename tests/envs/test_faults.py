@@ -37,6 +37,7 @@ def test_an_exception_in_a_reset():
     assert message.startswith("environment 1 of FailsAt failed at its reset: ZeroDivisionError")
 
 
+@pytest.mark.filterwarnings("ignore:.*ERROR")  # the worker's traceback, which Gymnasium passes on as warnings
 def test_an_exception_in_another_process():
     options = {"context": "forkserver"}
     with make_envs(FailsAt, 3, vectorization_mode="async", vector_kwargs=options) as envs:
@@ -48,7 +49,10 @@ def test_a_process_that_dies_is_found_and_closing_does_not_wait_for_it():
     options = {"context": "forkserver"}
     envs = make_envs(Dies, 3, vectorization_mode="async", vector_kwargs=options)
     message, _ = fault_of(envs)
-    assert message.startswith("environment 1 of Dies failed at step 1")
+    assert (
+        "environment 1 of Dies failed at step 1, after the action 1: its process ended with exit status 3"
+        in message
+    )
     started = time.perf_counter()
     envs.close()
     assert time.perf_counter() - started < 10
@@ -88,7 +92,7 @@ def test_nan_and_infinity_are_placed(value):
     ):
         check_finite(obs, reward, action, 10)
     obs[0, 1, 0] = value
-    with pytest.raises(EnvironmentFault, match="environment 1 .* at its reset"):
+    with pytest.raises(EnvironmentFault, match=r"environment 1 .* at its reset"):
         check_finite(obs, reward, action, 0)
 
 

@@ -110,8 +110,8 @@ def test_every_action_of_a_policy_is_legal(space, numbers, seed):
     before = action.copy()
     batch = codec.to_environment(action)
     assert batch.dtype == space.dtype and batch.shape == (2, *space.shape)
-    assert all(space.contains(one) for one in batch)
-    assert space.contains(codec.to_environment_one(action[1]))
+    assert all(space.contains(np.asarray(one)) for one in batch)
+    assert space.contains(np.asarray(codec.to_environment_one(action[1])))
     np.testing.assert_array_equal(action, before)  # what is stored stays as it was sampled
 
 

@@ -1,0 +1,125 @@
+"""How the networks start, and what actor and critic share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proximo.core.types import Binary, Categories, Continuous
+from proximo.policies import MLP, ActorCritic, Dense, NetworkOptions
+
+OBS = jax.random.normal(jax.random.key(1), (6, 3, 4))  # [T, N, features]
+KINDS = [Categories((3,), scalar=True), Categories((2, 3)), Continuous(2), Binary(3)]
+
+
+def build(kind=KINDS[2], **options):
+    return ActorCritic(jax.random.key(0), 4, kind, NetworkOptions(**{"hidden": (8, 6), **options}))
+
+
+def changed(policy, what):
+    """The parts of the policy that the gradient of `what(policy)` touches."""
+    slopes = jax.grad(what)(policy)
+    parts = ("trunk", "actor", "actor_output", "head", "critic", "critic_output")
+    return {p for p in parts if any(np.any(x != 0) for x in jax.tree.leaves(getattr(slopes, p)))}
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (6, 8), (5, 5)])
+def test_orthogonal_weights_are_a_rotation_times_the_gain(shape):
+    weight = Dense(jax.random.key(3), *shape, gain=3.0, initialiser="orthogonal").weight
+    # The smaller side is orthonormal: W^T W = gain^2 I, here 9 I.
+    square = weight.T @ weight if shape[0] >= shape[1] else weight @ weight.T
+    np.testing.assert_allclose(square, 9.0 * np.eye(min(shape)), atol=1e-4)
+
+
+def test_lecun_weights_have_variance_one_over_inputs():
+    weight = Dense(jax.random.key(3), 400, 200, gain=2.0, initialiser="lecun").weight
+    # 2 / sqrt(400) = 0.1
+    np.testing.assert_allclose(np.std(weight), 0.1, rtol=0.02)
+
+
+def test_the_gains_of_the_three_kinds_of_layer():
+    policy = build(policy_gain=0.01)
+
+    def gain(dense):  # every singular value of an orthogonal layer is its gain
+        values = np.linalg.svd(dense.weight, compute_uv=False)
+        np.testing.assert_allclose(values, values[0], rtol=1e-4)
+        assert not np.any(dense.bias)
+        return values[0]
+
+    hidden = [gain(layer) for network in (policy.actor, policy.critic) for layer in network.layers]
+    np.testing.assert_allclose(hidden, 2**0.5, rtol=1e-4)
+    np.testing.assert_allclose(gain(policy.critic_output), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(gain(policy.actor_output), 0.01, rtol=1e-4)
+
+
+def test_a_small_gain_makes_the_first_policy_the_same_everywhere():
+    far = 100.0 * OBS
+    assert np.abs(build(policy_gain=0.01)(far)[0].mode()).max() < 0.03  # tanh units: |mean| <= 0.01 sqrt(6)
+    assert np.abs(build(policy_gain=1.0)(far)[0].mode()).max() > 0.3
+    logits = build(KINDS[0], policy_gain=0.01)(far)[0].logits
+    np.testing.assert_allclose(jax.nn.softmax(logits), 1 / 3, atol=0.02)
+
+
+def test_an_mlp_by_hand():
+    network = MLP(jax.random.key(0), 2, (1,), gain=1.0, activation="relu", initialiser="lecun")
+    first = network.layers[0]
+    x = jnp.array([[1.0, 2.0], [-1.0, -2.0]])
+    np.testing.assert_allclose(network(x), np.maximum(x @ first.weight + first.bias, 0.0), rtol=1e-6)
+    assert len(network.layers) == 1
+    nothing = MLP(jax.random.key(0), 2, (), gain=1.0, activation="relu", initialiser="lecun")
+    np.testing.assert_array_equal(nothing(x), x)  # with no widths it is the identity
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "gelu", "silu"])
+def test_every_activation_is_its_namesake(activation):
+    network = MLP(jax.random.key(0), 4, (3,), gain=1.0, activation=activation, initialiser="orthogonal")
+    by_name = {"tanh": jnp.tanh} | {name: getattr(jax.nn, name) for name in ("relu", "elu", "gelu", "silu")}
+    first = network.layers[0]
+    np.testing.assert_allclose(network(OBS), by_name[activation](OBS @ first.weight), rtol=1e-6)
+
+
+def test_separate_networks_share_nothing():
+    policy = build(shared=False)
+    assert changed(policy, lambda p: jnp.sum(p.value(OBS) ** 2)) == {"critic", "critic_output"}
+    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].log_prob(jnp.ones((6, 3, 2))))) == {
+        "actor",
+        "actor_output",
+        "head",
+    }
+    # Nor do they start alike: an actor that is a copy of the critic would explore less.
+    assert not np.allclose(policy.actor.layers[0].weight, policy.critic.layers[0].weight)
+
+
+def test_a_shared_trunk_learns_from_both():
+    policy = build(shared=True)
+    assert changed(policy, lambda p: jnp.sum(p.value(OBS) ** 2)) == {"trunk", "critic_output"}
+    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].log_prob(jnp.ones((6, 3, 2))))) == {
+        "trunk",
+        "actor_output",
+        "head",
+    }
+    # One set of weights for both: 4*8+8 + 8*6+6 trunk, 6*2+2 mean, 2 log std, 6+1 value = 117
+    assert sum(x.size for x in jax.tree.leaves(policy)) == 117
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("shared", [False, True])
+def test_without_its_critic_a_policy_acts_the_same(kind, shared):
+    policy = build(kind, shared=shared)
+    bare = policy.without_critic()
+    noise = policy.head.noise(jax.random.key(2), OBS.shape[:2])
+    np.testing.assert_array_equal(policy(OBS)[0].sample(noise), bare(OBS)[0].sample(noise))
+    assert len(jax.tree.leaves(bare)) < len(jax.tree.leaves(policy))
+    assert bare(OBS)[1] == ()  # feed-forward: nothing to remember
+
+
+def test_no_hidden_layer_is_a_linear_policy():
+    for shared in (False, True):
+        policy = build(hidden=(), shared=shared)
+        np.testing.assert_allclose(policy(OBS)[0].mode(), OBS @ policy.actor_output.weight, atol=1e-6)
+        assert policy.value(OBS).shape == (6, 3)
+
+
+def test_an_action_of_an_unknown_kind_is_refused():
+    with pytest.raises(TypeError, match="no distribution for actions of kind str"):
+        build("words")

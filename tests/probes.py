@@ -1,0 +1,238 @@
+"""Environments whose answer is known in closed form, and PPO small enough for a test.
+
+Each probe adds one thing that a learner must get right to the ones before it: when a probe fails and the
+earlier ones pass, the fault is in that thing.
+"""
+
+import gymnasium as gym
+import jax
+import numpy as np
+from gymnasium import spaces
+
+from proximo import Config, with_options
+from proximo.envs import make_envs
+from proximo.learn.actor import Actor
+from proximo.learn.collect import Stream, collect
+from proximo.learn.streams import environment_seeds, streams
+from proximo.learn.train import new_learner
+from proximo.learn.update import update
+
+
+class Probe(gym.Env):
+    """One step, one number to see, reward 1, whatever is done. V = 1."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+    seen = 0.0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.begin()
+        return np.array([self.seen], np.float32), {}
+
+    def step(self, action):
+        reward, terminated, truncated = self.turn(action)
+        return np.array([self.seen], np.float32), float(reward), terminated, truncated, {}
+
+    def begin(self):
+        """Before an episode."""
+
+    def turn(self, action):
+        """One step: reward, terminated, truncated."""
+        return 1.0, True, False
+
+
+class SeenReward(Probe):
+    """The reward is what was seen, +1 or -1. V(s) = s."""
+
+    def begin(self):
+        self.seen = self.np_random.choice([-1.0, 1.0])
+
+    def turn(self, action):
+        return self.seen, True, False
+
+
+class TwoSteps(Probe):
+    """Sees 0, then 1; the reward 1 comes with the second step. V(0) = gamma, V(1) = 1."""
+
+    def begin(self):
+        self.seen = 0.0
+
+    def turn(self, action):
+        reward, self.seen = self.seen, 1.0
+        return reward, reward == 1.0, False
+
+
+class BetterAction(Probe):
+    """Action 1 is worth 1, action 0 is worth -1."""
+
+    def turn(self, action):
+        return 2.0 * int(action) - 1.0, True, False
+
+
+class RightAction(SeenReward):
+    """Sees +1 or -1; worth 1 is action 1 at +1 and action 0 at -1, the other one -1."""
+
+    def turn(self, action):
+        return self.seen * (2.0 * int(action) - 1.0), True, False
+
+
+class Endless(Probe):
+    """Reward 1 for ever, cut after 5 steps by a time limit that it does not show. V = 1 / (1 - gamma)."""
+
+    def begin(self):
+        self.clock = 0
+
+    def turn(self, action):
+        self.clock += 1
+        return 1.0, False, self.clock == 5
+
+
+class Aim(Probe):
+    """Reward -(a - 0.5)^2: the best action is 0.5."""
+
+    action_space = spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def turn(self, action):
+        return -((action[0] - 0.5) ** 2), True, False
+
+
+class Choices(Probe):
+    """Two choices of unequal size; 1 for each that is the last of its size: (1, 2)."""
+
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def turn(self, action):
+        assert self.action_space.contains(action)
+        return (action[0] == 1) + (action[1] == 2), True, False
+
+
+class Switches(Probe):
+    """Three switches; 1 for each that stands as in (1, 0, 1)."""
+
+    action_space = spaces.MultiBinary(3)
+
+    def turn(self, action):
+        return sum(action == [1, 0, 1]), True, False
+
+
+class Ends(Probe):
+    """Three steps to an episode; the first one ends in a termination, the second is cut, and so on.
+
+    No two observations are equal (they count up by 0.01), and so neither are the rewards. Nothing is
+    random, and actions change nothing.
+    """
+
+    count = -1
+    episode = -1
+
+    def begin(self):
+        self.episode, self.clock = self.episode + 1, 0
+        self._count()
+
+    def turn(self, action):
+        self.clock += 1
+        self._count()
+        over, dies = self.clock == 3, self.episode % 2 == 0
+        return 1.0 + 10.0 * self.seen, over and dies, over and not dies
+
+    def _count(self):
+        self.count += 1
+        self.seen = 0.01 * self.count
+
+
+class Walk(Probe):
+    """A random walk over numbers far from 0 and 1, of every kind of action, that ends in both ways."""
+
+    observation_space = spaces.Box(-100.0, 100.0, (2,), np.float32)
+
+    def __init__(self, action_space=Probe.action_space):
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        gym.Env.reset(self, seed=seed)
+        self.position, self.clock = self.np_random.normal(50.0, 5.0), 0
+        return self._observation(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.position += self.np_random.normal() + np.sum(action)
+        self.clock += 1
+        terminated, truncated = self.position > 60.0, self.clock == 7
+        return self._observation(), float(self.position), bool(terminated), bool(truncated), {}
+
+    def _observation(self):
+        return np.array([self.position, self.clock], np.float32)
+
+
+KINDS = {
+    "Discrete": spaces.Discrete(3),
+    "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
+    "MultiBinary": spaces.MultiBinary(3),
+    "Box": spaces.Box(-1.0, 1.0, (2,), np.float32),
+}
+
+
+def walk(kind):
+    """A constructor of `Walk` with that kind of action."""
+    return lambda: Walk(KINDS[kind])
+
+
+def small(env, **options):
+    """A configuration that compiles fast and learns a probe in a second."""
+    defaults = dict(
+        num_envs=8,
+        horizon=16,
+        minibatch_size=64,
+        epochs=4,
+        steps=6000,
+        learning_rate=0.01,
+        hidden=(16,),
+        normalise_observations=False,
+        normalise_rewards=False,
+    )
+    return with_options(Config(env), **(defaults | options))
+
+
+def beginning(config):
+    """What `training` makes before its first turn: the learner, the stream of experience, the actor."""
+    seeds = streams(config.seed)
+    envs = make_envs(config.env, config.num_envs)
+    learner = new_learner(config, envs, seeds)
+    stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
+    return learner, stream, Actor(learner.policy, learner.observations)
+
+
+def turns(config, count):
+    """The loop of `training`, opened; each turn is (learner, rollout, noise, learner after it, metrics)."""
+    learner, stream, actor = beginning(config)
+    for number in range(count):
+        shape = (config.horizon, config.num_envs)
+        noise = np.asarray(learner.policy.head.noise(jax.random.key(number), shape))
+        flat = actor.parameters(learner.policy, learner.observations)
+        rollout = collect(actor.stepper(flat, stream.obs, noise[0]), stream, noise)
+        after, metrics = update(learner, rollout, config.update, 1.0)
+        yield learner, rollout, noise, after, metrics
+        learner = after
+    stream.envs.close()
+
+
+def arrays(tree):
+    """Every array of a tree as NumPy; a random key as its numbers."""
+
+    def numbers(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return [numbers(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def equal(a, b):
+    """Whether two trees hold the same numbers, to the last bit."""
+    return all(np.array_equal(x, y) for x, y in zip(arrays(a), arrays(b), strict=True))
+
+
+def close(a, b, tolerance=1e-5):
+    """Whether two trees hold the same numbers, to rounding."""
+    pairs = zip(arrays(a), arrays(b), strict=True)
+    return all(np.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in pairs)
