@@ -9,11 +9,10 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.faults import fault
+from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import action_codec, observation_codec
 from proximo.errors import EnvironmentFault, UserError
-
 
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
 

@@ -7,6 +7,7 @@ with the policy's compiled calls.
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -43,7 +44,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
         self.workers = [
             Worker(make, first, last, self.shared)
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+            for first, last in pairwise(bounds)
         ]
         self.own = Chunk(make, 0, own, self.shared)
         self._arrays = self.shared.arrays()

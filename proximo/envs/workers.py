@@ -100,12 +100,13 @@ class Chunk:
         arrays = self.arrays
         if self.seam[position]:
             self._reset(env, position, index, None)
-            reward, terminated, truncated = 0.0, False, False
-        else:
-            arrays["obs"][index], reward, terminated, truncated, _ = env.step(arrays["actions"][index])
-            self.seam[position] = terminated or truncated
-        arrays["reward"][index] = reward
+            arrays["reward"][index] = 0.0
+            arrays["terminated"][index] = arrays["truncated"][index] = False
+            return
+        obs, reward, terminated, truncated, _ = env.step(arrays["actions"][index])
+        arrays["obs"][index], arrays["reward"][index] = obs, reward
         arrays["terminated"][index], arrays["truncated"][index] = terminated, truncated
+        self.seam[position] = terminated or truncated
 
 
 class Worker:
@@ -190,7 +191,7 @@ def work(
 
 @contextmanager
 def nobody_main() -> Iterator[None]:
-    """A new process would import the caller's script again, and run what is not guarded in it; not so here."""
+    """A new process would import the caller's script, and run what is not guarded in it; not so here."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

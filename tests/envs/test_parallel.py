@@ -1,0 +1,115 @@
+"""Environments in worker processes give exactly the stream that they would have given in one process."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from proximo.envs import make_envs
+from proximo.envs.host import HostEnvs
+from proximo.envs.parallel import ParallelVectorEnv, fits, spare_workers
+from proximo.errors import EnvironmentFault
+
+
+def stream(envs: HostEnvs, rows: int) -> list[tuple[np.ndarray, ...]]:
+    """Copies of everything that `rows` random steps return."""
+    rng = np.random.default_rng(0)
+    first = np.array(envs.reset(list(range(7, 7 + envs.num_envs))))
+    seen = [(first,)]
+    for _ in range(rows):
+        step = envs.step(rng.integers(0, 2, envs.num_envs))
+        seen.append(tuple(np.array(x) for x in (step.obs, step.reward, step.terminated, step.truncated)))
+    envs.close()
+    return seen
+
+
+def wrapped(num_envs: int, num_workers: int) -> HostEnvs:
+    make = partial(gym.make, "CartPole-v1")
+    return HostEnvs(ParallelVectorEnv(make, make(), num_envs, num_workers), "CartPole-v1")
+
+
+@pytest.mark.parametrize(("num_envs", "num_workers"), [(3, 0), (1, 1), (3, 1), (5, 2)])
+def test_the_stream_is_that_of_one_process(num_envs: int, num_workers: int) -> None:
+    """60 random steps end several episodes of CartPole, so seams are compared too."""
+    expected = stream(make_envs("CartPole-v1", num_envs, vectorization_mode="sync"), 60)
+    found = stream(wrapped(num_envs, num_workers), 60)
+    assert sum(row[2].sum() for row in expected[1:]) >= 2 * num_envs
+    for ours, theirs in zip(found, expected, strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+class Breaks(gym.Env):
+    """Raises at its third step if it was seeded with 9."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.unlucky, self.steps = seed == 9, 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.unlucky and self.steps == 3:
+            raise ZeroDivisionError("the pole is gone")
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_fault_names_the_environment_wherever_it_runs(num_workers: int) -> None:
+    """Seeds 7, 8, 9: environment 2 is unlucky; with one worker it runs there, with none it runs here."""
+    envs = HostEnvs(ParallelVectorEnv(Breaks, Breaks(), 3, num_workers), "Breaks")
+    envs.reset([7, 8, 9])
+    with pytest.raises(EnvironmentFault, match=r"environment 2 of Breaks failed at step 3.*the pole is gone"):
+        for _ in range(5):
+            envs.step(np.zeros(3, int))
+    envs.close()
+
+
+def test_a_killed_worker_is_named_and_not_waited_for() -> None:
+    envs = wrapped(2, 1)
+    envs.reset([0, 1])
+    os.kill(envs.vector.workers[0].process.pid, signal.SIGKILL)
+    with pytest.raises(EnvironmentFault, match=r"environment 1 .*exit status -9"):
+        envs.step(np.zeros(2, int))
+    envs.close()
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once')\n"
+        "from proximo.envs import make_envs\n"
+        "from proximo.envs.parallel import ParallelVectorEnv\n"
+        "import gymnasium as gym, functools\n"
+        "make = functools.partial(gym.make, 'CartPole-v1')\n"
+        "vector = ParallelVectorEnv(make, make(), 2, 1)\n"
+        "vector.reset(seed=0)\n"
+        "vector.close()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "once\n", done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_spaces_that_are_not_arrays_take_the_sync_vector() -> None:
+    class Named(Breaks):
+        observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,))})
+
+        def reset(self, *, seed=None, options=None):
+            return {"a": np.zeros(2, np.float32)}, {}
+
+    assert not fits(Named())
+    envs = make_envs(Named, 2, vectorization_mode="parallel")
+    assert isinstance(envs.vector, gym.vector.SyncVectorEnv)
+
+
+def test_workers_never_outnumber_what_can_be_busy() -> None:
+    assert 0 <= spare_workers(1) <= 1
+    assert spare_workers(4) <= 3

@@ -1,0 +1,141 @@
+"""What the running statistics count in, what they leave out, and when they stand still."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from probes import Walk, arrays, equal, small, turns, walk
+
+from proximo import evaluate, training
+from proximo.core.types import Rollout
+from proximo.learn.normalise import observation_normaliser, reward_normaliser
+
+
+def column(*numbers, dtype=np.float32):
+    """[T, 1]: one environment."""
+    return jnp.asarray(np.array(numbers, dtype)[:, None])
+
+
+# Two episodes: rewards 1, 2 and a death; a seam; 3, 4 and a time limit.
+TWO_EPISODES = Rollout(
+    obs=column(10, 20, 999, 30, 40, 999)[..., None],
+    action=column(0, 0, 0, 0, 0),
+    reward=column(1, 2, 0, 3, 4),
+    terminated=column(0, 1, 0, 0, 0, dtype=bool),
+    truncated=column(0, 0, 0, 0, 1, dtype=bool),
+    mask=column(1, 1, 0, 1, 1),
+)
+
+
+def test_rewards_by_hand():
+    # gamma 0.1, the running return of each row:  1;  0.1 * 1 + 2 = 2.1;  (seam)  3;  0.1 * 3 + 4 = 4.3
+    # mean 2.6, variance (1.6^2 + 0.5^2 + 0.4^2 + 1.7^2) / 4 = 1.465, std 1.210372
+    after = reward_normaliser(1).after(TWO_EPISODES, 0.1)
+    assert after.moments.count == 4
+    np.testing.assert_allclose(after.moments.mean, 2.6, rtol=1e-6)
+    np.testing.assert_allclose(after.moments.m2 / 4, 1.465, rtol=1e-6)
+    # Divided, not moved: 1 / 1.210372 = 0.826192 and so on.
+    expected = [0.826192, 1.652385, 0.0, 2.478577, 3.304769]
+    np.testing.assert_allclose(after(TWO_EPISODES.reward)[:, 0], expected, rtol=1e-5)
+    assert after.running == 0.0  # the time limit ended it too
+
+
+def test_the_running_return_goes_on_over_rollouts_and_not_over_ends():
+    def cut(rows):
+        whole = TWO_EPISODES
+        parts = {n: getattr(whole, n)[rows] for n in ("action", "reward", "terminated", "truncated", "mask")}
+        return Rollout(obs=whole.obs[rows.start : rows.stop + 1], **parts)
+
+    whole = reward_normaliser(1).after(TWO_EPISODES, 0.1)
+    for where in (1, 2, 3, 4):
+        first = reward_normaliser(1).after(cut(slice(0, where)), 0.1)
+        both = first.after(cut(slice(where, 5)), 0.1)
+        np.testing.assert_allclose(both.moments.mean, whole.moments.mean, rtol=1e-6)
+        np.testing.assert_allclose(both.moments.m2, whole.moments.m2, rtol=1e-5)
+    # Cut in the middle of the second episode, the return so far is 3.
+    assert reward_normaliser(1).after(cut(slice(0, 4)), 0.1).running == 3.0
+
+
+def test_rewards_that_never_differ_are_left_alone():
+    zeros = TWO_EPISODES._replace(reward=column(0, 0, 0, 0, 0))
+    after = reward_normaliser(1).after(zeros, 0.1)
+    np.testing.assert_array_equal(after(zeros.reward), zeros.reward)
+
+
+def test_scaled_rewards_are_bounded():
+    after = reward_normaliser(1).after(TWO_EPISODES, 0.1)
+    np.testing.assert_array_equal(after(jnp.array([[1e9, -1e9]])), [[10.0, -10.0]])
+
+
+def test_observations_by_hand():
+    # Seams (999) and the successor of the last row are left out: 10 20 30 40, mean 25, variance 125.
+    after = observation_normaliser(np.array([True])).after(TWO_EPISODES)
+    assert after.moments.count == 4
+    np.testing.assert_allclose(after.moments.mean, [25.0])
+    np.testing.assert_allclose(after(jnp.array([25.0 + 125**0.5])), [1.0], rtol=1e-6)
+    np.testing.assert_array_equal(after(jnp.array([1e9])), [10.0])
+
+
+def test_one_that_has_seen_nothing_is_the_identity():
+    obs = jnp.array([[1e4, -3.0]])
+    np.testing.assert_array_equal(observation_normaliser(np.array([True, True]))(obs), obs)
+
+
+class Mixed(Walk):
+    """The walk's two numbers beside a one-hot clock and two switches."""
+
+    observation_space = spaces.Dict(
+        clock=spaces.Discrete(8), walk=Walk.observation_space, switches=spaces.MultiBinary(2)
+    )
+
+    def _observation(self):
+        return {
+            "clock": self.clock,
+            "walk": super()._observation(),
+            "switches": np.array([1, self.clock % 2], np.int8),
+        }
+
+
+def test_one_hot_and_binary_entries_stay_as_they_are():
+    # 8 of the clock, 2 switches, 2 of the walk; a Dict is in the order of its keys.
+    config = small(Mixed, normalise_observations=True, minibatch_size=128)
+    _, rollout, _, after, _ = next(turns(config, 1))
+    obs = jnp.asarray(rollout.obs)
+    seen = np.asarray(after.observations(obs))
+    np.testing.assert_array_equal(seen[..., :10], obs[..., :10])
+    valid = rollout.mask == 1
+    np.testing.assert_allclose(seen[:-1][valid][:, 10:].mean(axis=0), [0.0, 0.0], atol=1e-4)
+    np.testing.assert_allclose(seen[:-1][valid][:, 10:].std(axis=0), [1.0, 1.0], atol=1e-4)
+
+
+def test_switched_off_it_moves_nothing():
+    config = small(walk("Discrete"), normalise_observations=False)
+    _, rollout, _, after, _ = next(turns(config, 1))
+    np.testing.assert_array_equal(after.observations(jnp.asarray(rollout.obs)), rollout.obs)
+
+
+def test_the_statistics_of_a_rollout_count_after_its_update():
+    # Else the update would see other numbers than those the actions were chosen by.
+    config = small(walk("Discrete"), normalise_observations=True, normalise_rewards=True)
+    before, rollout, _, after, _ = next(turns(config, 1))
+    assert before.observations.moments.count == 0
+    assert after.observations.moments.count == after.rewards.moments.count == rollout.mask.sum()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_evaluation_moves_nothing(deterministic):
+    config = small(walk("Box"), normalise_observations=True, steps=300)
+    agent = list(training(config))[-1].agent
+    before = [x.copy() for x in arrays((agent.policy, agent.observations))]
+    first, second = (evaluate(agent, walk("Box"), episodes=7, deterministic=deterministic) for _ in range(2))
+    assert first == second
+    assert equal((agent.policy, agent.observations), before)
+    assert len(set(first.returns)) > 1  # the walk is random: equal returns are no accident
+
+
+def test_the_statistics_are_compiled_in_as_arguments_not_as_constants():
+    # A normaliser baked into a compiled function would stay at its first statistics for ever.
+    act = jax.jit(lambda normaliser, obs: normaliser(obs))
+    empty, obs = observation_normaliser(np.array([True])), jnp.array([25.0])
+    assert act(empty, obs) == 25.0 and act(empty.after(TWO_EPISODES), obs) == 0.0

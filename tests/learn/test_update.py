@@ -1,0 +1,266 @@
+"""One update: what changes it, what must not, and where it stops."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from probes import KINDS, Walk, close, equal, small, turns, walk
+
+from proximo import with_options
+from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, SquaredError, Unclipped
+from proximo.learn.batches import permutation, shuffled_minibatches
+from proximo.learn.update import update
+
+ONE_STEP = dict(epochs=1, minibatch_size=96, advantages="once")
+CONFIG = small(
+    walk("Discrete"), num_envs=8, horizon=12, minibatch_size=24, epochs=3, hidden=(8,), policy_gain=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def situation():
+    """A learner and a rollout of it, with seams, deaths and time limits among its 96 rows."""
+    learner, rollout, _, _, _ = list(turns(CONFIG, 2))[1]
+    assert (rollout.mask == 0).sum() > 0 and rollout.terminated.any() and rollout.truncated.any()
+    return learner, jax.tree.map(jnp.asarray, rollout)
+
+
+def updated(situation, remaining=1.0, **options):
+    learner, rollout = situation
+    return update(learner, rollout, with_options(CONFIG, **options).update, remaining)
+
+
+def distance(a, b):
+    """How far apart two learners' policies are."""
+    return float(optax.global_norm(jax.tree.map(jnp.subtract, a.policy, b.policy)))
+
+
+# ---- garbage under the mask
+
+
+@pytest.mark.parametrize("kind", ["Discrete", "Box"])
+@pytest.mark.parametrize("normalisation", ["minibatch", "batch"])
+def test_garbage_under_the_mask_changes_nothing(kind, normalisation):
+    config = small(
+        walk(kind),
+        epochs=2,
+        normalise_observations=True,
+        normalise_rewards=True,
+        advantage_normalisation=normalisation,
+        entropy_coefficient=0.1,
+    )
+    learner, rollout, _, clean, metrics = next(turns(config, 1))
+    seam = rollout.mask == 0
+    after_death = seam & np.pad(rollout.terminated[:-1], ((1, 0), (0, 0)))
+    assert after_death.any() and (seam & ~after_death).any()
+    obs, action, reward = (np.array(x) for x in (rollout.obs, rollout.action, rollout.reward))
+    reward[seam] = np.nan
+    action[seam] = 1 - action[seam] if kind == "Discrete" else 1e6
+    # After a time limit the seam's observation is the true successor and counts; after a death nothing does.
+    obs[:-1][after_death] = 1e6
+    dirty, dirty_metrics = update(
+        learner, rollout._replace(obs=obs, action=action, reward=reward), config.update, 1.0
+    )
+    assert equal(dirty, clean)
+    assert equal(dirty_metrics, metrics)
+
+
+def test_the_order_of_the_environments_does_not_matter(situation):
+    learner, rollout = situation
+    order = jnp.array([3, 1, 0, 2, 7, 6, 5, 4])
+    turned = jax.tree.map(lambda x: x[:, order], rollout)
+    options = dict(epochs=2, minibatch_size=96)
+    a, _ = updated(situation, **options)
+    b, _ = updated((learner, turned), **options)
+    assert close(a.policy, b.policy) and distance(a, learner) > 0.01
+
+
+# ---- objectives
+
+
+def test_at_the_first_step_every_objective_has_the_same_gradient(situation):
+    first = [updated(situation, **ONE_STEP, objective=o)[0] for o in (Clip(), Unclipped(), PolicyGradient())]
+    assert close(first[0].policy, first[1].policy, 1e-6) and close(first[0].policy, first[2].policy, 1e-6)
+    # Later they differ: the ratio has left 1.
+    later = [updated(situation, objective=o)[0] for o in (Clip(), Unclipped(), PolicyGradient())]
+    assert distance(later[0], later[1]) > 1e-4 and distance(later[1], later[2]) > 1e-4
+
+
+def test_the_first_step_by_hand(situation):
+    """Eq. 9 once more, with its own few lines, and Adam's first step."""
+    learner, rollout = situation
+    after, metrics = updated(situation, **ONE_STEP, entropy_coefficient=0.02, learning_rate=1e-3)
+    valid = np.asarray(rollout.mask) == 1
+
+    def value(policy, obs):
+        return policy.value(obs)
+
+    v = np.asarray(value(learner.policy, rollout.obs), np.float64)
+    gamma, lam = 0.99, 0.95
+    ended = np.asarray(rollout.terminated | rollout.truncated)
+    delta = np.asarray(rollout.reward) + gamma * v[1:] * ~np.asarray(rollout.terminated) - v[:-1]
+    advantage, later = np.zeros_like(delta), np.zeros(8)
+    for t in reversed(range(12)):
+        later = advantage[t] = delta[t] + gamma * lam * later * ~ended[t]
+    target = advantage + v[:-1]
+    white = (advantage - advantage[valid].mean()) / advantage[valid].std()
+
+    def objective(policy):
+        log_p = jax.nn.log_softmax(policy(rollout.obs[:-1])[0].logits[..., 0, :])
+        chosen = jnp.take_along_axis(log_p, rollout.action[..., None], -1)[..., 0]
+        entropy = -(jnp.exp(log_p) * log_p).sum(-1)
+        error = (policy.value(rollout.obs[:-1]) - target) ** 2
+        return jnp.mean((-chosen * white + 0.5 * 0.5 * error - 0.02 * entropy)[valid])
+
+    gradient = jax.grad(objective)(learner.policy)
+    norm = optax.global_norm(gradient)
+    np.testing.assert_allclose(metrics["train/grad_norm"], norm, rtol=1e-4)
+    clipped = jax.tree.map(lambda g: g * jnp.minimum(1.0, 0.5 / norm), gradient)
+    optimiser = optax.adam(1e-3, eps=1e-5)
+    state = optimiser.init(learner.policy)
+    inner = learner.optimiser[1]
+    state = (state[0]._replace(count=inner.count, mu=inner.mu, nu=inner.nu), *state[1:])
+    changes, _ = optimiser.update(clipped, state)
+    assert close(after.policy, eqx.apply_updates(learner.policy, changes), 2e-5)
+
+
+def test_the_gradient_is_clipped_as_a_whole(situation):
+    """By the norm of all of it, so that its direction stays. Adam's memory shows what came through."""
+    learner, rollout = situation
+    fresh = (learner._replace(optimiser=jax.tree.map(jnp.zeros_like, learner.optimiser)), rollout)
+
+    def first_moment(max_grad_norm):
+        after, metrics = updated(fresh, **ONE_STEP, max_grad_norm=max_grad_norm)
+        return after.optimiser[1].mu, metrics["train/grad_norm"]
+
+    (whole, norm), (small_one, same) = first_moment(1e9), first_moment(0.01)
+    assert norm == same > 0.01  # what is logged is the norm before clipping
+    # mu = 0.1 g after one step
+    np.testing.assert_allclose(optax.global_norm(whole), 0.1 * norm, rtol=1e-4)
+    np.testing.assert_allclose(optax.global_norm(small_one), 0.1 * 0.01, rtol=1e-4)
+    assert close(jax.tree.map(lambda x: x * 0.01 / norm, whole), small_one, 1e-7)
+
+
+def test_more_entropy_is_paid_for(situation):
+    entropies = [
+        float(updated(situation, entropy_coefficient=c, epochs=6)[1]["train/entropy"]) for c in (0.0, 1.0)
+    ]
+    assert entropies[1] > entropies[0] + 0.01
+
+
+@pytest.mark.parametrize("value_loss", [SquaredError(), ClippedSquaredError(), Huber()])
+def test_without_its_coefficient_a_separate_critic_stays(situation, value_loss):
+    learner, rollout = situation
+    learner = learner._replace(optimiser=jax.tree.map(jnp.zeros_like, learner.optimiser))
+    frozen, _ = updated((learner, rollout), value_coefficient=0.0, value_loss=value_loss)
+    assert equal(frozen.policy.critic, learner.policy.critic)
+    assert not equal(frozen.policy.actor, learner.policy.actor)
+    moved, _ = updated((learner, rollout), value_coefficient=0.5, value_loss=value_loss)
+    assert not equal(moved.policy.critic, learner.policy.critic)
+
+
+def test_advantages_of_every_epoch_differ_from_the_second_epoch_on(situation):
+    for epochs, same in ((1, True), (2, False)):
+        once, every = (
+            updated(situation, epochs=epochs, minibatch_size=96, advantages=a)[0]
+            for a in ("once", "every-epoch")
+        )
+        assert close(once.policy, every.policy, 1e-7) == same
+
+
+def test_the_scale_of_rewards_does_not_move_the_actor_where_advantages_are_normalised(situation):
+    learner, rollout = situation
+    critic = jax.tree.map(jnp.zeros_like, learner.policy.critic_output)  # V = 0, at either scale
+    learner = learner._replace(policy=eqx.tree_at(lambda p: p.critic_output, learner.policy, critic))
+    louder = rollout._replace(reward=7.0 * rollout.reward)
+    for normalisation, same in (("minibatch", True), ("batch", True), ("none", False)):
+        options = dict(advantage_normalisation=normalisation, value_coefficient=0.0, **ONE_STEP)
+        a, b = (updated((learner, r), max_grad_norm=1e9, **options)[0] for r in (rollout, louder))
+        assert close(a.optimiser[1].mu.actor, b.optimiser[1].mu.actor, 1e-6) == same
+
+
+# ---- schedules and stops
+
+
+def test_annealing_brings_rate_and_range_to_zero(situation):
+    learner, _ = situation
+    for remaining in (1.0, 0.25, 0.0):
+        after, metrics = updated(situation, remaining, learning_rate=0.01, anneal=True, anneal_clip=True)
+        np.testing.assert_allclose(metrics["train/learning_rate"], 0.01 * remaining, rtol=1e-6)
+        np.testing.assert_allclose(metrics["train/clip_range"], 0.2 * remaining, rtol=1e-6)
+        assert (distance(after, learner) > 0.0) == (remaining > 0.0)
+    _, metrics = updated(situation, 0.25, learning_rate=0.01, anneal=False)
+    np.testing.assert_allclose(metrics["train/learning_rate"], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(metrics["train/clip_range"], 0.2, rtol=1e-6)
+
+
+def test_a_target_kl_stops_the_update_before_the_step_that_is_too_far(situation):
+    learner, _ = situation
+    options = dict(learning_rate=0.3, anneal=False)
+    free, free_metrics = updated(situation, **options)
+    held, metrics = updated(situation, target_kl=0.01, **options)
+    assert metrics["train/kl_stopped"] == 1.0 and free_metrics["train/kl_stopped"] == 0.0
+    # 3 epochs of 96 / 24 = 4 minibatches; stopped at the second one, which was looked at and not taken.
+    assert free_metrics["train/updates"] == 12 and metrics["train/updates"] == 2
+    # So the policy is that of exactly one step, the first, and the optimiser counts one more than before.
+    assert held.optimiser[1].count == learner.optimiser[1].count + 1
+    assert 0.0 < distance(held, learner) < distance(free, learner)
+    # The metrics are means over the two that were looked at, one at ratio 1: this one's KL is twice the mean.
+    assert metrics["train/approx_kl"] > 1.5 * 0.01 / 2
+
+
+def test_a_target_that_is_never_passed_changes_nothing(situation):
+    free, a = updated(situation)
+    held, b = updated(situation, target_kl=1e6)
+    assert close(free, held, 1e-6)
+    assert a["train/updates"] == b["train/updates"] == 12 and b["train/kl_stopped"] == 0.0
+
+
+def test_numbers_do_not_compile_again_and_names_do(situation):
+    updated(situation)
+    before = update._cache_size()
+    updated(situation, remaining=0.5, learning_rate=0.1, gamma=0.5, objective=Clip(0.1), max_grad_norm=3.0)
+    assert update._cache_size() == before
+    updated(situation, objective=Unclipped(), epochs=1)
+    assert update._cache_size() == before + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_learner_comes_back_with_the_types_it_went_in_with(kind):
+    # A weakly typed number would make the second turn compile everything once more.
+    learner, _, _, after, _ = next(turns(small(lambda: Walk(KINDS[kind])), 1))
+    before, now = (jax.tree.map(lambda x: jax.typeof(x).str_short(), tree) for tree in (learner, after))
+    assert before == now
+    assert all(not x.weak_type for x in jax.tree.leaves(learner) if hasattr(x, "weak_type"))
+
+
+# ---- minibatches
+
+
+@pytest.mark.parametrize("size", [1, 2, 96, 2048, 2**14, 2**14 + 2])
+def test_every_sample_is_in_one_minibatch_of_an_epoch(size):
+    order = np.asarray(permutation(jax.random.key(0), size))
+    np.testing.assert_array_equal(np.sort(order), np.arange(size))
+    assert size < 96 or not np.array_equal(order, np.arange(size))
+    if size % 2 == 0:
+        assert shuffled_minibatches(jax.random.key(0), size, size // 2).shape == (2, size // 2)
+
+
+def test_every_place_of_the_order_is_equally_likely():
+    keys = jax.random.split(jax.random.key(1), 6000)
+    orders = np.asarray(jax.vmap(lambda key: permutation(key, 3))(keys))
+    # 3! = 6 orders, 1000 times each on average; a standard deviation is sqrt(6000 / 6 * 5 / 6) = 29.
+    counts = np.unique(orders, axis=0, return_counts=True)[1]
+    assert len(counts) == 6 and np.all(np.abs(counts - 1000) < 4 * 29)
+
+
+def test_the_options_are_all_either_traced_or_static():
+    # A field in neither list is lost in a compiled function, and falls back to nothing.
+    options = CONFIG.update
+    leaves, structure = jax.tree_util.tree_flatten(options)
+    rebuilt = jax.tree_util.tree_unflatten(structure, leaves)
+    assert {f.name: getattr(rebuilt, f.name) for f in dataclasses.fields(options)} == vars(options)
