@@ -158,7 +158,7 @@ class Walk(Probe):
         assert self.action_space.contains(action)
         self.position += self.np_random.normal() + np.sum(action)
         self.clock += 1
-        terminated, truncated = self.position > 60.0, self.clock == 7
+        terminated, truncated = self.position > 55.0, self.clock == 7
         return self._observation(), float(self.position), bool(terminated), bool(truncated), {}
 
     def _observation(self):

@@ -42,10 +42,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         probe.close()
         self.shared = Shared(num_envs, self.single_observation_space, self.single_action_space)
         bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
-        self.workers = [
-            Worker(make, first, last, self.shared)
-            for first, last in pairwise(bounds)
-        ]
+        self.workers = [Worker(make, first, last, self.shared) for first, last in pairwise(bounds)]
         self.own = Chunk(make, 0, own, self.shared)
         self._arrays = self.shared.arrays()
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from proximo.errors import UserError
 
-SPINS = 3_000  # tries of a semaphore before sleeping on it: about 0.3 ms, several steps of most simulations
+TRIES = 2_000  # of a semaphore before sleeping on it: about 0.2 ms, several steps of most simulations
+PATIENCE, SLEEPS = 4, 500  # waits in vain before sleeping, and for how many waits
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
 RESET, STEP, CLOSE = 0, 1, 2
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
@@ -115,9 +116,10 @@ class Worker:
     def __init__(self, make: Callable[[], gym.Env], first: int, last: int, shared: Shared) -> None:
         self.first = first
         self._command, self._failed = (shared.arrays()[name] for name in ("command", "failed"))
-        self._go, self._done = CONTEXT.Semaphore(0), CONTEXT.Semaphore(0)
+        self._go, done = CONTEXT.Semaphore(0), CONTEXT.Semaphore(0)
+        self._gate = Gate(done)
         self._pipe, theirs = CONTEXT.Pipe(duplex=False)
-        words = (make, first, last, shared, self._go, self._done, theirs)
+        words = (make, first, last, shared, self._go, done, theirs)
         self.process = CONTEXT.Process(target=work, args=words, daemon=True)
         with nobody_main():
             self.process.start()
@@ -134,7 +136,7 @@ class Worker:
 
     def wait(self) -> None:
         """Until it has done the command. Raises WorkerError for what its environment raised, or its death."""
-        while not acquired(self._done):
+        while not self._gate.passed():
             if not self.process.is_alive():
                 error = WorkerError(
                     f"its process ended with exit status {self.process.exitcode}; look for a crash in native "
@@ -157,12 +159,33 @@ class Worker:
             self.process.join()
 
 
-def acquired(semaphore: Any) -> bool:
-    """Take a semaphore: by trying, which needs no switch of threads, then asleep for at most a second."""
-    for _ in range(SPINS):
-        if semaphore.acquire(False):
-            return True
-    return bool(semaphore.acquire(True, LOOK_SECONDS))
+class Gate:
+    """Waiting for another process: by trying for a moment, or asleep where trying does not pay.
+
+    A try costs no switch of threads, so an answer that comes soon is had at once. But on a core that both
+    processes share, whoever tries keeps the other from answering: after a few waits in vain it sleeps
+    instead, and looks again later whether the core has become free.
+    """
+
+    def __init__(self, semaphore: Any) -> None:
+        self.semaphore = semaphore
+        self._in_vain = 0
+        self._asleep = 0  # waits that are still to be slept through
+
+    def passed(self) -> bool:
+        """Take the semaphore; False if it was not to be had within a second."""
+        acquire = self.semaphore.acquire
+        if self._asleep:
+            self._asleep -= 1
+            return bool(acquire(True, LOOK_SECONDS))
+        for _ in range(TRIES):
+            if acquire(False):
+                self._in_vain = 0
+                return True
+        self._in_vain += 1
+        if self._in_vain == PATIENCE:
+            self._in_vain, self._asleep = 0, SLEEPS
+        return bool(acquire(True, LOOK_SECONDS))
 
 
 def work(
@@ -170,13 +193,13 @@ def work(
 ) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that learns decides what Ctrl-C means
-    learner = multiprocessing.parent_process()
+    learner, gate = multiprocessing.parent_process(), Gate(go)
     try:
         chunk = Chunk(make, first, last, shared)
         command = chunk.arrays["command"]
         done.release()
         while learner is None or learner.is_alive():
-            if acquired(go):
+            if gate.passed():
                 chunk.obey(int(command[0]))
                 done.release()
                 if command[0] == CLOSE:

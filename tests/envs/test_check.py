@@ -223,6 +223,28 @@ def test_a_weakness_is_a_warning_with_its_remedy(env, name, says):
     assert says in findings(env, "warning").get(name, "nothing"), findings(env, "warning")
 
 
+class PaysForTheSeam(gym.vector.SyncVectorEnv):
+    """A vector of its own that gives a reward for the step which only resets."""
+
+    def __init__(self, num_envs, **_):
+        super().__init__([Walk] * num_envs)
+
+    def step(self, actions):
+        seam = self._autoreset_envs.copy()
+        obs, reward, *rest = super().step(actions)
+        return obs, reward + seam, *rest
+
+
+def test_the_vector_version_of_an_environment_is_looked_at_too():
+    gym.register("Paying-v0", Walk, vector_entry_point=PaysForTheSeam)
+    try:
+        found = findings("Paying-v0", "error")
+    finally:
+        del gym.registry["Paying-v0"]
+    assert list(found) == ["autoreset of its own vector"]
+    assert "the step after an end gave reward 1.0" in found["autoreset of its own vector"]
+
+
 def test_an_instance_is_compared_with_itself_and_stays_open():
     env = gym.make("CartPole-v1")
     assert findings(env, "error") == {}

@@ -123,6 +123,12 @@ def test_the_widest_bounds_hold(dtype):
     assert space.contains(action_codec(space).to_environment(action)[0])
 
 
+def test_whole_numbers_are_rounded_to_the_nearest():
+    space = spaces.Box(-5, 5, (1, 3), np.int8)
+    action = np.array([[1.6, -1.6, 0.4]], np.float32)
+    assert action_codec(space).to_environment(action).tolist() == [[[2, -2, 0]]]
+
+
 def test_the_kinds_of_action():
     assert action_codec(spaces.Discrete(4)).kind == Categories((4,), scalar=True)
     assert action_codec(spaces.MultiDiscrete([2, 3])).kind == Categories((2, 3))

@@ -42,8 +42,7 @@ def distance(a, b):
 # ---- garbage under the mask
 
 
-@pytest.mark.parametrize("kind", ["Discrete", "Box"])
-@pytest.mark.parametrize("normalisation", ["minibatch", "batch"])
+@pytest.mark.parametrize(("kind", "normalisation"), [("Discrete", "minibatch"), ("Box", "batch")])
 def test_garbage_under_the_mask_changes_nothing(kind, normalisation):
     config = small(
         walk(kind),
@@ -58,8 +57,8 @@ def test_garbage_under_the_mask_changes_nothing(kind, normalisation):
     after_death = seam & np.pad(rollout.terminated[:-1], ((1, 0), (0, 0)))
     assert after_death.any() and (seam & ~after_death).any()
     obs, action, reward = (np.array(x) for x in (rollout.obs, rollout.action, rollout.reward))
-    reward[seam] = np.nan
-    action[seam] = 1 - action[seam] if kind == "Discrete" else 1e6
+    reward[seam] = 1e6
+    action[seam] = 2 - action[seam] if kind == "Discrete" else 1e6
     # After a time limit the seam's observation is the true successor and counts; after a death nothing does.
     obs[:-1][after_death] = 1e6
     dirty, dirty_metrics = update(
@@ -96,10 +95,7 @@ def test_the_first_step_by_hand(situation):
     after, metrics = updated(situation, **ONE_STEP, entropy_coefficient=0.02, learning_rate=1e-3)
     valid = np.asarray(rollout.mask) == 1
 
-    def value(policy, obs):
-        return policy.value(obs)
-
-    v = np.asarray(value(learner.policy, rollout.obs), np.float64)
+    v = np.asarray(learner.policy.value(rollout.obs), np.float64)
     gamma, lam = 0.99, 0.95
     ended = np.asarray(rollout.terminated | rollout.truncated)
     delta = np.asarray(rollout.reward) + gamma * v[1:] * ~np.asarray(rollout.terminated) - v[:-1]
