@@ -7,6 +7,8 @@ Resumable: a finished cell is one file under `results/learning/` and is never ru
 
 import csv
 import json
+import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -50,13 +52,23 @@ def cell_path(env: str, preset: str, seed: int) -> Path:
     return RESULTS / f"{env}-{preset}-{seed}.json"
 
 
-def run_cell(env: str, preset: str, seed: int) -> None:
-    """One run through the real command line, kept as one file of all its episodes."""
+def run_cell(env: str, preset: str, seed: int, cores: "queue.SimpleQueue[int]") -> None:
+    """One run through the real command line, on a core of its own, kept as one file of all its episodes."""
+    core = cores.get()
+    try:
+        kept(env, preset, seed, core)
+    finally:
+        cores.put(core)
+
+
+def kept(env: str, preset: str, seed: int, core: int) -> None:
+    """Run a cell and write its file."""
     command = ["proximo", "train", env, "--preset", preset, "--seed", str(seed)]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = [sys.executable, "-m", *command, "--quiet", "--json", "--out", str(out)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        pin = (lambda: os.sched_setaffinity(0, {core})) if hasattr(os, "sched_setaffinity") else None
+        done = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=pin)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
         config = json.loads((out / "config.json").read_text())
@@ -140,8 +152,11 @@ def main(options: Options) -> None:
         for seed in SEEDS
         if options.only in (None, env) and not cell_path(env, preset, seed).exists()
     ]
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in range(options.processes):
+        cores.put(core)
     with ThreadPoolExecutor(options.processes) as pool:
-        for future in [pool.submit(run_cell, *cell) for cell in missing]:
+        for future in [pool.submit(run_cell, *cell, cores) for cell in missing]:
             future.result()
     table = summary()
     (RESULTS / "summary.json").write_text(json.dumps(table, indent=1) + "\n")

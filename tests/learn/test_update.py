@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from probes import KINDS, Walk, close, equal, small, turns, walk
+from probes import KINDS, close, equal, small, turns, walk
 
 from proximo import with_options
 from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, SquaredError, Unclipped
@@ -17,7 +17,14 @@ from proximo.learn.update import update
 
 ONE_STEP = dict(epochs=1, minibatch_size=96, advantages="once")
 CONFIG = small(
-    walk("Discrete"), num_envs=8, horizon=12, minibatch_size=24, epochs=3, hidden=(8,), policy_gain=0.5
+    walk("Discrete"),
+    num_envs=8,
+    horizon=12,
+    minibatch_size=24,
+    epochs=3,
+    hidden=(8,),
+    policy_gain=0.5,
+    normalise_observations=True,
 )
 
 
@@ -37,6 +44,17 @@ def updated(situation, remaining=1.0, **options):
 def distance(a, b):
     """How far apart two learners' policies are."""
     return float(optax.global_norm(jax.tree.map(jnp.subtract, a.policy, b.policy)))
+
+
+def adam(learner, part):
+    """A part of Adam's memory: `mu`, `nu` or `count`."""
+    return optax.tree_utils.tree_get(learner.optimiser, part)
+
+
+def forgetful(situation):
+    """The situation with an optimiser that has seen nothing."""
+    learner, rollout = situation
+    return learner._replace(optimiser=jax.tree.map(jnp.zeros_like, learner.optimiser)), rollout
 
 
 # ---- garbage under the mask
@@ -91,11 +109,12 @@ def test_at_the_first_step_every_objective_has_the_same_gradient(situation):
 
 def test_the_first_step_by_hand(situation):
     """Eq. 9 once more, with its own few lines, and Adam's first step."""
-    learner, rollout = situation
+    learner, rollout = situation = forgetful(situation)
     after, metrics = updated(situation, **ONE_STEP, entropy_coefficient=0.02, learning_rate=1e-3)
     valid = np.asarray(rollout.mask) == 1
 
-    v = np.asarray(learner.policy.value(rollout.obs), np.float64)
+    obs = learner.observations(rollout.obs)
+    v = np.asarray(learner.policy.value(obs), np.float64)
     gamma, lam = 0.99, 0.95
     ended = np.asarray(rollout.terminated | rollout.truncated)
     delta = np.asarray(rollout.reward) + gamma * v[1:] * ~np.asarray(rollout.terminated) - v[:-1]
@@ -106,32 +125,28 @@ def test_the_first_step_by_hand(situation):
     white = (advantage - advantage[valid].mean()) / advantage[valid].std()
 
     def objective(policy):
-        log_p = jax.nn.log_softmax(policy(rollout.obs[:-1])[0].logits[..., 0, :])
+        log_p = jax.nn.log_softmax(policy(obs[:-1])[0].logits[..., 0, :])
         chosen = jnp.take_along_axis(log_p, rollout.action[..., None], -1)[..., 0]
         entropy = -(jnp.exp(log_p) * log_p).sum(-1)
-        error = (policy.value(rollout.obs[:-1]) - target) ** 2
+        error = (policy.value(obs[:-1]) - target) ** 2
         return jnp.mean((-chosen * white + 0.5 * 0.5 * error - 0.02 * entropy)[valid])
 
     gradient = jax.grad(objective)(learner.policy)
     norm = optax.global_norm(gradient)
     np.testing.assert_allclose(metrics["train/grad_norm"], norm, rtol=1e-4)
-    clipped = jax.tree.map(lambda g: g * jnp.minimum(1.0, 0.5 / norm), gradient)
-    optimiser = optax.adam(1e-3, eps=1e-5)
-    state = optimiser.init(learner.policy)
-    inner = learner.optimiser[1]
-    state = (state[0]._replace(count=inner.count, mu=inner.mu, nu=inner.nu), *state[1:])
-    changes, _ = optimiser.update(clipped, state)
-    assert close(after.policy, eqx.apply_updates(learner.policy, changes), 2e-5)
+    scaled = jax.tree.map(lambda g: g * jnp.minimum(1.0, 0.5 / norm), gradient)
+    # Adam's first step: m / (1 - 0.9) = g and v / (1 - 0.999) = g^2, so g / (|g| + epsilon)
+    step = jax.tree.map(lambda p, g: p - 1e-3 * g / (jnp.abs(g) + 1e-5), learner.policy, scaled)
+    assert close(after.policy, step, 2e-6)
+    assert distance(after, learner) > 5e-3
 
 
 def test_the_gradient_is_clipped_as_a_whole(situation):
     """By the norm of all of it, so that its direction stays. Adam's memory shows what came through."""
-    learner, rollout = situation
-    fresh = (learner._replace(optimiser=jax.tree.map(jnp.zeros_like, learner.optimiser)), rollout)
 
     def first_moment(max_grad_norm):
-        after, metrics = updated(fresh, **ONE_STEP, max_grad_norm=max_grad_norm)
-        return after.optimiser[1].mu, metrics["train/grad_norm"]
+        after, metrics = updated(forgetful(situation), **ONE_STEP, max_grad_norm=max_grad_norm)
+        return adam(after, "mu"), metrics["train/grad_norm"]
 
     (whole, norm), (small_one, same) = first_moment(1e9), first_moment(0.01)
     assert norm == same > 0.01  # what is logged is the norm before clipping
@@ -150,12 +165,11 @@ def test_more_entropy_is_paid_for(situation):
 
 @pytest.mark.parametrize("value_loss", [SquaredError(), ClippedSquaredError(), Huber()])
 def test_without_its_coefficient_a_separate_critic_stays(situation, value_loss):
-    learner, rollout = situation
-    learner = learner._replace(optimiser=jax.tree.map(jnp.zeros_like, learner.optimiser))
-    frozen, _ = updated((learner, rollout), value_coefficient=0.0, value_loss=value_loss)
+    learner, rollout = situation = forgetful(situation)
+    frozen, _ = updated(situation, value_coefficient=0.0, value_loss=value_loss)
     assert equal(frozen.policy.critic, learner.policy.critic)
     assert not equal(frozen.policy.actor, learner.policy.actor)
-    moved, _ = updated((learner, rollout), value_coefficient=0.5, value_loss=value_loss)
+    moved, _ = updated(situation, value_coefficient=0.5, value_loss=value_loss)
     assert not equal(moved.policy.critic, learner.policy.critic)
 
 
@@ -176,7 +190,7 @@ def test_the_scale_of_rewards_does_not_move_the_actor_where_advantages_are_norma
     for normalisation, same in (("minibatch", True), ("batch", True), ("none", False)):
         options = dict(advantage_normalisation=normalisation, value_coefficient=0.0, **ONE_STEP)
         a, b = (updated((learner, r), max_grad_norm=1e9, **options)[0] for r in (rollout, louder))
-        assert close(a.optimiser[1].mu.actor, b.optimiser[1].mu.actor, 1e-6) == same
+        assert close(adam(a, "mu").actor, adam(b, "mu").actor, 1e-6) == same
 
 
 # ---- schedules and stops
@@ -200,13 +214,14 @@ def test_a_target_kl_stops_the_update_before_the_step_that_is_too_far(situation)
     free, free_metrics = updated(situation, **options)
     held, metrics = updated(situation, target_kl=0.01, **options)
     assert metrics["train/kl_stopped"] == 1.0 and free_metrics["train/kl_stopped"] == 0.0
-    # 3 epochs of 96 / 24 = 4 minibatches; stopped at the second one, which was looked at and not taken.
-    assert free_metrics["train/updates"] == 12 and metrics["train/updates"] == 2
-    # So the policy is that of exactly one step, the first, and the optimiser counts one more than before.
-    assert held.optimiser[1].count == learner.optimiser[1].count + 1
+    # 3 epochs of 96 / 24 = 4 minibatches, unless one of the first was too far: it was looked at ...
+    looked_at = int(metrics["train/updates"])
+    assert free_metrics["train/updates"] == 12 and 2 <= looked_at <= 4
+    # ... and neither it nor any later one was taken; the optimiser counts the steps.
+    assert adam(held, "count") == adam(learner, "count") + looked_at - 1
     assert 0.0 < distance(held, learner) < distance(free, learner)
-    # The metrics are means over the two that were looked at, one at ratio 1: this one's KL is twice the mean.
-    assert metrics["train/approx_kl"] > 1.5 * 0.01 / 2
+    # The last one alone is above 1.5 times the target, so the mean over all is above a share of that.
+    assert metrics["train/approx_kl"] > 1.5 * 0.01 / looked_at
 
 
 def test_a_target_that_is_never_passed_changes_nothing(situation):
@@ -228,7 +243,7 @@ def test_numbers_do_not_compile_again_and_names_do(situation):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_learner_comes_back_with_the_types_it_went_in_with(kind):
     # A weakly typed number would make the second turn compile everything once more.
-    learner, _, _, after, _ = next(turns(small(lambda: Walk(KINDS[kind])), 1))
+    learner, _, _, after, _ = next(turns(small(walk(kind)), 1))
     before, now = (jax.tree.map(lambda x: jax.typeof(x).str_short(), tree) for tree in (learner, after))
     assert before == now
     assert all(not x.weak_type for x in jax.tree.leaves(learner) if hasattr(x, "weak_type"))
