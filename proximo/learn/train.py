@@ -84,7 +84,6 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
         actor = Actor(learner.policy, learner.observations)
         stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
         statistics = EpisodeStatistics(envs.num_envs)
-        spaces = (envs.vector.single_observation_space, envs.vector.single_action_space)
         shape = (config.horizon, envs.num_envs)
         draw = jax.jit(partial(learner.policy.head.noise, shape=shape))
         steps = number = 0
@@ -100,7 +99,7 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
                 number=number,
                 steps=steps,
                 learner=learner,
-                agent=Agent(learner.policy, learner.observations, spaces, envs.name, actor),
+                agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, actor),
                 metrics=finite(jax.device_get(metrics), steps),
                 episodes=episodes,
                 mean_return=statistics.mean_return(),

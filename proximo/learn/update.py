@@ -191,6 +191,7 @@ def update(
         "train/learning_rate": learning_rate,
         "train/clip_range": jnp.asarray(clip_range(objective)),
         "train/explained_variance": explained_variance(batch.value, batch.target, batch.mask),
+        "train/parameter_norm": optax.global_norm(state.policy),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),
     }
     return learner, metrics | spread(distribution)

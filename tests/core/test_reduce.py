@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proximo.core import (
     explained_variance,
     masked_mean,
+    masked_means,
     masked_sum,
     masked_variance,
     scale,
@@ -163,3 +164,17 @@ def test_half_precision_is_summed_in_single():
     assert masked_sum(ones, jnp.ones(1000)) == 1000.0
     assert whiten(ones, jnp.ones(1000)).dtype == jnp.bfloat16
     assert scale(ones, jnp.ones(1000)).dtype == jnp.bfloat16
+
+
+def test_masked_means_are_masked_mean_of_each_column():
+    """Rows 0 and 2 count: a -> (1 + 3) / 2 = 2, b -> (10 - 30) / 2 = -10; NaN under the mask is not seen."""
+    mask = jnp.array([1.0, 0.0, 1.0])
+    columns = {"a": jnp.array([1.0, jnp.nan, 3.0]), "b": jnp.array([10.0, jnp.inf, -30.0])}
+    means = masked_means(columns, mask)
+    assert {name: float(value) for name, value in means.items()} == {"a": 2.0, "b": -10.0}
+    for name, column in columns.items():
+        np.testing.assert_allclose(means[name], masked_mean(column, mask))
+
+
+def test_masked_means_of_nothing_are_zero():
+    assert float(masked_means({"a": jnp.array([jnp.nan])}, jnp.zeros(1))["a"]) == 0.0
