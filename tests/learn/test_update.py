@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from probes import KINDS, close, equal, small, turns, walk
+from probes import KINDS, beginning, close, equal, small, turns, walk
 
 from proximo import with_options
 from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, SquaredError, Unclipped
+from proximo.core.types import Rollout
 from proximo.learn.batches import permutation, shuffled_minibatches
 from proximo.learn.update import update
 
@@ -102,9 +103,9 @@ def test_the_order_of_the_environments_does_not_matter(situation):
 def test_at_the_first_step_every_objective_has_the_same_gradient(situation):
     first = [updated(situation, **ONE_STEP, objective=o)[0] for o in (Clip(), Unclipped(), PolicyGradient())]
     assert close(first[0].policy, first[1].policy, 1e-6) and close(first[0].policy, first[2].policy, 1e-6)
-    # Later they differ: the ratio has left 1.
-    later = [updated(situation, objective=o)[0] for o in (Clip(), Unclipped(), PolicyGradient())]
-    assert distance(later[0], later[1]) > 1e-4 and distance(later[1], later[2]) > 1e-4
+    # Later they differ: the ratio has left 1, and only one of them stops there.
+    later = [updated(situation, objective=o)[0] for o in (Clip(), Unclipped())]
+    assert distance(*later) > 1e-4
 
 
 def test_the_first_step_by_hand(situation):
@@ -157,15 +158,13 @@ def test_the_gradient_is_clipped_as_a_whole(situation):
 
 
 def test_more_entropy_is_paid_for(situation):
-    entropies = [
-        float(updated(situation, entropy_coefficient=c, epochs=6)[1]["train/entropy"]) for c in (0.0, 1.0)
-    ]
+    entropies = [float(updated(situation, entropy_coefficient=c)[1]["train/entropy"]) for c in (0.0, 1.0)]
     assert entropies[1] > entropies[0] + 0.01
 
 
 @pytest.mark.parametrize("value_loss", [SquaredError(), ClippedSquaredError(), Huber()])
 def test_without_its_coefficient_a_separate_critic_stays(situation, value_loss):
-    learner, rollout = situation = forgetful(situation)
+    learner, _ = situation = forgetful(situation)
     frozen, _ = updated(situation, value_coefficient=0.0, value_loss=value_loss)
     assert equal(frozen.policy.critic, learner.policy.critic)
     assert not equal(frozen.policy.actor, learner.policy.actor)
@@ -210,7 +209,7 @@ def test_annealing_brings_rate_and_range_to_zero(situation):
 
 def test_a_target_kl_stops_the_update_before_the_step_that_is_too_far(situation):
     learner, _ = situation
-    options = dict(learning_rate=0.3, anneal=False)
+    options = dict(learning_rate=0.3)
     free, free_metrics = updated(situation, **options)
     held, metrics = updated(situation, target_kl=0.01, **options)
     assert metrics["train/kl_stopped"] == 1.0 and free_metrics["train/kl_stopped"] == 0.0
@@ -231,22 +230,29 @@ def test_a_target_that_is_never_passed_changes_nothing(situation):
     assert a["train/updates"] == b["train/updates"] == 12 and b["train/kl_stopped"] == 0.0
 
 
-def test_numbers_do_not_compile_again_and_names_do(situation):
+def test_a_changed_number_does_not_compile_again(situation):
     updated(situation)
     before = update._cache_size()
     updated(situation, remaining=0.5, learning_rate=0.1, gamma=0.5, objective=Clip(0.1), max_grad_norm=3.0)
     assert update._cache_size() == before
-    updated(situation, objective=Unclipped(), epochs=1)
-    assert update._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_learner_comes_back_with_the_types_it_went_in_with(kind):
-    # A weakly typed number would make the second turn compile everything once more.
-    learner, _, _, after, _ = next(turns(small(walk(kind)), 1))
-    before, now = (jax.tree.map(lambda x: jax.typeof(x).str_short(), tree) for tree in (learner, after))
-    assert before == now
-    assert all(not x.weak_type for x in jax.tree.leaves(learner) if hasattr(x, "weak_type"))
+    # A weakly typed number in the first learner would make its second turn compile everything once more.
+    config = small(walk(kind))
+    learner, stream, _ = beginning(config)
+    action = learner.policy.head(jnp.zeros((16, 8, learner.policy.head.inputs))).mode()
+    number, flag = jnp.zeros((16, 8)), jnp.zeros((16, 8), bool)
+    rollout = Rollout(jnp.zeros((17, 8, 2)), action, number, flag, flag, number)
+    after, _ = jax.eval_shape(update, learner, rollout, config.update, 1.0)  # traced, not compiled
+    stream.envs.close()
+    assert jax.tree.leaves(jax.tree.map(type_of, learner)) == jax.tree.leaves(jax.tree.map(type_of, after))
+
+
+def type_of(x):
+    """Shape, dtype and whether it is weak: what decides about compiling again."""
+    return f"{x.dtype}{x.shape}{getattr(x, 'weak_type', False)}"
 
 
 # ---- minibatches
