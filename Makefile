@@ -11,7 +11,7 @@ test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --follow-imports=silent proximo/core
-	$(BIN)/mypy proximo
+	$(BIN)/mypy proximo proximo_worker.py
 	$(BIN)/pytest -n 2
 
 # Proximo next to Stable-Baselines3 and SBX, interleaved in one run.

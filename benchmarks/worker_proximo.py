@@ -1,6 +1,7 @@
 """Proximo, as `proximo train` runs it: `python -m benchmarks.worker_proximo NUM_ENVS HORIZON [floor]`.
 
-With `floor`, the environments alone: what no library that steps them this way can pass.
+With `floor`, the environments alone in Gymnasium's sync vector: what no library that steps them in its own
+process can pass.
 """
 
 import contextlib
@@ -56,8 +57,8 @@ def proximo(num_envs: int, horizon: int) -> None:
 
 
 def floor(num_envs: int, horizon: int) -> None:
-    """Step the same vector on actions drawn beforehand."""
-    envs = gym.make_vec(ENV, num_envs, "sync", vector_kwargs={"copy": False})  # as Proximo makes it
+    """Step Gymnasium's vector on actions drawn beforehand."""
+    envs = gym.make_vec(ENV, num_envs, "sync", vector_kwargs={"copy": False})  # the caller copies
     envs.action_space.seed(0)
     envs.reset(seed=0)
     actions = [envs.action_space.sample() for _ in range(horizon)]

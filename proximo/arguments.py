@@ -163,8 +163,12 @@ def translated(words: list[str]) -> list[str]:
     """The words with other libraries' names replaced by ours; `--env ENV` becomes the first word."""
     ours = []
     for word in words:
-        name, separator, value = word.replace("_", "-", 0 if not word.startswith("--") else -1).partition("=")
-        ours += [ALIASES.get(name, name if word.startswith("--") else word)] + ([value] if separator else [])
+        if word.startswith("--"):
+            name, separator, value = word.partition("=")
+            name = name.replace("_", "-")
+            ours += [ALIASES.get(name, name), *([value] if separator else [])]
+        else:
+            ours.append(word)
     if "--env" in ours[:-1]:
         at = ours.index("--env")
         ours = [ours[at + 1], *ours[:at], *ours[at + 2 :]]

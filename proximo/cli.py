@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
+from proximo.config import validated
 from proximo.errors import UserError
 
 USAGE = """usage: proximo COMMAND ...
@@ -101,12 +102,15 @@ def train(arguments: Train) -> int:
     from proximo.runs.run import recorded
 
     prepare_process()
-    config = config_from(arguments)
+    config = validated(config_from(arguments))
     folder = RunFolder.create(config, arguments.out)
     started = time.perf_counter()
     iteration = None
-    iterations = recorded(training(config, allow_import=True), folder)
-    with orderly_stop() as stop, contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows:
+    with (
+        orderly_stop() as stop,
+        contextlib.closing(recorded(training(config, allow_import=True), folder)) as iterations,
+        contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows,
+    ):
         for iteration in rows:  # noqa: B007 (read after the loop)
             if stop.requested:
                 break

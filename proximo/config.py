@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -168,6 +168,11 @@ def validated(config: Config) -> Config:
     update, network = config.update, config.network
     for name in ("steps", "num_envs", "horizon"):
         require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}: it must be at least 1")
+    for part in (config, update, network):
+        for name, kind in get_type_hints(type(part)).items():
+            choices, value = get_args(kind), getattr(part, name)
+            if get_origin(kind) is Literal and value not in choices:
+                raise UserError(f"{name} is {value!r}: take one of {', '.join(choices)}")
     require(config.seed >= 0, f"seed is {config.seed}: it must be at least 0")
     for name in ("epochs", "minibatch_size"):
         require(getattr(update, name) >= 1, f"{name} is {getattr(update, name)}: it must be at least 1")

@@ -31,10 +31,10 @@ class PPO:
         action, _ = model.predict(observation, deterministic=True)
         model.save("cartpole"); model = PPO.load("cartpole")
 
-    env      a Gymnasium id, an environment, a class, a function that makes one, or a vector
-    preset   "default" or "paper"
-    options  ours or Stable-Baselines3's names. Its `vf_coef` multiplies a squared error without the
-             factor 0.5, so it becomes twice as large a `value_coefficient`.
+    env          a Gymnasium id, an environment, a class, a function that makes one, or a vector
+    preset_name  "default" or "paper"
+    options      ours or Stable-Baselines3's names. Its `vf_coef` multiplies a squared error without the
+                 factor 0.5, so it becomes twice as large a `value_coefficient`.
 
     Where it differs: `learn` starts from fresh parameters (a second call trains anew), and the default
     hyper-parameters are our recipes, not Stable-Baselines3's.

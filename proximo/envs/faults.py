@@ -9,6 +9,7 @@ import numpy as np
 
 from proximo.envs.spaces import space_name
 from proximo.errors import EnvironmentFault
+from proximo_worker import WorkerError
 
 
 def fault(
@@ -30,7 +31,7 @@ def fault(
         )
     # A misfit is found by the vector when it puts the observations together; say what does not fit.
     misfit = _misfit(vector.unwrapped) if _gathering(error) else None
-    kind = "" if isinstance(error, EnvironmentFault) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, EnvironmentFault | WorkerError) else f"{type(error).__name__}: "
     reason = misfit[1] if misfit else " ".join(f"{kind}{error}".split())
     return EnvironmentFault(f"{where} failed {when}: {reason} (--debug shows its traceback)")
 

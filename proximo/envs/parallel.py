@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from proximo.envs.workers import CLOSE, RESET, STEP, Chunk, Shared, Worker
+from proximo_worker import CLOSE, RESET, STEP, Chunk, Shared, Worker
 
 
 class ParallelVectorEnv(gym.vector.VectorEnv):

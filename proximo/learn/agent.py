@@ -10,6 +10,8 @@ from gymnasium import Space
 from jaxtyping import Array
 
 from proximo.envs import action_codec, is_single, observation_codec
+from proximo.envs.spaces import space_name
+from proximo.errors import UserError
 from proximo.learn.actor import Actor
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic
@@ -77,10 +79,14 @@ class Agent:
 
     def _encoded(self, observation: Any) -> tuple[np.ndarray, bool]:
         """Observations as the policy takes them, [N, features], and whether there was only one."""
-        single = is_single(self.spaces[0], observation)
-        batch = self.observation.batch_of_one(observation) if single else observation
-        obs = np.empty((len(jax.tree.leaves(batch)[0]), *self.observation.shape), self.observation.dtype)
-        self.observation.encode(batch, obs)
+        try:
+            single = is_single(self.spaces[0], observation)
+            batch = self.observation.batch_of_one(observation) if single else observation
+            obs = np.empty((len(jax.tree.leaves(batch)[0]), *self.observation.shape), self.observation.dtype)
+            self.observation.encode(batch, obs)
+        except Exception as error:  # whatever the caller handed in
+            space = space_name(self.spaces[0])
+            raise UserError(f"the observation is not of the space {space}, nor a batch of such") from error
         return obs, single
 
     def value(self, observation: Any) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""What a process that steps environments does, and what it shares with the one that learns."""
+"""What a process that steps environments does, and what it shares with the one that learns.
+
+A module of its own, beside the package: a worker needs neither JAX nor the rest, and importing the package
+would cost each worker a second and 200 MB.
+"""
 
 import multiprocessing
 import signal
@@ -13,8 +17,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from proximo.errors import UserError
-
 TRIES = 2_000  # of a semaphore before sleeping on it: about 0.2 ms, several steps of most simulations
 PATIENCE, SLEEPS = 4, 500  # waits in vain before sleeping, and for how many waits
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
@@ -23,7 +25,7 @@ CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's
 
 
 class WorkerError(Exception):
-    """What an environment in a worker raised; its traceback is a note of this one."""
+    """What an environment did wrong, in one line; a traceback from a worker is a note of this one."""
 
 
 class Shared:
@@ -89,7 +91,7 @@ class Chunk:
         obs, _ = env.reset(seed=seed)
         row = self.arrays["obs"][index]
         if np.shape(obs) != np.shape(row):
-            raise UserError(
+            raise WorkerError(
                 f"it returned an observation of shape {np.shape(obs)}, its space declares {np.shape(row)}; "
                 "correct its observation_space or what it returns"
             )
@@ -206,7 +208,7 @@ def work(
                     return
     except Exception as error:
         index = getattr(error, "environment_index", first)
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
         shared.arrays()["failed"][first] = True
         pipe.send((index, f"{kind}{error}", traceback.format_exc()))
         done.release()
