@@ -168,7 +168,7 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
     constructor = _constructor(env, kwargs)
     vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv
     name = name_of(env)
-    if mode == "parallel":
+    if mode == "parallel" and not isinstance(env, gym.Env):
         return _parallel(name, constructor, count, movable=False)
     made = _attempt(name, partial(vector, [constructor] * count, **vector_kwargs))
     return HostEnvs(made, name, owned=not isinstance(env, gym.Env))

@@ -113,3 +113,19 @@ def test_spaces_that_are_not_arrays_take_the_sync_vector() -> None:
 def test_workers_never_outnumber_what_can_be_busy() -> None:
     assert 0 <= spare_workers(1) <= 1
     assert spare_workers(4) <= 3
+
+
+def test_an_instance_is_stepped_here_and_left_open() -> None:
+    """It cannot be made a second time, in a worker or anywhere; and it is the caller's to close."""
+
+    class Closes(Breaks):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    env = Closes()
+    with make_envs(env, 1, vectorization_mode="parallel") as envs:
+        envs.reset([0])
+        envs.step(np.zeros(1, int))
+    assert not env.closed

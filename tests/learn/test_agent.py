@@ -94,5 +94,5 @@ def test_the_loop_and_the_agent_act_alike():
 
 def test_an_agent_without_a_distribution_for_its_action_is_refused():
     assert action_codec(SHIFTED).kind == Categories((3,), scalar=True)
-    with pytest.raises(UserError, match="action space .* is not supported"):
+    with pytest.raises(UserError, match=r"action space .* is not supported"):
         agent_for(action=spaces.Text(3))

@@ -116,7 +116,7 @@ def test_an_environment_that_fails_midway():
 
     iterations = training(small(Failing, **TINY))
     good = next(iterations)
-    with pytest.raises(EnvironmentFault, match="environment 0 of Failing failed at step 20.*out of coins"):
+    with pytest.raises(EnvironmentFault, match=r"environment 0 of Failing failed at step 20.*out of coins"):
         next(iterations)
     assert good.agent.act(np.zeros(1, np.float32)) in (0, 1)  # what was yielded stays good
 

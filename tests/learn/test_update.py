@@ -91,7 +91,7 @@ def test_the_order_of_the_environments_does_not_matter(situation):
     learner, rollout = situation
     order = jnp.array([3, 1, 0, 2, 7, 6, 5, 4])
     turned = jax.tree.map(lambda x: x[:, order], rollout)
-    options = dict(epochs=2, minibatch_size=96)
+    options = dict(ONE_STEP, learning_rate=0.1)
     a, _ = updated(situation, **options)
     b, _ = updated((learner, turned), **options)
     assert close(a.policy, b.policy) and distance(a, learner) > 0.01
@@ -173,12 +173,11 @@ def test_without_its_coefficient_a_separate_critic_stays(situation, value_loss):
 
 
 def test_advantages_of_every_epoch_differ_from_the_second_epoch_on(situation):
-    for epochs, same in ((1, True), (2, False)):
-        once, every = (
-            updated(situation, epochs=epochs, minibatch_size=96, advantages=a)[0]
-            for a in ("once", "every-epoch")
-        )
-        assert close(once.policy, every.policy, 1e-7) == same
+    # In the first epoch the critic is the one that the advantages of "once" were computed with.
+    once, every = (updated(situation, **(ONE_STEP | dict(advantages=a)))[0] for a in ("once", "every-epoch"))
+    assert close(once.policy, every.policy, 1e-7)
+    once, every = (updated(situation, advantages=a)[0] for a in ("once", "every-epoch"))
+    assert not close(once.policy, every.policy, 1e-4)
 
 
 def test_the_scale_of_rewards_does_not_move_the_actor_where_advantages_are_normalised(situation):
