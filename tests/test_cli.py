@@ -1,0 +1,344 @@
+"""The command line, as a user meets it: real environments, exit statuses, one line for each mistake."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import proximo
+from proximo.cli import main
+from proximo.config import option_owners
+
+# What it takes to be quick, on top of CartPole's own recipe.
+QUICK = ["--steps", "2048", "--epochs", "2", "--quiet"]
+
+MODULE = '''
+import gymnasium as gym
+import numpy as np
+
+
+class Odd(gym.Env):
+    """In its third step it raises, or returns NaN: a model of what users' environments do."""
+
+    action_space = gym.spaces.Discrete(1)
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, how="raise"):
+        self.how, self.clock = how, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.clock += 1
+        if self.clock == 3 and self.how == "raise":
+            raise ZeroDivisionError("no denominator")
+        reward = np.nan if self.clock == 3 and self.how == "nan" else 1.0
+        return np.zeros(1, np.float32), reward, False, False, {}
+
+
+for how in ("raise", "nan", "well"):
+    gym.register(f"Odd-{how}-v0", Odd, kwargs={"how": how})
+'''
+
+
+@pytest.fixture(scope="session")
+def module(tmp_path_factory):
+    """A folder with a module of the user's own environments in it."""
+    folder = tmp_path_factory.mktemp("module")
+    (folder / "odd_environments.py").write_text(MODULE)
+    return folder
+
+
+def command(*words, cwd=None, path=None):
+    """The command in a process of its own."""
+    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    return subprocess.Popen(
+        [sys.executable, "-m", "proximo", *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a short run on CartPole-v1, and what the command said at its end."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    process = command("train", "CartPole-v1", "--steps", 4096, "--json", "--quiet", "--out", folder)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err == ""  # quiet
+    return folder, json.loads(out)
+
+
+# ---- what goes well
+
+
+def test_train_in_json(trained):
+    folder, said = trained
+    assert sorted(said) == ["ep_rew_mean", "run", "seconds", "steps", "steps_per_second"]
+    # 8 x 128 rows an iteration, less the seams; it ends with the iteration that reaches 4096.
+    assert said["run"] == str(folder) and 4096 <= said["steps"] < 4096 + 1024
+    assert 9 < said["ep_rew_mean"] <= 500
+    assert proximo.load(folder).name == "CartPole-v1"
+
+
+def test_evaluate_twice(trained, capsys):
+    folder, _ = trained
+    said = []
+    for _ in range(2):
+        assert main(["evaluate", str(folder), "--episodes", "20", "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert sorted(said[0]) == ["episodes", "high", "lengths", "low", "mean", "returns", "std"]
+    assert said[0]["episodes"] == len(said[0]["returns"]) == 20
+    assert main(["evaluate", str(folder / "model"), "--episodes", "20", "--sampled", "--seed", "1"]) == 0
+    assert "20 episodes: mean return" in capsys.readouterr().out
+
+
+def test_bench(capsys):
+    assert main(["bench", "CartPole-v1", "--repeats", "1", "--epochs", "2", "--json"]) == 0
+    rates = json.loads(capsys.readouterr().out)
+    # More parts may come; these stay.
+    assert {"act", "collect", "env_only", "floor_share", "loop", "update"} <= set(rates)
+    assert all(value > 0 for value in rates.values())
+
+
+def test_check(capsys):
+    assert main(["check", "CartPole-v1", "--steps", "100"]) == 0
+    assert capsys.readouterr().out.endswith("no errors\n")
+    assert main(["check", "CartPole-v1", "--steps", "100", "--json"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), list)
+
+
+def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("proximo.runs.progress.LINE_SECONDS", 0.0)
+    words = ["train", "CartPole-v1", *QUICK[:-1], "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert all("steps/s" in line for line in said.err.splitlines()) and len(said.err.splitlines()) == 3
+    assert f"next: proximo evaluate {tmp_path / 'run'}" in said.out
+
+
+def test_a_module_of_the_users_own(module, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(module)
+    words = ["train", "odd_environments:Odd-well-v0", "--steps", "64", "--horizon", "8", "--quiet"]
+    assert main([*words, "--minibatch-size", "64", "--out", str(tmp_path / "run")]) == 0
+    # A model names its environment, but never a module: what is read from a file imports nothing.
+    assert proximo.load(tmp_path / "run").name == "Odd-well-v0"
+    assert "odd_environments" not in (tmp_path / "run" / "model" / "model.json").read_text()
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    assert "\n  train ENV " in capsys.readouterr().out
+    for name in ("train", "evaluate", "bench", "check"):
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert not end.value.code
+        assert f"proximo {name}" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+
+
+def test_the_help_of_train_shows_every_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "CartPole-v1", "--help"])
+    text = capsys.readouterr().out
+    for name in sorted(set(option_owners()) - {"env"}):
+        assert f"--{name.replace('_', '-')}" in text, name
+    # The defaults shown are those of the environment's recipe.
+    assert "0.001" in text[text.index("--learning-rate") :][:200]
+
+
+# ---- other libraries' command lines
+
+
+def config_of(tmp_path, name, *words):
+    folder = tmp_path / name
+    assert main(["train", *words, "--quiet", "--out", str(folder)]) == 0
+    return json.loads((folder / "config.json").read_text())
+
+
+def test_known_command_lines_mean_the_same(tmp_path, capsys):
+    ours = [
+        *("CartPole-v1", "--steps", "128", "--num-envs", "2", "--horizon", "64", "--epochs", "2"),
+        *("--minibatch-size", "32", "--learning-rate", "0.001", "--no-anneal", "--clip", "0.1"),
+        *("--entropy-coefficient", "0.01", "--value-coefficient", "0.7", "--seed", "4"),
+    ]
+    cleanrl = [
+        *("--env-id", "CartPole-v1", "--total-timesteps", "128", "--num-envs", "2", "--num-steps", "64"),
+        *("--update-epochs", "2", "--num-minibatches", "4", "--learning-rate", "0.001", "--no-anneal-lr"),
+        *("--clip-coef", "0.1", "--ent-coef", "0.01", "--vf-coef", "0.7", "--seed", "4"),
+    ]
+    underscores = [
+        *("--env_id=CartPole-v1", "--n_timesteps=128", "--n_envs=2", "--n_steps=64", "--n_epochs=2"),
+        *("--batch_size=32", "--learning_rate=0.001", "--no-anneal-lr", "--clip_range=0.1"),
+        *("--ent_coef=0.01", "--vf_coef=0.7", "--seed=4"),
+    ]
+    expected = config_of(tmp_path, "ours", *ours)
+    assert expected["update"]["objective"] == {"name": "Clip", "epsilon": 0.1}
+    assert config_of(tmp_path, "cleanrl", *cleanrl) == expected
+    assert config_of(tmp_path, "under_scores", *underscores) == expected
+
+
+def test_a_value_with_underscores_or_an_equals_sign_stays_as_it_is(tmp_path):
+    words = [*("CartPole-v1", "--steps", "64", "--horizon", "8", "--minibatch-size=64", "--epochs=1")]
+    folder = tmp_path / "my_run"
+    said = main(["train", *words, "--quiet", f"--out={folder}", "--value-loss", "huber:delta=2"])
+    assert said == 0 and folder.is_dir()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["update"]["value_loss"] == {"name": "Huber", "delta": 2.0}
+
+
+# ---- mistakes: exit status 2, and one line that says what to do
+
+
+def mistake(capsys, *words):
+    """The one line on standard error."""
+    assert main(list(map(str, words))) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1 and "Traceback" not in said.err
+    assert said.err.startswith(f"proximo {words[0]}: ")
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["CartPol-v1"], "did you mean CartPole-v1"),
+        (["nowhere_at_all:Env-v0"], "could not be imported"),
+        (["CartPole-v1", "--gama", "0.9"], "--gamma"),
+        (["CartPole-v1", "--gamma", "3"], "gamma is 3"),
+        (["CartPole-v1", "--gamma", "much"], "much"),
+        (["CartPole-v1", "--minibatch-size", "100000"], "take at most 1024"),
+        (["CartPole-v1", "--minibatch-size", "100"], "take 32, 64 or 128"),
+        (["CartPole-v1", "--num-minibatches", "7"], "it must divide the batch of 1024"),
+        (["CartPole-v1", "--num-envs", "0"], "num_envs is 0"),
+        (["CartPole-v1", "--steps", "-5"], "steps is -5"),
+        (["CartPole-v1", "--clip", "0"], "epsilon is 0"),
+        (["CartPole-v1", "--objective", "clap"], "take one of clip, unclipped, policy-gradient"),
+        (["CartPole-v1", "--value-loss", "huber:sigma=2"], "it has delta"),
+        (["CartPole-v1", "--preset", "papers"], "papers"),
+        (["CartPole-v1", "Acrobot-v1"], "Acrobot-v1"),
+        (["CartPole-v1", "--activation", "sine"], "sine"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, capsys, words, message):
+    assert message in mistake(capsys, "train", *words, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # nothing to clear away before the next try
+
+
+def test_an_unknown_command(capsys):
+    assert main(["trane"]) == 2
+    assert "there is no command 'trane': take one of train" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+def test_a_folder_that_is_taken(trained, capsys):
+    folder, _ = trained
+    assert "choose another --out" in mistake(capsys, "train", "CartPole-v1", *QUICK, "--out", folder)
+
+
+def test_a_run_that_is_not_there(tmp_path, capsys):
+    assert "there is no model in" in mistake(capsys, "evaluate", tmp_path / "nowhere")
+
+
+def test_a_model_that_was_tampered_with(trained, tmp_path, capsys):
+    folder = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    path = folder / "model" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "its SHA-256 differs" in mistake(capsys, "evaluate", folder)
+
+
+def test_a_run_played_elsewhere(trained, capsys):
+    said = mistake(capsys, "evaluate", trained[0], "--env", "Acrobot-v1", "--episodes", "1")
+    assert "Acrobot-v1 has other observations or actions than CartPole-v1" in said
+
+
+def test_a_module_in_a_file_is_not_imported(trained, tmp_path, capsys, module, monkeypatch):
+    # An id read from a file that names a module is code.
+    monkeypatch.syspath_prepend(module)
+    monkeypatch.delitem(sys.modules, "odd_environments", raising=False)
+    folder = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    path = folder / "model" / "model.json"
+    description = json.loads(path.read_text()) | {"environment": "odd_environments:Odd-other-v0"}
+    path.write_text(json.dumps(description))
+    assert "names a module to import" in mistake(capsys, "evaluate", folder)
+    assert "odd_environments" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [("raise", "ZeroDivisionError: no denominator"), ("nan", "returned nan in its reward")]
+)
+def test_a_sick_environment_is_named_with_its_step_and_action(
+    module, tmp_path, capsys, monkeypatch, how, reason
+):
+    monkeypatch.syspath_prepend(module)
+    words = ["train", f"odd_environments:Odd-{how}-v0", *QUICK, "--out"]
+    said = mistake(capsys, *words, tmp_path / "run")
+    assert reason in said and "environment 0" in said and "at step 3, after the action 0" in said
+    # --debug adds where in the user's code it was.
+    assert main([*words, str(tmp_path / "debug"), "--debug"]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said and (how == "nan" or "odd_environments.py" in said)
+
+
+# ---- a process of its own
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path):
+    process = command("train", "CartPole-v1", "--gamma", 3, cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == ""
+    assert err == "proximo train: gamma is 3.0: it must lie between 0 and 1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_a_model(tmp_path):
+    folder = tmp_path / "run"
+    process = command("train", "CartPole-v1", "--steps", 10**9, "--quiet", "--out", folder)
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists():  # from then on there is something to save
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err and f"next: proximo evaluate {folder}" in out
+    assert proximo.load(folder).act(np.zeros(4, np.float32)) in (0, 1)
+
+
+RUNS = """
+import sys
+import proximo
+for env, seed in (("CartPole-v1", 0), ("Pendulum-v1", 0), ("CartPole-v1", 1)):
+    proximo.train(env, seed=seed, steps=2048, epochs=2, out=f"{sys.argv[1]}/{env}-{seed}")
+"""
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    processes = [subprocess.Popen([sys.executable, "-c", RUNS, str(folder)]) for folder in folders]
+    assert [process.wait(timeout=180) for process in processes] == [0, 0]
+
+    def digest(folder, name):
+        return hashlib.sha256((folder / name / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+    for name in ("CartPole-v1-0", "Pendulum-v1-0", "CartPole-v1-1"):
+        assert digest(folders[0], name) == digest(folders[1], name), name
+    assert digest(folders[0], "CartPole-v1-0") != digest(folders[0], "CartPole-v1-1")

@@ -1,0 +1,226 @@
+"""The options: which there are, what they may be, and where the numbers of a preset come from."""
+
+import dataclasses
+import json
+import math
+
+import gymnasium as gym
+import pytest
+from probes import Probe
+
+from proximo import Config, UserError, preset, with_options
+from proximo.config import PAPER, PRESETS, RECIPES, as_json, option_owners, validated
+from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, Unclipped
+from proximo.learn.options import UpdateOptions
+from proximo.policies import NetworkOptions
+
+# Frozen: a new option needs a reason, a test and a line here; a lost one breaks someone's command.
+OPTIONS = [
+    "activation",
+    "adam_epsilon",
+    "advantage_normalisation",
+    "advantages",
+    "anneal",
+    "anneal_clip",
+    "entropy_coefficient",
+    "env",
+    "epochs",
+    "gae_lambda",
+    "gamma",
+    "hidden",
+    "horizon",
+    "initial_log_std",
+    "initialiser",
+    "learning_rate",
+    "max_grad_norm",
+    "minibatch_size",
+    "normalise_observations",
+    "normalise_rewards",
+    "num_envs",
+    "objective",
+    "policy_gain",
+    "seed",
+    "shared",
+    "steps",
+    "target_kl",
+    "until",
+    "value_coefficient",
+    "value_loss",
+    "vectorization_mode",
+]
+
+
+def test_the_list_of_options():
+    assert sorted(option_owners()) == OPTIONS
+
+
+def test_no_two_parts_have_an_option_of_one_name():
+    # They are flat on the command line.
+    names = [f.name for kind in (Config, UpdateOptions, NetworkOptions) for f in dataclasses.fields(kind)]
+    assert len(names) == len(set(names)) == len(OPTIONS) + 2  # and `update` and `network` themselves
+
+
+def test_the_defaults_are_valid():
+    assert validated(Config("CartPole-v1")) == Config("CartPole-v1")
+
+
+def test_options_by_their_flat_names():
+    config = with_options(Config("A"), gamma=0.5, hidden=(3,), seed=7, value_loss=Huber(2.0))
+    assert config.update.gamma == 0.5 and config.network.hidden == (3,) and config.seed == 7
+    assert config.update.value_loss == Huber(2.0)
+    assert with_options(Config("A"), clip=0.3).update.objective == Clip(0.3)
+    assert config == with_options(
+        with_options(Config("A"), gamma=0.5, hidden=(3,)), seed=7, value_loss=Huber(2.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("learning_rat", "learning_rate"),
+        ("num_env", "num_envs"),
+        ("clipp", "clip"),
+        ("lr_", ""),
+        ("update", ""),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_names(name, near):
+    with pytest.raises(UserError, match=f"there is no option '{name}'") as caught:
+        with_options(Config("A"), **{name: 1})
+    assert near in str(caught.value) and "\n" not in str(caught.value)
+
+
+IMPOSSIBLE = [
+    *(
+        (name, value)
+        for name in ("steps", "num_envs", "horizon", "epochs", "minibatch_size")
+        for value in (0, -1)
+    ),
+    ("seed", -1),
+    *((name, value) for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1, 3, math.nan)),
+    *(
+        (name, value)
+        for name in ("learning_rate", "max_grad_norm", "adam_epsilon", "target_kl")
+        for value in (0.0, -1.0, math.nan)
+    ),
+    *((name, value) for name in ("value_coefficient", "entropy_coefficient") for value in (-0.1, math.nan)),
+    *((name, "other") for name in ("activation", "initialiser", "advantages", "advantage_normalisation")),
+    ("vectorization_mode", "other"),
+    ("hidden", (64, 0)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_what_cannot_be_is_refused_and_named(name, value):
+    with pytest.raises(UserError, match=f"^{name} is ") as caught:
+        validated(with_options(Config("A"), **{name: value}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": Clip(0.0)}, "Clip's epsilon is 0.0: it must be above 0"),
+        ({"value_loss": Huber(-1.0)}, "Huber's delta is -1.0"),
+        ({"value_loss": ClippedSquaredError(0.0)}, "ClippedSquaredError's epsilon is 0.0"),
+        # 8 x 256 = 2048
+        (
+            {"minibatch_size": 4096},
+            "minibatch_size is 4096, larger than the batch .* = 2048.*: take at most 2048",
+        ),
+        ({"minibatch_size": 100}, r"minibatch_size is 100, which does not divide .*: take 32, 64 or 128"),
+        ({"num_envs": 3, "horizon": 5, "minibatch_size": 4}, "3 x 5 = 15.*: take 1, 3 or 5"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_what_would(options, message):
+    with pytest.raises(UserError, match=message):
+        validated(with_options(Config("A"), **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gamma": 1.0, "gae_lambda": 0.0},
+        {"gamma": 0.0, "gae_lambda": 1.0},
+        {"value_coefficient": 0.0, "entropy_coefficient": 0.0},
+        {"target_kl": 1e-9},
+        {"hidden": ()},
+        {"num_envs": 1, "horizon": 1, "minibatch_size": 1, "steps": 1, "epochs": 1},
+        {"objective": Unclipped(), "anneal_clip": True},
+        {"objective": PolicyGradient()},
+    ],
+)
+def test_the_edges_are_allowed(options):
+    validated(with_options(Config("A"), **options))
+
+
+# ---- presets
+
+
+def test_the_paper_preset_is_table_3():
+    # Schulman 2017, table 3 (MuJoCo, 1 million steps): horizon 2048, Adam 3e-4, 10 epochs, minibatch 64,
+    # gamma 0.99, lambda 0.95; section 6.1: clip 0.2 (table 1), two hidden layers of 64, tanh, no entropy
+    # bonus, no shared parameters.
+    config = preset("paper", "CartPole-v1")
+    update, network = config.update, config.network
+    assert (config.steps, config.num_envs, config.horizon) == (1_000_000, 1, 2048)
+    assert (update.learning_rate, update.epochs, update.minibatch_size) == (3e-4, 10, 64)
+    assert (update.gamma, update.gae_lambda, update.objective) == (0.99, 0.95, Clip(0.2))
+    assert (network.hidden, network.activation, network.shared) == ((64, 64), "tanh", False)
+    assert (update.entropy_coefficient, update.advantages) == (0.0, "once")
+
+
+def test_every_preset_names_options_that_exist_and_fit():
+    for numbers in (PAPER, *RECIPES.values()):
+        assert set(numbers) <= {*OPTIONS, "clip"}
+        assert validated(with_options(Config("A"), **numbers))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("env", ["CartPole-v1", "HalfCheetah-v5", "LunarLander-v3", "FrozenLake-v1"])
+def test_every_preset_fits_every_family(name, env):
+    config = validated(preset(name, env))
+    assert config.env == env
+
+
+def test_the_default_preset_depends_on_the_family():
+    assert (
+        preset("default", "CartPole-v1").update.minibatch_size == RECIPES["classic_control"]["minibatch_size"]
+    )
+    assert preset("default", "LunarLander-v3").update.gamma == RECIPES["box2d"]["gamma"]
+    assert preset("default", "FrozenLake-v1") == Config("FrozenLake-v1")
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(UserError, match="there is no preset 'papers': take one of default, paper"):
+        preset("papers", "CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("env", "num_envs"),
+    [
+        (Probe, 8),
+        (lambda: Probe(), 8),
+        (Probe(), 1),
+        (gym.vector.SyncVectorEnv([Probe] * 3), 3),
+        (gym.make("CartPole-v1"), 1),
+    ],
+    ids=["class", "function", "instance", "vector", "registered instance"],
+)
+def test_an_object_brings_its_number_of_environments_along(env, num_envs):
+    config = validated(preset("default", env))
+    assert config.num_envs == num_envs
+
+
+# ---- as plain data
+
+
+def test_a_configuration_as_plain_data():
+    config = with_options(Config("CartPole-v1"), value_loss=Huber(2.0), objective=Unclipped(), hidden=(3, 4))
+    data = as_json(config)
+    assert json.loads(json.dumps(data)) == data
+    assert data["env"] == "CartPole-v1"
+    assert data["update"]["value_loss"] == {"name": "Huber", "delta": 2.0}
+    assert data["update"]["objective"] == {"name": "Unclipped"}
+    assert data["network"]["hidden"] == [3, 4]
+    assert as_json(Config(Probe()))["env"] == "Probe"
