@@ -17,8 +17,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-TRIES = 2_000  # of a semaphore before sleeping on it: about 0.2 ms, several steps of most simulations
-PATIENCE, SLEEPS = 4, 500  # waits in vain before sleeping, and for how many waits
+TRIES = 5_000  # of a semaphore before sleeping on it: about 0.4 ms, several steps of most simulations
+PATIENCE, SLEEPS = 4, 200  # waits in vain before sleeping, and for how many waits
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
 RESET, STEP, CLOSE = 0, 1, 2
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
