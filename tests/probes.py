@@ -203,6 +203,17 @@ def beginning(config):
     return learner, stream, Actor(learner.policy, learner.observations)
 
 
+def first_rollout(config):
+    """What an untrained learner does: the learner, its rollout, and the noise it was drawn with."""
+    learner, stream, actor = beginning(config)
+    shape = (config.horizon, config.num_envs)
+    noise = np.asarray(learner.policy.head.noise(jax.random.key(0), shape))
+    flat = actor.parameters(learner.policy, learner.observations)
+    rollout = collect(actor.stepper(flat, stream.obs, noise[0]), stream, noise)
+    stream.envs.close()
+    return learner, rollout, noise
+
+
 def turns(config, count):
     """The loop of `training`, opened; each turn is (learner, rollout, noise, learner after it, metrics)."""
     learner, stream, actor = beginning(config)

@@ -1,11 +1,10 @@
 """A rollout holds what happened: which rows are seams, what was sampled, and where an environment failed."""
 
 import gymnasium as gym
-import jax
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from probes import Ends, Probe, beginning, small, walk
+from probes import Ends, Probe, first_rollout, small, walk
 
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault
@@ -20,15 +19,6 @@ def still(obs, noise):
 def rollout_of(env, horizon, num_envs=1, act=still, rollouts=1):
     stream = Stream(make_envs(env, num_envs), list(range(num_envs)))
     return [collect(act, stream, np.zeros((horizon, num_envs))) for _ in range(rollouts)]
-
-
-def first_rollout(config):
-    """What the untrained policy of a configuration does, and the noise it did it with."""
-    learner, stream, actor = beginning(config)
-    shape = (config.horizon, config.num_envs)
-    noise = np.asarray(learner.policy.head.noise(jax.random.key(0), shape))
-    flat = actor.parameters(learner.policy, learner.observations)
-    return collect(actor.stepper(flat, stream.obs, noise[0]), stream, noise), noise
 
 
 def test_the_row_after_an_end_is_a_seam():
@@ -99,7 +89,7 @@ def test_actions_are_stored_as_sampled_and_clipped_for_the_environment_alone():
             seen.append(action.copy())
             return super().turn(action)
 
-    rollout, noise = first_rollout(small(Narrow, num_envs=2))
+    _, rollout, noise = first_rollout(small(Narrow, num_envs=2))
     # log std starts at 0 and the mean near 0: an action is about its noise, far outside +-0.1.
     np.testing.assert_allclose(rollout.action, noise, atol=0.05)
     assert np.abs(rollout.action).max() > 1.0
@@ -160,7 +150,7 @@ def test_nan_at_the_reset_is_said_to_be_there():
 
 @pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary", "Box"])
 def test_shapes_and_types(kind):
-    rollout, _ = first_rollout(small(walk(kind), num_envs=3, horizon=5))
+    _, rollout, _ = first_rollout(small(walk(kind), num_envs=3, horizon=5))
     width = {"Discrete": (), "MultiDiscrete": (2,), "MultiBinary": (3,), "Box": (2,)}[kind]
     assert rollout.obs.shape == (6, 3, 2) and rollout.obs.dtype == np.float32
     assert rollout.action.shape == (5, 3, *width)

@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from gymnasium import spaces
-from probes import Walk, arrays, equal, small, turns, walk
+from probes import Walk, arrays, equal, first_rollout, small, turns, walk
 
 from proximo import evaluate, training
 from proximo.core.types import Rollout
@@ -99,9 +98,9 @@ class Mixed(Walk):
 
 def test_one_hot_and_binary_entries_stay_as_they_are():
     # 8 entries for the clock, 2 for the walk, 2 switches; a Dict is in the order it was written in.
-    config = small(Mixed, normalise_observations=True, minibatch_size=128)
-    _, rollout, _, after, _ = next(turns(config, 1))
-    seen = np.asarray(after.observations(jnp.asarray(rollout.obs)))
+    learner, rollout, _ = first_rollout(small(Mixed, normalise_observations=True))
+    rollout = jax.tree.map(jnp.asarray, rollout)
+    seen = np.asarray(learner.observations.after(rollout)(rollout.obs))
     switches_and_clock = [0, 1, 2, 3, 4, 5, 6, 7, 10, 11]
     np.testing.assert_array_equal(seen[..., switches_and_clock], rollout.obs[..., switches_and_clock])
     numbers = seen[:-1][rollout.mask == 1][:, 8:10]
@@ -110,9 +109,9 @@ def test_one_hot_and_binary_entries_stay_as_they_are():
 
 
 def test_switched_off_it_moves_nothing():
-    config = small(walk("Discrete"), normalise_observations=False)
-    _, rollout, _, after, _ = next(turns(config, 1))
-    np.testing.assert_array_equal(after.observations(jnp.asarray(rollout.obs)), rollout.obs)
+    learner, rollout, _ = first_rollout(small(walk("Discrete"), normalise_observations=False))
+    rollout = jax.tree.map(jnp.asarray, rollout)
+    np.testing.assert_array_equal(learner.observations.after(rollout)(rollout.obs), rollout.obs)
 
 
 def test_the_statistics_of_a_rollout_count_after_its_update():
@@ -123,15 +122,16 @@ def test_the_statistics_of_a_rollout_count_after_its_update():
     assert after.observations.moments.count == after.rewards.moments.count == rollout.mask.sum()
 
 
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_evaluation_moves_nothing(deterministic):
+def test_evaluation_moves_nothing():
     config = small(walk("Box"), normalise_observations=True, steps=300)
     agent = list(training(config))[-1].agent
     before = [x.copy() for x in arrays((agent.policy, agent.observations))]
-    first, second = (evaluate(agent, walk("Box"), episodes=7, deterministic=deterministic) for _ in range(2))
-    assert first == second
+    for deterministic in (True, False):
+        options = dict(episodes=7, deterministic=deterministic)
+        first, second = (evaluate(agent, walk("Box"), **options) for _ in range(2))
+        assert first == second
+        assert len(set(first.returns)) > 1  # the walk is random: equal returns are no accident
     assert equal((agent.policy, agent.observations), before)
-    assert len(set(first.returns)) > 1  # the walk is random: equal returns are no accident
 
 
 def test_the_statistics_are_compiled_in_as_arguments_not_as_constants():
