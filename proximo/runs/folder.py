@@ -1,0 +1,125 @@
+"""The run folder: what stays of a run, readable by a person and by any program."""
+
+import csv
+import json
+import math
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from proximo.config import Config, as_json
+from proximo.errors import UserError
+from proximo.learn.agent import Agent
+from proximo.learn.train import Iteration
+from proximo.runs.model import save_model
+
+VERSIONS = ("proximo", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
+
+
+class RunFolder:
+    """One folder per run: `config.json`, `metrics.jsonl`, `episodes.csv`, `model/`.
+
+    path    where it lies
+    config  what it was made with
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path, self.config = path, config
+        self._started = time.perf_counter()
+
+    @classmethod
+    def create(cls, config: Config, out: str | Path | None = None) -> "RunFolder":
+        """Make the folder `out`, or one under `runs/`; raises UserError if a run lies there already."""
+        path = Path(out) if out is not None else _default_path(config)
+        if (path / "config.json").exists():
+            raise UserError(f"{path} holds a run already: choose another --out, or move that one away")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists and is not an empty folder: choose another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
+        folder = cls(path, config)
+        description = {**as_json(config), "versions": versions(), "fingerprint": fingerprint()}
+        (path / "config.json").write_text(json.dumps(description, indent=1) + "\n")
+        with (path / "episodes.csv").open("w", newline="") as file:
+            csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
+        return folder
+
+    def log(self, iteration: Iteration) -> dict[str, Any]:
+        """Append an iteration's metrics and episodes; returns the metrics as they were written."""
+        elapsed = time.perf_counter() - self._started
+        metrics = {
+            "rollout/ep_rew_mean": iteration.mean_return,
+            "rollout/ep_len_mean": iteration.mean_length,
+            "time/iterations": iteration.number,
+            "time/total_timesteps": iteration.steps,
+            "time/time_elapsed": elapsed,
+            "time/fps": iteration.steps / elapsed,
+            **iteration.metrics,
+        }
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+        with (self.path / "episodes.csv").open("a", newline="") as file:
+            writer = csv.writer(file)
+            for episode in iteration.episodes:
+                writer.writerow(
+                    [
+                        iteration.steps,
+                        episode.env,
+                        episode.episode_return,
+                        episode.length,
+                        int(episode.terminated),
+                    ]
+                )
+        return metrics
+
+    def save(self, agent: Agent) -> Path:
+        """Write the model; returns its folder."""
+        save_model(agent, self.path / "model")
+        return self.path / "model"
+
+
+def _default_path(config: Config) -> Path:
+    name = config.name.replace("/", "-").replace(":", "-")
+    date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{name}-{config.seed}-{date}"
+    number = 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{config.seed}-{date}-{number}"
+    return path
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's numbers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS}
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells; its instructions decide the last bits."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def fingerprint() -> dict[str, Any]:
+    """What else the last bits depend on: bit-for-bit promises hold where this is equal."""
+    return {
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "backend": jax.default_backend(),
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }

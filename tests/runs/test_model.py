@@ -1,0 +1,220 @@
+"""A model on disk acts as it did in memory; whatever was done to its files is said in one line."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from probes import KINDS, equal
+
+import proximo
+from proximo.envs import action_codec, observation_codec, space_from_json, space_to_json
+from proximo.errors import UserError
+from proximo.learn.agent import Agent
+from proximo.learn.normalise import observation_normaliser
+from proximo.policies import ActorCritic, NetworkOptions
+from proximo.runs.model import load_model, save_model
+
+IMAGE = spaces.Box(0, 255, (4, 4, 3), np.uint8)
+ENDLESS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+PARTS = spaces.Dict(numbers=ENDLESS, place=spaces.Discrete(4, start=1), switches=spaces.MultiBinary(2))
+
+
+def agent_for(observation=ENDLESS, action=KINDS["Discrete"], **options):
+    codec, kind = observation_codec(observation), action_codec(action).kind
+    network = NetworkOptions(**{"hidden": (8, 6), "policy_gain": 2.0, **options})
+    policy = ActorCritic(jax.random.key(1), codec.shape[0], kind, network)
+    observations = observation_normaliser(codec.normalised)
+    seen = observations.moments._replace(count=jax.numpy.float32(9.0), mean=observations.moments.mean + 0.5)
+    return Agent(policy, observations._replace(moments=seen), (observation, action), "Test-v0")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(agent_for(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def same(a, b):
+    """Equal, and with its parts in the same order; MultiBinary(3) and MultiBinary([3]) are one."""
+    if isinstance(a, spaces.Dict):
+        pairs = zip(a.spaces.items(), b.spaces.items(), strict=True)
+        return all(x == y and same(p, q) for (x, p), (y, q) in pairs)
+    if isinstance(a, spaces.Tuple):
+        return all(map(same, a.spaces, b.spaces)) and len(a.spaces) == len(b.spaces)
+    if isinstance(a, spaces.MultiBinary):
+        return isinstance(b, spaces.MultiBinary) and a.shape == b.shape
+    return a == b
+
+
+@pytest.mark.parametrize("action", KINDS.values(), ids=str)
+@pytest.mark.parametrize(
+    ("observation", "options"),
+    [(ENDLESS, {}), (IMAGE, {"shared": True}), (PARTS, {"activation": "relu", "hidden": ()})],
+)
+def test_a_model_comes_back_as_it_was(tmp_path, observation, action, options):
+    agent = agent_for(observation, action, **options)
+    save_model(agent, tmp_path)
+    again = load_model(tmp_path)
+    assert equal((agent.policy, agent.observations), (again.policy, again.observations))
+    assert all(map(same, again.spaces, agent.spaces)) and again.name == "Test-v0"
+    assert again.policy.options == agent.policy.options
+    observation.seed(0)
+    for _ in range(5):
+        seen = observation.sample()
+        assert np.array_equal(agent.act(seen), again.act(seen))
+
+
+def test_two_files_and_nothing_executable(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    description = json.loads((folder / "model.json").read_text())
+    assert sorted(description) == [
+        "action_space",
+        "environment",
+        "format",
+        "network",
+        "observation_space",
+        "sha256",
+    ]
+
+
+def test_saving_again_replaces(folder):
+    save_model(agent_for(hidden=(5,)), folder)
+    assert load_model(folder).policy.options.hidden == (5,)
+
+
+def refused(folder):
+    """What is said, in one line, instead of loading the model."""
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("position", [0.1, 0.5, 0.999])
+def test_a_flipped_bit_is_noticed(folder, position):
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[int(position * len(content))] ^= 1
+    path.write_bytes(content)
+    assert "is not the file that was saved" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    assert f"{name} cannot be read" in refused(folder)
+
+
+def test_no_model_at_all(tmp_path):
+    assert "there is no model in" in refused(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="there is no model in"):
+        proximo.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 99}', "\xff\xfe"])
+def test_a_description_that_is_none(folder, text):
+    (folder / "model.json").write_bytes(text.encode("latin-1"))
+    assert "model.json is not" in refused(folder)
+
+
+def changed(*path, to):
+    """A change of one entry of the description; `to` is a function of what was there."""
+
+    def change(description):
+        *way, last = path
+        for name in way:
+            description = description[name]
+        description[last] = to(description[last])
+
+    return change
+
+
+CHANGES = {
+    "another width": changed("network", "hidden", to=lambda _: [8, 7]),
+    "one layer less": changed("network", "hidden", to=lambda _: [8]),
+    "shared": changed("network", "shared", to=lambda _: True),
+    "a width below 1": changed("network", "hidden", to=lambda _: [-8, 6]),
+    "widths in words": changed("network", "hidden", to=lambda _: "wide"),
+    "widths that are none": changed("network", "hidden", to=lambda _: None),
+    "an unknown activation": changed("network", "activation", to=lambda _: "sine"),
+    "an unknown option": changed("network", to=lambda network: network | {"depth": 3}),
+    "a network that is none": changed("network", to=lambda _: None),
+    "more observations": changed("observation_space", "shape", to=lambda _: [4]),
+    "an unknown space": changed("observation_space", "kind", to=lambda _: "Torus"),
+    "no shape": changed("observation_space", "shape", to=lambda _: None),
+    "a type that is none": changed("observation_space", "dtype", to=lambda _: "import os"),
+    "another number of actions": changed("action_space", "n", to=lambda _: 5),
+    "an unsupported space": changed("action_space", to=lambda _: {"kind": "Tuple", "spaces": []}),
+    "a space in a word": changed("action_space", to=lambda _: "Discrete"),
+    "no hashes": changed("sha256", to=lambda _: {}),
+    "hashes that are none": changed("sha256", to=lambda _: None),
+    "another hash": changed("sha256", "model.safetensors", to=lambda text: text[::-1]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_description_is_refused(folder, name):
+    path = folder / "model.json"
+    description = json.loads(path.read_text())
+    CHANGES[name](description)
+    path.write_text(json.dumps(description))
+    assert "model." in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["network", "observation_space", "action_space", "environment", "sha256"])
+def test_a_description_without_a_part_is_refused(folder, name):
+    path = folder / "model.json"
+    description = json.loads(path.read_text())
+    del description[name]
+    path.write_text(json.dumps(description))
+    assert "model.json" in refused(folder)
+
+
+# ---- spaces as JSON
+
+numbers = st.floats(-1e6, 1e6, width=32)
+shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+
+
+@st.composite
+def boxes(draw):
+    shape, size = draw(shapes), 1
+    for side in shape:
+        size *= side
+    if draw(st.booleans()):
+        return spaces.Box(0, 255, shape, np.uint8)
+    low = np.array(draw(st.lists(numbers | st.just(-np.inf), min_size=size, max_size=size))).reshape(shape)
+    high = draw(st.sampled_from([np.inf, 1e7]))
+    kind = draw(st.sampled_from([np.float32, np.float64]))
+    return spaces.Box(low.astype(kind), np.full(shape, high, kind), shape, kind)
+
+
+plain_spaces = (
+    boxes()
+    | st.builds(lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 9), st.integers(-5, 5))
+    | st.builds(spaces.MultiDiscrete, st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    | st.builds(spaces.MultiBinary, st.integers(1, 4))
+)
+any_space = st.recursive(
+    plain_spaces,
+    lambda parts: (
+        st.builds(lambda kinds: spaces.Dict(list(kinds.items())), st.dictionaries(st.text(max_size=3), parts))
+        | st.builds(spaces.Tuple, st.lists(parts, max_size=3))
+    ),
+    max_leaves=4,
+)
+
+
+@given(any_space)
+def test_every_space_survives_json(space):
+    text = json.dumps(space_to_json(space), allow_nan=False)
+    assert same(space, space_from_json(json.loads(text)))
+
+
+def test_a_space_of_another_kind_cannot_be_saved():
+    with pytest.raises(UserError, match="Text"):
+        space_to_json(spaces.Text(3))
