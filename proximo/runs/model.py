@@ -140,8 +140,7 @@ def _filled(template: dict[str, Any], arrays: dict[str, np.ndarray], folder: Pat
         array = arrays.get(name)
         if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
             found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
-            raise UserError(
-                f"{folder / ARRAYS}: {name} is {found}, but {DESCRIPTION} asks for {leaf.dtype}{list(leaf.shape)}"
-            )
+            wanted = f"{leaf.dtype}{list(leaf.shape)}"
+            raise UserError(f"{folder / ARRAYS}: {name} is {found}, but {DESCRIPTION} asks for {wanted}")
         filled.append(jax.numpy.asarray(array))
     return jax.tree_util.tree_unflatten(structure, filled)
