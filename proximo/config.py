@@ -187,12 +187,12 @@ def validated(config: Config) -> Config:
         require(value >= 0.0, f"{name} is {value}: it must be at least 0")
     if update.target_kl is not None:
         require(update.target_kl > 0.0, f"target_kl is {update.target_kl}: it must be above 0")
-    for part in (update.objective, update.value_loss):
-        for number in fields(part):
-            value = getattr(part, number.name)
-            require(value > 0.0, f"{type(part).__name__}'s {number.name} is {value}: it must be above 0")
+    for choice in (update.objective, update.value_loss):
+        for number in fields(choice):
+            value = getattr(choice, number.name)
+            require(value > 0.0, f"{type(choice).__name__}'s {number.name} is {value}: it must be above 0")
     require(
-        not update.anneal_clip or hasattr(update.objective, "annealed"),
+        not update.anneal_clip or hasattr(update.objective, "epsilon"),
         f"anneal_clip needs a clipped objective, not {type(update.objective).__name__}",
     )
     require(all(width >= 1 for width in network.hidden), f"hidden is {network.hidden}: widths start at 1")
