@@ -121,6 +121,7 @@ def test_what_cannot_be_is_refused_and_named(name, value):
     ("options", "message"),
     [
         ({"objective": Clip(0.0)}, "Clip's epsilon is 0.0: it must be above 0"),
+        ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),
         ({"value_loss": Huber(-1.0)}, "Huber's delta is -1.0"),
         ({"value_loss": ClippedSquaredError(0.0)}, "ClippedSquaredError's epsilon is 0.0"),
         # 8 x 256 = 2048
@@ -146,7 +147,6 @@ def test_what_does_not_fit_together_is_refused_with_what_would(options, message)
         {"target_kl": 1e-9},
         {"hidden": ()},
         {"num_envs": 1, "horizon": 1, "minibatch_size": 1, "steps": 1, "epochs": 1},
-        {"objective": Unclipped(), "anneal_clip": True},
         {"objective": PolicyGradient()},
     ],
 )
