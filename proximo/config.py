@@ -166,16 +166,17 @@ def require(condition: bool, message: str) -> None:
 def validated(config: Config) -> Config:
     """The same configuration, or a UserError that says which option cannot be and what could."""
     update, network = config.update, config.network
-    for name in ("steps", "num_envs", "horizon"):
-        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}: it must be at least 1")
+    counts: list[tuple[Any, str, int]] = [(config, name, 1) for name in ("steps", "num_envs", "horizon")]
+    counts += [(update, name, 1) for name in ("epochs", "minibatch_size")]
+    for owner, name, least in [*counts, (config, "seed", 0)]:
+        value = getattr(owner, name)
+        good = isinstance(value, int) and value >= least
+        require(good, f"{name} is {value!r}: it must be a whole number and at least {least}")
     for part in (config, update, network):
         for name, kind in get_type_hints(type(part)).items():
             choices, value = get_args(kind), getattr(part, name)
             if get_origin(kind) is Literal and value not in choices:
                 raise UserError(f"{name} is {value!r}: take one of {', '.join(choices)}")
-    require(config.seed >= 0, f"seed is {config.seed}: it must be at least 0")
-    for name in ("epochs", "minibatch_size"):
-        require(getattr(update, name) >= 1, f"{name} is {getattr(update, name)}: it must be at least 1")
     for name in ("gamma", "gae_lambda"):
         value = getattr(update, name)
         require(0.0 <= value <= 1.0, f"{name} is {value}: it must lie between 0 and 1")

@@ -106,6 +106,7 @@ IMPOSSIBLE = [
     *((name, value) for name in ("value_coefficient", "entropy_coefficient") for value in (-0.1, math.nan)),
     *((name, "other") for name in ("activation", "initialiser", "advantages", "advantage_normalisation")),
     ("vectorization_mode", "other"),
+    *((name, 8.0) for name in ("steps", "num_envs", "horizon", "seed", "epochs", "minibatch_size")),
     ("hidden", (64, 0)),
 ]
 

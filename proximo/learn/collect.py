@@ -60,5 +60,7 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
         stream.seam = ended[-1]
     action = np.stack(actions)
     check_finite(obs, reward, action, stream.rows)
+    if final_obs is not None:  # a row's final observation is its successor, as the next row's is elsewhere
+        check_finite(np.concatenate([obs[:1], final_obs]), reward, action, stream.rows)
     stream.obs, stream.rows = obs[-1], stream.rows + horizon
     return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.config import Config, preset, validated, with_options
+from proximo.envs import find_spec
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration, training
@@ -49,6 +50,7 @@ def train(
     preset_name: str = "default",
     out: str | Path | None = None,
     progress: bool = False,
+    allow_import: bool = False,
     **options: Any,
 ) -> Run:
     """Train a policy and keep everything in a run folder.
@@ -60,13 +62,16 @@ def train(
     preset_name  "default" (the best-known recipe for this kind of environment) or "paper"
     out          the run folder; one under `runs/` unless said otherwise
     progress     draw a progress bar
+    allow_import let an id `module:EnvId` import its module, which runs the module's code
     options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them
 
     Raises UserError (one line that says what to do) for options that cannot be and for environments
     that fail. What was learned before a failure, or Ctrl-C, is saved.
     """
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)  # the preset asks the registry
     config = with_options(preset(preset_name, env), **options)
-    return train_config(config, out=out, progress=progress)
+    return train_config(config, out=out, progress=progress, allow_import=allow_import)
 
 
 def train_config(

@@ -140,6 +140,23 @@ def test_a_fault_names_environment_step_and_action(what, horizon, rollouts):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_nan_in_an_observation_beside_the_stream_is_found_too(mode):
+    class LastIsNaN(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (1,)), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            self.left = 3
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.left -= 1
+            return np.full(1, 0.0 if self.left else np.nan, np.float32), 0.0, self.left == 0, False, {}
+
+    with pytest.raises(EnvironmentFault, match="environment 0 returned nan in its observation at step 3"):
+        rollout_of(SyncVectorEnv([LastIsNaN], autoreset_mode=mode), 5)
+
+
 def test_nan_at_the_reset_is_said_to_be_there():
     class Born(Probe):
         seen = np.nan
