@@ -1,8 +1,8 @@
 """Environments in processes of their own, next to the one that learns, over shared memory.
 
 Two gains. Environments step at the same time, on as many cores as there are. And an environment keeps a
-core's caches to itself: HalfCheetah-v5 needs half as long again for a step where it shares the process
-with the policy's compiled calls.
+core's caches to itself: a step of HalfCheetah-v5 takes longer where it shares the process with the
+policy's compiled calls, and so does the call.
 """
 
 import os

@@ -69,7 +69,7 @@ class UpdateOptions:
     advantage_normalisation: Literal["minibatch", "batch", "none"] = "minibatch"
     """Where advantages are brought to mean 0 and std 1."""
     advantages: Literal["once", "every-epoch"] = "every-epoch"
-    """Recompute them with the new critic in every epoch: "contributes a lot" (Andrychowicz 2020)."""
+    """Recompute them with the new critic in every epoch: well replicated as a help (Andrychowicz 2020)."""
     normalise_observations: bool = True
     """By running mean and std, frozen from a rollout to the end of its update."""
     normalise_rewards: bool = True

@@ -50,8 +50,8 @@ def optimiser(options: UpdateOptions) -> optax.GradientTransformation:
 def clipped(gradients: Any, most: float | Array) -> tuple[Any, Array]:
     """The gradients scaled down to a global norm of at most `most`, and the norm they had.
 
-    As `optax.clip_by_global_norm`, with a dot product per array: compiled for a CPU that is a quarter of
-    the kernels, and small networks spend their time on starting kernels.
+    As `optax.clip_by_global_norm`, with a dot product per array: on a CPU XLA compiles a sum of squares
+    to a chain of small kernels, and small networks spend much of their time on starting kernels.
     """
     squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)]
     norm = jnp.sqrt(jnp.sum(jnp.stack(squares)))

@@ -1,7 +1,6 @@
 """A run: training that leaves a folder behind."""
 
 import contextlib
-import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,16 +101,3 @@ def load(folder: str | Path) -> Agent:
     folder = Path(folder)
     model = folder / "model"
     return load_model(model if model.is_dir() else folder)
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """A run's configuration as plain data. Raises UserError when it cannot be read."""
-    path = Path(folder) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(
-            f"there is no run in {folder}: {path.name} cannot be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is not readable JSON ({error})") from error

@@ -14,7 +14,7 @@ from proximo.config import option_owners
 from proximo.errors import EnvironmentFault, UserError
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import orderly_stop
-from proximo.runs.run import read_config, recorded, train_config
+from proximo.runs.run import recorded, train_config
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
 SMALL = small(Ends, steps=70, **TINY)
@@ -100,7 +100,7 @@ def test_episodes_are_written_with_their_raw_returns(run):
 
 
 def test_the_configuration_is_written_whole_with_what_it_ran_on(run):
-    config = read_config(run.folder)
+    config = json.loads((run.folder / "config.json").read_text())
     flat = config | config["update"] | config["network"]
     assert set(option_owners()) <= set(flat)
     assert flat["env"] == "Ends" and flat["steps"] == 70 and flat["hidden"] == [16]
@@ -243,14 +243,6 @@ def test_a_failed_first_turn_leaves_no_model(tmp_path):
         train_config(small(Broken, **TINY), out=tmp_path / "run")
     with pytest.raises(UserError, match="there is no model"):
         proximo.load(tmp_path / "run")
-
-
-def test_reading_a_configuration_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="there is no run in"):
-        read_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="is not readable JSON"):
-        read_config(tmp_path)
 
 
 def test_the_first_interrupt_asks_and_the_second_one_insists():
