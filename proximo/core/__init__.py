@@ -1,6 +1,7 @@
 """The mathematics of PPO: pure functions of `[T, N]` arrays, importing JAX alone."""
 
-from proximo.core.arrays import Mask, Scalar
+from proximo.core.arrays import Mask, Scalar, with_numbers
+from proximo.core.cross_entropy import Population, candidates, refit
 from proximo.core.divergence import bernoulli_kl, categorical_kl, diagonal_gaussian_kl, k1, k2, k3
 from proximo.core.moments import (
     Moments,
@@ -22,37 +23,71 @@ from proximo.core.reduce import (
     whiten,
 )
 from proximo.core.returns import gae, monte_carlo_returns, td_lambda_returns
-from proximo.core.surrogates import Clip, Objective, PolicyGradient, Unclipped, clip_fraction
+from proximo.core.surrogates import (
+    AdaptiveKLPenalty,
+    AsymmetricClip,
+    Clip,
+    DualClip,
+    KLPenalty,
+    LogClip,
+    Objective,
+    PolicyGradient,
+    QuadraticPenalty,
+    Unclipped,
+    clip_fraction,
+)
+from proximo.core.trust_region import (
+    LineSearch,
+    adapted_rate,
+    conjugate_gradient,
+    fisher_product,
+    line_search,
+    natural_gradient,
+    projected_gradient,
+)
 from proximo.core.types import ActionKind, Binary, Categories, Continuous, Rollout
 from proximo.core.values import ClippedSquaredError, Huber, SquaredError, ValueLoss
 
 __all__ = [
     "ActionKind",
+    "AdaptiveKLPenalty",
+    "AsymmetricClip",
     "Binary",
     "Categories",
     "Clip",
     "ClippedSquaredError",
     "Continuous",
+    "DualClip",
     "Huber",
+    "KLPenalty",
+    "LineSearch",
+    "LogClip",
     "Mask",
     "Moments",
     "Objective",
     "PolicyGradient",
+    "Population",
+    "QuadraticPenalty",
     "Rollout",
     "Scalar",
     "SquaredError",
     "Unclipped",
     "ValueLoss",
+    "adapted_rate",
     "bernoulli_kl",
+    "candidates",
     "categorical_kl",
     "clip_fraction",
+    "conjugate_gradient",
     "diagonal_gaussian_kl",
     "empty_moments",
     "explained_variance",
+    "fisher_product",
     "gae",
     "k1",
     "k2",
     "k3",
+    "line_search",
     "masked_mean",
     "masked_means",
     "masked_sum",
@@ -60,11 +95,15 @@ __all__ = [
     "merge",
     "moments_of",
     "monte_carlo_returns",
+    "natural_gradient",
     "normalise",
+    "projected_gradient",
+    "refit",
     "scale",
     "select",
     "standard_deviation",
     "td_lambda_returns",
     "variance",
     "whiten",
+    "with_numbers",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, TypeAlias, TypeVar
 
+import jax
 from jax.tree_util import register_pytree_node
 from jaxtyping import Array, Bool, Float, Int
 
@@ -38,3 +39,21 @@ def traceable(option: type[Class]) -> type[Class]:
 
     register_pytree_node(option, take_apart, rebuild)
     return option
+
+
+def with_numbers(option: Class, **numbers: Scalar) -> Class:
+    """A copy of a `traceable` option with some of its numbers changed; they may be traced arrays.
+
+    option   any instance of a traceable class
+    numbers  field name -> its new value
+    returns  an instance of the same class
+
+    Raises TypeError for a name that is not a field.
+    """
+    names = [field.name for field in fields(option)]  # type: ignore[arg-type]
+    if unknown := set(numbers) - set(names):
+        raise TypeError(f"{type(option).__name__} has no {sorted(unknown)}")
+    leaves, structure = jax.tree.flatten(option)
+    values = [numbers.get(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
+    changed: Class = jax.tree.unflatten(structure, values)
+    return changed
