@@ -5,7 +5,7 @@ import io
 import re
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -13,6 +13,8 @@ from proximo.config import Config, preset, with_options
 from proximo.core import Objective, ValueLoss
 from proximo.envs import find_spec
 from proximo.errors import UserError
+from proximo.learn.actor_steps import ActorStep
+from proximo.presets import PRESETS
 
 Arguments = TypeVar("Arguments")
 Recipe = TypeVar("Recipe", bound="RecipeArguments")
@@ -42,8 +44,9 @@ class RecipeArguments:
     """What every command takes that needs a whole configuration."""
 
     config: Annotated[Config, tyro.conf.OmitArgPrefixes] = field(default_factory=lambda: Config("ENV"))
-    preset: Literal["default", "paper"] = "default"
-    """`default`: the best-known recipe for this kind of environment; `paper`: Schulman 2017, table 3."""
+    preset: Literal[PRESETS] = "default"  # type: ignore[valid-type]
+    """`default`: the best-known recipe for this kind of environment; `paper`: Schulman 2017, table 3; or a
+    method it compares with."""
     clip: float | None = None
     """Epsilon: short for `--objective clip:EPSILON`."""
     num_minibatches: int | None = None
@@ -66,8 +69,8 @@ def config_from(arguments: RecipeArguments) -> Config:
 
 
 def kebab(name: str) -> str:
-    """`SquaredError` -> `squared-error`."""
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).removeprefix("-")
+    """`SquaredError` -> `squared-error`, `KLPenalty` -> `kl-penalty`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
 def spelled(kinds: Any) -> Any:
@@ -79,7 +82,8 @@ def spelled(kinds: Any) -> Any:
         if name not in choices:
             raise ValueError(f"there is no {name!r}: take one of {', '.join(choices)}")
         names = [f.name for f in fields(choices[name])]
-        numbers: dict[str, float] = {}
+        kinds = get_type_hints(choices[name])
+        numbers: dict[str, int | float] = {}
         for position, word in enumerate(filter(None, rest.split(","))):
             key, separator, number = word.rpartition("=")
             if not separator and position >= len(names):
@@ -87,7 +91,7 @@ def spelled(kinds: Any) -> Any:
             key = key if separator else names[position]
             if key not in names:
                 raise ValueError(f"{name} has no {key!r}: it has {', '.join(names) or 'no numbers'}")
-            numbers[key] = float(number)
+            numbers[key] = kinds[key](number)
         return choices[name](**numbers)
 
     def write(value: Any) -> list[str]:
@@ -116,7 +120,7 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             is_instance=lambda value: isinstance(value, str),
             str_from_instance=lambda value: [value],
         )
-    return next((spelled(union) for union in (Objective, ValueLoss) if info.type == union), None)
+    return next((spelled(union) for union in (Objective, ValueLoss, ActorStep) if info.type == union), None)
 
 
 def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:

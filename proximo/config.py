@@ -11,8 +11,10 @@ import tyro
 from proximo.core import Clip
 from proximo.envs import family, name_of, own_num_envs
 from proximo.errors import UserError
+from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
+from proximo.presets import METHODS, PRESETS, RECIPES
 
 VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel"]
 
@@ -42,56 +44,6 @@ class Config:
     def name(self) -> str:
         """The environment's id, or the name of the object that was passed."""
         return name_of(self.env)
-
-
-# What a preset changes in `Config`, and where its numbers come from.
-PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the authors' released code
-    steps=1_000_000,
-    num_envs=1,
-    horizon=2048,
-    learning_rate=3e-4,
-    epochs=10,
-    minibatch_size=64,
-    gamma=0.99,
-    gae_lambda=0.95,
-    objective=Clip(0.2),
-    hidden=(64, 64),
-    activation="tanh",
-    initial_log_std=0.0,
-    entropy_coefficient=0.0,
-    anneal=True,
-    advantages="once",
-    vectorization_mode="parallel",
-)
-
-RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the environment
-    # Small networks on dense rewards learn fastest from short rollouts, high rates and a shorter
-    # horizon of credit; the shape is RL Baselines3 Zoo's for CartPole-v1.
-    "classic_control": dict(
-        steps=200_000,
-        num_envs=8,
-        horizon=128,
-        minibatch_size=128,
-        epochs=10,
-        learning_rate=1e-3,
-        gae_lambda=0.9,
-    ),
-    # Long flights with a sparse end: RL Baselines3 Zoo's gamma and lambda for LunarLander.
-    "box2d": dict(
-        steps=1_000_000,
-        num_envs=16,
-        horizon=512,
-        minibatch_size=128,
-        epochs=8,
-        gamma=0.999,
-        gae_lambda=0.98,
-        entropy_coefficient=0.01,
-        vectorization_mode="parallel",
-    ),
-    # Andrychowicz 2020 and Tianshou's table: normalisation, annealing, advantages of every epoch.
-    "mujoco": dict(steps=1_000_000, initial_log_std=-0.5, vectorization_mode="parallel"),
-}
-PRESETS = ("default", "paper")
 
 
 def option_owners() -> Mapping[str, str]:
@@ -130,10 +82,13 @@ def with_options(config: Config, **options: Any) -> Config:
 
 
 def preset(name: str, env: Any) -> Config:
-    """The configuration of a preset: `paper`, or `default`, which depends on the environment's family."""
+    """The configuration of a preset; `default` depends on the environment's family.
+
+    Raises UserError for a name that does not exist.
+    """
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: take one of {', '.join(PRESETS)}")
-    config = with_options(Config(env), **(PAPER if name == "paper" else recipe(env)))
+    config = with_options(Config(env), **(recipe(env) if name == "default" else METHODS[name]))
     return fitted(config)
 
 
@@ -186,14 +141,23 @@ def validated(config: Config) -> Config:
     for name in ("value_coefficient", "entropy_coefficient"):
         value = getattr(update, name)
         require(value >= 0.0, f"{name} is {value}: it must be at least 0")
-    if update.target_kl is not None:
-        require(update.target_kl > 0.0, f"target_kl is {update.target_kl}: it must be above 0")
-    for choice in (update.objective, update.value_loss):
+    for name in ("target_kl", "learning_rate_kl"):
+        value = getattr(update, name)
+        require(value is None or value > 0.0, f"{name} is {value}: it must be above 0")
+    actor_step = type(update.actor_step).__name__
+    require(
+        update.actor_step.joint or not network.shared,
+        f"{actor_step} moves the actor alone, which needs separate networks: leave --shared out",
+    )
+    if isinstance(update.actor_step, CrossEntropy):
+        elite = update.actor_step.elite
+        require(elite <= config.num_envs, f"elite is {elite}: at most num_envs = {config.num_envs}")
+    for choice in (update.objective, update.value_loss, update.actor_step):
         for number in fields(choice):
             value = getattr(choice, number.name)
-            require(value > 0.0, f"{type(choice).__name__}'s {number.name} is {value}: it must be above 0")
+            require(value > 0, f"{type(choice).__name__}'s {number.name} is {value}: it must be above 0")
     require(
-        not update.anneal_clip or hasattr(update.objective, "epsilon"),
+        not update.anneal_clip or hasattr(update.objective, "annealed"),
         f"anneal_clip needs a clipped objective, not {type(update.objective).__name__}",
     )
     require(all(width >= 1 for width in network.hidden), f"hidden is {network.hidden}: widths start at 1")

@@ -62,6 +62,11 @@ class EpisodeStatistics:
         self.recent.extend(ended)
         return ended
 
+    def restart(self) -> None:
+        """Forget the episodes that are under way: every environment was reset."""
+        self.return_so_far[:] = 0.0
+        self.length_so_far[:] = 0
+
     def mean_return(self) -> float:
         """Mean return of the recent episodes; NaN before the first has ended."""
         return (

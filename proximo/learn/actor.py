@@ -44,12 +44,14 @@ class Actor:
     The parameters an action depends on travel as ONE flat vector, because every argument of a compiled
     call costs about a microsecond.
 
+    head        the policy's head, which draws the noise
     parameters  (policy, observations) -> that vector
     sample      (vector, observations [N, ...], noise [N, ...]) -> sampled actions [N, ...]
     mode        (vector, observations [N, ...]) -> the most likely actions [N, ...]
     """
 
     def __init__(self, policy: ActorCritic, observations: ObservationNormaliser) -> None:
+        self.head = policy.head
         _, unravel = ravel_pytree((policy.without_critic(), observations))
 
         def distribution(flat: Array, obs: Array) -> Distribution:

@@ -1,6 +1,6 @@
 """From a rollout to what the loss sees: one flat batch, cut into shuffled minibatches."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,14 @@ from jaxtyping import Array, Float, Int
 class Batch(NamedTuple):
     """What one minibatch step needs of every transition; first as [T, N, ...], then flat [T*N, ...].
 
-    `value` is the critic's before the update; `target` is what it should have been.
+    `distribution` is what the policy said before the update, `value` the critic; `target` is what the
+    critic should have said.
     """
 
     obs: Array
     action: Array
     log_prob: Float[Array, "..."]
+    distribution: Any
     value: Float[Array, "..."]
     advantage: Float[Array, "..."]
     target: Float[Array, "..."]

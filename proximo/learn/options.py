@@ -7,6 +7,7 @@ from typing import Literal
 import jax
 
 from proximo.core import Clip, Objective, SquaredError, ValueLoss
+from proximo.learn.actor_steps import ActorStep, JointGradient
 
 
 @partial(
@@ -22,6 +23,8 @@ from proximo.core import Clip, Objective, SquaredError, ValueLoss
         "entropy_coefficient",
         "max_grad_norm",
         "target_kl",
+        "learning_rate_kl",
+        "actor_step",
     ],
     meta_fields=[
         "epochs",
@@ -30,6 +33,7 @@ from proximo.core import Clip, Objective, SquaredError, ValueLoss
         "anneal_clip",
         "advantage_normalisation",
         "advantages",
+        "baseline",
         "normalise_observations",
         "normalise_rewards",
     ],
@@ -66,10 +70,16 @@ class UpdateOptions:
     """The whole gradient is scaled down to this norm."""
     target_kl: float | None = None
     """Stop the update once a minibatch's KL (k3) passes 1.5 times this."""
+    learning_rate_kl: float | None = None
+    """Adapt the learning rate after each epoch to keep an update's KL near this (table 4's "adjusted")."""
+    actor_step: ActorStep = field(default_factory=JointGradient)
+    """How the actor is moved; all but `joint-gradient` take the whole batch at once, before the critic."""
     advantage_normalisation: Literal["minibatch", "batch", "none"] = "minibatch"
     """Where advantages are brought to mean 0 and std 1."""
     advantages: Literal["once", "every-epoch"] = "every-epoch"
     """Recompute them with the new critic in every epoch: well replicated as a help (Andrychowicz 2020)."""
+    baseline: bool = True
+    """Subtract the critic's value; without it the actor sees the returns themselves (REINFORCE)."""
     normalise_observations: bool = True
     """By running mean and std, frozen from a rollout to the end of its update."""
     normalise_rewards: bool = True

@@ -7,60 +7,25 @@ for iteration in training(config):
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from proximo.config import Config, validated
-from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs
+from proximo.envs import EpisodeStatistics, make_envs
 from proximo.errors import UserError
 from proximo.learn.actor import Actor
+from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream, collect
-from proximo.learn.normalise import observation_normaliser, reward_normaliser
-from proximo.learn.streams import Streams, environment_seeds, streams
-from proximo.learn.update import Learner, optimiser, update
-from proximo.policies import ActorCritic
+from proximo.learn.evolve import evolution
+from proximo.learn.iteration import Iteration, new_learner, scheduled, solved
+from proximo.learn.streams import environment_seeds, streams
+from proximo.learn.update import update
 
-
-@dataclass(frozen=True)
-class Iteration:
-    """One turn of the loop: what was learned, and how it went.
-
-    steps     environment steps learned from so far
-    learner   everything that learning changes
-    agent     the policy, ready to act
-    metrics   the update's metrics, read from the device
-    episodes  the episodes that ended in this rollout; their returns are raw
-    """
-
-    number: int
-    steps: int
-    learner: Learner
-    agent: Agent
-    metrics: dict[str, float]
-    episodes: list[Episode]
-    mean_return: float  # of the last 100 training episodes; NaN before the first has ended
-    mean_length: float
-
-
-def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
-    """The learner before its first rollout."""
-    features = envs.observation.shape[0]
-    active = envs.observation.normalised & config.update.normalise_observations
-    policy = ActorCritic(seeds.initialisation, features, envs.action.kind, config.network)
-    return Learner(
-        policy=policy,
-        optimiser=optimiser(config.update).init(policy),
-        observations=observation_normaliser(active),
-        rewards=reward_normaliser(envs.num_envs),
-        key=seeds.shuffling,
-        steps=jnp.zeros((), jnp.int32),
-    )
+__all__ = ["Iteration", "new_learner", "training"]
 
 
 def training(config: Config, **make_options: Any) -> Generator[Iteration, None, None]:
@@ -71,10 +36,12 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
 
     Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop
     may break out of it earlier. Raises UserError for options that cannot be, EnvironmentFault when an
-    environment fails, and UserError when the update leaves the finite numbers; what was yielded stays
-    good in each case.
+    environment fails, and UserError when the update leaves the finite numbers; what was yielded stays good.
     """
     config = validated(config)
+    if isinstance(config.update.actor_step, CrossEntropy):
+        yield from evolution(config, **make_options)
+        return
     seeds = streams(config.seed)
     envs = make_envs(
         config.env, config.num_envs, vectorization_mode=config.vectorization_mode, **make_options
@@ -88,11 +55,13 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
         draw = jax.jit(partial(learner.policy.head.noise, shape=shape))
         steps = number = 0
         while steps < config.steps:
+            remaining = 1.0 - steps / config.steps
+            learner = scheduled(learner, remaining)
             noise = np.asarray(draw(jax.random.fold_in(seeds.actions, number)))
             act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
             rollout = collect(act, stream, noise)
             episodes = statistics.update(rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)
-            learner, metrics = update(learner, rollout, config.update, 1.0 - steps / config.steps)
+            learner, metrics = update(learner, rollout, config.update, remaining)
             steps += int(rollout.mask.sum())
             number += 1
             yield Iteration(
@@ -105,15 +74,10 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),
             )
-            if config.until is not None and solved(statistics, config.until):
+            if solved(statistics, config.until):
                 return
     finally:
         envs.close()
-
-
-def solved(statistics: EpisodeStatistics, until: float) -> bool:
-    """Whether the last 100 episodes (all of them there) reach the wanted mean return."""
-    return len(statistics.recent) == statistics.recent.maxlen and statistics.mean_return() >= until
 
 
 def finite(metrics: dict[str, Any], steps: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The update: from one rollout to a better policy, in one compiled call (Schulman 2017, algorithm 1)."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,17 +9,21 @@ import optax
 from jaxtyping import Array, Float
 
 from proximo.core import (
+    AdaptiveKLPenalty,
     Objective,
+    adapted_rate,
     explained_variance,
     gae,
     whiten,
+    with_numbers,
 )
 from proximo.core.types import Rollout
+from proximo.learn.actor_steps import Problem, mean_kl
 from proximo.learn.batches import Batch, flatten_time, shuffled_minibatches, take
-from proximo.learn.loss import clip_range, loss
+from proximo.learn.loss import actor_objective, clip_range, loss
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
-from proximo.policies import ActorCritic, Distribution
+from proximo.policies import ActorCritic, Distribution, per_state
 
 EARLY_STOP_FACTOR = 1.5  # a minibatch's estimate is noisy: stop at 1.5 times the target, as Spinning Up
 
@@ -28,6 +33,9 @@ class Learner(NamedTuple):
 
     policy: ActorCritic
     optimiser: Any
+    actor_memory: Any  # what the actor's own step carries on; () where it has none
+    kl_coefficient: Array  # beta of an adaptive KL penalty
+    learning_rate: Array  # where it adapts to the KL; options have it elsewhere
     observations: ObservationNormaliser
     rewards: RewardNormaliser
     key: Array  # the stream of shuffles
@@ -39,6 +47,7 @@ class State(NamedTuple):
 
     policy: Any  # the policy's arrays
     optimiser: Any
+    learning_rate: Array
     stopped: Array  # the target KL was passed
 
 
@@ -98,31 +107,50 @@ def whole_batch(policy: ActorCritic, rollout: Rollout, options: UpdateOptions) -
         obs=rollout.obs[:-1],
         action=rollout.action,
         log_prob=distribution.log_prob(rollout.action),
+        distribution=per_state(distribution, rollout.mask.shape),
         value=value,
         advantage=advantage,
         target=advantage + value,
         mask=rollout.mask,
     )
-    return batch, distribution
+    return for_the_actor(batch, options), distribution
+
+
+def for_the_actor(batch: Batch, options: UpdateOptions) -> Batch:
+    """With the advantages as the actor is to see them."""
+    if not options.baseline:
+        batch = batch._replace(advantage=batch.target)
+    if options.advantage_normalisation == "batch":
+        batch = batch._replace(advantage=whiten(batch.advantage, batch.mask))
+    return batch
+
+
+def descend(
+    policy: ActorCritic, moments: Any, gradients: Any, learning_rate: Array, options: UpdateOptions
+) -> tuple[ActorCritic, Any, Array]:
+    """One step of Adam down a gradient that is clipped first; also the norm that it had."""
+    gradients, norm = clipped(gradients, options.max_grad_norm)
+    updates, moments = optimiser(options).update(gradients, moments)
+    policy = jax.tree.map(lambda old, change: old - learning_rate * change, policy, updates)
+    return policy, moments, norm
 
 
 def minibatch_step(
-    state: State, batch: Batch, objective: Objective, learning_rate: Array, options: UpdateOptions
+    state: State, batch: Batch, objective: Objective, options: UpdateOptions
 ) -> tuple[State, dict[str, Array]]:
     """One gradient step; with a target KL, checked before the step, and none any more once it is passed."""
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
         gradients, metrics = jax.grad(loss, has_aux=True)(state.policy, batch, objective, options)
-        gradients, norm = clipped(gradients, options.max_grad_norm)
-        metrics |= {"train/grad_norm": norm, "train/updates": jnp.ones(())}
-        updates, moved = optimiser(options).update(gradients, state.optimiser)
-        policy = jax.tree.map(lambda old, change: old - learning_rate * change, state.policy, updates)
-        if options.target_kl is None:
-            return State(policy, moved, state.stopped), metrics
-        stopped = metrics["train/approx_kl"] > EARLY_STOP_FACTOR * options.target_kl
-        kept = jax.tree.map(
-            lambda old, new: jnp.where(stopped, old, new), state, State(policy, moved, stopped)
+        policy, moments, norm = descend(
+            state.policy, state.optimiser, gradients, state.learning_rate, options
         )
+        metrics |= {"train/grad_norm": norm, "train/updates": jnp.ones(())}
+        moved = state._replace(policy=policy, optimiser=moments)
+        if options.target_kl is None:
+            return moved, metrics
+        stopped = metrics["train/approx_kl"] > EARLY_STOP_FACTOR * options.target_kl
+        kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), state, moved)
         return kept._replace(stopped=stopped), metrics
 
     if options.target_kl is None:
@@ -137,22 +165,60 @@ def epoch(
     batch: Batch,
     rollout: Rollout,
     objective: Objective,
-    learning_rate: Array,
     options: UpdateOptions,
 ) -> tuple[State, dict[str, Array]]:
     """One pass over the batch in shuffled minibatches; metrics are [minibatches]."""
     if options.advantages == "every-epoch":
         advantage, value = advantages(state.policy, rollout, options)
-        batch = batch._replace(advantage=advantage, target=advantage + value)
-    if options.advantage_normalisation == "batch":
-        batch = batch._replace(advantage=whiten(batch.advantage, batch.mask))
+        batch = for_the_actor(batch._replace(advantage=advantage, target=advantage + value), options)
     flat = flatten_time(batch)
     minibatches = shuffled_minibatches(key, flat.mask.shape[0], options.minibatch_size)
-    return jax.lax.scan(
-        lambda state, index: minibatch_step(state, take(flat, index), objective, learning_rate, options),
-        state,
-        minibatches,
+    state, metrics = jax.lax.scan(
+        lambda state, index: minibatch_step(state, take(flat, index), objective, options), state, minibatches
     )
+    if options.learning_rate_kl is not None:
+        rate = adapted_rate(state.learning_rate, mean_kl(state.policy, batch), options.learning_rate_kl)
+        state = state._replace(learning_rate=rate)
+    return state, metrics
+
+
+def current_objective(learner: Learner, options: UpdateOptions, remaining: float | Array) -> Objective:
+    """The objective as far as it is annealed, or adapted."""
+    if isinstance(options.objective, AdaptiveKLPenalty):
+        return with_numbers(options.objective, beta=learner.kl_coefficient)
+    if not options.anneal_clip:
+        return options.objective
+    return options.objective.annealed(remaining)  # type: ignore[union-attr]  # `validated` asks for it
+
+
+def current_learning_rate(learner: Learner, options: UpdateOptions, remaining: float | Array) -> Array:
+    """Adam's step size as far as it is annealed, or adapted."""
+    if options.learning_rate_kl is not None:
+        return learner.learning_rate
+    return jnp.asarray(options.learning_rate * (remaining if options.anneal else 1.0))
+
+
+def actor_problem(
+    batch: Batch, objective: Objective, learning_rate: Array, options: UpdateOptions
+) -> Problem:
+    """What an actor step of its own is to improve."""
+    return Problem(
+        batch=batch,
+        objective=lambda said: actor_objective(said, batch, objective, options)[0],
+        descend=partial(descend, options=options),
+        learning_rate=learning_rate,
+    )
+
+
+def adapted_coefficient(
+    objective: Objective, learner: Learner, policy: ActorCritic, batch: Batch
+) -> tuple[Array, dict[str, Array]]:
+    """The KL penalty's beta for the next update, and what to log."""
+    if not isinstance(objective, AdaptiveKLPenalty):
+        return learner.kl_coefficient, {}
+    kl = mean_kl(policy, batch)
+    metrics = {"train/kl": kl, "train/kl_coefficient": jnp.asarray(objective.beta)}
+    return jnp.asarray(objective.adapted(kl).beta), metrics
 
 
 @jax.jit
@@ -168,20 +234,26 @@ def update(
 
     Returns the learner after it, and metrics: means over all minibatch steps taken, on the device.
     """
-    objective = options.objective.annealed(remaining) if options.anneal_clip else options.objective
-    learning_rate = jnp.asarray(options.learning_rate * (remaining if options.anneal else 1.0))
+    objective = current_objective(learner, options, remaining)
+    learning_rate = current_learning_rate(learner, options, remaining)
     seen, rewards = normalised(learner, rollout, options)
     batch, distribution = whole_batch(learner.policy, seen, options)
-
+    policy, actor_memory, actor_metrics = options.actor_step(
+        learner.policy, learner.actor_memory, actor_problem(batch, objective, learning_rate, options)
+    )
     key, shuffle_key = jax.random.split(learner.key)
     state, history = jax.lax.scan(
-        lambda state, key: epoch(state, key, batch, seen, objective, learning_rate, options),
-        State(learner.policy, learner.optimiser, jnp.zeros((), bool)),
+        lambda state, key: epoch(state, key, batch, seen, objective, options),
+        State(policy, learner.optimiser, learning_rate, jnp.zeros((), bool)),
         jax.random.split(shuffle_key, options.epochs),
     )
+    kl_coefficient, penalty_metrics = adapted_coefficient(objective, learner, state.policy, batch)
     learner = Learner(
         policy=state.policy,
         optimiser=state.optimiser,
+        actor_memory=actor_memory,
+        kl_coefficient=kl_coefficient,
+        learning_rate=state.learning_rate,
         observations=learner.observations.after(rollout),
         rewards=rewards,
         key=key,
@@ -194,7 +266,7 @@ def update(
         "train/parameter_norm": optax.global_norm(state.policy),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),
     }
-    return learner, metrics | spread(distribution)
+    return learner, metrics | actor_metrics | penalty_metrics | spread(distribution)
 
 
 def mean_over_updates(history: dict[str, Array]) -> dict[str, Array]:

@@ -1,7 +1,15 @@
 """What acts: distributions, networks, and the actor-critic made of them."""
 
 from proximo.policies.actor_critic import ActorCritic, NetworkOptions
-from proximo.policies.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, make_head
+from proximo.policies.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    ScheduledGaussianHead,
+    make_head,
+    per_state,
+)
 from proximo.policies.mlp import MLP, Dense
 
 __all__ = [
@@ -13,5 +21,7 @@ __all__ = [
     "DiagonalGaussian",
     "Distribution",
     "NetworkOptions",
+    "ScheduledGaussianHead",
     "make_head",
+    "per_state",
 ]

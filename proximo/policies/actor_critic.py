@@ -32,6 +32,8 @@ class NetworkOptions:
     """Gain of the policy's last layer: small, so that the first actions are near 0 (Andrychowicz 2020)."""
     initial_log_std: float = 0.0
     """Where a Gaussian policy's log standard deviation starts."""
+    final_log_std: float | None = None
+    """Bring it there linearly over the training, and do not learn it (the paper's table 4: -0.7, -1.6)."""
 
 
 class ActorCritic(eqx.Module):
@@ -65,7 +67,7 @@ class ActorCritic(eqx.Module):
             )
 
         self.options = options
-        self.head = make_head(kind, options.initial_log_std)
+        self.head = make_head(kind, options.initial_log_std, options.final_log_std)
         self.trunk = network(trunk_key, features, trunk_widths)
         between = width if options.shared else features
         self.actor = network(actor_key, between, own_widths)

@@ -31,6 +31,17 @@ class Distribution(Protocol):
     def kl(self, other: Any) -> Array: ...
 
 
+def per_state(distribution: Any, shape: tuple[int, ...]) -> Any:
+    """The same distribution with the batch's axes in front of every array, to be cut as the batch is.
+
+    A Gaussian's log standard deviation is one vector for all states.
+    """
+    lacks = lambda leaf: leaf.ndim <= len(shape)  # noqa: E731
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (*shape, *leaf.shape)) if lacks(leaf) else leaf, distribution
+    )
+
+
 class Categorical(eqx.Module):
     """Independent choices: component k takes one of the categories with finite logits.
 
@@ -92,7 +103,8 @@ class DiagonalGaussian(eqx.Module):
 
     def kl(self, other: "DiagonalGaussian") -> Array:
         """KL(self || other), exact, [...]."""
-        return diagonal_gaussian_kl(self.mean, self.log_std, other.mean, other.log_std)
+        ours, theirs = (jnp.broadcast_to(d.log_std, d.mean.shape) for d in (self, other))
+        return diagonal_gaussian_kl(self.mean, ours, other.mean, theirs)
 
 
 class Bernoulli(eqx.Module):
@@ -161,6 +173,32 @@ class GaussianHead(eqx.Module):
         return jax.random.normal(key, (*shape, self.inputs))
 
 
+class ScheduledGaussianHead(eqx.Module):
+    """A `GaussianHead` whose log standard deviation follows a line over the training and is not learned.
+
+    Schulman 2017, table 4 (Roboschool): from -0.7 to -1.6.
+    """
+
+    log_std: Array
+    first: float = eqx.field(static=True)
+    last: float = eqx.field(static=True)
+
+    @property
+    def inputs(self) -> int:
+        return self.log_std.shape[0]
+
+    def __call__(self, outputs: Float[Array, "... A"]) -> DiagonalGaussian:
+        return DiagonalGaussian(outputs, jax.lax.stop_gradient(self.log_std))
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return jax.random.normal(key, (*shape, self.inputs))
+
+    def annealed(self, remaining: float | Array) -> "ScheduledGaussianHead":
+        """With the value for a share `remaining`, 1 to 0, of the training that is left."""
+        value = self.last + (self.first - self.last) * jnp.asarray(remaining)
+        return eqx.tree_at(lambda head: head.log_std, self, jnp.full_like(self.log_std, value))
+
+
 class BernoulliHead(eqx.Module):
     """Turns `inputs` numbers into a `Bernoulli`."""
 
@@ -173,12 +211,15 @@ class BernoulliHead(eqx.Module):
         return jax.random.logistic(key, (*shape, self.inputs))
 
 
-Head = CategoricalHead | GaussianHead | BernoulliHead
+Head = CategoricalHead | GaussianHead | ScheduledGaussianHead | BernoulliHead
 
 
 @singledispatch
-def make_head(kind: Any, log_std: float) -> Any:
-    """The head for a kind of action; `log_std` is where a Gaussian's log standard deviation starts.
+def make_head(kind: Any, log_std: float, final_log_std: float | None = None) -> Any:
+    """The head for a kind of action.
+
+    log_std        where a Gaussian's log standard deviation starts
+    final_log_std  where it is brought by a schedule; None lets it be learned
 
     Later kinds join with `make_head.register`.
     """
@@ -186,15 +227,20 @@ def make_head(kind: Any, log_std: float) -> Any:
 
 
 @make_head.register
-def _(kind: Categories, log_std: float) -> CategoricalHead:
+def _(kind: Categories, log_std: float, final_log_std: float | None = None) -> CategoricalHead:
     return CategoricalHead(kind.sizes, kind.scalar)
 
 
 @make_head.register
-def _(kind: Continuous, log_std: float) -> GaussianHead:
-    return GaussianHead(jnp.full(kind.size, log_std, jnp.float32))  # not weakly typed: one compilation
+def _(
+    kind: Continuous, log_std: float, final_log_std: float | None = None
+) -> GaussianHead | ScheduledGaussianHead:
+    start = jnp.full(kind.size, log_std, jnp.float32)  # not weakly typed: one compilation
+    return (
+        GaussianHead(start) if final_log_std is None else ScheduledGaussianHead(start, log_std, final_log_std)
+    )
 
 
 @make_head.register
-def _(kind: Binary, log_std: float) -> BernoulliHead:
+def _(kind: Binary, log_std: float, final_log_std: float | None = None) -> BernoulliHead:
     return BernoulliHead(kind.size)

@@ -1,0 +1,288 @@
+"""How the actor is moved: what tells PPO, A2C, TRPO, REINFORCE and CEM apart, besides the objective.
+
+Each option is a function of (policy, memory, problem) -> (policy, memory, metrics). It is called once per
+update with the whole batch, before the minibatch steps; `memory` is what it carries from one update to the
+next. Where `joint` is true the actor moves with the critic, minibatch by minibatch, and nothing happens
+here; elsewhere the minibatch steps move the critic alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from proximo.core import (
+    Population,
+    adapted_rate,
+    fisher_product,
+    line_search,
+    masked_mean,
+    natural_gradient,
+    projected_gradient,
+)
+from proximo.learn.actor_vector import actor_vector, rows, unrows, with_actor
+from proximo.learn.batches import Batch
+from proximo.policies import ActorCritic, Distribution, per_state
+
+Metrics = dict[str, Array]
+
+
+class Problem(NamedTuple):
+    """What an actor step is to improve.
+
+    batch          the whole rollout, [T, N, ...]
+    objective      distribution -> what is to be maximised, [T, N]
+    optimiser      Adam, as `init(policy) -> memory`; without a step size
+    descend        (policy, Adam's memory, gradients, rate) -> (policy, memory, norm): one clipped Adam step
+    learning_rate  of this update
+    """
+
+    batch: Batch
+    objective: Callable[[Distribution], Float[Array, "T N"]]
+    descend: Callable[[ActorCritic, Any, Any, Any], tuple[ActorCritic, Any, Array]]
+    learning_rate: Array
+
+    def surrogate(self, policy: ActorCritic) -> Float[Array, ""]:
+        """The mean objective of the batch."""
+        return masked_mean(self.objective(policy(self.batch.obs)[0]), self.batch.mask)
+
+    def downhill(self, policy: ActorCritic) -> ActorCritic:
+        """The gradient of the surrogate with its sign turned."""
+        downhill: ActorCritic = jax.grad(lambda policy: -self.surrogate(policy))(policy)
+        return downhill
+
+    def kl(self, policy: ActorCritic) -> Float[Array, ""]:
+        """The mean exact KL(old || new) of the batch, in nats (Schulman 2017, eq. 4 and 8)."""
+        return mean_kl(policy, self.batch)
+
+
+def mean_kl(policy: ActorCritic, batch: Batch) -> Float[Array, ""]:
+    """Mean exact KL of the policy that collected the batch to this one, in nats."""
+    return masked_mean(batch.distribution.kl(policy(batch.obs)[0]), batch.mask)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class JointGradient:
+    """PPO's and A2C's: actor and critic together, minibatch by minibatch."""
+
+    joint: ClassVar[bool] = True
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+        return ()
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        return policy, memory, {}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SingleGradient:
+    """REINFORCE's: one Adam step on the whole batch."""
+
+    joint: ClassVar[bool] = False
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+        return optimiser.init(policy)
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        policy, memory, norm = problem.descend(
+            policy, memory, problem.downhill(policy), problem.learning_rate
+        )
+        return policy, memory, {"train/actor_grad_norm": norm, "train/kl": problem.kl(policy)}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AdaptiveGradient:
+    """Vanilla policy gradient as in Figure 3: one Adam step whose size follows a target KL.
+
+    The rule of `core.adapted_rate`. The first step has the size `learning_rate`; annealing has no part in it.
+
+    target_kl  of one update, mean over the batch, in nats
+    """
+
+    target_kl: float = 0.01
+    joint: ClassVar[bool] = False
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+        return optimiser.init(policy), jnp.full((), jnp.nan)  # the rate; unknown before the first update
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        moments, rate = memory
+        rate = jnp.where(jnp.isnan(rate), problem.learning_rate, rate)
+        policy, moments, norm = problem.descend(policy, moments, problem.downhill(policy), rate)
+        kl = problem.kl(policy)
+        metrics = {"train/actor_grad_norm": norm, "train/kl": kl, "train/actor_learning_rate": rate}
+        return policy, (moments, adapted_rate(rate, kl, self.target_kl)), metrics
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["max_kl", "damping"], meta_fields=["iterations"])
+@dataclass(frozen=True)
+class NaturalGradient:
+    """The natural policy gradient (Kakade 2001): the step of a given KL that gains most, to first order.
+
+    max_kl      length of the step, in nats, measured by the quadratic approximation
+    damping     added to the Fisher matrix's diagonal
+    iterations  of conjugate gradient
+    """
+
+    max_kl: float = 0.01
+    damping: float = 0.1
+    iterations: int = 10
+    joint: ClassVar[bool] = False
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+        return ()
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        flat, _, step = natural_step(policy, problem, self.max_kl, self.damping, self.iterations)
+        moved = with_actor(policy, flat + step)
+        return moved, memory, {"train/kl": problem.kl(moved)}
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["max_kl", "damping"],
+    meta_fields=["iterations", "backtracks"],
+)
+@dataclass(frozen=True)
+class TrustRegion:
+    """TRPO (Schulman 2015): the natural gradient's direction, as far as KL and surrogate both allow.
+
+    max_kl      bound of the mean KL, in nats
+    damping     added to the Fisher matrix's diagonal
+    iterations  of conjugate gradient
+    backtracks  shorter steps to try; where none is good the actor stays as it was, bit for bit
+    """
+
+    max_kl: float = 0.01
+    damping: float = 0.1
+    iterations: int = 10
+    backtracks: int = 10
+    joint: ClassVar[bool] = False
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+        return ()
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        flat, evaluate, step = natural_step(policy, problem, self.max_kl, self.damping, self.iterations)
+        found = line_search(evaluate, flat, step, self.max_kl, backtracks=self.backtracks)
+        metrics = {
+            "train/kl": jnp.where(found.accepted, found.kl, 0.0),
+            "train/line_search_accepted": found.accepted.astype(jnp.float32),
+            "train/line_search_backtracks": found.backtracks.astype(jnp.float32),
+        }
+        return with_actor(policy, found.parameters), memory, metrics
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AverageTrustRegion:
+    """ACER's trust region (Wang 2016, section 3.3): the gradient is bent away from an average policy.
+
+    In the space of what the network says of each state (mean and log std, or logits) the gradient keeps
+    no more than `limit` along the KL from the average policy; then one Adam step on the whole batch.
+
+    limit  of the linearised KL, in nats
+    decay  of the average policy's parameters, per update
+    """
+
+    limit: float = 1.0
+    decay: float = 0.99
+    joint: ClassVar[bool] = False
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+        return optimiser.init(policy), jax.tree.map(jnp.array, policy)
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        moments, average = memory
+        batch, shape = problem.batch, problem.batch.mask.shape
+        said, pull_back = jax.vjp(lambda policy: per_state(policy(batch.obs)[0], shape), policy)
+        anchor = per_state(average(batch.obs)[0], shape)
+        uphill = rows(jax.grad(lambda said: jnp.sum(problem.objective(said)))(said), shape)
+        away = rows(jax.grad(lambda said: jnp.sum(anchor.kl(said)))(said), shape)
+        bent = projected_gradient(uphill, away, self.limit)
+        mean_of = batch.mask[..., None] / jnp.maximum(jnp.sum(batch.mask), 1.0)
+        (gradients,) = pull_back(unrows(-jnp.where(mean_of > 0, bent * mean_of, 0.0), said))
+        policy, moments, norm = problem.descend(policy, moments, gradients, problem.learning_rate)
+        average = jax.tree.map(lambda old, new: self.decay * old + (1.0 - self.decay) * new, average, policy)
+        return policy, (moments, average), {"train/actor_grad_norm": norm, "train/kl": problem.kl(policy)}
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["initial_std", "extra_std"],
+    meta_fields=["elite"],
+)
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The cross-entropy method (Szita and Lorincz 2006): no gradient, no critic, whole episodes alone.
+
+    Each generation draws actors, plays at least one episode with each, and fits mean and standard
+    deviation to the best. It has a loop of its own, `learn.evolve`.
+
+    The population is `num_envs`: an actor in each environment.
+
+    elite        how many of the best are fitted
+    initial_std  of the first generation's parameters, around the initial actor
+    extra_std    added noise, brought linearly to 0 over the training
+    """
+
+    elite: int = 8
+    initial_std: float = 1.0
+    extra_std: float = 0.1
+    joint: ClassVar[bool] = False
+
+    def start(self, policy: ActorCritic, optimiser: Any) -> Population:
+        mean = actor_vector(policy)
+        return Population(mean, jnp.full(mean.shape, self.initial_std))
+
+    def __call__(
+        self, policy: ActorCritic, memory: Any, problem: Problem
+    ) -> tuple[ActorCritic, Any, Metrics]:
+        raise TypeError("a population learns from whole episodes: see learn.evolve")
+
+
+ActorStep = (
+    JointGradient
+    | SingleGradient
+    | AdaptiveGradient
+    | NaturalGradient
+    | TrustRegion
+    | AverageTrustRegion
+    | CrossEntropy
+)
+
+
+def natural_step(
+    policy: ActorCritic, problem: Problem, max_kl: Any, damping: Any, iterations: int
+) -> tuple[Array, Callable[[Array], tuple[Array, Array]], Array]:
+    """The actor as a vector, (surrogate, KL) as a function of it, and the natural gradient's step."""
+    flat = actor_vector(policy)
+
+    def surrogate(flat: Array) -> Array:
+        return problem.surrogate(with_actor(policy, flat))
+
+    def kl(flat: Array) -> Array:
+        return problem.kl(with_actor(policy, flat))
+
+    product = fisher_product(kl, flat, damping)
+    step = natural_gradient(jax.grad(surrogate)(flat), product, max_kl, iterations)
+    return flat, lambda flat: (surrogate(flat), kl(flat)), step

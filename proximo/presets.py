@@ -1,0 +1,102 @@
+"""Presets as data: what each one changes in `Config`, and where its numbers come from."""
+
+from typing import Any
+
+from proximo.core import Clip, PolicyGradient, Unclipped
+from proximo.learn.actor_steps import (
+    AdaptiveGradient,
+    AverageTrustRegion,
+    CrossEntropy,
+    NaturalGradient,
+    SingleGradient,
+    TrustRegion,
+)
+
+PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the authors' released code
+    steps=1_000_000,
+    num_envs=1,
+    horizon=2048,
+    learning_rate=3e-4,
+    epochs=10,
+    minibatch_size=64,
+    gamma=0.99,
+    gae_lambda=0.95,
+    objective=Clip(0.2),
+    hidden=(64, 64),
+    activation="tanh",
+    initial_log_std=0.0,
+    entropy_coefficient=0.0,
+    anneal=True,
+    advantages="once",
+    vectorization_mode="parallel",
+)
+
+
+# The methods of Figure 3 and of the text, on the paper's networks and normalisation. The paper gives no
+# options for them; what differs from PAPER is what the method is, with the numbers of its own source.
+A2C = PAPER | dict(  # Mnih 2016 made synchronous; 16 x 5 and 7e-4 are those of baselines' a2c
+    num_envs=16,
+    horizon=5,
+    epochs=1,
+    minibatch_size=80,
+    learning_rate=7e-4,
+    objective=PolicyGradient(),
+    advantage_normalisation="none",
+)
+TRPO = PAPER | dict(  # Schulman 2015; KL, damping and the critic's rate are those of baselines' trpo_mpi
+    objective=Unclipped(),
+    actor_step=TrustRegion(max_kl=0.01, damping=0.1, iterations=10),
+    advantage_normalisation="batch",
+    learning_rate=1e-3,
+    anneal=False,
+    epochs=5,
+)
+REINFORCE = TRPO | dict(  # Williams 1992, with returns to the end of the episode
+    objective=PolicyGradient(),
+    actor_step=SingleGradient(),
+    gae_lambda=1.0,
+    learning_rate=1e-3,
+)
+METHODS: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "a2c": A2C,
+    "a2c-trust-region": A2C | dict(actor_step=AverageTrustRegion(limit=1.0, decay=0.99)),  # Wang 2016
+    "vanilla-policy-gradient": TRPO
+    | dict(objective=PolicyGradient(), actor_step=AdaptiveGradient(target_kl=0.01)),
+    "reinforce": REINFORCE,
+    "reinforce-without-baseline": REINFORCE | dict(baseline=False),
+    "natural-policy-gradient": TRPO
+    | dict(actor_step=NaturalGradient(max_kl=0.01, damping=0.1)),  # Kakade 2001
+    "trpo": TRPO,
+    "cem": PAPER  # Szita and Lorincz 2006; num_envs is the population
+    | dict(num_envs=24, horizon=256, actor_step=CrossEntropy(elite=5, initial_std=1.0, extra_std=0.1)),
+}
+
+RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the environment
+    # Small networks on dense rewards learn fastest from short rollouts, high rates and a shorter
+    # horizon of credit; the shape is RL Baselines3 Zoo's for CartPole-v1.
+    "classic_control": dict(
+        steps=200_000,
+        num_envs=8,
+        horizon=128,
+        minibatch_size=128,
+        epochs=10,
+        learning_rate=1e-3,
+        gae_lambda=0.9,
+    ),
+    # Long flights with a sparse end: RL Baselines3 Zoo's gamma and lambda for LunarLander.
+    "box2d": dict(
+        steps=1_000_000,
+        num_envs=16,
+        horizon=512,
+        minibatch_size=128,
+        epochs=8,
+        gamma=0.999,
+        gae_lambda=0.98,
+        entropy_coefficient=0.01,
+        vectorization_mode="parallel",
+    ),
+    # Andrychowicz 2020 and Tianshou's table: normalisation, annealing, advantages of every epoch.
+    "mujoco": dict(steps=1_000_000, initial_log_std=-0.5, vectorization_mode="parallel"),
+}
+PRESETS = ("default", *METHODS)
