@@ -1,4 +1,4 @@
-"""The command line: `proximo train ENV`, `evaluate RUN`, `bench ENV`, `check ENV`."""
+"""The command line: `proximo train ENV`, `evaluate RUN`, `bench ENV`, `check ENV`, `reproduce GRID`."""
 
 import contextlib
 import dataclasses
@@ -26,6 +26,7 @@ Proximal Policy Optimization, from an environment to a trained policy.
   evaluate RUN   play whole episodes        proximo evaluate runs/CartPole-v1-0-...
   bench ENV      how fast each part is      proximo bench HalfCheetah-v5
   check ENV      is the environment sound   proximo check my_module:MyEnv-v0
+  reproduce GRID run a table of the paper   proximo reproduce table1-quick
 
 `proximo COMMAND --help` lists a command's options.
 """
@@ -197,12 +198,27 @@ def check(arguments: Check) -> int:
     return 1 if errors else 0
 
 
+def read_reproduce(words: list[str]) -> Any:
+    """The arguments of `reproduce`."""
+    from proximo.experiments.reproduce import Reproduce
+
+    return parse(Reproduce, "reproduce", words)
+
+
+def reproduce(arguments: Any) -> int:
+    """Reproduce; returns the exit status."""
+    from proximo.experiments.reproduce import command
+
+    return command(arguments)
+
+
 Commands = dict[str, tuple[Callable[[list[str]], Any], Callable[[Any], int]]]
 COMMANDS: Commands = {
     "train": (lambda words: parse_recipe(Train, "train", words), train),
     "evaluate": (lambda words: parse(Evaluate, "evaluate", words), evaluate),
     "bench": (lambda words: parse_recipe(Bench, "bench", words), bench),
     "check": (lambda words: parse(Check, "check", words), check),
+    "reproduce": (read_reproduce, reproduce),
 }
 
 

@@ -1,0 +1,158 @@
+"""What a grid of runs is: settings x environments x seeds, and the published numbers it stands beside."""
+
+import dataclasses
+import difflib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from proximo.arguments import spelled
+from proximo.config import Config, preset, with_options
+from proximo.core import Objective
+from proximo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that others published, and where. Raises ValueError without a source."""
+
+    value: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.source.strip():
+            raise ValueError(f"the published number {self.value} has no source")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of a table.
+
+    name        what files and options call it
+    label       what a table calls it
+    preset      where its configuration starts from
+    options     what it changes of the preset, by the options' flat names
+    published   the number of the whole row
+    scores      the raw score of each environment, where those were published
+    home        the grid under whose name its runs are kept, if that is not this one: never run twice
+    """
+
+    name: str
+    label: str
+    preset: str = "default"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    published: Published | None = None
+    scores: Mapping[str, Published] = field(default_factory=dict)
+    home: str | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Settings x environments x seeds, and what they are scored against.
+
+    references  per environment the published score that counts as 1; without any, the best single run
+                of the environment counts as 1 and the random policy as 0 (the paper's way)
+    baseline    the setting that the others are compared with
+    """
+
+    name: str
+    title: str
+    settings: Sequence[Setting]
+    environments: Sequence[str]
+    seeds: Sequence[int]
+    steps: int
+    baseline: str
+    references: Mapping[str, Published] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid: what decides it, and where its result belongs.
+
+    grid     the grid under whose name it is kept
+    config   the whole configuration, seed and steps included
+    command  the command that makes this run alone
+    """
+
+    grid: str
+    env: str
+    setting: str
+    seed: int
+    config: Config
+    command: str
+
+    @property
+    def name(self) -> str:
+        """Its path in a results folder, without an ending."""
+        return f"{self.grid}/{self.env}/{self.setting}-{self.seed}"
+
+
+def cells(
+    grid: Grid, environments: Iterable[str] = (), settings: Iterable[str] = (), seeds: Iterable[int] = ()
+) -> list[Cell]:
+    """Every run of a grid, or those of some environments, settings and seeds alone.
+
+    Raises UserError, with the nearest names, for one that the grid does not have.
+    """
+    by_name = {setting.name: setting for setting in grid.settings}
+    names = chosen(settings, list(by_name), f"setting of {grid.name}")
+    envs = chosen(environments, grid.environments, f"environment in {grid.name}")
+    numbers = chosen(seeds, grid.seeds, f"seed in {grid.name}")
+    return [
+        cell
+        for name in names
+        for env in envs
+        for cell in _row(grid, by_name[name], env, [int(n) for n in numbers])
+    ]
+
+
+def _row(grid: Grid, setting: Setting, env: str, seeds: Sequence[int]) -> list[Cell]:
+    """The runs of one setting on one environment; the preset is looked up once."""
+    start = preset(setting.preset, env)
+    config = with_options(start, **{**setting.options, "steps": grid.steps})
+    steps = {} if start.steps == grid.steps else {"steps": grid.steps}
+    words = ["proximo", "train", env, "--preset", setting.preset, *as_words({**setting.options, **steps})]
+    return [
+        Cell(
+            grid=setting.home or grid.name,
+            env=env,
+            setting=setting.name,
+            seed=seed,
+            config=dataclasses.replace(config, seed=seed),
+            command=shlex.join([*words, "--seed", str(seed)]),
+        )
+        for seed in seeds
+    ]
+
+
+def chosen(wanted: Iterable[Any], there: Sequence[Any], what: str) -> list[Any]:
+    """Those of `there` that are wanted, all if none is named. Raises UserError for one that is not there."""
+    wanted = list(wanted)
+    for name in wanted:
+        if name not in there:
+            raise UserError(f"there is no {what} called {name!r}: {nearest(str(name), there)}")
+    return [name for name in there if name in wanted or not wanted]
+
+
+def nearest(name: str, there: Sequence[Any]) -> str:
+    """Which names a mistyped one may have meant."""
+    names = [str(one) for one in there]
+    close = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {', '.join(close)}?" if close else f"take one of {', '.join(names)}"
+
+
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are typed after `proximo train ENV`."""
+    words = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [f"--{flag}" if value else f"--no-{flag}"]
+        elif dataclasses.is_dataclass(value):
+            words += [f"--{flag}", *spelled(Objective).str_from_instance(value)]
+        elif isinstance(value, tuple):
+            words += [f"--{flag}", *map(str, value)]
+        else:
+            words += [f"--{flag}", str(value)]
+    return words

@@ -1,0 +1,145 @@
+"""`proximo reproduce GRID`: run what is missing of a grid, then print it beside the published numbers."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from proximo.errors import UserError
+from proximo.experiments import cells as files
+from proximo.experiments.grid import Cell, Grid, cells
+from proximo.experiments.grids import grid_called
+from proximo.experiments.schedule import RandomPolicy, Task, groups
+from proximo.experiments.summary import summary
+from proximo.experiments.worker import Places
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run a table or figure of the paper again, and print it beside the published numbers.
+
+    Resumable: a finished run is a file and is never run again.
+    """
+
+    grid: tyro.conf.Positional[str]
+    """`table1`, `figure3`, `table1-quick` (minutes), `recipe` or `recipe-confirmation`."""
+    only: tuple[str, ...] = ()
+    """Run these environments alone."""
+    setting: tuple[str, ...] = ()
+    """Run these settings alone, such as `clip-0.2`."""
+    seeds: tuple[int, ...] = ()
+    """Run these seeds alone."""
+    processes: int | None = None
+    """Worker processes; as many as there are cores unless said otherwise."""
+    members: int = 12
+    """Most runs that one process trains side by side."""
+    results: Path = Path("results")
+    """Where finished runs are kept."""
+    episodes: Path = Path("runs/reproduce")
+    """Where the returns of all episodes go."""
+    plots: bool = False
+    """Draw the figures too (needs matplotlib)."""
+    figures: Path = Path("docs")
+    """Where the figures go."""
+    json: bool = False
+    """Print one JSON object."""
+    quiet: bool = False
+    """No progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def command(arguments: Reproduce) -> int:
+    """What `proximo reproduce` does; returns the exit status. Raises UserError in one line."""
+    grid = grid_called(arguments.grid)
+    for name in ("processes", "members"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1")
+    wanted = cells(grid, arguments.only, arguments.setting, arguments.seeds)
+    if arguments.plots:
+        from proximo.experiments.plots import require_matplotlib
+
+        require_matplotlib()  # said before the work, not after it
+    complete = run_missing(
+        grid,
+        wanted,
+        results=arguments.results,
+        episodes=arguments.episodes,
+        processes=arguments.processes,
+        members=arguments.members,
+        progress=not arguments.quiet,
+    )
+    if not complete:
+        print(f"proximo reproduce: interrupted; {files.KEPT}", file=sys.stderr)
+        return 130
+    numbers = kept_summary(grid, arguments.results)
+    if arguments.json:
+        print(json.dumps(numbers))
+    else:
+        from proximo.experiments.table import show
+
+        show(numbers)
+    if arguments.plots:
+        from proximo.experiments.plots import draw
+
+        for path in draw(grid, arguments.results, numbers, arguments.figures):
+            print(f"figure: {path}", file=sys.stderr)
+    return 0
+
+
+def kept_summary(grid: Grid, results: Path) -> dict[str, Any]:
+    """The summary of what is there, also as `summary.json` beside it, rewritten only where it differs."""
+    numbers = summary(grid, results)
+    path = results / grid.name / "summary.json"
+    if numbers["runs"] and numbers != files.read(path):
+        files.write_json(path, numbers)
+    return numbers
+
+
+def run_missing(
+    grid: Grid,
+    wanted: list[Cell],
+    *,
+    results: Path,
+    episodes: Path,
+    processes: int | None = None,
+    members: int = 12,
+    progress: bool = False,
+    train: Any = None,
+    kin: Any = None,
+) -> bool:
+    """Run those of the wanted cells that have no file yet, and the random policy where it is needed.
+
+    train, kin  stand-ins for those of `proximo.learn.ensemble`; `train` must be importable by name
+
+    Returns False if somebody asked for the end before. Raises UserError for a file that does not fit the
+    grid, and when a run fails; what finished before is kept.
+    """
+    known = {name: files.described(results, name)["options"] for name in {cell.grid for cell in wanted}}
+    missing = [cell for cell in wanted if files.load(results, cell, known[cell.grid]) is None]
+    tasks: list[Task] = []
+    if not grid.references:
+        environments = dict.fromkeys(cell.env for cell in wanted)
+        paths = {env: files.random_path(results, grid.name, env) for env in environments}
+        tasks += [RandomPolicy(grid.name, env) for env, path in paths.items() if files.read(path) is None]
+    if not missing and not tasks:
+        return True
+    if train is None or kin is None:
+        from proximo.learn.ensemble import ensemble
+        from proximo.learn.ensemble import kin as ensemble_kin
+
+        train, kin = train or ensemble, kin or ensemble_kin
+    from proximo.experiments.progress import shown
+    from proximo.experiments.runner import run, usable_cores
+
+    for name in {grid.name, *(cell.grid for cell in missing)}:
+        files.begin(results, name)
+    processes = processes or len(usable_cores())
+    tasks += groups(missing, kin, members, processes)
+    steps = sum(task.steps for task in tasks)
+    with shown(grid.name, len(missing), steps, progress) as show:
+        return run(tasks, Places(results, episodes, known), train, processes=processes, show=show)

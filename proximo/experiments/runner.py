@@ -1,0 +1,168 @@
+"""The grid's runner: what is missing goes to worker processes, one per core."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from multiprocessing import connection
+from typing import Any
+
+from proximo.errors import UserError
+from proximo.experiments import cells
+from proximo.experiments.progress import Show
+from proximo.experiments.schedule import Task
+from proximo.experiments.worker import Failed, Finished, Places, Progress, Ready, work
+from proximo.runs.process import orderly_stop
+from proximo_worker import nobody_main
+
+LOOK_SECONDS = 0.5  # how often to look whether somebody asked for the end
+CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
+
+
+def usable_cores() -> list[int]:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+class Worker:
+    """A worker process, seen from the one that started it.
+
+    task  what it is busy with, None while it waits
+    """
+
+    def __init__(self, core: int, places: Places, train: Callable[..., Any]) -> None:
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=work, args=(theirs, places, train), daemon=True)
+        with nobody_main(), _pinned(core), _no_interrupt():
+            self.process.start()
+        theirs.close()
+        self.task: Task | None = None
+        self._before = Progress(0, 0)  # of the tasks before this one
+        self._now = Progress(0, 0)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all its tasks so far."""
+        return self._before.steps + self._now.steps
+
+    @property
+    def cells(self) -> int:
+        """Runs it has written so far."""
+        return self._before.cells + self._now.cells
+
+    def give(self, task: Task | None) -> None:
+        """The next task, or None for the end."""
+        self.task, self._before, self._now = task, Progress(self.steps, self.cells), Progress(0, 0)
+        with contextlib.suppress(ConnectionError):  # `receive` says what became of it
+            self.pipe.send(task)
+
+    def receive(self) -> Any:
+        """Its next message. Raises UserError if it failed, or ended without a word."""
+        try:
+            message = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            raise UserError(self._death()) from None
+        if isinstance(message, Progress):
+            self._now = message
+        elif isinstance(message, Failed):
+            error = UserError(message.message)
+            error.add_note(message.trace)
+            raise error
+        return message
+
+    def end(self) -> None:
+        """End the process at once, whatever it does: files are whole or not there."""
+        self.process.terminate()
+        self.process.join(timeout=5.0)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()
+
+    def _death(self) -> str:
+        self.process.join(timeout=5.0)
+        busy = f" at {self.task.name}" if self.task else ""
+        return (
+            f"a worker process ended with exit status {self.process.exitcode}{busy}; look for too little "
+            f"memory, or a crash in native code; {cells.KEPT}"
+        )
+
+
+def run(
+    tasks: Sequence[Task], places: Places, train: Callable[..., Any], *, processes: int, show: Show
+) -> bool:
+    """Do all tasks, in this order, over worker processes; each finished run is a file.
+
+    tasks      what is missing
+    places     where results go
+    train      `ensemble`, or a function like it that can be imported by name
+    processes  how many at a time, each on a core of its own while there are enough
+    show       is told how many runs and steps are done
+
+    Returns False if Ctrl-C or SIGTERM asked for the end: the workers end at once, and what was not
+    finished starts over next time. Raises UserError if a worker failed or died, after ending the others.
+    """
+    waiting, cores, workers = deque(tasks), usable_cores(), list[Worker]()
+    grids = sorted({grid for task in tasks for grid in _grids(task)})
+    with orderly_stop() as stop:
+        try:
+            for index in range(min(processes, len(tasks))):
+                workers.append(Worker(cores[index % len(cores)], places, train))
+                workers[-1].give(waiting.popleft())
+            while any(worker.task for worker in workers) and not stop.requested:
+                ready = connection.wait([worker.pipe for worker in workers if worker.task], LOOK_SECONDS)
+                for worker in workers:
+                    if worker.pipe in ready:
+                        _answer(worker, waiting, grids, places)
+                show(sum(worker.cells for worker in workers), sum(worker.steps for worker in workers))
+        finally:
+            for worker in workers:
+                worker.process.terminate()
+            for worker in workers:
+                worker.end()
+        return not stop.requested
+
+
+def _answer(worker: Worker, waiting: deque[Task], grids: Iterable[str], places: Places) -> None:
+    """Take in a worker's message, and give it the next task when it has none."""
+    message = worker.receive()
+    if isinstance(message, Ready):
+        for grid in grids:
+            cells.add_machine(places.results, grid, message.machine)
+    elif isinstance(message, Finished):
+        worker.give(waiting.popleft() if waiting else None)
+
+
+def _grids(task: Task) -> set[str]:
+    return {task.grid} if not hasattr(task, "cells") else {cell.grid for cell in task.cells}
+
+
+@contextlib.contextmanager
+def _pinned(core: int) -> Generator[None, None, None]:
+    """A process started here stays on this core, from its first instruction on."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Generator[None, None, None]:
+    """A process started here never meets Ctrl-C: the terminal sends it to all, and one alone must answer."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,139 @@
+"""All results of a grid as one table's numbers, finished or not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proximo.experiments import cells as files
+from proximo.experiments import statistics
+from proximo.experiments.grid import Grid, Published, Setting, cells
+
+DIGITS = 4
+Finished = dict[str, dict[str, list[dict[str, Any]]]]  # setting -> environment -> its finished runs
+
+
+def finished(grid: Grid, results: Path) -> Finished:
+    """Every finished run of a grid, in the order of its seeds. Raises UserError for one that does not fit."""
+    found: Finished = {s.name: {env: [] for env in grid.environments} for s in grid.settings}
+    known: dict[str, list[str]] = {}
+    for cell in cells(grid):
+        if cell.grid not in known:
+            known[cell.grid] = files.described(results, cell.grid)["options"]
+        content = files.load(results, cell, known[cell.grid])
+        if content is not None:
+            found[cell.setting][cell.env].append(content)
+    return found
+
+
+def summary(grid: Grid, results: Path) -> dict[str, Any]:
+    """What the table shows, as plain data.
+
+    settings      a row each: its mean normalised score and the interquartile mean with their intervals,
+                  how likely it beats the baseline, and what was published
+    environments  the scale of each, and every run's raw score
+
+    On a partly finished grid it covers the runs that are there, and says how many. Raises UserError for
+    a file that does not fit the grid.
+    """
+    runs = finished(grid, results)
+    scales = {env: scale(grid, env, runs, results) for env in grid.environments}
+    by_setting = {s.name: _normalised(runs[s.name], scales) for s in grid.settings}
+    rows = [_row(grid, setting, runs[setting.name], by_setting) for setting in grid.settings]
+    return {
+        "format": files.FORMAT,
+        "grid": grid.name,
+        "title": grid.title,
+        "steps": grid.steps,
+        "baseline": grid.baseline,
+        "runs": sum(row["runs"] for row in rows),
+        "of": sum(row["of"] for row in rows),
+        "settings": rows,
+        "environments": {env: _environment(grid, env, scales[env], runs) for env in grid.environments},
+    }
+
+
+def scale(grid: Grid, env: str, runs: Finished, results: Path) -> tuple[float, float] | None:
+    """The raw scores that count as 0 and as 1 on an environment; None while there are none."""
+    if grid.references:
+        return 0.0, grid.references[env].value
+    random = files.read(files.random_path(results, grid.name, env))
+    scores = [score for by_env in runs.values() for score in _scores(by_env[env])]
+    return None if random is None else statistics.scale_of(random["score"], scores)
+
+
+def _scores(runs: list[dict[str, Any]]) -> list[float]:
+    """The raw scores; a run that diverged before its first episode has none."""
+    return [run["score"] for run in runs if run["score"] is not None]
+
+
+def _normalised(
+    runs: dict[str, list[dict[str, Any]]], scales: dict[str, tuple[float, float] | None]
+) -> dict[str, np.ndarray]:
+    """Per environment the normalised scores, without those environments that have none."""
+    found = {}
+    for env, scale in scales.items():
+        scores = _scores(runs[env])
+        if scale is not None and scores:
+            found[env] = np.array([statistics.normalised(score, *scale) for score in scores])
+    return found
+
+
+def _row(
+    grid: Grid,
+    setting: Setting,
+    runs: dict[str, list[dict[str, Any]]],
+    scores: dict[str, dict[str, np.ndarray]],
+) -> dict[str, Any]:
+    ours, theirs = scores[setting.name], scores[grid.baseline]
+    shared = [env for env in ours if env in theirs]
+    is_baseline = setting.name == grid.baseline
+    better = [] if is_baseline else [(ours[env], theirs[env]) for env in shared]
+    samples = list(ours.values())
+    count = sum(map(len, runs.values()))
+    return {
+        "setting": setting.name,
+        "label": setting.label,
+        **_published(setting.published),
+        "score": _plain(statistics.mean(samples) if samples else None),
+        "interquartile_mean": _plain(statistics.interquartile_mean(samples) if samples else None),
+        "better_than_baseline": _plain(
+            statistics.improvement(*map(list, zip(*better, strict=True))) if better else None
+        ),
+        "runs": count,
+        "of": len(grid.environments) * len(grid.seeds),
+        "diverged": sum("diverged" in run for of_env in runs.values() for run in of_env),
+    }
+
+
+def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: Finished) -> dict[str, Any]:
+    rows = {}
+    for setting in grid.settings:
+        scores = _scores(runs[setting.name][env])
+        rows[setting.name] = {
+            "mean": files.rounded(float(np.mean(scores)), DIGITS) if scores else None,
+            "scores": {str(run["seed"]): run["score"] for run in runs[setting.name][env]},
+            **_published(setting.scores.get(env)),
+        }
+    ends = {"zero": scale[0], "one": scale[1]} if scale else {"zero": None, "one": None}
+    return {**ends, "scale": scale_in_words(grid, env), "settings": rows}
+
+
+def scale_in_words(grid: Grid, env: str) -> str:
+    """What counts as 0 and as 1."""
+    if not grid.references:
+        return "0 is the random policy, 1 the best single run of the environment"
+    return f"0 is a return of 0, 1 the published score; {grid.references[env].source}"
+
+
+def _published(number: Published | None) -> dict[str, Any]:
+    if number is None:
+        return {"published": None, "source": None}
+    return {"published": number.value, "source": number.source}
+
+
+def _plain(estimate: statistics.Estimate | None) -> list[float | None] | None:
+    """[value, low, high]."""
+    if estimate is None:
+        return None
+    return [None if number is None else files.rounded(number, DIGITS) for number in estimate]

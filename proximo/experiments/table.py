@@ -1,0 +1,90 @@
+"""A grid's summary for people: one table of settings, one of environments."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 150  # without a terminal, lines are not broken
+
+
+def show(summary: dict[str, Any]) -> None:
+    """Print both tables on standard output."""
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print(settings(summary))
+    console.print(environments(summary))
+    for line in notes(summary):
+        console.print(line, highlight=False)
+
+
+def settings(summary: dict[str, Any]) -> Table:
+    """A row for each setting: published, ours with its interval, how likely it beats the baseline."""
+    rows = summary["settings"]
+    published = any(row["published"] is not None for row in rows)
+    title = f"{summary['title']}: {summary['runs']} of {summary['of']} runs of {summary['steps']:,} steps"
+    table = Table(title=title, title_justify="left")
+    table.add_column("setting")
+    columns = ["published"] if published else []
+    columns += ["score", "95% interval", "IQM", "95% interval", f"P(> {summary['baseline']})", "95% interval"]
+    for column in [*columns, "runs"]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        estimates = [row[name] for name in ("score", "interquartile_mean", "better_than_baseline")]
+        cells = [row["label"], *([number(row["published"])] if published else [])]
+        cells += [cell for one in estimates for cell in (number(one[0] if one else None), interval(one))]
+        table.add_row(*cells, runs(row))
+    return table
+
+
+def environments(summary: dict[str, Any]) -> Table:
+    """Mean raw scores, a column for each environment; published ones in brackets."""
+    by_env = summary["environments"]
+    table = Table(title="mean raw return of the last 100 episodes (published)", title_justify="left")
+    table.add_column("setting")
+    for env in by_env:
+        table.add_column(env, justify="right", overflow="fold")
+    for row in summary["settings"]:
+        cells = [content["settings"][row["setting"]] for content in by_env.values()]
+        table.add_row(row["label"], *[_raw(cell) for cell in cells])
+    table.add_section()
+    for name, label in (("zero", "counts as 0"), ("one", "counts as 1")):
+        table.add_row(label, *[raw_number(content[name]) for content in by_env.values()])
+    return table
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """What a score of 0 and of 1 is, and where the published numbers come from, each once."""
+    by_env = summary["environments"].values()
+    cells = [cell for content in by_env for cell in content["settings"].values()]
+    sources = [row["source"] for row in [*summary["settings"], *cells] if row["source"]]
+    scales = [f"score: {content['scale']}" for content in by_env]
+    return list(dict.fromkeys([*scales, *(f"published: {source}" for source in sources)]))
+
+
+def number(value: float | None) -> str:
+    """A normalised score or a probability."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def raw_number(value: float | None) -> str:
+    """A raw score, with digits where it is small."""
+    return "-" if value is None else f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def interval(estimate: list[float | None] | None) -> str:
+    """The bounds, where there are any."""
+    if estimate is None or estimate[1] is None:
+        return "-"
+    return f"{estimate[1]:.2f} to {estimate[2]:.2f}"
+
+
+def runs(row: dict[str, Any]) -> str:
+    """How many runs are there, of how many; and how many of them left the finite numbers."""
+    diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
+    return (f"{row['runs']}" if row["runs"] == row["of"] else f"{row['runs']} of {row['of']}") + diverged
+
+
+def _raw(cell: dict[str, Any]) -> str:
+    published = "" if cell["published"] is None else f" ({raw_number(cell['published'])})"
+    return raw_number(cell["mean"]) + published

@@ -1,0 +1,113 @@
+"""Grids as data: every published number has its source, every run the command that makes it alone."""
+
+import shlex
+
+import pytest
+
+from proximo.arguments import config_from, parse_recipe
+from proximo.cli import Train
+from proximo.config import validated
+from proximo.errors import UserError
+from proximo.experiments.grid import Published, as_words, cells
+from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, grid_called
+
+every_grid = pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_a_published_number_without_a_source_cannot_be(source):
+    with pytest.raises(ValueError, match=r"0\.82 has no source"):
+        Published(0.82, source)
+    with pytest.raises(TypeError):
+        Published(0.82)
+
+
+@every_grid
+def test_every_published_number_names_its_source(grid):
+    numbers = [*grid.references.values()]
+    for setting in grid.settings:
+        numbers += [*setting.scores.values(), *([setting.published] if setting.published else [])]
+    assert all(isinstance(number, Published) and number.source.strip() for number in numbers)
+    assert numbers
+
+
+def test_the_numbers_of_table_1():
+    # Schulman 2017, table 1, top to bottom.
+    published = [setting.published.value for setting in grid_called("table1").settings]
+    assert published == [-0.39, 0.76, 0.82, 0.70, 0.68, 0.74, 0.71, 0.62, 0.71, 0.72, 0.69]
+
+
+def test_what_was_read_off_figure_3():
+    scores = {s.name: {env: p.value for env, p in s.scores.items()} for s in grid_called("figure3").settings}
+    assert scores["trpo"]["Reacher-v5"] == -115 and scores["clip-0.2"]["Walker2d-v5"] == 3460
+    assert scores["a2c"]["Swimmer-v5"] == 31 and scores["a2c-trust-region"]["Hopper-v5"] == 1220
+    assert scores["cem"] == scores["vanilla-policy-gradient"] == {}
+
+
+@every_grid
+def test_every_run_has_a_configuration_that_can_be(grid):
+    runs = cells(grid)
+    assert len(runs) == len(grid.settings) * len(grid.environments) * len(grid.seeds)
+    assert len({cell.name for cell in runs}) == len(runs)
+    for cell in runs:
+        assert validated(cell.config).steps == grid.steps
+        assert (cell.config.seed, cell.config.env) == (cell.seed, cell.env)
+    assert grid.baseline in [setting.name for setting in grid.settings]
+
+
+@every_grid
+def test_the_command_of_a_run_makes_its_configuration(grid):
+    for cell in cells(grid, environments=grid.environments[-1:], seeds=grid.seeds[-1:]):
+        program, command, *words = shlex.split(cell.command)
+        assert (program, command) == ("proximo", "train")
+        assert config_from(parse_recipe(Train, "train", words)) == cell.config, cell.command
+
+
+def test_options_as_words():
+    options = {"anneal": False, "anneal_clip": True, "hidden": (8, 8), "target_kl": None, "clip": 0.1}
+    assert as_words(options) == [
+        *("--no-anneal", "--anneal-clip", "--hidden", "8", "8", "--target-kl", "None", "--clip", "0.1")
+    ]
+
+
+def test_figure_3_has_the_clipped_runs_of_table_1():
+    table = {cell.name: cell for cell in cells(grid_called("table1"), settings=["clip-0.2"])}
+    figure = {cell.name: cell for cell in cells(grid_called("figure3"), settings=["clip-0.2"])}
+    assert figure == table and len(table) == 21
+
+
+def test_a_recipe_is_confirmed_on_other_seeds():
+    assert not set(grid_called("recipe").seeds) & set(grid_called("recipe-confirmation").seeds)
+
+
+def test_some_cells_alone():
+    grid = grid_called("table1")
+    some = cells(grid, environments=["Reacher-v5"], settings=["kl-3", "clip-0.1"], seeds=[2])
+    assert [cell.name for cell in some] == ["table1/Reacher-v5/clip-0.1-2", "table1/Reacher-v5/kl-3-2"]
+    assert some[0].command == "proximo train Reacher-v5 --preset paper --objective clip:epsilon=0.1 --seed 2"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"environments": ["Hoper-v5"]}, "'Hoper-v5': did you mean Hopper-v5"),
+        ({"settings": ["clip-0.4"]}, "clip-0.3"),
+        ({"seeds": [3]}, "take one of 0, 1, 2"),
+    ],
+)
+def test_what_a_grid_does_not_have_is_named(options, message):
+    with pytest.raises(UserError, match=message):
+        cells(grid_called("table1"), **options)
+
+
+def test_an_unknown_grid():
+    with pytest.raises(UserError, match="did you mean table1"):
+        grid_called("tabel1")
+
+
+def test_table_1_is_what_the_paper_ran():
+    grid = grid_called("table1")
+    assert tuple(grid.environments) == PAPER_ENVIRONMENTS and len(cells(grid)) == 11 * 7 * 3
+    assert grid.steps == 1_000_000
+    quick = grid_called("table1-quick")
+    assert quick.settings == grid.settings and set(quick.environments) < set(PAPER_ENVIRONMENTS)

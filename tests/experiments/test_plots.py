@@ -1,0 +1,42 @@
+"""The figures: drawn from what is there, and the same bytes for the same results."""
+
+from dataclasses import replace
+
+import pytest
+from stand_in import GRID, PUBLISHED, fill, write_random
+
+from proximo.errors import UserError
+from proximo.experiments import plots
+from proximo.experiments.grids import grid_called
+from proximo.experiments.summary import summary
+
+
+def drawn(tmp_path, folder):
+    settings = [replace(setting, published=PUBLISHED) for setting in GRID.settings]
+    numbers = summary(replace(GRID, settings=settings), tmp_path / "results")
+    return plots.draw(GRID, tmp_path / "results", numbers, tmp_path / folder)
+
+
+def test_figures_of_a_part_of_a_grid_are_the_same_each_time(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_random(tmp_path)
+    fill(tmp_path, environments=["CartPole-v1"])
+    paths = drawn(tmp_path, "first")
+    assert [path.name for path in paths] == ["tiny.png", "tiny.svg", "tiny-scores.png", "tiny-scores.svg"]
+    for path, again in zip(paths, drawn(tmp_path, "second"), strict=True):
+        assert path.read_bytes() == again.read_bytes()
+        assert 1000 < path.stat().st_size < 100_000
+
+
+def test_settings_of_one_family_share_a_colour():
+    looks = plots.looks([setting.name for setting in grid_called("table1").settings])
+    assert len(set(looks.values())) == 11  # each can be told from the others
+    assert len({colour for colour, _ in looks.values()}) == 4  # none, clipping, adaptive, fixed
+    figure = plots.looks([setting.name for setting in grid_called("figure3").settings])
+    assert len({colour for colour, _ in figure.values()}) == 6
+
+
+def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'pip install "proximo\[plots\]"'):
+        plots.require_matplotlib()

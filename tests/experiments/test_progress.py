@@ -1,0 +1,54 @@
+"""What a person sees while a grid runs."""
+
+import pytest
+
+from proximo.experiments import progress
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_plain_lines_in_a_pipe(clock, capsys):
+    with progress.shown("table1", runs=4, steps=1000, enabled=True) as show:
+        show(0, 0)
+        clock.now = 40.0
+        show(0, 100)  # the first steps: from now on there is a rate
+        clock.now = 60.0
+        show(1, 300)
+        clock.now = 61.0
+        show(1, 310)  # too soon for another line
+        clock.now = 90.0
+        show(2, 600)
+    # 200 steps in 20 s, then 500 steps in 50 s: 10 steps a second; 700 and 400 steps are left.
+    assert capsys.readouterr().err.splitlines() == [
+        "table1: 1/4 runs  10 steps/s  70 s left",
+        "table1: 2/4 runs  10 steps/s  40 s left",
+    ]
+
+
+def test_nothing_when_quiet(clock, capsys):
+    with progress.shown("table1", runs=4, steps=1000, enabled=False) as show:
+        clock.now = 60.0
+        show(1, 300)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress.shown("table1", runs=4, steps=1000, enabled=True) as show:
+        show(2, 500)
+    assert "2/4 runs" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""`proximo reproduce`, as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from stand_in import GRID, fill, finished, write_random
+
+from proximo.cli import main
+from proximo.core import Clip
+from proximo.experiments import grids
+from proximo.experiments.grid import Grid, Setting, cells
+from proximo.experiments.reproduce import kept_summary, run_missing
+
+# A few hundred real steps of two members that are kin.
+REAL = Grid(
+    name="real",
+    title="real runs of a moment",
+    settings=[
+        Setting(
+            f"clip-{epsilon}",
+            f"epsilon = {epsilon}",
+            options={"objective": Clip(epsilon), "horizon": 32, "minibatch_size": 64, "epochs": 1},
+        )
+        for epsilon in (0.1, 0.2)
+    ],
+    environments=["CartPole-v1"],
+    seeds=[0],
+    steps=600,
+    baseline="clip-0.2",
+)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """All runs of a tiny grid are there, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grids, "GRIDS", (*grids.GRIDS, GRID))
+    write_random(tmp_path, score=3.5)
+    fill(tmp_path)
+    return tmp_path
+
+
+def test_results_that_are_there_are_printed_without_running_anything(tiny, capsys):
+    assert main(["reproduce", "tiny"]) == 0
+    said = capsys.readouterr()
+    assert "a grid for tests: 8 of 8 runs" in said.out and "counts as 0" in said.out and said.err == ""
+    kept = json.loads((tiny / "results" / "tiny" / "summary.json").read_text())
+    assert main(["reproduce", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == kept
+
+
+def test_a_summary_is_rewritten_only_where_it_differs(tiny):
+    kept_summary(GRID, tiny / "results")
+    path = tiny / "results" / "tiny" / "summary.json"
+    before = path.stat().st_mtime_ns
+    kept_summary(GRID, tiny / "results")
+    assert path.stat().st_mtime_ns == before
+
+
+def test_figures(tiny, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["reproduce", "tiny", "--plots", "--figures", "pictures"]) == 0
+    assert (tiny / "pictures" / "tiny.svg").exists() and "figure: pictures" in capsys.readouterr().err
+
+
+def mistake(capsys, *words):
+    """The one line on standard error."""
+    assert main(["reproduce", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("proximo reproduce: ")
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table2"], "did you mean table1"),
+        (["table1", "--only", "HalfChetah-v5"], "did you mean HalfCheetah-v5"),
+        (["table1", "--setting", "clip-0.25"], "did you mean clip-0.2"),
+        (["table1", "--seeds", "0", "7"], "take one of 0, 1, 2"),
+        (["table1", "--processes", "0"], "processes is 0"),
+        (["table1", "--members", "-1"], "members is -1"),
+        (["table1", "--figure"], "--figure"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in mistake(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_does_not_fit_is_one_line(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(grids, "GRIDS", (replace(GRID, steps=500),))
+    assert "high-0.json was made with another configuration" in mistake(capsys, "tiny", "--setting", "high")
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["reproduce", "--help"])
+    assert not end.value.code
+    said = capsys.readouterr().out
+    for name in ("--only", "--setting", "--seeds", "--processes", "--members", "--results", "--no-plots"):
+        assert name in said
+
+
+def test_real_runs(tmp_path):
+    places = {"results": tmp_path / "results", "episodes": tmp_path / "episodes"}
+    assert run_missing(REAL, cells(REAL), **places, processes=1)
+    numbers = kept_summary(REAL, tmp_path / "results")
+    assert numbers["runs"] == 2
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "results/real/CartPole-v1").glob("clip-*")]
+    for run in runs:
+        assert run["members"] == 2 and 600 <= run["steps"] < 600 + 8 * 32
+        assert 9 < run["score"] < 60 and run["episodes"] > 5
+
+
+def test_an_interrupt_of_the_command(tmp_path):
+    words = ["table1-quick", "--only", "Reacher-v5", "--setting", "clip-0.2", "--processes", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proximo", "reproduce", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "results/table1-quick/Reacher-v5/random.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and out == ""
+    assert err.splitlines()[-1].startswith("proximo reproduce: interrupted; what is finished is kept")
+    assert "Traceback" not in err and finished(tmp_path) == []

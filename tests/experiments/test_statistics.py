@@ -1,0 +1,130 @@
+"""Scores and their intervals, with numbers that can be worked out by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from proximo.experiments.statistics import (
+    band,
+    estimate,
+    improvement,
+    interquartile_mean,
+    mean,
+    normalised,
+    scale_of,
+)
+
+
+def arrays(*samples):
+    return [np.array(sample, dtype=float) for sample in samples]
+
+
+# ---- normalisation
+
+
+def test_normalised():
+    # Random -40, best -5: -12 is (-12 + 40) / (-5 + 40) = 28 / 35 = 0.8.
+    assert normalised(-12.0, -40.0, -5.0) == pytest.approx(0.8)
+    assert normalised(-40.0, -40.0, -5.0) == 0.0
+    assert normalised(-75.0, -40.0, -5.0) == -1.0  # worse than random, by as much as the best is better
+
+
+def test_the_best_single_run_is_1_and_the_random_policy_0():
+    assert scale_of(-40.0, [-12.0, -5.0, -30.0]) == (-40.0, -5.0)
+
+
+@pytest.mark.parametrize("scores", [[], [-50.0], [-40.0]])
+def test_there_is_no_scale_before_a_run_beats_the_random_policy(scores):
+    assert scale_of(-40.0, scores) is None
+
+
+# ---- means and their intervals
+
+
+def test_the_mean_is_over_all_runs():
+    # (0 + 1 + 2 + 4 + 8) / 5 = 3
+    assert mean(arrays([0, 1, 2], [4, 8])).value == 3.0
+
+
+def test_an_interval_of_two_runs():
+    # Two draws of {0, 1}: mean 0 with probability 1/4, 1/2 with 1/2, 1 with 1/4; hence the 2.5th and the
+    # 97.5th percentile are 0 and 1.
+    assert mean(arrays([0, 1])) == (0.5, 0.0, 1.0)
+
+
+def test_the_bootstrap_is_stratified():
+    # The runs of each environment agree, so drawing them again changes nothing. Drawn from one urn, the
+    # mean would lie anywhere from 0 to 1.
+    assert mean(arrays([0, 0], [1, 1])) == (0.5, 0.5, 0.5)
+
+
+def test_the_interval_of_many_runs_is_that_of_the_normal_distribution():
+    # Standard error of the mean of two independent strata of n runs each: s / sqrt(2 n).
+    n = 200
+    runs = [np.random.default_rng(i).normal(size=n) for i in range(2)]
+    value, low, high = mean(runs)
+    half = stats.norm.ppf(0.975) * np.sqrt(sum(np.var(sample) for sample in runs) / n) / 2
+    assert (low, high) == (pytest.approx(value - half, abs=0.01), pytest.approx(value + half, abs=0.01))
+
+
+def test_the_same_runs_give_the_same_interval():
+    runs = arrays([0.1, 0.5, 0.9], [0.2, 0.3, 0.7])
+    assert mean(runs) == mean(runs)
+
+
+def test_the_interquartile_mean_leaves_the_outer_quarters_out():
+    # Of 0, 1, ..., 7 the middle half is 2, 3, 4, 5: 3.5. However far the outer ones lie.
+    assert interquartile_mean(arrays([0, 1, 2, 3], [4, 5, 6, 7])).value == 3.5
+    assert interquartile_mean(arrays([-1000, 1, 2, 3], [4, 5, 6, 10**9])).value == 3.5
+    low, high = interquartile_mean(arrays([0, 1, 2, 3], [4, 5, 6, 7]))[1:]
+    assert 2.0 < low < 3.5 < high < 5.0
+
+
+def test_one_run_has_no_interval():
+    assert mean(arrays([0.25], [0.75, 1.25])) == (0.75, None, None)
+
+
+@pytest.mark.parametrize("runs", [[], arrays([])])
+def test_no_run_has_no_statistic(runs):
+    with pytest.raises(ValueError, match="needs runs"):
+        estimate(lambda *samples, axis=-1: 0.0, runs)
+
+
+# ---- who beats whom
+
+
+def test_the_probability_of_improvement():
+    # First environment, of ours {1, 3} and theirs {1, 2}: 1 = 1 counts 1/2, 1 < 2 counts 0, 3 beats both:
+    # 2.5 of 4 pairs. Second environment: none. The mean over environments is 0.625 / 2.
+    ours, theirs = arrays([1, 3], [0, 0, 0]), arrays([1, 2], [5, 6])
+    assert improvement(ours, theirs).value == pytest.approx(0.3125)
+    # What is lost by one side is won by the other.
+    assert improvement(theirs, ours).value == pytest.approx(1 - 0.3125)
+
+
+def test_the_interval_of_an_improvement():
+    assert improvement(arrays([3, 4], [7, 8]), arrays([1, 2], [5, 6])) == (1.0, 1.0, 1.0)
+    assert improvement(arrays([1, 1]), arrays([1, 1])) == (0.5, 0.5, 0.5)
+    value, low, high = improvement(arrays([1, 3, 5]), arrays([2, 4, 6]))
+    # 3 > 2, 5 > 2, 5 > 4: three pairs of nine.
+    assert value == pytest.approx(1 / 3) and 0.0 <= low < value < high <= 1.0
+
+
+def test_an_improvement_over_environments_weighs_each_alike():
+    # 1 of 1 pair, 0 of 4 pairs: 1/2, not 1/5.
+    assert improvement(arrays([1], [0, 0]), arrays([0], [1, 1])).value == 0.5
+
+
+# ---- curves
+
+
+def test_a_band_over_seeds():
+    # Seeds {0, 2} and {10, 10}: as above, the interval of two runs is the runs themselves.
+    middle, low, high = band(np.array([[0.0, 10.0], [2.0, 10.0]]))
+    assert (middle.tolist(), low.tolist(), high.tolist()) == ([1.0, 10.0], [0.0, 10.0], [2.0, 10.0])
+
+
+def test_gaps_in_a_curve_are_bridged():
+    middle, _, _ = band(np.array([[np.nan, 1.0, np.nan, 3.0, np.nan]]))
+    assert np.isnan(middle[0]) and middle[1:].tolist() == [1.0, 2.0, 3.0, 3.0]
+    assert np.isnan(band(np.full((1, 3), np.nan))[0]).all()
