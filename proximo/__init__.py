@@ -9,9 +9,11 @@ agent.act(observation)
 from proximo.config import Config, preset, with_options
 from proximo.errors import EnvironmentFault, UserError
 from proximo.learn.agent import Agent
+from proximo.learn.ensemble import ensemble
 from proximo.learn.train import Iteration, training
 from proximo.ppo import PPO
 from proximo.runs.evaluate import Evaluation, evaluate
+from proximo.runs.members import train_ensemble
 from proximo.runs.run import Run, load, train
 
 __all__ = [
@@ -23,10 +25,12 @@ __all__ = [
     "Iteration",
     "Run",
     "UserError",
+    "ensemble",
     "evaluate",
     "load",
     "preset",
     "train",
+    "train_ensemble",
     "training",
     "with_options",
 ]

@@ -36,6 +36,8 @@ Proximal Policy Optimization, from an environment to a trained policy.
 class Train(RecipeArguments):
     """Train a policy on an environment, and keep everything in a run folder."""
 
+    seeds: int = 1
+    """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
     out: Path | None = None
     """The run folder; `runs/ENV-SEED-DATE` unless said otherwise."""
     json: bool = False
@@ -102,6 +104,8 @@ def train(arguments: Train) -> int:
     from proximo.runs.progress import shown
     from proximo.runs.run import recorded
 
+    if arguments.seeds != 1:
+        return train_seeds(arguments)
     prepare_process()
     config = validated(config_from(arguments))
     folder = RunFolder.create(config, arguments.out)
@@ -124,6 +128,43 @@ def train(arguments: Train) -> int:
             f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}"
         )
     return 130 if stop.requested else 0
+
+
+def train_seeds(arguments: Train) -> int:
+    """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
+    from proximo.runs.evaluate import interval
+    from proximo.runs.members import train_members
+    from proximo.runs.process import orderly_stop
+
+    started, last = time.perf_counter(), None
+    members = train_members(
+        config_from(arguments),
+        arguments.seeds,
+        out=arguments.out,
+        progress=not arguments.quiet,
+        allow_import=True,
+    )
+    with orderly_stop() as stop, contextlib.closing(members) as turns:
+        for last in turns:  # noqa: B007 (read after the loop)
+            if stop.requested:
+                break
+    if last is None:
+        return 130
+    (folders, overview), elapsed = last, time.perf_counter() - started
+    rows = [result(f.path, member, elapsed) for f, member in zip(folders, overview.members, strict=True)]
+    if arguments.json:
+        print(json.dumps(rows))
+    else:
+        for row in rows:
+            print(f"{row['ep_rew_mean'] or math.nan:12,.1f}  {row['run']}")
+        mean, low, high = interval([member.mean_return for member in overview.members])
+        print(f"{mean:12,.1f}  mean of {len(rows)} seeds (95% interval {low:,.1f} to {high:,.1f})")
+    diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]
+    for path in diverged:
+        print(
+            f"proximo train: {path} left the finite numbers: its policy is the last good one", file=sys.stderr
+        )
+    return 130 if stop.requested else int(bool(diverged))
 
 
 def result(folder: Path, iteration: Any, elapsed: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from proximo.core import Clip
+from proximo.core import Clip, DualClip
 from proximo.envs import family, name_of, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
@@ -144,6 +144,30 @@ def validated(config: Config) -> Config:
     for name in ("target_kl", "learning_rate_kl"):
         value = getattr(update, name)
         require(value is None or value > 0.0, f"{name} is {value}: it must be above 0")
+    _possible_choices(update, network, config.num_envs)
+    require(all(width >= 1 for width in network.hidden), f"hidden is {network.hidden}: widths start at 1")
+    return _whole_minibatches(config)
+
+
+MAY_BE_0 = ("limit", "extra_std")
+BELOW_1 = ("decay",)
+
+
+def _possible_choices(update: UpdateOptions, network: NetworkOptions, num_envs: int) -> None:
+    """Raises UserError where an objective, a value loss or an actor step cannot be, or not together."""
+    for choice in (update.objective, update.value_loss, update.actor_step):
+        for number in fields(choice):
+            value, name = getattr(choice, number.name), f"{type(choice).__name__}'s {number.name}"
+            zero_is_good = value == 0 and number.name in MAY_BE_0
+            require(value > 0 or zero_is_good, f"{name} is {value}: it must be above 0")
+            require(value < 1 or number.name not in BELOW_1, f"{name} is {value}: it must be below 1")
+    if isinstance(update.objective, DualClip):
+        bound = update.objective.bound
+        require(bound > 1.0, f"DualClip's bound is {bound}: it must be above 1, the ratio before the update")
+    require(
+        not update.anneal_clip or hasattr(update.objective, "annealed"),
+        f"anneal_clip needs a clipped objective, not {type(update.objective).__name__}",
+    )
     actor_step = type(update.actor_step).__name__
     require(
         update.actor_step.joint or not network.shared,
@@ -151,17 +175,7 @@ def validated(config: Config) -> Config:
     )
     if isinstance(update.actor_step, CrossEntropy):
         elite = update.actor_step.elite
-        require(elite <= config.num_envs, f"elite is {elite}: at most num_envs = {config.num_envs}")
-    for choice in (update.objective, update.value_loss, update.actor_step):
-        for number in fields(choice):
-            value = getattr(choice, number.name)
-            require(value > 0, f"{type(choice).__name__}'s {number.name} is {value}: it must be above 0")
-    require(
-        not update.anneal_clip or hasattr(update.objective, "annealed"),
-        f"anneal_clip needs a clipped objective, not {type(update.objective).__name__}",
-    )
-    require(all(width >= 1 for width in network.hidden), f"hidden is {network.hidden}: widths start at 1")
-    return _whole_minibatches(config)
+        require(elite <= num_envs, f"elite is {elite}: at most num_envs = {num_envs}")
 
 
 def _whole_minibatches(config: Config) -> Config:

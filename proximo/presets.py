@@ -34,12 +34,13 @@ PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the
 
 # The methods of Figure 3 and of the text, on the paper's networks and normalisation. The paper gives no
 # options for them; what differs from PAPER is what the method is, with the numbers of its own source.
-A2C = PAPER | dict(  # Mnih 2016 made synchronous; 16 x 5 and 7e-4 are those of baselines' a2c
+A2C = PAPER | dict(  # Mnih 2016 made synchronous, k-step returns; sizes and rate as baselines' a2c, with Adam
     num_envs=16,
     horizon=5,
     epochs=1,
     minibatch_size=80,
     learning_rate=7e-4,
+    gae_lambda=1.0,
     objective=PolicyGradient(),
     advantage_normalisation="none",
 )
@@ -64,12 +65,24 @@ METHODS: dict[str, dict[str, Any]] = {
     "vanilla-policy-gradient": TRPO
     | dict(objective=PolicyGradient(), actor_step=AdaptiveGradient(target_kl=0.01)),
     "reinforce": REINFORCE,
-    "reinforce-without-baseline": REINFORCE | dict(baseline=False),
+    "reinforce-without-baseline": REINFORCE
+    | dict(baseline=False, advantage_normalisation="none"),  # to subtract the batch's mean is a baseline too
     "natural-policy-gradient": TRPO
     | dict(actor_step=NaturalGradient(max_kl=0.01, damping=0.1)),  # Kakade 2001
     "trpo": TRPO,
     "cem": PAPER  # Szita and Lorincz 2006; num_envs is the population
     | dict(num_envs=24, horizon=256, actor_step=CrossEntropy(elite=5, initial_std=1.0, extra_std=0.1)),
+    "roboschool": PAPER  # Schulman 2017, table 4; the KL it adjusts the step size to is not given
+    | dict(
+        num_envs=32,
+        horizon=512,
+        epochs=15,
+        minibatch_size=4096,
+        learning_rate_kl=0.01,
+        anneal=False,
+        initial_log_std=-0.7,
+        final_log_std=-1.6,
+    ),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the environment

@@ -10,7 +10,17 @@ from probes import Probe
 
 from proximo import Config, UserError, preset, with_options
 from proximo.config import as_json, option_owners, validated
-from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, Unclipped
+from proximo.core import (
+    Clip,
+    ClippedSquaredError,
+    DualClip,
+    Huber,
+    KLPenalty,
+    LogClip,
+    PolicyGradient,
+    Unclipped,
+)
+from proximo.learn.actor_steps import AverageTrustRegion, CrossEntropy, TrustRegion
 from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
 from proximo.presets import METHODS, PRESETS, RECIPES
@@ -128,6 +138,14 @@ def test_what_cannot_be_is_refused_and_named(name, value):
     [
         ({"objective": Clip(0.0)}, "Clip's epsilon is 0.0: it must be above 0"),
         ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),
+        ({"objective": LogClip(), "anneal_clip": True, "target_kl": 0.0}, "target_kl is 0.0"),
+        ({"learning_rate_kl": -1.0}, "learning_rate_kl is -1.0: it must be above 0"),
+        ({"objective": DualClip(0.2, 1.0)}, "DualClip's bound is 1.0: it must be above 1"),
+        ({"objective": KLPenalty(-1.0)}, "KLPenalty's beta is -1.0: it must be above 0"),
+        ({"actor_step": TrustRegion(max_kl=0.0)}, "TrustRegion's max_kl is 0.0: it must be above 0"),
+        ({"actor_step": TrustRegion(iterations=0)}, "TrustRegion's iterations is 0"),
+        ({"actor_step": AverageTrustRegion(decay=1.0)}, "decay is 1.0: it must be below 1"),
+        ({"actor_step": AverageTrustRegion(limit=-1.0)}, "limit is -1.0: it must be above 0"),
         ({"value_loss": Huber(-1.0)}, "Huber's delta is -1.0"),
         ({"value_loss": ClippedSquaredError(0.0)}, "ClippedSquaredError's epsilon is 0.0"),
         # 8 x 256 = 2048
@@ -147,6 +165,8 @@ def test_what_does_not_fit_together_is_refused_with_what_would(options, message)
 @pytest.mark.parametrize(
     "options",
     [
+        {"actor_step": AverageTrustRegion(limit=0.0)},
+        {"actor_step": CrossEntropy(extra_std=0.0)},
         {"gamma": 1.0, "gae_lambda": 0.0},
         {"gamma": 0.0, "gae_lambda": 1.0},
         {"value_coefficient": 0.0, "entropy_coefficient": 0.0},
@@ -174,6 +194,17 @@ def test_the_paper_preset_is_table_3():
     assert (update.gamma, update.gae_lambda, update.objective) == (0.99, 0.95, Clip(0.2))
     assert (network.hidden, network.activation, network.shared) == ((64, 64), "tanh", False)
     assert (update.entropy_coefficient, update.advantages) == (0.0, "once")
+
+
+def test_the_roboschool_preset_is_table_4():
+    # Schulman 2017, table 4: horizon 512, step size adjusted to the KL, 15 epochs, minibatch 4096, gamma
+    # 0.99, lambda 0.95, 32 actors for locomotion, log standard deviation from -0.7 to -1.6.
+    config = preset("roboschool", "Humanoid-v5")
+    update, network = config.update, config.network
+    assert (config.num_envs, config.horizon, update.epochs, update.minibatch_size) == (32, 512, 15, 4096)
+    assert (update.gamma, update.gae_lambda, update.anneal) == (0.99, 0.95, False)
+    assert update.learning_rate_kl is not None
+    assert (network.initial_log_std, network.final_log_std) == (-0.7, -1.6)
 
 
 def test_every_preset_names_options_that_exist_and_fit():

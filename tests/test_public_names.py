@@ -18,10 +18,12 @@ def test_the_public_names():
         "Iteration",
         "Run",
         "UserError",
+        "ensemble",
         "evaluate",
         "load",
         "preset",
         "train",
+        "train_ensemble",
         "training",
         "with_options",
     ]

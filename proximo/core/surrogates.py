@@ -273,18 +273,19 @@ Objective = (
 )
 
 
-def clip_fraction(log_ratio: Float[Array, "*shape"], epsilon: Scalar) -> Float[Array, "*shape"]:
-    """1 where the ratio has left the range of `Clip`, else 0; the masked mean of it is the clip fraction.
+def clip_fraction(log_ratio: Float[Array, "*shape"], low: Scalar, high: Scalar) -> Float[Array, "*shape"]:
+    """1 where the ratio has left its range, else 0; the masked mean of it is the clip fraction.
 
-    Huang et al. 2022, detail 12:  |r - 1| > epsilon, whatever the sign of the advantage
+    Huang et al. 2022, detail 12:  r < 1 - low or r > 1 + high, whatever the sign of the advantage
 
     log_ratio  [...], in nats
-    epsilon    half-width of the range of r, without unit
+    low, high  widths of the range of r below and above 1, without unit
     returns    [...], 0 or 1
 
     Raises nothing.
     """
-    return (jnp.abs(_ratio(log_ratio) - 1.0) > epsilon).astype(log_ratio.dtype)
+    beyond = _ratio(log_ratio) - 1.0
+    return ((beyond < -low) | (beyond > high)).astype(log_ratio.dtype)
 
 
 def _ratio(log_ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

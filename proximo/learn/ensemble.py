@@ -59,16 +59,12 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
     metrics as they came, and the learner from before. Raises UserError for members that are no kin and
     for what `training` raises it for, EnvironmentFault when an environment fails.
     """
-    configs = [validated(config) for config in configs]
-    first = configs[0]
-    if any(kin(config) != kin(first) for config in configs):
-        raise UserError("members of an ensemble may differ in seed and in the algorithm's numbers alone")
     if len(configs) == 1:
-        for iteration in training(first, **make_options):
+        for iteration in training(configs[0], **make_options):
             yield [iteration]
         return
-    if own_num_envs(first.env) is not None:
-        raise UserError("several seeds need environments of their own: pass an id, a class or a function")
+    configs = together([validated(config) for config in configs])
+    first = configs[0]
     count, num_envs = len(configs), first.num_envs
     envs = make_envs(first.env, count * num_envs, vectorization_mode=first.vectorization_mode, **make_options)
     try:
@@ -98,6 +94,18 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
             yield turn
     finally:
         envs.close()
+
+
+def together(configs: list[Config]) -> list[Config]:
+    """The same configurations. Raises UserError unless they can be one ensemble."""
+    first = configs[0]
+    if isinstance(first.update.actor_step, CrossEntropy):
+        raise UserError("a population is an ensemble already: run the seeds of `cross-entropy` one by one")
+    if own_num_envs(first.env) is not None:
+        raise UserError("several seeds need environments of their own: pass an id, a class or a function")
+    if any(kin(config) != kin(first) for config in configs):
+        raise UserError("members of an ensemble may differ in seed and in the algorithm's numbers alone")
+    return configs
 
 
 class Crew:

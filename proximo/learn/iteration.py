@@ -1,5 +1,6 @@
 """One turn of training, and what every kind of training starts from."""
 
+import math
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -34,6 +35,11 @@ class Iteration:
     episodes: list[Episode]
     mean_return: float  # of the last 100 training episodes; NaN before the first has ended
     mean_length: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether the update stayed within the finite numbers; only members of an ensemble come without."""
+        return all(math.isfinite(value) for value in self.metrics.values())
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:

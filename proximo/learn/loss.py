@@ -2,9 +2,22 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from proximo.core import Objective, clip_fraction, k3, masked_mean, masked_means, whiten
+from proximo.core import (
+    AsymmetricClip,
+    Clip,
+    DualClip,
+    LogClip,
+    Objective,
+    QuadraticPenalty,
+    clip_fraction,
+    k3,
+    masked_mean,
+    masked_means,
+    whiten,
+)
 from proximo.learn.batches import Batch
 from proximo.learn.options import UpdateOptions
 from proximo.policies import ActorCritic, Distribution
@@ -24,7 +37,7 @@ def actor_objective(
         "train/policy_gradient_loss": -surrogate,
         "train/entropy": entropy,
         "train/approx_kl": k3(log_ratio),
-        "train/clip_fraction": clip_fraction(log_ratio, clip_range(objective)),
+        "train/clip_fraction": clip_fraction(log_ratio, *clip_range(objective)),
     }
     return surrogate + options.entropy_coefficient * entropy, metrics
 
@@ -46,6 +59,13 @@ def loss(
     return masked_mean(total, batch.mask), masked_means(metrics, batch.mask)
 
 
-def clip_range(objective: Objective) -> Any:
-    """The objective's own clip range; 0.2 for one without, so that clip fractions can be compared."""
-    return getattr(objective, "epsilon", 0.2)
+def clip_range(objective: Objective) -> tuple[Any, Any]:
+    """How far below and above 1 the objective's range reaches; 0.2 for one without, to be compared."""
+    match objective:
+        case AsymmetricClip(low=low, high=high):
+            return low, high
+        case LogClip(epsilon=epsilon):
+            return -jnp.expm1(-epsilon), jnp.expm1(epsilon)
+        case Clip(epsilon=epsilon) | DualClip(epsilon=epsilon) | QuadraticPenalty(epsilon=epsilon):
+            return epsilon, epsilon
+    return 0.2, 0.2

@@ -261,7 +261,7 @@ def update(
     )
     metrics = mean_over_updates(history) | {
         "train/learning_rate": learning_rate,
-        "train/clip_range": jnp.asarray(clip_range(objective)),
+        "train/clip_range": jnp.asarray(clip_range(objective)[1]),
         "train/explained_variance": explained_variance(batch.value, batch.target, batch.mask),
         "train/parameter_norm": optax.global_norm(state.policy),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),

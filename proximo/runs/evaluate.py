@@ -32,16 +32,22 @@ class Evaluation:
         return asdict(self)
 
 
-def summary(returns: list[float], lengths: list[int]) -> Evaluation:
-    """Mean, standard deviation and interval of episode returns; one episode has no interval but itself."""
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and 95% interval (Student's t) of independent values; one value has no interval but itself."""
     from scipy.special import stdtrit  # an eighth of this package's import, for one number
 
-    mean = float(np.mean(returns))
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return mean, mean, mean
+    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * float(np.std(values, ddof=1)) / count**0.5
+    return mean, mean - half, mean + half
+
+
+def summary(returns: list[float], lengths: list[int]) -> Evaluation:
+    """Mean, standard deviation and interval of episode returns."""
     std = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
-    half = 0.0
-    if len(returns) > 1:
-        half = float(stdtrit(len(returns) - 1, 0.5 + CONFIDENCE / 2)) * std / len(returns) ** 0.5
-    return Evaluation(mean, std, mean - half, mean + half, len(returns), returns, lengths)
+    mean, low, high = interval(returns)
+    return Evaluation(mean, std, low, high, len(returns), returns, lengths)
 
 
 def evaluate(

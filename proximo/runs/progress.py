@@ -3,27 +3,42 @@
 import sys
 import time
 from collections.abc import Generator, Iterator
+from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from proximo.config import Config
-from proximo.learn.train import Iteration
 
 LINE_SECONDS = 5.0
 
 
-def shown(iterations: Iterator[Iteration], config: Config, enabled: bool) -> Generator[Iteration, None, None]:
-    """The same iterations, with their progress on standard error if `enabled`."""
+class Progress(Protocol):
+    """What is shown: an `Iteration` of one run, or an overview of several."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def mean_return(self) -> float: ...
+
+
+Row = TypeVar("Row", bound=Progress)
+
+
+def shown(
+    rows: Iterator[Row], config: Config, enabled: bool, steps: int | None = None
+) -> Generator[Row, None, None]:
+    """The same rows, with their progress on standard error if `enabled`; `steps` are those of all runs."""
     if not enabled:
-        yield from iterations
+        yield from rows
     elif sys.stderr.isatty():
-        yield from _bar(iterations, config)
+        yield from _bar(rows, config.name, steps or config.steps)
     else:
-        yield from _lines(iterations, config)
+        yield from _lines(rows, steps or config.steps)
 
 
-def _bar(iterations: Iterator[Iteration], config: Config) -> Iterator[Iteration]:
+def _bar(rows: Iterator[Row], name: str, steps: int) -> Iterator[Row]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,26 +46,24 @@ def _bar(iterations: Iterator[Iteration], config: Config) -> Iterator[Iteration]
         TimeRemainingColumn(),
     )
     started = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        task = progress.add_task(config.name, total=config.steps, facts="compiling")
-        for iteration in iterations:
-            progress.update(task, completed=iteration.steps, facts=_facts(iteration, started))
-            yield iteration
+    with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+        task = progress.add_task(name, total=steps, facts="compiling")
+        for row in rows:
+            progress.update(task, completed=row.steps, facts=_facts(row, started))
+            yield row
 
 
-def _lines(iterations: Iterator[Iteration], config: Config) -> Iterator[Iteration]:
+def _lines(rows: Iterator[Row], steps: int) -> Iterator[Row]:
     started = printed = time.perf_counter()
-    for iteration in iterations:
+    for row in rows:
         if time.perf_counter() - printed > LINE_SECONDS:
             printed = time.perf_counter()
-            left = (config.steps - iteration.steps) * (printed - started) / iteration.steps
-            line = (
-                f"{iteration.steps:,}/{config.steps:,} steps  {_facts(iteration, started)}  {left:.0f} s left"
-            )
+            left = (steps - row.steps) * (printed - started) / row.steps
+            line = f"{row.steps:,}/{steps:,} steps  {_facts(row, started)}  {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
-        yield iteration
+        yield row
 
 
-def _facts(iteration: Iteration, started: float) -> str:
-    rate = iteration.steps / (time.perf_counter() - started)
-    return f"return {iteration.mean_return:,.1f}  {rate:,.0f} steps/s"
+def _facts(row: Progress, started: float) -> str:
+    rate = row.steps / (time.perf_counter() - started)
+    return f"return {row.mean_return:,.1f}  {rate:,.0f} steps/s"

@@ -211,9 +211,11 @@ def test_epsilon_can_differ_between_members():
 
 def test_clip_fraction_by_hand():
     # |r - 1| = 0.5, 0.1, 0, 0.1, 0.5: outside 0.2 at both ends, 2 of 5
-    outside = clip_fraction(jnp.log(RATIO), 0.2)
+    outside = clip_fraction(jnp.log(RATIO), 0.2, 0.2)
     np.testing.assert_array_equal(outside, [1.0, 0.0, 0.0, 0.0, 1.0])
     assert masked_mean(outside, jnp.ones(5)) == jnp.float32(0.4)
+    # Down to 0.4, up to 1.05: 1.1 and 1.5 are outside.
+    np.testing.assert_array_equal(clip_fraction(jnp.log(RATIO), 0.6, 0.05), [0.0, 0.0, 0.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)

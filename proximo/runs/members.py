@@ -1,0 +1,108 @@
+"""Several seeds of one configuration as one ensemble, each with a run folder of its own."""
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from proximo.config import Config, preset, validated, with_options
+from proximo.envs import find_spec
+from proximo.errors import UserError
+from proximo.learn.ensemble import Turn, ensemble
+from proximo.learn.iteration import Iteration
+from proximo.runs.folder import RunFolder
+from proximo.runs.process import prepare_process
+from proximo.runs.progress import shown
+from proximo.runs.run import Run
+
+
+class Overview(NamedTuple):
+    """How far an ensemble is: the latest iteration of each member, and what sums them up."""
+
+    steps: int
+    mean_return: float
+    members: list[Iteration]
+
+
+def member_configs(config: Config, seeds: int) -> list[Config]:
+    """The configuration with `seeds` seeds, from its own one upwards. Raises UserError for less than one."""
+    if seeds < 1:
+        raise UserError(f"seeds is {seeds}: ask for at least 1")
+    return [validated(with_options(config, seed=config.seed + index)) for index in range(seeds)]
+
+
+def member_folders(configs: Sequence[Config], out: str | Path | None) -> list[RunFolder]:
+    """A run folder per member: `OUT/seed-N`, or one under `runs/` each."""
+    places = [None if out is None else Path(out) / f"seed-{config.seed}" for config in configs]
+    return [RunFolder.create(config, place) for config, place in zip(configs, places, strict=True)]
+
+
+def recorded_members(turns: Iterator[Turn], folders: Sequence[RunFolder]) -> Generator[Overview, None, None]:
+    """The turns summed up, each member logged as it comes; however it ends, the last policies are saved."""
+    latest: dict[int, Iteration] = {}
+    try:
+        for turn in turns:
+            for index, iteration in enumerate(turn):
+                if iteration is not None:
+                    latest[index] = iteration
+                    folders[index].log(iteration)
+            members = [latest[index] for index in range(len(folders))]
+            yield Overview(
+                sum(member.steps for member in members),
+                float(np.mean([member.mean_return for member in members])),
+                members,
+            )
+    finally:
+        for index, iteration in latest.items():
+            folders[index].save(iteration.agent)
+
+
+def train_members(
+    config: Config, seeds: int, *, out: str | Path | None = None, progress: bool = False, **make_options: Any
+) -> Generator[tuple[list[RunFolder], Overview], None, None]:
+    """Train `seeds` members; yields their folders and an overview after each turn."""
+    prepare_process()
+    configs = member_configs(config, seeds)
+    folders = member_folders(configs, out)
+    with (
+        contextlib.closing(recorded_members(ensemble(configs, **make_options), folders)) as overviews,
+        contextlib.closing(shown(overviews, config, progress, seeds * config.steps)) as rows,
+    ):
+        for overview in rows:
+            yield folders, overview
+
+
+def train_ensemble(
+    env: Any,
+    *,
+    seeds: int = 5,
+    preset_name: str = "default",
+    out: str | Path | None = None,
+    progress: bool = False,
+    allow_import: bool = False,
+    **options: Any,
+) -> list[Run]:
+    """Train the same configuration with several seeds, side by side; each is the run it would be alone.
+
+        runs = proximo.train_ensemble("Hopper-v5", seeds=5)
+        [run.evaluate().mean for run in runs]
+
+    seeds    how many; they count up from the option `seed`
+    out      a folder that gets `seed-N` for each member; folders under `runs/` unless said otherwise
+
+    All else as of `proximo.train`. A member whose update leaves the finite numbers ends early, with the
+    policy from before; the others go on.
+    """
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)
+    config = with_options(preset(preset_name, env), **options)
+    last = None
+    for last in train_members(config, seeds, out=out, progress=progress, allow_import=allow_import):  # noqa: B007
+        pass
+    if last is None:
+        raise UserError("nothing was learned: training ended before its first update")
+    folders, overview = last
+    pairs = zip(folders, overview.members, strict=True)
+    return [Run(folder.path, member.agent, config.env) for folder, member in pairs]

@@ -1,0 +1,107 @@
+"""What `docs/paper.md` quotes is in the code, what it links to exists, and what it commands can be typed."""
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from proximo.arguments import config_from, parse_recipe, spelled
+from proximo.cli import Train
+from proximo.config import preset, validated
+from proximo.core import Objective
+from proximo.learn.actor_steps import ActorStep, CrossEntropy
+from proximo.presets import METHODS
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "paper.md"
+TEXT = PAGE.read_text()
+
+
+def quotes(text):
+    """(file, lines) of every Python block that begins with a comment naming its file."""
+    return re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def plain(source):
+    """Without common indentation and what stands at the ends of lines, blank lines kept."""
+    lines = [line.rstrip() for line in textwrap.dedent(source).splitlines()]
+    return "\n".join(lines).strip("\n")
+
+
+def occurs(quote, source):
+    """Whether some lines of the source are the quote, whatever their common indentation."""
+    wanted, lines = plain(quote), source.splitlines()
+    count = len(wanted.splitlines())
+    return any(plain("\n".join(lines[i : i + count])) == wanted for i in range(len(lines) - count + 1))
+
+
+def commands(text):
+    """The words after `proximo train` of every command in a block of its own."""
+    return [shlex.split(line)[2:] for line in re.findall(r"^proximo train .*$", text, flags=re.MULTILINE)]
+
+
+def presets(text):
+    """The rows of the table of presets: name -> cells."""
+    rows = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `"))
+    cells = ([cell.strip("` ") for cell in row] for row in rows)
+    return {row[0]: row[1:] for row in cells if row[0] in METHODS}
+
+
+def test_every_python_block_names_its_file():
+    assert len(quotes(TEXT)) == TEXT.count("```python") > 0
+
+
+@pytest.mark.parametrize(("file", "quote"), quotes(TEXT))
+def test_a_quote_is_in_its_file(file, quote):
+    assert occurs(quote, (ROOT / file).read_text())
+
+
+def test_links_lead_to_files():
+    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", prose) if not link.startswith("https:")]
+    assert len(links) > 10
+    assert [link for link in links if not (PAGE.parent / link).is_file()] == []
+
+
+def test_every_picture_is_shown():
+    shown = set(re.findall(r"!\[[^]]+\]\(paper/(\S+)\.svg\)", TEXT))
+    assert shown == {path.stem for path in (PAGE.parent / "paper").glob("*.svg")}
+
+
+@pytest.mark.parametrize("words", commands(TEXT), ids=" ".join)
+def test_a_command_can_be_typed(words):
+    validated(config_from(parse_recipe(Train, "train", words)))
+
+
+def test_the_table_of_presets():
+    rows = presets(TEXT)
+    assert rows.keys() == METHODS.keys()
+    for name, (objective, actor_step, epochs, shape, _) in rows.items():
+        config = preset(name, "Hopper-v5")
+        assert spelled(ActorStep).instance_from_str([actor_step]) == config.update.actor_step
+        assert shape == f"{config.num_envs} x {config.horizon}"
+        if isinstance(config.update.actor_step, CrossEntropy):
+            assert (objective, epochs) == ("none", "none")
+        else:
+            assert spelled(Objective).instance_from_str([objective]) == config.update.objective
+            assert epochs == str(config.update.epochs)
+
+
+# ---- the checks themselves must be able to fail
+
+
+def test_a_stale_quote_is_seen():
+    source = "def f(x):\n    if x:  \n        return 1\n\n    return 2\n"
+    assert occurs("if x:\n    return 1\n\nreturn 2\n", source)
+    assert occurs("        return 1\n", source)
+    assert not occurs("if x:\nreturn 1\n", source)
+    assert not occurs("return 3\n", source)
+    assert not occurs("return\n", source)
+
+
+def test_what_is_looked_for_is_found():
+    assert quotes("```python\n# a/b.py\nx = 1\n```\n```python\ny\n```\n") == [("a/b.py", "x = 1\n")]
+    assert commands("```\nproximo train A-v0 --clip 0.1\n```\n") == [["A-v0", "--clip", "0.1"]]
+    assert presets("| `trpo` | `unclipped` | a |\n| $x$ | b |\n") == {"trpo": ["unclipped", "a"]}
