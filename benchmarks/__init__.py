@@ -5,6 +5,9 @@
     worker_sbx.py      SBX                 }
     worker_proximo.py  Proximo, and the floor: the environments alone              in .venv
 
+    grid.py            how well a grid uses the machine; TRPO next to PPO       python -m benchmarks.grid
+    worker_grid.py     an ensemble on one core                                     in .venv
+
 This file needs only the standard library, because workers of both virtual environments import it.
 """
 
