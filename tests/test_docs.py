@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proximo.arguments import config_from, parse_recipe, spelled
-from proximo.cli import Train
+from proximo.commands.train import Train
 from proximo.config import preset, validated
 from proximo.core import Objective
 from proximo.learn.actor_steps import ActorStep, CrossEntropy

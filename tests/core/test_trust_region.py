@@ -137,8 +137,7 @@ def test_the_hessian_of_the_kl_is_the_mean_outer_product_of_the_score():
 
 
 def test_natural_gradient_by_hand():
-    # x = [2 / 2, 8 / 8] = [1, 1]    x.F x = 10    sqrt(2 * 0.05 / 10) = 0.1
-    # and the KL of 0.1 x, to second order: (2 * 0.01 + 8 * 0.01) / 2 = 0.05
+    # x = [2 / 2, 8 / 8] = [1, 1]    x.F x = 10    sqrt(2 * 0.05 / 10) = 0.1    (0.02 + 0.08) / 2 = 0.05
     step = natural_gradient(vector(2, 8), times([2, 0], [0, 8]), 0.05, 10)
     np.testing.assert_allclose(step, [0.1, 0.1], rtol=1e-5)
 
@@ -164,7 +163,6 @@ def test_the_size_of_the_gradient_does_not_matter(seed, size):
 def test_no_gradient_no_step():
     product = times([2, 0], [0, 8])
     np.testing.assert_array_equal(natural_gradient(vector(0, 0), product, 0.05, 10), [0.0, 0.0])
-    # Nor where rounding has turned the matrix round, so that a step would cost less than nothing.
     np.testing.assert_array_equal(natural_gradient(vector(1, 2), lambda v: -v, 0.05, 10), [0.0, 0.0])
     assert np.isnan(natural_gradient(vector(1, np.nan), product, 0.05, 10)).all()
 

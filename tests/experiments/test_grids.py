@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from proximo.arguments import config_from, parse_recipe
-from proximo.cli import Train
+from proximo.commands.train import Train
 from proximo.config import validated
 from proximo.errors import UserError
 from proximo.experiments.grid import Published, as_words, cells

@@ -1,0 +1,1 @@
+"""One module per command: `read(words) -> arguments` and `run(arguments) -> exit status`."""

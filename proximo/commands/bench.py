@@ -1,0 +1,42 @@
+"""`proximo bench ENV`: how fast each part of the loop is."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from proximo.arguments import RecipeArguments, config_from, parse_recipe
+
+
+@dataclass(frozen=True)
+class Bench(RecipeArguments):
+    """Environment steps per second of each part of the loop, next to the floor: the environments alone."""
+
+    repeats: int = 10
+    """Rounds over the parts; the median is reported."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def read(words: list[str]) -> Bench:
+    """The arguments that were typed."""
+    return parse_recipe(Bench, "bench", words)
+
+
+def run(arguments: Bench) -> int:
+    """Benchmark; returns the exit status."""
+    from proximo.runs.bench import bench as measure
+    from proximo.runs.process import prepare_process
+
+    prepare_process()
+    config = config_from(arguments)
+    rates = measure(config, repeats=arguments.repeats, allow_import=True)
+    if arguments.json:
+        print(json.dumps({**dataclasses.asdict(rates), "floor_share": rates.floor_share}))
+        return 0
+    print(f"{config.name}, {config.num_envs} x {config.horizon}; environment steps per second:")
+    for name, rate in dataclasses.asdict(rates).items():
+        print(f"  {name:10s} {rate:12,.0f}")
+    print(f"  the whole loop runs at {rates.floor_share:.0%} of the environments' own rate")
+    return 0

@@ -1,0 +1,45 @@
+"""`proximo check ENV`: is the environment sound."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import tyro
+
+from proximo.arguments import parse
+
+
+@dataclass(frozen=True)
+class Check:
+    """Find what is wrong with an environment before it costs a training run."""
+
+    env: tyro.conf.Positional[str]
+    """A Gymnasium id, or `module:EnvId`."""
+    steps: int = 1000
+    """How long to step it in each check."""
+    seed: int = 0
+    """Of the environment and of the random actions."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def read(words: list[str]) -> Check:
+    """The arguments that were typed."""
+    return parse(Check, "check", words)
+
+
+def run(arguments: Check) -> int:
+    """Check; returns the exit status: 1 when something is wrong."""
+    from proximo.envs import check as examine
+
+    findings = examine(arguments.env, steps=arguments.steps, seed=arguments.seed, allow_import=True)
+    errors = sum(finding.level == "error" for finding in findings)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{finding.level:8s} {finding.name}: {finding.message}")
+        print(f"{errors} errors" if errors else "no errors")
+    return 1 if errors else 0
