@@ -4,14 +4,18 @@ A module of its own, beside the package: a worker needs neither JAX nor the rest
 would cost each worker a second and 200 MB.
 """
 
+import faulthandler
 import multiprocessing
 import signal
 import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +24,7 @@ import numpy as np
 TRIES = 5_000  # of a semaphore before sleeping on it: about 0.4 ms, several steps of most simulations
 PATIENCE, SLEEPS = 4, 200  # waits in vain before sleeping, and for how many waits
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
-RESET, STEP, CLOSE = 0, 1, 2
+RESET, STEP, CLOSE, SAVE, RESTORE, READY, REMAKE = range(7)
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
 
 
@@ -28,19 +32,26 @@ class WorkerError(Exception):
     """What an environment did wrong, in one line; a traceback from a worker is a note of this one."""
 
 
+class Misfit(WorkerError):
+    """What an environment returns does not fit what it declares: it would do so again."""
+
+
 class Shared:
     """Arrays over the environments, in memory that all processes see.
 
-    command     [1]       what to do next: RESET, STEP or CLOSE
-    failed      [N]       a worker's first environment stands for it: its report is in the pipe
-    seeds       [N]       for RESET
+    command     [N]       what to do next; in this and the next two a worker's first environment stands for it
+    at          [N]       where to begin, then the environment that is being stepped; ~index while it is made
+                          or reset, which may take longer
+    failed      [N]       whether a report is in the pipe
+    seeds       [N]       for RESET, READY and REMAKE
     actions     [N, ...]  for STEP
     obs         [N, ...]  the answers, with reward, terminated and truncated, each [N]
     """
 
     def __init__(self, num_envs: int, observation: gym.Space, action: gym.Space) -> None:
         self.specs: dict[str, tuple[tuple[int, ...], np.dtype]] = {
-            "command": ((1,), np.dtype(np.int64)),
+            "command": ((num_envs,), np.dtype(np.int64)),
+            "at": ((num_envs,), np.dtype(np.int64)),
             "failed": ((num_envs,), np.dtype(bool)),
             "seeds": ((num_envs,), np.dtype(np.int64)),
             "actions": ((num_envs, *(action.shape or ())), np.dtype(action.dtype)),
@@ -66,99 +77,101 @@ class Chunk:
     """Environments `first` to `last` - 1 of a vector, stepped one after another."""
 
     def __init__(self, make: Callable[[], gym.Env], first: int, last: int, shared: Shared) -> None:
-        self.first = first
-        self.envs = [make() for _ in range(first, last)]
-        self.seam = [False] * len(self.envs)
+        self.make, self.first, self.last = make, first, last
         self.arrays = shared.arrays()
+        self.at = self.arrays["at"]
+        self.seam = [False] * (last - first)
+        self.envs: list[gym.Env] = []
+        for index in range(first, last):
+            self.at[first] = ~index
+            self.envs.append(make())
 
-    def obey(self, command: int) -> None:
-        """RESET, STEP or CLOSE all of them; an exception is told which environment raised it."""
-        index = self.first
+    def obey(self, command: int, start: int) -> None:
+        """RESET, STEP or CLOSE them from `start` on; an exception is told which environment raised it.
+
+        READY lets their next step begin an episode; REMAKE does so with `start` alone, made anew.
+        """
+        index = start
         try:
-            for position, env in enumerate(self.envs):
-                index = self.first + position
+            if command == REMAKE:
+                self._remake(index)
+                return
+            for index in range(start, self.last):
                 if command == STEP:
-                    self._step(env, position, index)
+                    self._step(index)
                 elif command == RESET:
-                    self._reset(env, position, index, int(self.arrays["seeds"][index]))
+                    self._reset(index, int(self.arrays["seeds"][index]))
+                elif command == READY:
+                    self._ready(index)
                 else:
-                    env.close()
+                    self.envs[index - self.first].close()
         except Exception as error:
             error.environment_index = index  # type: ignore[attr-defined]
             raise
 
-    def _reset(self, env: gym.Env, position: int, index: int, seed: int | None) -> None:
-        obs, _ = env.reset(seed=seed)
+    def save(self) -> list[dict[str, Any] | None]:
+        """The state of each environment; None where it cannot be known."""
+        states = [snapshot().save(env) for env in self.envs]
+        return [
+            None if state is None else {"seam": seam, "layers": state}
+            for seam, state in zip(self.seam, states, strict=True)
+        ]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Put back what `save` gave, after a reset. Raises ValueError if it does not fit."""
+        for env, state in zip(self.envs, states, strict=True):
+            snapshot().restore(env, state["layers"])
+        self.seam = [bool(state["seam"]) for state in states]
+
+    def _reset(self, index: int, seed: int | None) -> None:
+        self.at[self.first] = ~index
+        obs, _ = self.envs[index - self.first].reset(seed=seed)
         row = self.arrays["obs"][index]
         if np.shape(obs) != np.shape(row):
-            raise WorkerError(
-                f"it returned an observation of shape {np.shape(obs)}, its space declares {np.shape(row)}; "
-                "correct its observation_space or what it returns"
-            )
+            raise misfit(obs, row)
         self.arrays["obs"][index] = obs
-        self.seam[position] = False
+        self.seam[index - self.first] = False
 
-    def _step(self, env: gym.Env, position: int, index: int) -> None:
+    def _step(self, index: int) -> None:
         """One NEXT_STEP row: an environment that ended before answers with its next episode's start."""
-        arrays = self.arrays
+        arrays, position = self.arrays, index - self.first
         if self.seam[position]:
-            self._reset(env, position, index, None)
+            self._reset(index, None)
             arrays["reward"][index] = 0.0
             arrays["terminated"][index] = arrays["truncated"][index] = False
             return
-        obs, reward, terminated, truncated, _ = env.step(arrays["actions"][index])
-        arrays["obs"][index], arrays["reward"][index] = obs, reward
+        self.at[self.first] = index
+        obs, reward, terminated, truncated, _ = self.envs[position].step(arrays["actions"][index])
+        arrays["reward"][index] = reward
         arrays["terminated"][index], arrays["truncated"][index] = terminated, truncated
+        row = arrays["obs"]
+        try:
+            row[index] = obs  # after all that may fail: the last good one is still needed then
+        except ValueError as error:
+            if np.shape(obs) == np.shape(row[index]):
+                raise
+            raise misfit(obs, row[index]) from error
         self.seam[position] = terminated or truncated
 
+    def _ready(self, index: int) -> None:
+        self.at[self.first] = ~index
+        self.envs[index - self.first].reset(seed=int(self.arrays["seeds"][index]))
+        self.seam[index - self.first] = True
 
-class Worker:
-    """A process that steps a chunk, seen from the process that learns."""
+    def _remake(self, index: int) -> None:
+        self.at[self.first] = ~index
+        with suppress(Exception):  # what has failed may fail to close too
+            self.envs[index - self.first].close()
+        self.envs[index - self.first] = self.make()
+        self._ready(index)
 
-    def __init__(self, make: Callable[[], gym.Env], first: int, last: int, shared: Shared) -> None:
-        self.first = first
-        self._command, self._failed = (shared.arrays()[name] for name in ("command", "failed"))
-        self._go, done = CONTEXT.Semaphore(0), CONTEXT.Semaphore(0)
-        self._gate = Gate(done)
-        self._pipe, theirs = CONTEXT.Pipe(duplex=False)
-        words = (make, first, last, shared, self._go, done, theirs)
-        self.process = CONTEXT.Process(target=work, args=words, daemon=True)
-        with nobody_main():
-            self.process.start()
-        theirs.close()
-        self._started = False
 
-    def begin(self, command: int) -> None:
-        """Let it do a command; returns at once."""
-        if not self._started and command != CLOSE:
-            self.wait()  # until its environments are made
-            self._started = True
-        self._command[0] = command
-        self._go.release()
-
-    def wait(self) -> None:
-        """Until it has done the command. Raises WorkerError for what its environment raised, or its death."""
-        while not self._gate.passed():
-            if not self.process.is_alive():
-                error = WorkerError(
-                    f"its process ended with exit status {self.process.exitcode}; look for a crash in native "
-                    "code, or too little memory"
-                )
-                error.environment_index = self.first  # type: ignore[attr-defined]
-                raise error
-        if self._failed[self.first]:
-            index, message, trace = self._pipe.recv()
-            error = WorkerError(message)
-            error.add_note(trace)
-            error.environment_index = index  # type: ignore[attr-defined]
-            raise error
-
-    def end(self) -> None:
-        """Wait for the process to end, and end it if it does not."""
-        self.process.join(timeout=5.0)
-        if self.process.is_alive():
-            self.process.terminate()
-            self.process.join()
+def misfit(obs: Any, row: Any) -> Misfit:
+    """The error for an observation of the wrong shape."""
+    return Misfit(
+        f"it returned an observation of shape {np.shape(obs)}, its space declares {np.shape(row)}; "
+        "correct its observation_space or what it returns"
+    )
 
 
 class Gate:
@@ -174,12 +187,12 @@ class Gate:
         self._in_vain = 0
         self._asleep = 0  # waits that are still to be slept through
 
-    def passed(self) -> bool:
-        """Take the semaphore; False if it was not to be had within a second."""
+    def passed(self, seconds: float = LOOK_SECONDS) -> bool:
+        """Take the semaphore; False if it was not to be had within so many seconds."""
         acquire = self.semaphore.acquire
         if self._asleep:
             self._asleep -= 1
-            return bool(acquire(True, LOOK_SECONDS))
+            return bool(acquire(True, seconds))
         for _ in range(TRIES):
             if acquire(False):
                 self._in_vain = 0
@@ -187,31 +200,69 @@ class Gate:
         self._in_vain += 1
         if self._in_vain == PATIENCE:
             self._in_vain, self._asleep = 0, SLEEPS
-        return bool(acquire(True, LOOK_SECONDS))
+        return bool(acquire(True, seconds))
 
 
 def work(
-    make: Callable[[], gym.Env], first: int, last: int, shared: Shared, go: Any, done: Any, pipe: Connection
+    make: Callable[[], gym.Env],
+    first: int,
+    last: int,
+    shared: Shared,
+    go: Any,
+    done: Any,
+    pipe: Connection,
+    traces: Connection,
 ) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that learns decides what Ctrl-C means
-    learner, gate = multiprocessing.parent_process(), Gate(go)
-    try:
-        chunk = Chunk(make, first, last, shared)
-        command = chunk.arrays["command"]
-        done.release()
-        while learner is None or learner.is_alive():
-            if gate.passed():
-                chunk.obey(int(command[0]))
-                done.release()
-                if command[0] == CLOSE:
-                    return
-    except Exception as error:
+    if hasattr(faulthandler, "register"):
+        faulthandler.enable(traces)  # tells where native code crashed
+        faulthandler.register(signal.SIGUSR1, traces)  # and, when asked, where it hangs
+    learner, gate, arrays = multiprocessing.parent_process(), Gate(go), shared.arrays()
+
+    def tell(error: Exception) -> None:
+        """The process that learns, of an exception."""
         index = getattr(error, "environment_index", first)
         kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
-        shared.arrays()["failed"][first] = True
-        pipe.send((index, f"{kind}{error}", traceback.format_exc()))
+        arrays["failed"][first] = True
+        pipe.send((index, f"{kind}{error}", traceback.format_exc(), isinstance(error, Misfit)))
+
+    try:
+        chunk = Chunk(make, first, last, shared)
+    except Exception as error:
+        tell(error)
         done.release()
+        return
+    done.release()
+    while learner is None or learner.is_alive():
+        if not gate.passed():
+            continue
+        command = int(arrays["command"][first])
+        try:
+            if command == SAVE:
+                pipe.send(chunk.save())
+            elif command == RESTORE:
+                chunk.restore(pipe.recv())
+            else:
+                chunk.obey(command, int(arrays["at"][first]))
+        except Exception as error:
+            tell(error)
+        done.release()
+        if command == CLOSE:
+            return
+
+
+@cache
+def snapshot() -> Any:
+    """proximo/envs/snapshot.py by itself: with the package around it, JAX would come along."""
+    package = find_spec("proximo")
+    assert package is not None and package.origin is not None
+    place = Path(package.origin).parent / "envs" / "snapshot.py"
+    spec = spec_from_file_location("proximo_snapshot", place)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The two kinds of error a user can meet; the command turns each into one line and exit status 2."""
+"""What a user can meet: errors, which the command turns into one line and exit status 2, and warnings."""
 
 
 class UserError(Exception):
@@ -10,4 +10,20 @@ class EnvironmentFault(UserError):
 
     The message names the environment's index, the step and the last action; the environment's own
     exception, where there is one, is the `__cause__`.
+    """
+
+
+class EpisodesRestarted(RuntimeWarning):
+    """A resumed run could not go on with the episodes that were under way, and began new ones."""
+
+
+class CheckpointDamaged(RuntimeWarning):
+    """A checkpoint is not what was saved, and an older one is taken instead."""
+
+
+class EnvironmentRestarted(RuntimeWarning):
+    """An environment failed and was made anew; its episode counts as truncated, and the run goes on.
+
+    The message is that of an `EnvironmentFault`; the `__cause__` is the environment's own exception, with a
+    worker's traceback in its notes.
     """

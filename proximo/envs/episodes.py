@@ -62,6 +62,22 @@ class EpisodeStatistics:
         self.recent.extend(ended)
         return ended
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What `restore` needs to go on exactly."""
+        return {
+            "return_so_far": self.return_so_far.copy(),
+            "length_so_far": self.length_so_far.copy(),
+            "recent": np.array(self.recent, np.float64).reshape(-1, len(Episode._fields)),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on where `state` was taken."""
+        self.return_so_far[:] = state["return_so_far"]
+        self.length_so_far[:] = state["length_so_far"]
+        self.recent.clear()
+        for env, end_row, episode_return, length, terminated in state["recent"].tolist():
+            self.recent.append(Episode(int(env), int(end_row), episode_return, int(length), bool(terminated)))
+
     def restart(self) -> None:
         """Forget the episodes that are under way: every environment was reset."""
         self.return_so_far[:] = 0.0

@@ -7,8 +7,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import space_name
-from proximo.errors import EnvironmentFault
+from proximo.errors import EnvironmentFault, EnvironmentRestarted
 from proximo_worker import WorkerError
 
 
@@ -20,20 +21,42 @@ def fault(
     step    the number of the step, counted from 1; 0 is the reset
     action  the batch that was being applied, [N, ...]; None at a reset
     """
+    refused = getattr(error, "refused", "")
+    ending = f"; it was not made anew: {refused}" if refused else ""
+    text = _failure(vector, name, step, action, error)
+    return EnvironmentFault(f"{text}{ending} (--debug shows its traceback)")
+
+
+def restarted(
+    vector: ParallelVectorEnv, name: str, step: int, error: Exception, lost: range
+) -> EnvironmentRestarted:
+    """What to warn of when the environments `lost` were made anew because of `error`, at `step`."""
+    action = vector.actions() if step else None
+    which = "it was made anew and its episode cut"
+    if len(lost) > 1:
+        which = f"environments {lost.start} to {lost.stop - 1} were made anew and their episodes cut"
+    count, most = vector.restarts.count, vector.restarts.most
+    text = _failure(vector, name, step, action, error)
+    warning = EnvironmentRestarted(f"{text}; {which} (restart {count} of at most {most})")
+    warning.__cause__ = error
+    return warning
+
+
+def _failure(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, error: Exception) -> str:
+    """Which environment failed, when and why."""
     index = _guilty(vector.unwrapped, error)
-    where = f"environment {index} of {name}" if index is not None else f"an environment of {name}"
-    when = _when(step, action, index)
     dead = _dead_worker(vector.unwrapped, error)
     if dead is not None:
-        return EnvironmentFault(
+        return (
             f"environment {dead[0]} of {name} failed {_when(step, action, dead[0])}: its process ended with "
             f"exit status {dead[1]}; look for a crash in native code, or too little memory"
         )
+    where = f"environment {index} of {name}" if index is not None else f"an environment of {name}"
     # A misfit is found by the vector when it puts the observations together; say what does not fit.
     misfit = _misfit(vector.unwrapped) if _gathering(error) else None
     kind = "" if isinstance(error, EnvironmentFault | WorkerError) else f"{type(error).__name__}: "
     reason = misfit[1] if misfit else " ".join(f"{kind}{error}".split())
-    return EnvironmentFault(f"{where} failed {when}: {reason} (--debug shows its traceback)")
+    return f"{where} failed {_when(step, action, index)}: {reason}"
 
 
 def check_finite(obs: np.ndarray, reward: np.ndarray, action: Any, first_step: int) -> None:

@@ -1,5 +1,6 @@
 """Environments that step on the host: one face for every Gymnasium vector environment."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -9,10 +10,12 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from proximo.envs.faults import fault
+from proximo.envs import state as states
+from proximo.envs.faults import fault, restarted
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import action_codec, observation_codec
 from proximo.errors import EnvironmentFault, UserError
+from proximo_worker import WorkerError
 
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
 
@@ -47,6 +50,7 @@ class HostEnvs:
     name         what to call it
     spec         Gymnasium's registry entry, or None
     steps        how many times `step` was called since the last reset
+    restarts     how many times an environment that failed was made anew (vectorization mode "parallel" alone)
     seam_rows    True if the row after an end is a seam: the environment ignores its action and returns the
                  first observation of the next episode, with reward 0
 
@@ -82,6 +86,13 @@ class HostEnvs:
             "disabled": self._reset_ended,
         }[mode]
         self._faulty = False
+        if isinstance(vector, ParallelVectorEnv):
+            vector.report = self._warn
+
+    @property
+    def restarts(self) -> int:
+        """See above; each comes with a warning, `EnvironmentRestarted`."""
+        return self.vector.restarts.count if isinstance(self.vector, ParallelVectorEnv) else 0
 
     def reset(self, seeds: Sequence[int]) -> Any:
         """Begin anew; returns the batch of first observations.
@@ -112,6 +123,43 @@ class HostEnvs:
         except Exception as error:
             raise self._fault(actions, error) from error
 
+    def state(self) -> dict[str, Any] | None:
+        """Everything needed to go on exactly, in another process too; None where it cannot be known.
+
+        Nested dicts of str, whose leaves are numbers, strings, bools, None and NumPy arrays. Known are
+        Gymnasium's classic control, toy text and MuJoCo environments, and every environment that has a pair
+        of methods `get_state() -> plain data` and `set_state(state)`, in Gymnasium's sync vector or ours.
+        Raises EnvironmentFault if an environment fails.
+        """
+        try:
+            vector = states.save(self.vector)
+        except Exception as error:
+            raise EnvironmentFault(f"the state of {self.name} could not be had: {_reason(error)}") from error
+        if vector is None:
+            return None
+        counts = {"num_envs": self.num_envs, "steps": self.steps, "restarts": self.restarts}
+        return {"name": self.name, **counts, "vector": vector}
+
+    def restore(self, state: dict[str, Any]) -> Any:
+        """Put back what `state` gave, after a reset with any seeds; returns the current observations.
+
+        Nothing in it is executed, and nothing is set that the environment does not have. Raises UserError if
+        it does not fit; the environments are then to be reset before they can be stepped.
+        """
+        try:
+            mine = {"name": self.name, "num_envs": self.num_envs}
+            for key, value in mine.items():
+                if state[key] != value:
+                    raise ValueError(f"its {key} is {state[key]!r}, here it is {value!r}")
+            steps, restarts = int(state["steps"]), int(state["restarts"])
+            obs = states.restore(self.vector, state["vector"])
+        except Exception as error:
+            raise UserError(f"the saved state does not fit the environments: {_reason(error)}") from error
+        self.steps = steps
+        if isinstance(self.vector, ParallelVectorEnv):
+            self.vector.restarts.count = restarts
+        return obs
+
     def close(self) -> None:
         """Close owned environments; after a fault, end the worker processes without asking them."""
         if not self.owned:
@@ -134,6 +182,11 @@ class HostEnvs:
     def _fault(self, actions: Any, error: Exception) -> EnvironmentFault:
         self._faulty = True
         return fault(self.vector, self.name, self.steps, actions, error)
+
+    def _warn(self, error: Exception, lost: range) -> None:
+        """The environments `lost` were made anew because of `error`."""
+        assert isinstance(self.vector, ParallelVectorEnv)
+        warnings.warn(restarted(self.vector, self.name, self.steps, error, lost), stacklevel=2)
 
     def _refuse_final(self, step: Step, info: dict[str, Any]) -> Step:
         """No declared mode is read as NEXT_STEP, but not against the evidence."""
@@ -171,6 +224,14 @@ class HostEnvs:
         terminated, truncated = step.terminated.copy(), step.truncated.copy()
         obs, _ = self.vector.reset(options={"reset_mask": ended})
         return Step(obs, step.reward, terminated, truncated, final)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]!r}"
+    kind = "" if isinstance(error, ValueError | WorkerError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
 
 
 def _autoreset_mode(vector: gym.vector.VectorEnv, name: str) -> str:

@@ -149,7 +149,7 @@ def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dic
         )
     if mode == "parallel":
         movable = isinstance(spec.entry_point, str)  # by name, another process finds it again
-        return _parallel(spec.id, partial(gym.make, spec, **kwargs), count, movable)
+        return _parallel(spec.id, partial(gym.make, spec, **kwargs), count, movable, vector_kwargs)
     make = partial(gym.make_vec, spec, count, mode, vector_kwargs, **kwargs)
     return HostEnvs(_attempt(spec.id, make), spec.id)
 
@@ -164,29 +164,33 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
             f"num_envs is {count}, but one environment instance can only be one: pass the class, or a "
             "function that makes a new environment"
         )
+    if isinstance(env, gym.Env) and mode == "parallel":
+        mode = "sync"  # it cannot be made a second time
     vector_kwargs = _vector_kwargs(mode, kwargs)
     constructor = _constructor(env, kwargs)
     vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv
     name = name_of(env)
-    if mode == "parallel" and not isinstance(env, gym.Env):
-        return _parallel(name, constructor, count, movable=False)
+    if mode == "parallel":
+        return _parallel(name, constructor, count, False, vector_kwargs)
     made = _attempt(name, partial(vector, [constructor] * count, **vector_kwargs))
     return HostEnvs(made, name, owned=not isinstance(env, gym.Env))
 
 
-def _parallel(name: str, make: Callable[[], gym.Env], count: int, movable: bool) -> HostEnvs:
+def _parallel(
+    name: str, make: Callable[[], gym.Env], count: int, movable: bool, options: dict[str, Any]
+) -> HostEnvs:
     """Our own vector; Gymnasium's sync vector for spaces that are not arrays."""
     probe = _attempt(name, make)
     if not fits(probe):
         return HostEnvs(_attempt(name, partial(gym.vector.SyncVectorEnv, [make] * count, copy=False)), name)
     workers = spare_workers(count) if movable else 0
-    return HostEnvs(_attempt(name, partial(ParallelVectorEnv, make, probe, count, workers)), name)
+    return HostEnvs(_attempt(name, partial(ParallelVectorEnv, make, probe, count, workers, **options)), name)
 
 
 def _vector_kwargs(mode: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Taken out of `kwargs`. The vector need not copy: an observation is encoded before the next step."""
+    """Taken out of `kwargs`. Gymnasium's need not copy: an observation is encoded before the next step."""
     given = kwargs.pop("vector_kwargs", {})
-    return given if mode == "vector_entry_point" else {"copy": False, **given}
+    return {"copy": False, **given} if mode in ("sync", "async") else given
 
 
 def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:

@@ -6,7 +6,8 @@ policy's compiled calls, and so does the call.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,23 +16,46 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from proximo_worker import CLOSE, RESET, STEP, Chunk, Shared, Worker
+from proximo.envs.restarts import Restarts
+from proximo.envs.workers import Worker, WorkerGone
+from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared
+
+Share = Chunk | Worker
 
 
 class ParallelVectorEnv(gym.vector.VectorEnv):
     """N environments, shared out over worker processes and this one; NEXT_STEP, as Gymnasium's vectors.
 
-    make         makes one environment; without arguments
-    probe        one that was made already, to read its spaces from; it is closed
-    num_envs     N
-    num_workers  processes beside this one; 0 steps everything here, without Gymnasium's sync vector's
-                 copies and info dictionaries, which nobody reads while training
+    make              makes one environment; without arguments
+    probe             one that was made already, to read its spaces from; it is closed
+    num_envs          N
+    num_workers       processes beside this one; 0 steps everything here, without Gymnasium's sync vector's
+                      copies and info dictionaries, which nobody reads while training
+    max_restarts      environments or workers that are made anew before their fault is raised
+    restart_interval  seconds that must lie between two restarts of the same share
+    step_timeout      seconds after which an environment in a worker process is taken to hang
+    reset_timeout     the same while it is made or reset, or makes its first step, which may compile
 
     This process steps a share too, unless there is one environment alone. Observations and actions must
     be arrays (`fits`). What `step` returns is overwritten by the next call; the info is empty.
+
+    An environment that raises is made anew; so are all of a worker that is killed or hangs. Their row is
+    the last of a truncated episode: reward 0, and the last good observation again. What would happen again
+    is raised instead (`Restarts`). An environment in this process cannot be watched: it may hang.
     """
 
-    def __init__(self, make: Callable[[], gym.Env], probe: gym.Env, num_envs: int, num_workers: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[], gym.Env],
+        probe: gym.Env,
+        num_envs: int,
+        num_workers: int,
+        *,
+        max_restarts: int = 10,
+        restart_interval: float = 60.0,
+        step_timeout: float = 60.0,
+        reset_timeout: float = 300.0,
+    ) -> None:
         own = num_envs if num_workers == 0 else num_envs // (num_workers + 1)
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = probe.observation_space, probe.action_space
@@ -40,11 +64,15 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self.metadata = {**probe.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.spec, self.render_mode = probe.spec, None
         probe.close()
+        self.restarts = Restarts(num_envs, max_restarts, restart_interval)
+        self.report: Callable[[Exception, range], None] = lambda error, lost: None
+        self.step_timeout, self.reset_timeout = step_timeout, reset_timeout
         self.shared = Shared(num_envs, self.single_observation_space, self.single_action_space)
-        bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
-        self.workers = [Worker(make, first, last, self.shared) for first, last in pairwise(bounds)]
-        self.own = Chunk(make, 0, own, self.shared)
         self._arrays = self.shared.arrays()
+        self._make = make
+        bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
+        self.workers = [self._worker(first, last) for first, last in pairwise(bounds)]
+        self.own = Chunk(make, 0, own, self.shared)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin anew; `seed` is one number or one per environment."""
@@ -58,23 +86,124 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         """One row of the stream."""
         arrays = self._arrays
         arrays["actions"][...] = actions
+        self.restarts.rows += 1
         self._everywhere(STEP)
         return arrays["obs"], arrays["reward"], arrays["terminated"], arrays["truncated"], {}
 
-    def _everywhere(self, command: int) -> None:
+    def observations(self) -> np.ndarray:
+        """The latest ones, [N, ...]; overwritten by the next call."""
+        return self._arrays["obs"]
+
+    def actions(self) -> np.ndarray:
+        """The latest ones, [N, ...]."""
+        return self._arrays["actions"]
+
+    def row(self) -> dict[str, np.ndarray]:
+        """The rest of the latest row, and the seeds; each [N], overwritten by the next call."""
+        return {name: self._arrays[name] for name in ("reward", "terminated", "truncated", "seeds")}
+
+    def save(self) -> list[dict[str, Any] | None]:
+        """The state of every environment as plain data; None where it cannot be known."""
         for worker in self.workers:
-            worker.begin(command)
-        self.own.obey(command)
+            worker.begin_save()
+        shares: list[Share] = [self.own, *self.workers]
+        return [state for states in all_of(share.save for share in shares) for state in states]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Put back what `save` gave. Raises ValueError or WorkerError if it does not fit."""
         for worker in self.workers:
-            worker.wait()
+            worker.begin_restore(states[worker.first : worker.last])
+        own = partial(self.own.restore, states[: self.own.last])
+        all_of([own, *(worker.wait for worker in self.workers)])
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers and close the environments."""
         for worker in self.workers:
             worker.begin(CLOSE)
-        self.own.obey(CLOSE)
+        try:
+            self.own.obey(CLOSE, 0)
+        finally:
+            for worker in self.workers:
+                worker.end()
+
+    def _worker(self, first: int, last: int) -> Worker:
+        return Worker(self._make, first, last, self.shared, self._limit)
+
+    def _limit(self, at: int) -> float:
+        """Seconds that a worker may stay where it is; see `Shared.at`."""
+        slow = at < 0 or self.restarts.unproven(at)
+        return self.reset_timeout if slow else self.step_timeout
+
+    def _everywhere(self, command: int) -> None:
+        failed: list[tuple[Share, Exception]] = []
         for worker in self.workers:
-            worker.end()
+            worker.begin(command)
+        try:
+            self.own.obey(command, 0)
+        except Exception as error:
+            failed.append((self.own, error))
+        for worker in self.workers:
+            try:
+                worker.wait()
+            except Exception as error:
+                failed.append((worker, error))
+        while failed:
+            failed += self._mend(command, *failed.pop())
+
+    def _mend(self, command: int, share: Share, error: Exception) -> list[tuple[Share, Exception]]:
+        """Make anew what failed, and do the rest of the command; returns what fails in that.
+
+        Raises the error where that is refused.
+        """
+        index = getattr(error, "environment_index", share.first)
+        gone = isinstance(error, WorkerGone)
+        refused = self.restarts.refusal(share.first, index, error)
+        if refused is not None:
+            error.refused = refused  # type: ignore[attr-defined]
+            raise error
+        lost = range(share.first, share.last) if gone else range(index, index + 1)
+        self.restarts.note(share.first, lost)
+        if command == STEP:
+            self._cut(lost, index)
+        if gone:
+            share = self._worker(share.first, share.last)
+            self.workers = [share if old.first == share.first else old for old in self.workers]
+        try:
+            share.obey(READY if gone else REMAKE, lost.start)
+            self.report(error, lost)
+            if command == RESET:
+                share.obey(RESET, lost.start)
+            elif lost.stop < share.last:
+                share.obey(STEP, lost.stop)
+        except Exception as following:
+            return [(share, following)]
+        return []
+
+    def _cut(self, lost: range, index: int) -> None:
+        """End the episodes that are lost in this row, and draw seeds for the next ones.
+
+        Those before `index`, in the same process, had finished their step, so their reward counts.
+        """
+        row = self.row()
+        row["reward"][index : lost.stop] = 0.0
+        row["terminated"][index : lost.stop] = False
+        row["truncated"][lost] = ~row["terminated"][lost]
+        for i in lost:
+            sequence = np.random.SeedSequence([int(row["seeds"][i]), self.restarts.count])
+            row["seeds"][i] = sequence.generate_state(1)[0]
+
+
+def all_of(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What they return. All are called, for each takes an answer; then the first error is raised."""
+    answers, errors = [], []
+    for call in calls:
+        try:
+            answers.append(call())
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return answers
 
 
 def fits(env: gym.Env) -> bool:

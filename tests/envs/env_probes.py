@@ -1,6 +1,9 @@
 """Small environments that do one thing each, right or wrong."""
 
+import ctypes
 import os
+import signal
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -91,3 +94,37 @@ class WrongShape(Walk):
 
     def _observation(self):
         return np.zeros(3 if self.clock >= self.at else 2, np.float32)
+
+
+class Misbehaves(Walk):
+    """Does something terrible in the step number `at` after it was made, if it was seeded with `unlucky`.
+
+    unlucky  a seed; None means all
+    """
+
+    def __init__(self, how="raise", at=5, unlucky=9):
+        super().__init__(limit=100)
+        self.how, self.at, self.unlucky = how, at, unlucky
+        self.steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.seeded = self.seeded if seed is None else seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.position *= 0
+        self.steps += 1
+        if self.steps == self.at and self.unlucky in (None, self.seeded):
+            self.misbehave()
+        return super().step(action)
+
+    def misbehave(self):
+        if self.how == "raise":
+            raise ZeroDivisionError("a bad\nday")
+        if self.how == "exit":
+            os._exit(3)
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "crash":
+            ctypes.string_at(0)
+        time.sleep(1000 if self.how == "hang" else 3.5)

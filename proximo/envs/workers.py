@@ -1,0 +1,175 @@
+"""A process that steps a share of the environments, seen from the process that learns."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from proximo_worker import (
+    CLOSE,
+    CONTEXT,
+    LOOK_SECONDS,
+    RESTORE,
+    SAVE,
+    Gate,
+    Misfit,
+    Shared,
+    WorkerError,
+    nobody_main,
+    work,
+)
+
+LOOK_BACK_SECONDS = 0.3  # for a process that hangs to write down where it is
+
+
+class WorkerGone(WorkerError):
+    """A worker process ended or hung; all its environments are lost with it."""
+
+
+class Worker:
+    """A process that steps environments `first` to `last` - 1.
+
+    limit  from what `Shared.at` holds to the seconds that it may stay so
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], gym.Env],
+        first: int,
+        last: int,
+        shared: Shared,
+        limit: Callable[[int], float],
+    ) -> None:
+        self.first, self.last, self.limit = first, last, limit
+        self._command, self._at, self._failed = (shared.arrays()[x] for x in ("command", "at", "failed"))
+        self._failed[first] = False
+        self._go, done = CONTEXT.Semaphore(0), CONTEXT.Semaphore(0)
+        self._gate = Gate(done)
+        self._pipe, theirs = CONTEXT.Pipe()
+        self._traces, their_traces = CONTEXT.Pipe(duplex=False)
+        words = (make, first, last, shared, self._go, done, theirs, their_traces)
+        self.process = CONTEXT.Process(target=work, args=words, daemon=True)
+        with nobody_main():
+            self.process.start()
+        theirs.close()
+        their_traces.close()
+        self._started = False
+
+    def begin(self, command: int, start: int | None = None) -> None:
+        """Let it do a command with its environments, from `start` on; returns at once."""
+        if not self._started and command != CLOSE:
+            self.wait()  # until its environments are made
+            self._started = True
+        self._command[self.first] = command
+        self._at[self.first] = self.first if start is None else start
+        self._go.release()
+
+    def wait(self) -> None:
+        """Until it has done the command.
+
+        Raises WorkerError for what its environment raised, WorkerGone if it ends or hangs.
+        """
+        if not self._gate.passed():
+            self._watch(self._gate.passed)
+        if self._failed[self.first]:
+            raise self._failure(self._pipe.recv())
+
+    def obey(self, command: int, start: int) -> None:
+        """`begin` and `wait`."""
+        self.begin(command, start)
+        self.wait()
+
+    def begin_save(self) -> None:
+        """Let it save; returns at once."""
+        self.begin(SAVE)
+
+    def save(self) -> list[dict[str, Any] | None]:
+        """What it saved, after `begin_save`. Raises as `wait`."""
+        self._watch(self._pipe.poll)  # at first: it may be more than the pipe holds
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            self.process.join(timeout=LOOK_SECONDS)  # its pipe closes a moment before it is gone
+            raise self._gone(_end_of(self.process.exitcode)) from None
+        if not self._failed[self.first]:
+            self.wait()
+            return answer
+        self._watch(self._gate.passed)
+        raise self._failure(answer)
+
+    def begin_restore(self, states: list[dict[str, Any]]) -> None:
+        """Let it put back what `save` gave; `wait` tells how it went."""
+        self.begin(RESTORE)
+        self._pipe.send(states)
+
+    def end(self) -> None:
+        """Wait for the process to end, and end it if it does not."""
+        self.process.join(timeout=5.0)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def _watch(self, answered: Callable[[float], bool]) -> None:
+        """Until it has answered, within the seconds it is given, while it lives and moves on.
+
+        Raises WorkerGone.
+        """
+        seen, since = int(self._at[self.first]), time.monotonic()
+        while not answered(LOOK_SECONDS):
+            if not self.process.is_alive():
+                if answered(0.0):  # in its last moment
+                    return
+                raise self._gone(_end_of(self.process.exitcode))
+            at = int(self._at[self.first])
+            if at != seen:
+                seen, since = at, time.monotonic()
+            elif time.monotonic() - since > self.limit(at):
+                kind = "was made or reset" if at < 0 else "made a step"
+                raise self._gone(f"it never {kind} within {self.limit(at):g} s; its process was killed")
+
+    def _failure(self, report: tuple[int, str, str, bool]) -> WorkerError:
+        self._failed[self.first] = False
+        index, message, trace, misfit = report
+        return _error(Misfit if misfit else WorkerError, index, message, trace)
+
+    def _gone(self, message: str) -> WorkerError:
+        at = int(self._at[self.first])
+        trace = self._last_words()
+        return _error(WorkerGone, at if at >= 0 else ~at, message, trace)
+
+    def _last_words(self) -> str:
+        """Where in its code it hangs or crashed, if it can still be told; it is dead afterwards."""
+        told = hasattr(signal, "SIGUSR1")
+        if self.process.is_alive():
+            if told and self.process.pid is not None:
+                os.kill(self.process.pid, signal.SIGUSR1)
+                time.sleep(LOOK_BACK_SECONDS)
+            self.process.kill()
+            self.process.join()
+        found = b""
+        while told and self._traces.poll(0.0):
+            piece = os.read(self._traces.fileno(), 2**16)
+            if not piece:
+                break
+            found += piece
+        return found.decode(errors="replace")
+
+
+def _error(kind: type[WorkerError], index: int, message: str, trace: str) -> WorkerError:
+    error = kind(message)
+    error.environment_index = index  # type: ignore[attr-defined]
+    if trace:
+        error.add_note(trace)
+    return error
+
+
+def _end_of(status: int | None) -> str:
+    """How a process ended, and what to look for."""
+    how = f"ended with exit status {status}"
+    if status is not None and status < 0:
+        names = {int(number): number.name for number in signal.Signals}
+        how = f"was killed by signal {-status} ({names.get(-status, 'unknown')})"
+    return f"its process {how}; look for a crash in native code, or too little memory"
