@@ -12,8 +12,8 @@ import numpy as np
 from proximo.errors import UserError
 from proximo.experiments.cells import POINTS, write_whole
 from proximo.experiments.grid import Grid
-from proximo.experiments.statistics import band
 from proximo.experiments.summary import finished
+from proximo.runs.statistics import band
 
 # Okabe and Ito 2008: told apart by people with any kind of colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from proximo.experiments import cells as files
-from proximo.experiments import statistics
 from proximo.experiments.grid import Grid, Published, Setting, cells
+from proximo.runs import statistics
 
 DIGITS = 4
 Finished = dict[str, dict[str, list[dict[str, Any]]]]  # setting -> environment -> its finished runs

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from proximo.experiments.statistics import (
+from proximo.runs.statistics import (
     band,
     estimate,
     improvement,

@@ -1,4 +1,4 @@
-"""Scores of a grid, and how sure they are: normalisation, stratified bootstrap, who beats whom.
+"""Scores of runs, and how sure they are: normalisation, stratified bootstrap, who beats whom.
 
 Agarwal 2021 (Deep Reinforcement Learning at the Edge of the Statistical Precipice) gives the intervals,
 the interquartile mean and the probability of improvement; Schulman 2017 the normalisation of table 1.

@@ -1,0 +1,232 @@
+"""Runs put together: seeds of equal configuration are a group, groups are compared."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from proximo.runs import statistics
+from proximo.runs.evaluate import interval
+from proximo.runs.report.read import RunData
+from proximo.runs.report.recipe import Recipe, command, options_of, recipe_of, spelled
+from proximo.runs.statistics import Estimate
+
+FEW_SEEDS = 5  # below, a bootstrap over seeds is narrower than it should be
+MOST_WORDS = 3  # options in a group's label
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    label  what tells it from the other groups
+    """
+
+    label: str
+    env: str
+    runs: list[RunData]
+    options: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def words(self) -> str:
+        """The label where the environment is said already."""
+        return self.label.removeprefix(f"{self.env}, ")
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs if run.seed is not None]
+
+    @property
+    def command(self) -> str | None:
+        """What makes its runs again; None where the options are unknown."""
+        return command(self.env, self.recipe, self.seeds) if self.options else None
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """One score for each run that has one."""
+        return np.array([run.score for run in self.runs if run.score is not None])
+
+    @property
+    def score(self) -> Estimate | None:
+        """The mean over seeds with Student's 95% interval; None without any score."""
+        if not len(self.scores):
+            return None
+        mean, low, high = interval(self.scores.tolist())
+        return Estimate(mean, low, high) if len(self.scores) > 1 else Estimate(mean, None, None)
+
+    def mean(self, metric: str) -> float | None:
+        """The mean over runs of a metric's last value."""
+        values = [value for value in (run.last(metric) for run in self.runs) if value is not None]
+        return float(np.mean(values)) if values else None
+
+
+class Row(NamedTuple):
+    """A line of a comparison; None where there are no runs for it, or where it is the first itself."""
+
+    label: str
+    runs: int
+    mean: Estimate | None
+    interquartile_mean: Estimate | None
+    improvement: Estimate | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report shows.
+
+    differing  options that are not the same in all groups: name -> a value for each group
+    overall    a line for each setting over all environments, if several settings share several of them
+    notes      what a reader should know before he believes the numbers
+    """
+
+    groups: list[Group]
+    differing: dict[str, list[str]]
+    overall: list[Row]
+    notes: list[str]
+    made: datetime
+
+    @property
+    def environments(self) -> list[str]:
+        return list(dict.fromkeys(group.env for group in self.groups))
+
+    @property
+    def runs(self) -> list[RunData]:
+        return [run for group in self.groups for run in group.runs]
+
+    def on(self, env: str) -> list[Group]:
+        """The groups of an environment."""
+        return [group for group in self.groups if group.env == env]
+
+    @cached_property
+    def rows(self) -> dict[str, list[Row]]:
+        """A comparison on each environment."""
+        return {env: compared([(g.words, [g.scores]) for g in self.on(env)]) for env in self.environments}
+
+
+def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
+    """Group the runs, in the order in which they were named, and compare the groups."""
+    together: dict[str, list[RunData]] = {}
+    for run in runs:
+        options = options_of(run.config)
+        # Runs whose options are unknown cannot be said to be equal.
+        key = json.dumps([run.env, options], sort_keys=True) if options else str(run.path)
+        together.setdefault(key, []).append(run)
+    bare = [_group("", members) for members in together.values()]
+    groups = [
+        Group(label, group.env, group.runs, group.options, group.recipe)
+        for label, group in zip(labels(bare), bare, strict=True)
+    ]
+    names = dict.fromkeys(name for group in groups for name in group.options)
+    values = {name: [shown(group.options, name) for group in groups] for name in names}
+    known = [index for index, group in enumerate(groups) if group.options]
+    differing = {name: row for name, row in values.items() if len({row[index] for index in known}) > 1}
+    return Study(groups, differing, _overall(groups), _notes(groups), now or datetime.now(UTC))
+
+
+def _group(label: str, runs: list[RunData]) -> Group:
+    env, options = runs[0].env, options_of(runs[0].config)
+    return Group(label, env, runs, options, recipe_of(env, options))
+
+
+def shown(options: dict[str, Any], name: str) -> str:
+    """An option's value as it is typed; a dash where it is not recorded."""
+    return spelled(options[name]) if name in options else "-"
+
+
+def labels(groups: Sequence[Group]) -> list[str]:
+    """A short name for each group: its environment, preset and changes, as far as they tell groups apart."""
+    if len(groups) == 1:
+        return [groups[0].env]
+    many_envs = len({group.env for group in groups}) > 1
+    found = []
+    for group in groups:
+        rivals = [other for other in groups if other.env == group.env]
+        parts = [group.env] if many_envs else []
+        if len({other.recipe.preset for other in groups if other.options}) > 1 and group.options:
+            parts.append(group.recipe.preset)
+        kin = [other for other in rivals if other.recipe.preset == group.recipe.preset and other.options]
+        names = dict.fromkeys(name for other in kin for name in other.recipe.changes)
+        telling = [name for name in names if len({shown(other.options, name) for other in kin}) > 1]
+        words = [f"{name} {shown(group.options, name)}" for name in telling] if group.options else []
+        parts += words[:MOST_WORDS] + (["..."] if len(words) > MOST_WORDS else [])
+        found.append(", ".join(parts) or group.runs[0].name)
+    counts, seen = Counter(found), Counter[str]()
+    for index, label in enumerate(found):
+        if counts[label] > 1:
+            seen[label] += 1
+            found[index] = f"{label} ({seen[label]})"
+    return found
+
+
+def compared(settings: Sequence[tuple[str, Sequence[np.ndarray]]]) -> list[Row]:
+    """A line for each (label, scores on each environment); the first is what the others are held against."""
+    first = settings[0][1]
+    rows = []
+    for label, scores in settings:
+        whole = all(len(sample) for sample in scores)
+        against = whole and scores is not first and all(len(sample) for sample in first)
+        rows.append(
+            Row(
+                label,
+                sum(len(sample) for sample in scores),
+                statistics.mean(scores) if whole else None,
+                statistics.interquartile_mean(scores) if whole else None,
+                statistics.improvement(scores, first) if against else None,
+            )
+        )
+    return rows
+
+
+def _overall(groups: Sequence[Group]) -> list[Row]:
+    """Settings (preset and changes) over the environments that all of them share, two at least.
+
+    On each environment 0 is the lowest score of any run here, and 1 the highest.
+    """
+    settings: dict[str, dict[str, Group]] = {}
+    for group in groups:
+        if group.options and len(group.scores):
+            key = json.dumps([group.recipe.preset, group.recipe.changes], sort_keys=True)
+            settings.setdefault(key, {}).setdefault(group.env, group)
+    if len(settings) < 2:
+        return []
+    first = next(iter(settings.values()))
+    shared = [env for env in first if all(env in members for members in settings.values())]
+    if len(shared) < 2:
+        return []
+    scale = {}
+    for env in shared:
+        every = np.concatenate([members[env].scores for members in settings.values()])
+        scale[env] = (float(every.min()), float(np.ptp(every)) or 1.0)
+    rows = []
+    for members in settings.values():
+        some = members[shared[0]]
+        label = some.words if some.words != some.env else some.recipe.preset
+        rows.append((label, [(members[env].scores - scale[env][0]) / scale[env][1] for env in shared]))
+    return compared(rows)
+
+
+def _notes(groups: Sequence[Group]) -> list[str]:
+    """What makes numbers less sure than they look."""
+    notes = []
+    for group in groups:
+        twice = sorted(seed for seed, count in Counter(group.seeds).items() if count > 1)
+        if twice:
+            notes.append(
+                f"{group.label}: seed {', '.join(map(str, twice))} occurs more than once; equal seeds give "
+                "equal runs, so the interval is narrower than it should be"
+            )
+        if group.options and not group.recipe.known:
+            notes.append(
+                f"{group.env} is not registered here: in the command, MODULE stands for the module that "
+                "registers it"
+            )
+    versions = [run.config.get("versions") for group in groups for run in group.runs if run.config]
+    if any(other != versions[0] for other in versions):
+        notes.append("The runs were made with different versions: see below.")
+    return list(dict.fromkeys(notes))

@@ -1,0 +1,176 @@
+"""The page: its sections in the order in which a reader asks for them."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.resources import files
+from string import Template
+
+from proximo.runs.report import tables
+from proximo.runs.report.charts import Line, Mark, histogram, key, legend, plot, short
+from proximo.runs.report.curves import POINTS, edges, series_of, thinned, thirds, with_interval, with_range
+from proximo.runs.report.groups import Group, Study
+from proximo.runs.report.head import MOST_COMMANDS, again, date, head, notes, title
+from proximo.runs.report.hints import FAMILIES, HINTS, VITAL, families, observed
+from proximo.runs.report.markup import Markup, join, tag
+from proximo.runs.report.read import STEP
+
+RETURN = "rollout/ep_rew_mean"
+SHADED = "Line: the mean over seeds; shaded: from the lowest to the highest value of any of them."
+SPREAD = (
+    "Training episodes by the third of the training in which they ended; the line marks the mean. Each row "
+    "is drawn to its own height; the outermost bars hold what lies beyond them too."
+)
+
+
+def page(study: Study) -> str:
+    """The whole report as one HTML file that needs nothing else."""
+    sections = [
+        section("Learning curves", *learning(study)),
+        section("Groups side by side", *comparisons(study)),
+        section("How large the updates are", *vitals(study)),
+        section("Episodes over the training", *episodes(study)),
+        section("Evaluation", tables.evaluations(study)),
+        *metrics(study),
+        again(study) if len(study.groups) > MOST_COMMANDS else None,
+        section("Options", tables.all_options(study)),
+        section("Runs", tables.all_runs(study)),
+        section("Versions and machine", tables.machine(study)),
+    ]
+    body = join(head(study), notes(study), *sections)
+    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    foot = (
+        f"Made by proximo {version('proximo')} on {date(study.made)}. Curves are thinned to {POINTS} points."
+    )
+    return template.substitute(title=tag("title", title(study)), body=body, foot=tag("p", foot))
+
+
+def section(heading: str, *content: Markup | None) -> Markup:
+    """A section; nothing where it would be empty."""
+    inside = join(*content)
+    return tag("section", tag("h2", heading), inside) if inside else inside
+
+
+# ---- charts
+
+
+def figure(caption: object, *content: Markup | None, hint: str | None = None, class_: str = "") -> Markup:
+    """A chart with its caption above and its hint below."""
+    below = tag("p", hint, class_="hint") if hint else None
+    return tag("figure", tag("figcaption", caption), *content, below, class_=f"chart {class_}".strip())
+
+
+def names_of(groups: list[Group]) -> list[tuple[int, str]]:
+    return [(number, group.words) for number, group in enumerate(groups)]
+
+
+def learning(study: Study) -> Iterator[Markup]:
+    """Return against steps, a picture for each environment."""
+    hint = "Mean return of the last 100 training episodes against environment steps."
+    charts, many = [], len(study.environments) > 1
+    for env in study.environments:
+        groups = study.on(env)
+        lines = []
+        for number, group in enumerate(groups):
+            curves = [thinned(series) for series in series_of(group.runs, RETURN)]
+            if curves:
+                lines += [Line(c, number, faint=True) for c in curves if len(curves) > 1]
+                lines.append(Line(with_interval(curves), number, group.words))
+        picture = plot(lines, f"{env}: return against steps", large=True, whole=len(groups) == 1)
+        keys = legend(names_of(groups)) if len(groups) > 1 else None
+        charts.append(figure(tag("b", env if many else "Return"), keys, picture))
+    if len(study.runs) > len(study.groups):
+        hint += (
+            " Strong: the mean over seeds, as far as all of them have come, with its 95% interval "
+            "(bootstrap); faint: the single seeds."
+        )
+    yield tag("div", *charts, class_="pair" if many else "main")
+    yield tag("p", hint, class_="hint")
+
+
+def comparisons(study: Study) -> Iterator[Markup]:
+    """Several groups beside each other: scores, and the options that differ."""
+    if len(study.groups) < 2:
+        return
+    for env in study.environments:
+        many = len(study.environments) > 1
+        yield join(tag("h3", env) if many else None, tables.comparison(study.rows[env]))
+    if study.overall:
+        yield join(tag("h3", "All environments together, scaled"), tables.comparison(study.overall))
+    yield tables.meaning(study)
+    if study.differing:
+        yield join(tag("h3", "Options that differ"), tables.differences(study))
+
+
+def vitals(study: Study) -> Iterator[Markup]:
+    """Clip fraction and KL over time, large."""
+    for env in study.environments:
+        groups = study.on(env)
+        found = []
+        for metric, vital in VITAL.items():
+            having = [(number, g) for number, g in enumerate(groups) if series_of(g.runs, metric)]
+            if having:
+                lines = [
+                    Line(with_range(series_of(group.runs, metric)), number, group.words)
+                    for number, group in having
+                ]
+                picture = plot(lines, f"{env}: {vital.title}", large=True, marks=_reached(lines, vital.limit))
+                seen = [tag("li", key(number), observed(metric, group.runs)) for number, group in having]
+                found.append(
+                    figure(tag("b", vital.title), picture, tag("ul", *seen, class_="seen"), hint=vital.hint)
+                )
+        if found:
+            many = len(study.environments) > 1
+            keys = legend(names_of(groups)) if len(groups) > 1 else None
+            yield join(tag("h3", env) if many else None, keys, tag("div", *found, class_="pair"))
+
+
+def _reached(lines: list[Line], limit: float | None) -> list[Mark]:
+    """The limit, if the curves come near to it; far above, it would press them flat."""
+    top = max(float(line.curve.values.max(initial=0.0)) for line in lines)
+    return [Mark(limit, f"{limit:g}")] if limit is not None and limit < 3 * top else []
+
+
+def episodes(study: Study) -> Iterator[Markup]:
+    """Histograms of returns and lengths in the thirds of the training."""
+    for env in study.environments:
+        groups = study.on(env)
+        shown = []
+        for field, words in (("returns", "Episode return"), ("lengths", "Episode length, in steps")):
+            bars = edges([run.episodes for group in groups for run in group.runs], field)
+            if bars is not None:
+                for number, group in enumerate(groups):
+                    name = f"{words}, {group.words}" if len(groups) > 1 else words
+                    picture = histogram(thirds(group.runs, field, bars), bars, name, number)
+                    shown.append(figure(tag("b", name), picture))
+        if shown:
+            yield join(tag("h3", env) if len(study.environments) > 1 else None)
+            yield join(tag("div", *shown, class_="pair"), tag("p", SPREAD, class_="hint"))
+
+
+def metrics(study: Study) -> Iterator[Markup]:
+    """Every metric as a small chart, by family."""
+    for env in study.environments:
+        groups = study.on(env)
+        names = dict.fromkeys(name for g in groups for run in g.runs for name in run.metrics if name != STEP)
+        keys = legend(names_of(groups)) if len(groups) > 1 else None
+        for family, members in families(list(names)).items():
+            charts = [small(metric, groups) for metric in members]
+            heading = FAMILIES.get(family, family)
+            where = f"{heading} ({env})" if len(study.environments) > 1 else heading
+            yield section(where, keys, tag("div", *charts, class_="small"), tag("p", SHADED, class_="hint"))
+
+
+def small(metric: str, groups: list[Group]) -> Markup:
+    """A small chart of one metric."""
+    having = [(number, group) for number, group in enumerate(groups) if series_of(group.runs, metric)]
+    lines = [Line(with_range(series_of(group.runs, metric)), number) for number, group in having]
+    last = group_last(having[0][1], metric) if len(groups) == 1 else None
+    caption = join(tag("b", metric.partition("/")[2] or metric), tag("span", last, class_="last"))
+    hint = HINTS.get(metric) or (VITAL[metric].hint.partition(".")[0] + "." if metric in VITAL else None)
+    return figure(caption, plot(lines, metric), hint=hint)
+
+
+def group_last(group: Group, metric: str) -> str:
+    """The mean of the last values, for the caption."""
+    value = group.mean(metric)
+    return "" if value is None else short(value)

@@ -1,0 +1,293 @@
+"""Run folders as plain data, in whatever state they are; what cannot be read is said in `problems`."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from proximo.errors import UserError
+
+FILES = ("config.json", "metrics.jsonl", "episodes.csv")
+STEP = "time/total_timesteps"
+DEEPEST = 3  # OUT/seed-0, OUT/setting/seed-0, runs/OUT/setting/seed-0
+WINDOW = 100  # training episodes in a score, as in rollout/ep_rew_mean
+UNKNOWN = "unknown environment"
+
+
+class Series(NamedTuple):
+    """A number over the steps of training."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+class Episodes(NamedTuple):
+    """Training episodes in the order in which they ended."""
+
+    steps: np.ndarray
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run folder tells.
+
+    config      `config.json`; empty where it is missing
+    metrics     one series for each name in `metrics.jsonl`
+    evaluation  `evaluation.json`, where there is one
+    started     when the folder was made, as the date of `config.json` says
+    written     when the last metrics were written
+    saved       whether a model lies there: training has come to an end
+    problems    what could not be read, a sentence each
+    """
+
+    path: Path
+    config: dict[str, Any]
+    metrics: dict[str, Series]
+    episodes: Episodes
+    evaluation: dict[str, Any] | None
+    started: datetime | None
+    written: datetime | None
+    saved: bool
+    problems: list[str]
+
+    @property
+    def name(self) -> str:
+        """The last two folders of its path: enough to find it, and nobody's home folder."""
+        return "/".join(self.path.absolute().parts[-2:])
+
+    @property
+    def env(self) -> str:
+        env = self.config.get("env")
+        return env if isinstance(env, str) and env else UNKNOWN
+
+    @property
+    def seed(self) -> int | None:
+        seed = self.config.get("seed")
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def planned(self) -> int | None:
+        """The steps it was to make."""
+        steps = self.config.get("steps")
+        return steps if isinstance(steps, int) and steps > 0 else None
+
+    @property
+    def steps(self) -> int:
+        """The steps it has made."""
+        known = [series for series in (self.metrics.get(STEP), self.episodes) if series is not None]
+        return int(max((series.steps[-1] for series in known if len(series.steps)), default=0))
+
+    @property
+    def score(self) -> float | None:
+        """Mean return of the last 100 training episodes; None before the first has ended."""
+        if len(self.episodes.returns):
+            return float(np.mean(self.episodes.returns[-WINDOW:]))
+        return self.last("rollout/ep_rew_mean")
+
+    def last(self, metric: str) -> float | None:
+        """A metric's last value, or None."""
+        series = self.metrics.get(metric)
+        return float(series.values[-1]) if series is not None and len(series.values) else None
+
+    def state(self, now: datetime) -> str:
+        """Whether it has come to its end, in a few words."""
+        if not self.steps:
+            return "no step is recorded yet"
+        if self.planned is None or self.steps >= self.planned:
+            return "finished"
+        share = f"{self.steps:,} of {self.planned:,} steps"
+        until, score = self.config.get("until"), self.score
+        if isinstance(until, int | float) and score is not None and score >= until:
+            return f"reached {until:g} after {share}"
+        if self.saved:
+            return f"ended early: {share}"
+        minutes = max(0.0, (now - self.written).total_seconds() / 60) if self.written else 0.0
+        return f"still going, or cut off: {share}, last heard of {minutes:,.0f} min ago"
+
+
+def find_runs(places: Sequence[Path]) -> list[Path]:
+    """The run folders named, and those in the folders named; each once.
+
+    Raises UserError for a place that is no folder or holds no run.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        if not place.is_dir():
+            what = "is a file: name the run folder it lies in" if place.exists() else "is not there"
+            raise UserError(f"{place} {what}")
+        try:
+            inside = list(_runs_in(place, DEEPEST))
+        except OSError as error:
+            raise UserError(f"cannot read {place}: {error.strerror}") from error
+        if not inside:
+            raise UserError(f"{place} is no run folder and holds none: a run folder has {' or '.join(FILES)}")
+        for run in inside:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _runs_in(place: Path, depth: int) -> Iterator[Path]:
+    if any((place / name).is_file() for name in FILES):
+        yield place
+    elif depth:
+        for inner in sorted((path for path in place.iterdir() if path.is_dir()), key=_natural):
+            yield from _runs_in(inner, depth - 1)
+
+
+def _natural(path: Path) -> list[Any]:
+    """seed-2 before seed-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def read_run(path: Path) -> RunData:
+    """Everything a run folder tells, and what of it could not be read. Raises nothing."""
+    problems: list[str] = []
+    return RunData(
+        path=path,
+        config=_json(path / "config.json", problems, needed=True) or {},
+        metrics=_metrics(_text(path / "metrics.jsonl", problems, needed=True), problems),
+        episodes=_episodes(_text(path / "episodes.csv", problems, needed=True), problems),
+        evaluation=_evaluation(_json(path / "evaluation.json", problems, needed=False), problems),
+        started=_date(path / "config.json"),
+        written=_date(path / "metrics.jsonl"),
+        saved=(path / "model" / "model.json").is_file(),
+        problems=problems,
+    )
+
+
+def _date(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
+
+
+def _text(path: Path, problems: list[str], *, needed: bool) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        problems += [f"{path.name} is missing"] if needed else []
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read: {error.strerror}")
+    return ""
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _json(path: Path, problems: list[str], *, needed: bool) -> dict[str, Any] | None:
+    text = _text(path, problems, needed=needed)
+    value = _parsed(text)
+    if text and value is None:
+        problems.append(f"{path.name} is no JSON object: left out")
+    return value
+
+
+def finite(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _metrics(text: str, problems: list[str]) -> dict[str, Series]:
+    """The series of `metrics.jsonl`; a run that was taken up again overwrites what it repeats."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    rows = [_parsed(line) for line in lines]
+    if rows and rows[-1] is None and not text.endswith("\n"):
+        problems.append("the last line of metrics.jsonl is torn: left out")
+        rows.pop()
+    good = [row for row in rows if row is not None and finite(row.get(STEP)) is not None]
+    if len(good) < len(rows):
+        problems.append(f"{len(rows) - len(good)} lines of metrics.jsonl cannot be read: left out")
+    kept = np.flatnonzero(latest(np.array([float(row[STEP]) for row in good])))
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for row in (good[index] for index in kept):
+        for name, value in row.items():
+            number = finite(value)
+            if number is not None:
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(float(row[STEP]))
+                values.append(number)
+    return {name: Series(np.array(steps), np.array(values)) for name, (steps, values) in found.items()}
+
+
+def latest(steps: np.ndarray) -> np.ndarray:
+    """Which rows stand: where the steps jump back, those from there on replace what lies beyond."""
+    stands = np.ones(len(steps), bool)
+    for jump in np.flatnonzero(np.diff(steps) < 0) + 1:
+        stands[:jump] &= steps[:jump] < steps[jump]
+    return stands
+
+
+def _episodes(text: str, problems: list[str]) -> Episodes:
+    if text and not text.endswith("\n"):  # half a number is a number too: 48 of 489
+        problems.append("the last line of episodes.csv is torn: left out")
+        text = text[: text.rfind("\n") + 1]
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = text.partition("\n")[0].strip().split(",")
+    next(reader, None)
+    names = ("step", "return", "length")
+    missing = [name for name in names if name not in header]
+    if missing:
+        problems += [f"episodes.csv has no column {missing[0]}: left out"] if text else []
+        return Episodes(*(np.array([]) for _ in names))
+    rows, bad = _numbers(reader, [header.index(name) for name in names])
+    if bad:
+        problems.append(f"{bad} lines of episodes.csv cannot be read: left out")
+    table = np.array(rows).reshape(-1, len(names))
+    return Episodes(*table[latest(table[:, 0])].T)
+
+
+def _numbers(reader: Iterable[list[str]], columns: list[int]) -> tuple[list[list[float]], int]:
+    """Some columns of every row that has finite numbers there, and how many rows have not."""
+    rows, bad = [], 0
+    try:
+        for row in reader:
+            try:
+                numbers = [float(row[column]) for column in columns]
+            except (ValueError, IndexError):
+                bad += 1
+                continue
+            if all(map(math.isfinite, numbers)):
+                rows.append(numbers)
+            else:
+                bad += 1
+    except csv.Error:  # a field without end
+        bad += 1
+    return rows, bad
+
+
+def _evaluation(content: dict[str, Any] | None, problems: list[str]) -> dict[str, Any] | None:
+    """The numbers of `evaluation.json` that are numbers, if its mean is one."""
+    if content is None:
+        return None
+    lists = {
+        name: [number for number in map(finite, content[name]) if number is not None]
+        for name in ("returns", "lengths")
+        if isinstance(content.get(name), list)
+    }
+    numbers = {name: finite(content.get(name)) for name in ("mean", "std", "low", "high", "episodes")}
+    if numbers["mean"] is None:
+        problems.append("evaluation.json has no mean: left out")
+        return None
+    return numbers | {"returns": [], "lengths": []} | lists

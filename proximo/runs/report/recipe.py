@@ -1,0 +1,145 @@
+"""What a run was made with, in words: its options, the preset they come from, the command for it."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proximo.config import PRESETS, Config, as_json, option_owners, preset
+from proximo.errors import UserError
+
+PARTS = ("update", "network")
+NOT_OPTIONS = ("env", "seed", "versions", "fingerprint")
+
+# An actor step other than PPO's is what a method is called by; else the objective is.
+METHODS = {
+    "SingleGradient": "REINFORCE: one gradient step on each batch",
+    "AdaptiveGradient": "Policy gradient whose step size follows a target KL",
+    "NaturalGradient": "Natural policy gradient",
+    "TrustRegion": "Trust Region Policy Optimization",
+    "AverageTrustRegion": "Policy gradient within ACER's trust region",
+    "CrossEntropy": "Cross-entropy method",
+}
+PLAIN = "PolicyGradient"
+OBJECTIVES = {
+    "Clip": "the clipped objective",
+    "LogClip": "the objective clipped in log space",
+    "DualClip": "the doubly clipped objective",
+    "AsymmetricClip": "an asymmetric clip",
+    "Unclipped": "the unclipped objective",
+    "KLPenalty": "a KL penalty",
+    "AdaptiveKLPenalty": "an adaptive KL penalty",
+    "QuadraticPenalty": "a quadratic penalty",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a configuration is said in a few words.
+
+    preset   the one it is nearest to
+    changes  what differs from it: option -> value
+    known    whether the environment is registered here, so that the command needs no module
+    """
+
+    preset: str
+    changes: dict[str, Any]
+    known: bool
+
+
+def options_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Every option in one row, by its flat name; without environment and seed."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if name in PARTS and isinstance(value, dict):
+            flat |= value
+        elif name not in NOT_OPTIONS:
+            flat[name] = value
+    return flat
+
+
+def recipe_of(env: str, options: dict[str, Any]) -> Recipe:
+    """The preset with the fewest differences; an environment not registered here has the plain defaults."""
+    found: list[Recipe] = []
+    for name in PRESETS:
+        known = True
+        try:
+            wanted = options_of(as_json(preset(name, env)))
+        except UserError:
+            known, wanted = False, options_of(as_json(Config(env)))
+        changes = {
+            option: value
+            for option, value in options.items()
+            if option not in wanted or value != wanted[option]
+        }
+        found.append(Recipe(name, changes, known))
+    nearest = min(found, key=lambda recipe: len(recipe.changes))
+    return Recipe(nearest.preset, nearest.changes, found[0].known)
+
+
+def command(env: str, recipe: Recipe, seeds: Sequence[int]) -> str:
+    """The command line that makes the runs again; seeds with gaps between them become a loop."""
+    words = ["proximo", "train", env if recipe.known else f"MODULE:{env}"]
+    if recipe.preset != "default":
+        words += ["--preset", recipe.preset]
+    known = option_owners()
+    for name, value in recipe.changes.items():
+        if name in known:
+            words += _words(name, value)
+    line = " ".join(shlex.quote(word) for word in words)
+    ordered = sorted(set(seeds))
+    if not ordered:
+        return line
+    if ordered != list(range(ordered[0], ordered[0] + len(ordered))):
+        return f"for seed in {' '.join(map(str, ordered))}; do {line} --seed $seed; done"
+    first = f" --seed {ordered[0]}" if ordered[0] else ""
+    return line + (f" --seeds {len(ordered)}" if len(ordered) > 1 else "") + first
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """An option as it is typed; the inverse of `proximo.arguments`."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, list):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}", spelled(value)]
+
+
+def spelled(value: Any) -> str:
+    """A value as it is typed: `0.001`, `64 64`, `clip:epsilon=0.2`."""
+    if isinstance(value, list):
+        return " ".join(map(spelled, value))
+    if not isinstance(value, dict):
+        return str(value)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", str(value.get("name", ""))).lower()
+    numbers = ",".join(f"{key}={number}" for key, number in value.items() if key != "name")
+    return name + (f":{numbers}" if numbers else "")
+
+
+def sentence(options: dict[str, Any], recipe: Recipe) -> str:
+    """The method, the preset and what was changed of it, in a sentence."""
+    if not options:
+        return "Its options are unknown: config.json is missing or unreadable."
+    changes = [f"{name} {spelled(value)}" for name, value in recipe.changes.items() if name != "steps"]
+    shown = ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
+    return f"{method(options)}. Preset: {recipe.preset}{f', with {shown}' if shown else ''}."
+
+
+def method(options: dict[str, Any]) -> str:
+    """What the method is called."""
+    step, objective = _choice(options, "actor_step"), _choice(options, "objective")
+    moved, name = str(step.get("name", "")), str(objective.get("name", ""))
+    if moved in METHODS:
+        return METHODS[moved]
+    if name == PLAIN:
+        return "Advantage actor-critic (policy gradient)"
+    numbers = ", ".join(f"{key} {value}" for key, value in objective.items() if key != "name")
+    told = OBJECTIVES.get(name, f"the objective {name or 'unknown'}") + (f" ({numbers})" if numbers else "")
+    return f"Proximal Policy Optimization with {told}"
+
+
+def _choice(options: dict[str, Any], name: str) -> dict[str, Any]:
+    value = options.get(name)
+    return value if isinstance(value, dict) else {}

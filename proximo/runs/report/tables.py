@@ -1,0 +1,192 @@
+"""The report's tables: groups compared, options, evaluation, runs, machines."""
+
+import json
+from collections.abc import Container, Sequence
+from typing import Any
+
+from proximo.runs.report.charts import key, short, whisker
+from proximo.runs.report.groups import FEW_SEEDS, Group, Row, Study, shown
+from proximo.runs.report.markup import Markup, join, tag
+from proximo.runs.report.recipe import PARTS
+from proximo.runs.statistics import Estimate
+
+NONE = "–"  # noqa: RUF001 (a dash, as in any printed table)
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]], class_: str | None = None) -> Markup:
+    """A table that scrolls sideways where the page is too narrow for it."""
+    first = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head))) if head else None
+    body = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows]
+    return tag("div", tag("table", first, tag("tbody", *body), class_=class_), class_="wide")
+
+
+def with_interval(estimate: Estimate | None) -> Markup:
+    """A number, and below it the interval."""
+    if estimate is None:
+        return Markup(NONE)
+    bounds = None
+    if estimate.low is not None and estimate.high is not None:
+        bounds = tag("small", f"{short(estimate.low)} to {short(estimate.high)}")
+    return join(tag("b", short(estimate.value)), Markup(" "), bounds)
+
+
+def comparison(rows: Sequence[Row]) -> Markup:
+    """Groups beside each other: their scores, and how sure these are."""
+    known = [row.mean for row in rows if row.mean is not None]
+    ends = [e.value for e in known] + [b for e in known for b in e[1:] if b is not None]
+    scale = (min(ends, default=0.0), max(ends, default=1.0))
+    head = ["group", "runs", "mean return", "", "interquartile mean", "beats the first"]
+    lines = []
+    for number, row in enumerate(rows):
+        picture = whisker(*row.mean, scale, number) if row.mean else Markup()
+        beats = tag("span", "the first", class_="soft") if number == 0 else _chance(row.improvement)
+        lines.append(
+            (
+                join(key(number), row.label),
+                row.runs,
+                with_interval(row.mean),
+                picture,
+                with_interval(row.interquartile_mean),
+                beats,
+            )
+        )
+    return table(head, lines, "compare")
+
+
+def meaning(study: Study) -> Markup:
+    """What the numbers of a comparison mean, and how far to trust them."""
+    note = (
+        "A run's score is the mean return of its last 100 training episodes. Below each number: its 95% "
+        "interval by stratified bootstrap over the seeds (strata: environments). Beats the first: how likely "
+        "a run of this group scores above one of the group named first (ties count half); 50% is no "
+        "difference."
+    )
+    if study.overall:
+        note += " Scaled: on each environment 0 is the lowest score of any run here, and 1 the highest."
+    if min(len(group.runs) for group in study.groups) < FEW_SEEDS:
+        note += " With fewer than five seeds these intervals are narrower than they should be."
+    return tag("p", note, class_="hint")
+
+
+def _chance(estimate: Estimate | None) -> Markup:
+    if estimate is None:
+        return Markup(NONE)
+    bounds = None
+    if estimate.low is not None and estimate.high is not None:
+        bounds = tag("small", f"{estimate.low:.0%} to {estimate.high:.0%}")
+    return join(tag("b", f"{estimate.value:.0%}"), Markup(" "), bounds)
+
+
+def differences(study: Study) -> Markup:
+    """The options that are not the same in all groups."""
+    numbers = [study.on(group.env).index(group) for group in study.groups]
+    head = ["option", *(join(key(n), g.label) for n, g in zip(numbers, study.groups, strict=True))]
+    return table(head, [(tag("code", name), *values) for name, values in study.differing.items()], "options")
+
+
+def all_options(study: Study) -> Markup:
+    """Every option by its part; where groups differ, the values of all of them."""
+    parts: dict[str, dict[str, str]] = {"run": {}, "network": {}, "update": {}}
+    for group in study.groups:
+        homes = {n: p for p in PARTS for n in _part(group, p)}
+        for name in group.options:
+            values = dict.fromkeys(shown(other.options, name) for other in study.groups)
+            parts[homes.get(name, "run")][name] = " | ".join(values)
+    if not any(parts.values()):
+        return tag("p", "No options are known: config.json is missing or unreadable.", class_="empty")
+    changed = {name for group in study.groups for name in group.recipe.changes}
+    update = list(parts["update"].items())
+    half = (len(update) + 1) // 2
+    columns = [
+        join(
+            *(_options(part.capitalize(), list(parts[part].items()), changed) for part in ("run", "network"))
+        ),
+        _options("Update", update[:half], changed),
+        _options("Update, continued", update[half:], changed),
+    ]
+    note = "Bold: changed from the preset. A bar stands between the values of different groups."
+    return join(
+        tag("div", *(tag("div", column) for column in columns), class_="parts"), tag("p", note, class_="hint")
+    )
+
+
+def _options(title: str, options: Sequence[tuple[str, str]], changed: Container[str]) -> Markup:
+    if not options:
+        return Markup()
+    rows = [(tag("code", name), tag("b", text) if name in changed else text) for name, text in options]
+    return tag("div", tag("h3", title), table((), rows, "options"), class_="part")
+
+
+def _part(group: Group, part: str) -> dict[str, Any]:
+    found = group.runs[0].config.get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def evaluations(study: Study) -> Markup | None:
+    """What `evaluation.json` holds, where there is one."""
+    lines = []
+    for group in study.groups:
+        number = study.on(group.env).index(group)
+        for run in group.runs:
+            found = run.evaluation
+            if found is not None:
+                returns, lengths = found["returns"], found["lengths"]
+                lines.append(
+                    (
+                        join(key(number), run.name),
+                        NONE if found["episodes"] is None else f"{found['episodes']:,.0f}",
+                        with_interval(Estimate(found["mean"], found["low"], found["high"])),
+                        NONE if found["std"] is None else short(found["std"]),
+                        f"{short(min(returns))} to {short(max(returns))}" if returns else NONE,
+                        short(sum(lengths) / len(lengths)) if lengths else NONE,
+                    )
+                )
+    if not lines:
+        return None
+    head = ["run", "episodes", "mean return", "std", "lowest to highest", "mean length"]
+    note = (
+        "Whole episodes with the trained policy frozen; below each mean its 95% interval over the episodes."
+    )
+    return join(table(head, lines), tag("p", note, class_="hint"))
+
+
+def all_runs(study: Study) -> Markup:
+    """A line for each run, with its state."""
+    lines = []
+    for group in study.groups:
+        number = study.on(group.env).index(group)
+        for run in group.runs:
+            speed = run.last("time/fps")
+            lines.append(
+                (
+                    join(key(number), run.name),
+                    NONE if run.seed is None else run.seed,
+                    f"{run.steps:,}",
+                    NONE if run.score is None else short(run.score),
+                    f"{len(run.episodes.returns):,}",
+                    NONE if speed is None else f"{speed:,.0f}",
+                    run.state(study.made),
+                )
+            )
+    return table(["run", "seed", "steps", "score", "episodes", "steps/s", "state"], lines)
+
+
+def values_of(study: Study, part: str) -> dict[str, str]:
+    """`versions` or `fingerprint` of all runs; where they differ, all values."""
+    found: dict[str, dict[str, None]] = {}
+    for run in study.runs:
+        content = run.config.get(part)
+        for name, value in content.items() if isinstance(content, dict) else ():
+            text = value if isinstance(value, str) else json.dumps(value)
+            found.setdefault(name, {})[text] = None
+    return {name: " | ".join(values) for name, values in found.items()}
+
+
+def machine(study: Study) -> Markup:
+    """Where the runs were made, and with what."""
+    tables = []
+    for title, part in (("Versions", "versions"), ("Machine", "fingerprint")):
+        rows = list(values_of(study, part).items())
+        if rows:
+            tables.append(tag("div", tag("h3", title), table((), rows, "options"), class_="part"))
+    return tag("div", *tables, class_="parts")

@@ -1,0 +1,235 @@
+"""The page: whole HTML that needs nothing else, runs nothing, and shows what is in the files."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from test_report import study, write_run
+
+from proximo.cli import main
+from proximo.runs.report import page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VOID = {"meta", "link", "br", "hr"}
+
+
+class Whole(HTMLParser):
+    """Reads a page; elements that are not closed in their order, and attributes, are kept."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.tags, self.attributes, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        self.wrong += self.open
+
+    def handle_starttag(self, name, attributes):
+        self.tags.append(name)
+        self.attributes += attributes
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        if not self.open or self.open.pop() != name:
+            self.wrong.append(f"/{name}")
+
+    def handle_data(self, text):
+        self.words.append(text)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def dangers(whole):
+    """Whatever runs, or comes from elsewhere."""
+    found = [
+        name for name in whole.tags if name in ("script", "iframe", "object", "embed", "img", "base", "form")
+    ]
+    for name, value in whole.attributes:
+        outside = re.search(r"https?:|//|javascript:|url\(|@import", value or "")
+        if name.startswith("on") or outside or (name in ("src", "href") and value != "data:,"):
+            found.append((name, value))
+    return found + re.findall(r"@import|url\(", " ".join(whole.words))
+
+
+@pytest.fixture
+def two_groups(tmp_path):
+    for group, options in (("a", {}), ("b", {"learning_rate": 0.1})):
+        for seed in range(3):
+            write_run(tmp_path / "runs" / group / f"seed-{seed}", seed=seed, score=10.0 + seed, **options)
+    return tmp_path / "runs"
+
+
+def test_the_page_is_whole_and_needs_nothing_else(two_groups):
+    whole = Whole(page(study(two_groups)))
+    assert whole.wrong == [] and dangers(whole) == []
+    headings = ("Make it again", "Learning curves", "Groups side by side", "How large the updates are")
+    for words in (*headings, "Episodes over the training", "Options", "Runs", "Versions and machine"):
+        assert words in whole.text, words
+    assert "proximo train CartPole-v1 --steps 600 --learning-rate 0.1 --seeds 3" in whole.text
+    assert "learning_rate 0.1" in whole.text and "Abacus" in whole.text and "Worth knowing" not in whole.text
+
+
+def test_a_single_run(tmp_path):
+    whole = Whole(page(study(write_run(tmp_path / "run", seed=7))))
+    assert whole.wrong == [] and "one seed: no interval over seeds" in whole.text
+    assert "Groups side by side" not in whole.text and "--seed 7" in whole.text
+    for metric in ("ep_rew_mean", "approx_kl", "clip_fraction", "fps", "time_elapsed"):
+        assert metric in whole.words, metric
+    assert "above 0.02 in 67% of the updates" in whole.text  # 0.01, 0.02, 0.03, ..., 0.06
+
+
+def test_an_interval_over_seeds(two_groups):
+    # Scores 10, 11, 12: 11 with 4.303 times 1 / sqrt 3 on either side.
+    assert "95% interval 8.516 to 13.48" in Whole(page(study(two_groups / "a"))).text
+
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_what_stands_in_files_is_text(tmp_path):
+    odd = {"env": EVIL, EVIL: f'"{EVIL}', "versions": {EVIL: EVIL}, "fingerprint": {"cpu": EVIL}}
+    for index, name in enumerate(("<b>", '"onload="x')):
+        folder = write_run(tmp_path / name, seed=index, extra=odd | {"until": f"'{EVIL}{index}"})
+        line = {"time/total_timesteps": 700, f"train/{EVIL}": 1.0, '"><img src=x>/y': 2.0}
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    text = page(study(tmp_path))
+    whole = Whole(text)
+    assert whole.wrong == [] and dangers(whole) == [] and EVIL not in text
+    assert "script-src" not in text and "default-src 'none'" in text  # were it not, it would still not run
+    assert whole.text.count(EVIL) > 10
+
+
+def test_broken_runs_are_reported(tmp_path):
+    for name in ("config.json", "metrics.jsonl", "episodes.csv"):
+        folder = write_run(tmp_path / "runs" / name.partition(".")[0])
+        (folder / name).unlink()
+    torn = write_run(tmp_path / "runs" / "torn", rows=3, saved=False) / "metrics.jsonl"
+    torn.write_text(torn.read_text()[:-9])
+    whole = Whole(page(study(tmp_path / "runs")))
+    assert whole.wrong == [] and "Worth knowing" in whole.text
+    for name in ("config.json is missing", "metrics.jsonl is missing", "episodes.csv is missing"):
+        assert name in whole.text
+    assert "the last line of metrics.jsonl is torn" in whole.text and "still going, or cut off" in whole.text
+
+
+@pytest.mark.parametrize("kept", [(), ("config.json",), ("metrics.jsonl",), ("episodes.csv",)])
+def test_hardly_anything_is_left_of_a_run(tmp_path, kept):
+    folder = write_run(tmp_path / "run")
+    for name in ("config.json", "metrics.jsonl", "episodes.csv"):
+        if name not in kept:
+            (folder / name).write_text("")
+    assert Whole(page(study(folder))).wrong == []
+
+
+def test_an_evaluation_is_shown(tmp_path):
+    folder = write_run(tmp_path / "run")
+    content = dict(mean=5.5, std=1.0, low=4.5, high=6.5, episodes=2, returns=[4.25, 6.75], lengths=[3, 4])
+    assert "Evaluation" not in Whole(page(study(folder))).words
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    text = Whole(page(study(folder))).text
+    assert "4.5 to 6.5" in text and "4.25 to 6.75" in text and "3.5" in text
+
+
+def test_ten_long_runs_fit(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        folder = write_run(tmp_path / str(number), seed=number // 2, gamma=0.9 + 0.09 * (number % 2))
+        with (folder / "metrics.jsonl").open("w") as file:
+            for row in range(490):
+                noise = {f"train/{index}": float(rng.normal()) for index in range(24)}
+                noise |= {
+                    "time/total_timesteps": 2048 * (row + 1),
+                    "rollout/ep_rew_mean": float(rng.normal()),
+                }
+                file.write(json.dumps(noise) + "\n")
+    text = page(study(tmp_path))
+    assert len(text) < 600_000 and text.count("<figure") > 25
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: its console is not read")
+def test_a_browser_has_no_complaint(two_groups, tmp_path):
+    good, bad = tmp_path / "good.html", tmp_path / "bad.html"
+    good.write_text(page(study(two_groups)))
+    # The check itself must be able to fail: the page's own policy refuses what would run.
+    bad.write_text(good.read_text().replace("</main>", "</main><script>document.title = 'ran'</script>"))
+    assert complaints(good, tmp_path) == []
+    (refused,) = complaints(bad, tmp_path)
+    assert "Content Security Policy" in refused
+
+
+def complaints(path, tmp_path):
+    """The console's lines while a headless browser shows a page."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    words = [CHROMIUM, *flags, profile, "--enable-logging=stderr", "--dump-dom", path.as_uri()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert "<title>CartPole-v1: 2 groups</title>" in done.stdout
+    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+# ---- the command
+
+
+def test_the_command(two_groups, capsys):
+    assert main(["report", str(two_groups)]) == 0
+    said = capsys.readouterr().out
+    assert f"report: {two_groups / 'report.html'}" in said and (two_groups / "report.html").stat().st_size
+    assert "11.0  learning_rate 0.1: 3 run(s) (95% interval 8.5 to 13.5)" in said
+
+
+def test_the_command_in_json_with_a_table(two_groups, tmp_path, capsys):
+    out, table = tmp_path / "page.html", tmp_path / "table.csv"
+    places = [str(two_groups / "b"), str(two_groups / "a" / "seed-0")]
+    assert main(["report", *places, "--out", str(out), "--csv", str(table), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["report"], said["csv"]) == (str(out), str(table)) and table.stat().st_size
+    assert [len(group["runs"]) for group in said["groups"]] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name a run folder"),
+        (["nowhere"], "nowhere is not there"),
+        (["."], ". is no run folder and holds none"),
+        (["runs", "--out", "nowhere/page.html"], "cannot write nowhere/page.html: No such file or directory"),
+        (["runs", "--csv", "."], "cannot write .: Is a directory"),
+        (["runs", "--seed", "3"], "--seed"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, words, said):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path if words != ["."] else tmp_path / "empty")
+    write_run(tmp_path / "runs" / "seed-0")
+    assert main(["report", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("proximo report: ") and said in error
+
+
+@pytest.mark.parametrize("env", ["\x1b[31mred", "\ud800", "\0", "$title ${body} $", "x" * 5000])
+def test_an_odd_name_from_a_file(tmp_path, capsys, env):
+    write_run(tmp_path / "run", extra={"env": env})
+    assert main(["report", str(tmp_path), "--csv", str(tmp_path / "table.csv")]) == 0
+    assert "\x1b" not in capsys.readouterr().out  # nothing speaks to the terminal
+    assert Whole((tmp_path / "report.html").read_text(encoding="utf-8")).wrong == []
+
+
+def test_a_run_of_the_real_command(tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = ["CartPole-v1", "--steps", "2048", "--epochs", "1", "--quiet", "--out", str(folder)]
+    assert main(["train", *words]) == 0
+    assert main(["report", str(folder), "--json"]) == 0
+    out = capsys.readouterr().out.splitlines()[-1]
+    (group,) = json.loads(out)["groups"]
+    assert group["command"] == "proximo train CartPole-v1 --steps 2048 --epochs 1"
+    assert group["runs"][0]["state"] == "finished" and group["runs"][0]["problems"] == []
+    text = Whole((folder / "report.html").read_text()).text
+    for metric in json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]):
+        assert metric == "time/total_timesteps" or metric.partition("/")[2] in text, metric
