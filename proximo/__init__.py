@@ -14,7 +14,7 @@ from proximo.learn.train import Iteration, training
 from proximo.ppo import PPO
 from proximo.runs.evaluate import Evaluation, evaluate
 from proximo.runs.members import train_ensemble
-from proximo.runs.run import Run, load, train
+from proximo.runs.run import Run, load, resume, train
 
 __all__ = [
     "PPO",
@@ -29,6 +29,7 @@ __all__ = [
     "evaluate",
     "load",
     "preset",
+    "resume",
     "train",
     "train_ensemble",
     "training",

@@ -3,12 +3,17 @@
 Each command is a module of `proximo.commands`, imported when it is asked for.
 """
 
+import contextlib
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from proximo.errors import UserError
+from proximo.errors import CheckpointDamaged, EnvironmentRestarted, EpisodesRestarted, UserError
+
+TOLD = (CheckpointDamaged, EnvironmentRestarted, EpisodesRestarted)
 
 USAGE = """usage: proximo COMMAND ...
 
@@ -16,6 +21,10 @@ Proximal Policy Optimization, from an environment to a trained policy.
 
   train ENV      train a policy             proximo train CartPole-v1
   evaluate RUN   play whole episodes        proximo evaluate runs/CartPole-v1-0-...
+  watch RUN      see it play                proximo watch runs/CartPole-v1-0-... --video play.mp4
+  report RUN...  a page about runs          proximo report runs/CartPole-v1-0-...
+  export RUN     for other programs         proximo export runs/CartPole-v1-0-... --onnx
+  sweep ENV      search the options         proximo sweep Hopper-v5 --vary learning_rate=1e-5:1e-3:log
   bench ENV      how fast each part is      proximo bench HalfCheetah-v5
   check ENV      is the environment sound   proximo check my_module:MyEnv-v0
   reproduce GRID run a table of the paper   proximo reproduce table1-quick
@@ -23,7 +32,27 @@ Proximal Policy Optimization, from an environment to a trained policy.
 `proximo COMMAND --help` lists a command's options.
 """
 
-COMMANDS = ("train", "evaluate", "bench", "check", "reproduce")
+COMMANDS = ("train", "evaluate", "watch", "report", "export", "sweep", "bench", "check", "reproduce")
+
+
+@contextlib.contextmanager
+def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
+    """What a run tells of on its way, as one line each, every time; with `debug` also what lies behind it."""
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, TOLD):
+            return before(message, category, *place, **more)
+        print(f"proximo {command}: {message}", file=sys.stderr)
+        if debug and isinstance(message, Warning) and message.__cause__ is not None:
+            traceback.print_exception(message.__cause__)
+        return None
+
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+        warnings.showwarning = show
+        for category in TOLD:
+            warnings.simplefilter("always", category)
+        yield
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -44,7 +73,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = importlib.import_module(f"proximo.commands.{words[0]}")
-        return int(command.run(command.read(words[1:])))
+        with one_line_warnings(words[0], "--debug" in words):
+            return int(command.run(command.read(words[1:])))
     except UserError as error:
         if "--debug" in words:
             traceback.print_exc()

@@ -37,6 +37,12 @@ class Config:
     """`sync`, `async`, `vector_entry_point`: Gymnasium's; `parallel`: ours, a share for every core."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
+    step_timeout: float = 60.0
+    """With `parallel`: seconds after which a worker that does not answer is taken for hung."""
+    max_restarts: int = 10
+    """With `parallel`: how many times in all a failed environment is made anew."""
+    restart_interval: float = 60.0
+    """With `parallel`: a second failure of the same worker within so many seconds ends the run."""
     update: UpdateOptions = field(default_factory=UpdateOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
 
@@ -123,7 +129,7 @@ def validated(config: Config) -> Config:
     update, network = config.update, config.network
     counts: list[tuple[Any, str, int]] = [(config, name, 1) for name in ("steps", "num_envs", "horizon")]
     counts += [(update, name, 1) for name in ("epochs", "minibatch_size")]
-    for owner, name, least in [*counts, (config, "seed", 0)]:
+    for owner, name, least in [*counts, (config, "seed", 0), (config, "max_restarts", 0)]:
         value = getattr(owner, name)
         good = isinstance(value, int) and value >= least
         require(good, f"{name} is {value!r}: it must be a whole number and at least {least}")
@@ -138,6 +144,11 @@ def validated(config: Config) -> Config:
     for name in ("learning_rate", "max_grad_norm", "adam_epsilon"):
         value = getattr(update, name)
         require(value > 0.0, f"{name} is {value}: it must be above 0")
+    require(config.step_timeout > 0.0, f"step_timeout is {config.step_timeout}: it must be above 0")
+    require(
+        config.restart_interval >= 0.0,
+        f"restart_interval is {config.restart_interval}: it must be at least 0",
+    )
     for name in ("value_coefficient", "entropy_coefficient"):
         value = getattr(update, name)
         require(value >= 0.0, f"{name} is {value}: it must be at least 0")
@@ -206,3 +217,36 @@ def as_json(config: Config) -> dict[str, Any]:
         return list(value) if isinstance(value, tuple) else value
 
     return plain(replace(config, env=config.name))
+
+
+def from_json(data: Mapping[str, Any]) -> Config:
+    """The configuration that `as_json` described. Raises UserError for what no configuration says.
+
+    It comes from a file: names are looked up among our own options and classes, nothing else happens.
+    """
+    try:
+        parts = {"update": UpdateOptions, "network": NetworkOptions}
+        built = {name: _built(kind, data[name]) for name, kind in parts.items()}
+        config = Config(**{**data, **built})
+        if not isinstance(config.env, str):
+            raise TypeError(f"env is {config.env!r}")
+        return validated(config)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(repr(error).split())[:200]
+        raise UserError(f"the configuration in the file is none of this version ({reason})") from error
+
+
+def _built(kind: Any, data: Mapping[str, Any]) -> Any:
+    """An options class from plain data: lists are tuples, {"name": ...} is one of an option's classes."""
+    values = {}
+    for name, declared in get_type_hints(kind).items():
+        value = data[name]
+        if isinstance(value, dict):
+            choices = {choice.__name__: choice for choice in get_args(declared)}
+            value = choices[value["name"]](**{key: v for key, v in value.items() if key != "name"})
+        values[name] = tuple(value) if isinstance(value, list) else value
+    if unknown := set(data) - set(values):
+        raise ValueError(f"unknown options {sorted(unknown)}")
+    return kind(**values)

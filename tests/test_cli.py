@@ -16,6 +16,7 @@ import pytest
 import proximo
 from proximo.cli import main
 from proximo.config import option_owners
+from proximo.runs.sealed import manifest
 
 # What it takes to be quick, on top of CartPole's own recipe.
 QUICK = ["--steps", "2048", "--epochs", "2", "--quiet"]
@@ -102,7 +103,8 @@ def test_evaluate_twice(trained, capsys):
         assert main(["evaluate", str(folder), "--episodes", "20", "--json"]) == 0
         said.append(json.loads(capsys.readouterr().out))
     assert said[0] == said[1]
-    assert sorted(said[0]) == ["episodes", "high", "lengths", "low", "mean", "returns", "std"]
+    names = ["episodes", "high", "lengths", "low", "mean", "returns", "std"]
+    assert sorted(said[0]) == sorted([*names, "deterministic", "environment_seeds", "seed"])
     assert said[0]["episodes"] == len(said[0]["returns"]) == 20
     assert main(["evaluate", str(folder / "model"), "--episodes", "20", "--sampled", "--seed", "1"]) == 0
     assert "20 episodes: mean return" in capsys.readouterr().out
@@ -262,7 +264,7 @@ def test_a_model_that_was_tampered_with(trained, tmp_path, capsys):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "its SHA-256 differs" in mistake(capsys, "evaluate", folder)
+    assert "a SHA-256 sum differs" in mistake(capsys, "evaluate", folder)
 
 
 def test_a_run_played_elsewhere(trained, capsys):
@@ -278,6 +280,8 @@ def test_a_module_in_a_file_is_not_imported(trained, tmp_path, capsys, module, m
     path = folder / "model" / "model.json"
     description = json.loads(path.read_text()) | {"environment": "odd_environments:Odd-other-v0"}
     path.write_text(json.dumps(description))
+    files = {name: (path.parent / name).read_bytes() for name in ("model.json", "model.safetensors")}
+    (path.parent / "manifest.json").write_bytes(manifest(files))
     assert "names a module to import" in mistake(capsys, "evaluate", folder)
     assert "odd_environments" not in sys.modules
 
@@ -342,3 +346,20 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     for name in ("CartPole-v1-0", "Pendulum-v1-0", "CartPole-v1-1"):
         assert digest(folders[0], name) == digest(folders[1], name), name
     assert digest(folders[0], "CartPole-v1-0") != digest(folders[0], "CartPole-v1-1")
+
+
+def test_what_a_run_tells_on_its_way_is_one_line(capsys):
+    import warnings
+
+    from proximo.cli import one_line_warnings
+    from proximo.errors import CheckpointDamaged
+
+    with one_line_warnings("train", debug=False):
+        for _ in range(2):  # each time, not once per place
+            warnings.warn("the newest is damaged", CheckpointDamaged, stacklevel=1)
+    assert capsys.readouterr().err == "proximo train: the newest is damaged\n" * 2
+    with one_line_warnings("train", debug=True):
+        warning = CheckpointDamaged("damaged")
+        warning.__cause__ = ValueError("a sum differs")
+        warnings.warn(warning, stacklevel=1)
+    assert "ValueError: a sum differs" in capsys.readouterr().err

@@ -48,14 +48,17 @@ OPTIONS = [
     "learning_rate",
     "learning_rate_kl",
     "max_grad_norm",
+    "max_restarts",
     "minibatch_size",
     "normalise_observations",
     "normalise_rewards",
     "num_envs",
     "objective",
     "policy_gain",
+    "restart_interval",
     "seed",
     "shared",
+    "step_timeout",
     "steps",
     "target_kl",
     "until",
@@ -106,6 +109,9 @@ def test_an_unknown_option_is_refused_with_the_nearest_names(name, near):
 
 
 IMPOSSIBLE = [
+    ("max_restarts", -1),
+    ("restart_interval", -1.0),
+    ("step_timeout", 0.0),
     *(
         (name, value)
         for name in ("steps", "num_envs", "horizon", "epochs", "minibatch_size")

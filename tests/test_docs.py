@@ -1,4 +1,4 @@
-"""What `docs/paper.md` quotes is in the code, what it links to exists, and what it commands can be typed."""
+"""What the documents quote is in the code, what they name exists, and what they command can be typed."""
 
 import re
 import shlex
@@ -105,3 +105,11 @@ def test_what_is_looked_for_is_found():
     assert quotes("```python\n# a/b.py\nx = 1\n```\n```python\ny\n```\n") == [("a/b.py", "x = 1\n")]
     assert commands("```\nproximo train A-v0 --clip 0.1\n```\n") == [["A-v0", "--clip", "0.1"]]
     assert presets("| `trpo` | `unclipped` | a |\n| $x$ | b |\n") == {"trpo": ["unclipped", "a"]}
+
+
+def test_every_promise_names_a_test_that_exists():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"

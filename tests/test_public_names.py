@@ -22,6 +22,7 @@ def test_the_public_names():
         "evaluate",
         "load",
         "preset",
+        "resume",
         "train",
         "train_ensemble",
         "training",

@@ -1,12 +1,15 @@
 """`proximo evaluate RUN`: play whole episodes with a trained policy."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from proximo.arguments import parse
+from proximo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,14 @@ class Evaluate:
     """Of the environments and of sampled actions."""
     sampled: bool = False
     """Sample actions instead of taking the most likely one."""
+    until_width: float | None = None
+    """Go on in rounds of EPISODES until the 95% interval of the mean is narrower than this."""
+    max_episodes: int = 10_000
+    """With --until-width: no further than this."""
+    save: bool = False
+    """Write `evaluation.json` into the run folder."""
+    out: Path | None = None
+    """Write the same into this file."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -41,14 +52,19 @@ def run(arguments: Evaluate) -> int:
     from proximo.runs.run import load
 
     prepare_process()
+    agent, files = load(arguments.run), targets(arguments)
     outcome = play(
-        load(arguments.run),
+        agent,
         arguments.env,
         episodes=arguments.episodes,
         seed=arguments.seed,
         deterministic=not arguments.sampled,
+        until_width=arguments.until_width,
+        max_episodes=arguments.max_episodes,
         allow_import=arguments.env is not None,
     )
+    for path in files:
+        write(path, outcome.as_json())
     if arguments.json:
         print(json.dumps(outcome.as_json()))
     else:
@@ -57,4 +73,27 @@ def run(arguments: Evaluate) -> int:
             f"(95% interval {outcome.low:,.2f} to {outcome.high:,.2f}), std {outcome.std:,.2f}, "
             f"mean length {sum(outcome.lengths) / outcome.episodes:,.1f}"
         )
+    width = outcome.high - outcome.low
+    if arguments.until_width is not None and width >= arguments.until_width:
+        print(f"the interval is {width:,.2f} wide still: raise --max-episodes", file=sys.stderr)
     return 0
+
+
+def targets(arguments: Evaluate) -> list[Path]:
+    """The files that were asked for. Raises UserError where they cannot be, before anything is played."""
+    if arguments.save and not (arguments.run / "model").is_dir():
+        raise UserError(f"{arguments.run} is a model folder, not a run: say --out FILE instead of --save")
+    if arguments.out is not None and not arguments.out.parent.is_dir():
+        raise UserError(f"cannot write {arguments.out}: there is no folder {arguments.out.parent}")
+    saved = arguments.run / "evaluation.json" if arguments.save else None
+    return [path for path in (saved, arguments.out) if path is not None]
+
+
+def write(path: Path, content: Any) -> None:
+    """Write plain data as JSON, whole or not at all. Raises UserError where it cannot be written."""
+    from proximo.runs.model import replace_file
+
+    try:
+        replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -5,12 +5,22 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from proximo.arguments import RecipeArguments, config_from, parse_recipe
-from proximo.config import validated
+import tyro
+
+from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
+from proximo.config import Config, validated
+from proximo.envs import find_spec
+from proximo.runs.sinks import SinkOptions
+
+if TYPE_CHECKING:
+    from proximo.learn.iteration import Snapshot
+    from proximo.runs.folder import RunFolder
+
+OUT_OF_TIME = 3  # exit status of a run that --max-time ended
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,11 @@ class Train(RecipeArguments):
 
     seeds: int = 1
     """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
+    checkpoint_every: float = 30.0
+    """Seconds of work that a crash may cost."""
+    max_time: float | None = None
+    """End in good time before so many seconds, with a checkpoint to go on from."""
+    sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SinkOptions)
     out: Path | None = None
     """The run folder; `runs/ENV-SEED-DATE` unless said otherwise."""
     json: bool = False
@@ -29,33 +44,87 @@ class Train(RecipeArguments):
     """Show the traceback of an error."""
 
 
-def read(words: list[str]) -> Train:
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was cut short, from its newest checkpoint that is whole."""
+
+    resume: Path
+    """The run folder."""
+    env: tyro.conf.Positional[str | None] = None
+    """`module:EnvId`, where the run is of such an environment: a file never imports a module."""
+    steps: int | None = None
+    """Go on to so many steps, instead of those that the run was begun with."""
+    until: float | None = None
+    """Stop once the mean return of the last 100 training episodes reaches this."""
+    checkpoint_every: float = 30.0
+    """Seconds of work that a crash may cost."""
+    max_time: float | None = None
+    """End in good time before so many seconds, with a checkpoint to go on from."""
+    sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SinkOptions)
+    out: Path | None = None
+    """Go on in a new folder; in the run's own unless said otherwise."""
+    json: bool = False
+    """End with one JSON object on standard output."""
+    quiet: bool = False
+    """No progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
+    if any(word.partition("=")[0] == "--resume" for word in words):
+        return parse(Resume, "train", words)
     return parse_recipe(Train, "train", words)
 
 
-def run(arguments: Train) -> int:
+def run(arguments: Train | Resume) -> int:
     """Train; returns the exit status."""
-    from proximo.learn.train import training
     from proximo.runs.folder import RunFolder
-    from proximo.runs.process import orderly_stop, prepare_process
+    from proximo.runs.process import prepare_process
+    from proximo.runs.resume import resume_run
+
+    prepare_process()
+    if isinstance(arguments, Resume):
+        changes = {name: getattr(arguments, name) for name in ("steps", "until")}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if arguments.env is not None:
+            find_spec(arguments.env, allow_import=True)
+        resumed = resume_run(arguments.resume, out=arguments.out, env=arguments.env, **changes)
+        arguments.sinks.check(resumed.config.env)
+        return carried_out(arguments, resumed.config, resumed.folder, resumed.start)
+    if arguments.seeds != 1:
+        return run_seeds(arguments)
+    config = validated(config_from(arguments))
+    arguments.sinks.check(config.env)
+    return carried_out(arguments, config, RunFolder.create(config, arguments.out), None)
+
+
+def carried_out(
+    arguments: Train | Resume, config: Config, folder: "RunFolder", start: "Snapshot | None"
+) -> int:
+    """Train from the beginning or from a snapshot; returns the exit status.
+
+    0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
+    one that was asked to stop; each can be gone on with.
+    """
+    from proximo.learn.train import training
+    from proximo.runs.process import Deadline, orderly_stop
     from proximo.runs.progress import shown
     from proximo.runs.run import recorded
 
-    if arguments.seeds != 1:
-        return run_seeds(arguments)
-    prepare_process()
-    config = validated(config_from(arguments))
-    folder = RunFolder.create(config, arguments.out)
-    started = time.perf_counter()
-    iteration = None
+    started, deadline = time.perf_counter(), Deadline(arguments.max_time)
+    iteration, late = None, False
+    folder.sinks = arguments.sinks.open(folder.path, config)
+    run = recorded(training(config, start, allow_import=True), folder, arguments.checkpoint_every)
     with (
         orderly_stop() as stop,
-        contextlib.closing(recorded(training(config, allow_import=True), folder)) as iterations,
+        contextlib.closing(run) as iterations,
         contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows,
     ):
-        for iteration in rows:  # noqa: B007 (read after the loop)
-            if stop.requested:
+        for iteration in rows:
+            late = deadline.passed() and iteration.steps < config.steps
+            if stop.requested or late:
                 break
     elapsed = time.perf_counter() - started
     if arguments.json:
@@ -65,29 +134,34 @@ def run(arguments: Train) -> int:
             f"{iteration.steps:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
             f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}"
         )
-    return 130 if stop.requested else 0
+    if stop.requested or late:
+        print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
+    return stop.status or (OUT_OF_TIME if late else 0)
 
 
 def run_seeds(arguments: Train) -> int:
     """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
     from proximo.runs.evaluate import interval
     from proximo.runs.members import train_members
-    from proximo.runs.process import orderly_stop
+    from proximo.runs.process import Deadline, orderly_stop
 
-    started, last = time.perf_counter(), None
+    started, last, late = time.perf_counter(), None, False
+    deadline = Deadline(arguments.max_time)
     members = train_members(
         config_from(arguments),
         arguments.seeds,
         out=arguments.out,
         progress=not arguments.quiet,
+        sinks=arguments.sinks,
         allow_import=True,
     )
     with orderly_stop() as stop, contextlib.closing(members) as turns:
         for last in turns:  # noqa: B007 (read after the loop)
-            if stop.requested:
+            late = deadline.passed()
+            if stop.requested or late:
                 break
     if last is None:
-        return 130
+        return stop.status
     (folders, overview), elapsed = last, time.perf_counter() - started
     rows = [result(f.path, member, elapsed) for f, member in zip(folders, overview.members, strict=True)]
     if arguments.json:
@@ -102,7 +176,7 @@ def run_seeds(arguments: Train) -> int:
         print(
             f"proximo train: {path} left the finite numbers: its policy is the last good one", file=sys.stderr
         )
-    return 130 if stop.requested else int(bool(diverged))
+    return stop.status or (OUT_OF_TIME if late else int(bool(diverged)))
 
 
 def result(folder: Path, iteration: Any, elapsed: float) -> dict[str, Any]:

@@ -114,13 +114,13 @@ class AdaptiveGradient:
     joint: ClassVar[bool] = False
 
     def start(self, policy: ActorCritic, optimiser: Any) -> Any:
-        return optimiser.init(policy), jnp.full((), jnp.nan)  # the rate; unknown before the first update
+        return optimiser.init(policy), jnp.zeros(())  # the rate; 0 before the first update
 
     def __call__(
         self, policy: ActorCritic, memory: Any, problem: Problem
     ) -> tuple[ActorCritic, Any, Metrics]:
         moments, rate = memory
-        rate = jnp.where(jnp.isnan(rate), problem.learning_rate, rate)
+        rate = jnp.where(rate > 0, rate, problem.learning_rate)
         policy, moments, norm = problem.descend(policy, moments, problem.downhill(policy), rate)
         kl = problem.kl(policy)
         metrics = {"train/actor_grad_norm": norm, "train/kl": kl, "train/actor_learning_rate": rate}

@@ -1,6 +1,7 @@
 """Collecting experience on the host: per step only the action is computed, everything else waits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,24 @@ class Stream:
         envs.observation.encode(envs.reset(seeds), self.obs)
         self.seam = np.zeros(envs.num_envs, bool)
         self.rows = 0
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs; `envs` is None where the environments cannot tell their state."""
+        return {
+            "obs": self.obs.copy(),
+            "seam": self.seam.copy(),
+            "rows": self.rows,
+            "envs": self.envs.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on where `state` was taken; False where that cannot be, and every episode starts anew."""
+        self.rows = state["rows"]
+        if state["envs"] is None:
+            return False
+        self.envs.restore(state["envs"])
+        self.obs, self.seam = state["obs"], state["seam"]
+        return True
 
 
 def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:

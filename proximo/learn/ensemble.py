@@ -21,13 +21,13 @@ from jaxtyping import Array
 
 from proximo.config import Config, validated
 from proximo.core.types import Rollout
-from proximo.envs import EpisodeStatistics, make_envs, own_num_envs
+from proximo.envs import EpisodeStatistics, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.actor import Actor, SharedInput
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Act, Stream, collect
-from proximo.learn.iteration import Iteration, new_learner, scheduled, solved
+from proximo.learn.iteration import Iteration, environments, new_learner, scheduled, solved
 from proximo.learn.streams import environment_seeds, streams
 from proximo.learn.train import training
 from proximo.learn.update import Learner, update
@@ -66,7 +66,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
     configs = together([validated(config) for config in configs])
     first = configs[0]
     count, num_envs = len(configs), first.num_envs
-    envs = make_envs(first.env, count * num_envs, vectorization_mode=first.vectorization_mode, **make_options)
+    envs = environments(first, count * num_envs, **make_options)
     try:
         seeds = [streams(config.seed) for config in configs]
         members = [new_learner(config, envs, seed) for config, seed in zip(configs, seeds, strict=True)]
@@ -89,6 +89,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
             turn: Turn = []
             for index, member in enumerate(apart(learner)):
                 own = {name: float(values[index]) for name, values in metrics.items()}
+                own["rollout/restarts"] = float(envs.restarts)
                 agent = Agent(member.policy, member.observations, envs.spaces, envs.name, actor)
                 turn.append(ledgers[index].entry(index, number, rollout, member, agent, own))
             yield turn

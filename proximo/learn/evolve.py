@@ -4,7 +4,7 @@ It shares environments, collection, statistics and run folder with everything el
 gradient nor critic, so the loop is its own. `training` hands over to it.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,21 +16,30 @@ from jaxtyping import Array, Float
 from proximo.config import Config
 from proximo.core import candidates, refit
 from proximo.core.types import Rollout
-from proximo.envs import Episode, EpisodeStatistics, make_envs
+from proximo.envs import Episode
 from proximo.learn.actor import Actor, SharedInput
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.actor_vector import with_actor
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Act, Stream, collect
-from proximo.learn.iteration import Iteration, new_learner, solved
-from proximo.learn.streams import Streams, environment_seeds, streams
+from proximo.learn.iteration import (
+    Iteration,
+    Iterations,
+    Snapshot,
+    environments,
+    resumed,
+    snapshot,
+    solved,
+)
+from proximo.learn.streams import later_seeds, streams
 from proximo.learn.update import Learner
 
 
-def evolution(config: Config, **make_options: Any) -> Generator[Iteration, None, None]:
+def evolution(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
     """One generation at a time: every environment plays with an actor of its own, at least one episode.
 
     config        a valid one whose `actor_step` is a `CrossEntropy`; `num_envs` is the population
+    start         where to go on
     make_options  passed on to `make_envs`
 
     Actions are the actors' most likely ones: the parameters are all that is random. Raises
@@ -38,18 +47,14 @@ def evolution(config: Config, **make_options: Any) -> Generator[Iteration, None,
     """
     step: Any = config.update.actor_step
     seeds = streams(config.seed)
-    envs = make_envs(
-        config.env, config.num_envs, vectorization_mode=config.vectorization_mode, **make_options
-    )
+    envs = environments(config, config.num_envs, **make_options)
     try:
-        learner = new_learner(config, envs, seeds)
+        learner, statistics, number, steps = resumed(config, envs, seeds, start)
         population = Candidates(learner, config)
-        statistics = EpisodeStatistics(envs.num_envs)
-        steps = number = 0
         while steps < config.steps:
             remaining = 1.0 - steps / config.steps
             actors, act = population.drawn(learner, jax.random.fold_in(seeds.actions, number))
-            stream = Stream(envs, generation_seeds(seeds, number, envs.num_envs))
+            stream = Stream(envs, later_seeds(seeds.environments, number, envs.num_envs))
             statistics.restart()
             episodes: list[Episode] = []
             for rollout in until_all_have_ended(act, stream, population.idle):
@@ -70,6 +75,7 @@ def evolution(config: Config, **make_options: Any) -> Generator[Iteration, None,
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),
+                snapshot=partial(snapshot, number, steps, learner, statistics),
             )
             if solved(statistics, config.until):
                 return
@@ -120,12 +126,6 @@ def until_all_have_ended(act: Act, stream: Stream, idle: np.ndarray) -> Iterator
         rollout = collect(act, stream, idle)
         ended |= (rollout.terminated | rollout.truncated).any(axis=0)
         yield rollout
-
-
-def generation_seeds(seeds: Streams, number: int, num_envs: int) -> list[int]:
-    """Environment seeds of one generation."""
-    entropy = seeds.environments.generate_state(1)[0]
-    return environment_seeds(np.random.SeedSequence([int(entropy), number]), num_envs)
 
 
 def mean_returns(episodes: list[Episode], num_envs: int) -> np.ndarray:

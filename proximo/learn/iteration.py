@@ -1,19 +1,43 @@
 """One turn of training, and what every kind of training starts from."""
 
 import math
+import warnings
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from proximo.config import Config
-from proximo.envs import Episode, EpisodeStatistics, HostEnvs
+from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs
+from proximo.errors import EpisodesRestarted
 from proximo.learn.agent import Agent
+from proximo.learn.collect import Stream
+from proximo.learn.named import filled, named_arrays
 from proximo.learn.normalise import observation_normaliser, reward_normaliser
-from proximo.learn.streams import Streams
+from proximo.learn.streams import Streams, environment_seeds, later_seeds
 from proximo.learn.update import Learner, optimiser
 from proximo.policies import ActorCritic, ScheduledGaussianHead
+
+
+class Snapshot(NamedTuple):
+    """All that decides how a run goes on, as plain data and NumPy arrays, but for its configuration.
+
+    Random streams need no more: actions draw from the seed and the iteration's number, shuffles from the
+    learner's key, resets from the environments' own generators.
+
+    learner  `named_arrays` of a `Learner`
+    stream   of `Stream.state`; None where every iteration starts new episodes
+    """
+
+    number: int
+    steps: int
+    learner: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+    stream: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -35,11 +59,24 @@ class Iteration:
     episodes: list[Episode]
     mean_return: float  # of the last 100 training episodes; NaN before the first has ended
     mean_length: float
+    snapshot: Callable[[], Snapshot] | None = None  # good until the next iteration is asked for
 
     @property
     def sound(self) -> bool:
         """Whether the update stayed within the finite numbers; only members of an ensemble come without."""
         return all(math.isfinite(value) for value in self.metrics.values())
+
+
+Iterations = Generator[Iteration, None, None]
+
+
+def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
+    """The environments that a configuration asks for; `make_options` as of `make_envs`."""
+    mode = config.vectorization_mode
+    if mode == "parallel":
+        watch = {name: getattr(config, name) for name in ("step_timeout", "max_restarts", "restart_interval")}
+        make_options = {"vector_kwargs": watch, **make_options}
+    return make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
@@ -59,6 +96,53 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
         key=seeds.shuffling,
         steps=jnp.zeros((), jnp.int32),
     )
+
+
+def resumed(
+    config: Config, envs: HostEnvs, seeds: Streams, start: Snapshot | None
+) -> tuple[Learner, EpisodeStatistics, int, int]:
+    """Learner, statistics, iterations and steps so far: those of a snapshot, or of the beginning.
+
+    Raises UserError if the snapshot is of another configuration.
+    """
+    learner, statistics = new_learner(config, envs, seeds), EpisodeStatistics(config.num_envs)
+    if start is None:
+        return learner, statistics, 0, 0
+    statistics.restore(start.statistics)
+    return filled(learner, start.learner, "the checkpoint"), statistics, start.number, start.steps
+
+
+def begin(
+    config: Config, envs: HostEnvs, seeds: Streams, start: Snapshot | None
+) -> tuple[Learner, Stream, EpisodeStatistics, int, int]:
+    """`resumed`, and the stream of experience where it was.
+
+    Environments that cannot tell their state start new episodes, with seeds that no episode before had; a
+    warning says so, and what was under way counts for nothing.
+    """
+    learner, statistics, number, steps = resumed(config, envs, seeds, start)
+    if start is None or start.stream is None:
+        first = environment_seeds(seeds.environments, envs.num_envs)
+        return learner, Stream(envs, first), statistics, number, steps
+    stream = Stream(envs, later_seeds(seeds.environments, number, envs.num_envs))
+    if not stream.restore(start.stream):
+        statistics.restart()
+        learner = learner._replace(rewards=learner.rewards._replace(running=jnp.zeros(envs.num_envs)))
+        warnings.warn(
+            f"{envs.name} cannot tell its state: the episodes that were under way start anew, and the run "
+            "goes on, but not bit for bit",
+            EpisodesRestarted,
+            stacklevel=3,
+        )
+    return learner, stream, statistics, number, steps
+
+
+def snapshot(
+    number: int, steps: int, learner: Learner, statistics: EpisodeStatistics, stream: Stream | None = None
+) -> Snapshot:
+    """A run as it is now."""
+    state = None if stream is None else stream.state()
+    return Snapshot(number, steps, named_arrays(learner), statistics.state(), state)
 
 
 def scheduled(learner: Learner, remaining: float | Array) -> Learner:

@@ -32,6 +32,12 @@ def streams(seed: int) -> Streams:
     return Streams(key(initialisation), key(actions), key(shuffling), environments, evaluation)
 
 
+def later_seeds(sequence: np.random.SeedSequence, number: int, num_envs: int) -> list[int]:
+    """Seeds of environments that start anew at iteration `number`, all different from the first ones."""
+    entropy = int(sequence.generate_state(1)[0])
+    return environment_seeds(np.random.SeedSequence([entropy, number]), num_envs)
+
+
 def environment_seeds(sequence: np.random.SeedSequence, num_envs: int) -> list[int]:
     """One seed per environment; the first ones do not depend on how many there are."""
     return [int(seed) for seed in sequence.generate_state(num_envs)]

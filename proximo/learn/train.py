@@ -6,7 +6,6 @@ for iteration in training(config):
         break
 """
 
-from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -14,24 +13,34 @@ import jax
 import numpy as np
 
 from proximo.config import Config, validated
-from proximo.envs import EpisodeStatistics, make_envs
 from proximo.errors import UserError
 from proximo.learn.actor import Actor
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
-from proximo.learn.collect import Stream, collect
+from proximo.learn.collect import collect
 from proximo.learn.evolve import evolution
-from proximo.learn.iteration import Iteration, new_learner, scheduled, solved
-from proximo.learn.streams import environment_seeds, streams
+from proximo.learn.iteration import (
+    Iteration,
+    Iterations,
+    Snapshot,
+    begin,
+    environments,
+    new_learner,
+    scheduled,
+    snapshot,
+    solved,
+)
+from proximo.learn.streams import streams
 from proximo.learn.update import update
 
 __all__ = ["Iteration", "new_learner", "training"]
 
 
-def training(config: Config, **make_options: Any) -> Generator[Iteration, None, None]:
+def training(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
     """Proximal Policy Optimization (Schulman 2017, algorithm 1), one iteration at a time.
 
     config        what to train, and how
+    start         where to go on; the beginning unless said otherwise
     make_options  passed on to `make_envs` (allow_import=True lets `module:EnvId` import its module)
 
     Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop
@@ -40,20 +49,15 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
     """
     config = validated(config)
     if isinstance(config.update.actor_step, CrossEntropy):
-        yield from evolution(config, **make_options)
+        yield from evolution(config, start, **make_options)
         return
     seeds = streams(config.seed)
-    envs = make_envs(
-        config.env, config.num_envs, vectorization_mode=config.vectorization_mode, **make_options
-    )
+    envs = environments(config, config.num_envs, **make_options)
     try:
-        learner = new_learner(config, envs, seeds)
+        learner, stream, statistics, number, steps = begin(config, envs, seeds, start)
         actor = Actor(learner.policy, learner.observations)
-        stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
-        statistics = EpisodeStatistics(envs.num_envs)
         shape = (config.horizon, envs.num_envs)
         draw = jax.jit(partial(learner.policy.head.noise, shape=shape))
-        steps = number = 0
         while steps < config.steps:
             remaining = 1.0 - steps / config.steps
             learner = scheduled(learner, remaining)
@@ -69,10 +73,11 @@ def training(config: Config, **make_options: Any) -> Generator[Iteration, None, 
                 steps=steps,
                 learner=learner,
                 agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, actor),
-                metrics=finite(jax.device_get(metrics), steps),
+                metrics=finite(jax.device_get(metrics), steps) | {"rollout/restarts": float(envs.restarts)},
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),
+                snapshot=partial(snapshot, number, steps, learner, statistics, stream),
             )
             if solved(statistics, config.until):
                 return

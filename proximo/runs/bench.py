@@ -14,6 +14,7 @@ from proximo.config import Config, validated
 from proximo.envs import make_envs
 from proximo.learn.actor import Actor
 from proximo.learn.collect import Stream, collect
+from proximo.learn.iteration import environments
 from proximo.learn.streams import environment_seeds, streams
 from proximo.learn.train import new_learner, training
 from proximo.learn.update import update
@@ -61,9 +62,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     """
     config = validated(config)
     seeds = streams(config.seed)
-    envs = make_envs(
-        config.env, config.num_envs, vectorization_mode=config.vectorization_mode, **make_options
-    )
+    envs = environments(config, config.num_envs, **make_options)
     plain = make_envs(config.env, config.num_envs, vectorization_mode="sync", **make_options)
     plain.reset(environment_seeds(seeds.environments, plain.num_envs))
     learner = new_learner(config, envs, seeds)

@@ -1,12 +1,13 @@
 """Evaluation: whole episodes of a frozen policy, and how sure their mean is."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from proximo.envs import EpisodeStatistics, HostEnvs, make_envs, own_num_envs
+from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.streams import environment_seeds, streams
@@ -17,7 +18,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Raw returns of whole episodes; `low` and `high` bound their mean with 95% confidence (Student's t)."""
+    """Raw returns of whole episodes; `low` and `high` bound their mean with 95% confidence (Student's t).
+
+    environment_seeds  for each episode, the seed that its environment was begun with
+    seed, deterministic  what they were played with
+    """
 
     mean: float
     std: float
@@ -26,6 +31,9 @@ class Evaluation:
     episodes: int
     returns: list[float]
     lengths: list[int]
+    environment_seeds: list[int] = field(default_factory=list)
+    seed: int = 0
+    deterministic: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -57,6 +65,8 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     deterministic: bool = True,
+    until_width: float | None = None,
+    max_episodes: int = 10_000,
     **make_options: Any,
 ) -> Evaluation:
     """Play whole episodes and sum them up; the agent and its statistics do not move.
@@ -65,47 +75,78 @@ def evaluate(
     episodes       shared out evenly over up to 16 environments, so that short ones are not preferred
     seed           of the environments and of sampled actions; training never draws from this stream
     deterministic  the most likely action at every step, or a sample
+    until_width    go on, `episodes` at a time, until the interval is narrower than this. To look after every
+                   round makes it a little too narrow: ask for few rounds of many episodes
+    max_episodes   and no further than this
 
-    The same arguments give the same returns. Raises UserError for fewer than one episode.
+    The same arguments give the same returns; a later round gives those that so many episodes at once would
+    have. Raises UserError for fewer than one episode, and for a width that no interval can have.
     """
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
+    if until_width is not None:
+        if until_width <= 0:
+            raise UserError(f"until_width is {until_width}: it must be above 0")
+        if max_episodes < episodes:
+            raise UserError(f"max_episodes is {max_episodes}: it must be at least episodes, {episodes}")
     where = agent.name if env is None else env
     envs = make_envs(where, own_num_envs(where) or min(episodes, MOST_ENVS), **make_options)
     try:
         fits = envs.observation.shape == agent.observation.shape and envs.action.kind == agent.action.kind
         if not fits:
             raise UserError(f"{envs.name} has other observations or actions than {agent.name}: play it there")
-        shares = [episodes // envs.num_envs + (i < episodes % envs.num_envs) for i in range(envs.num_envs)]
-        return summary(*_play(agent, envs, shares, seed, deterministic))
+        play = Play(agent, envs, seed, deterministic)
+        total = episodes
+        while True:
+            found = play.summary(total)
+            narrow = until_width is None or (total > 1 and found.high - found.low < until_width)
+            if narrow or total == max_episodes:
+                return found
+            total = min(total + episodes, max_episodes)
     finally:
         envs.close()
 
 
-def _play(
-    agent: Agent, envs: HostEnvs, shares: list[int], seed: int, deterministic: bool
-) -> tuple[list[float], list[int]]:
-    """Episodes until environment i has ended `shares[i]` of them; in the order of the environments."""
-    evaluation = streams(seed).evaluation
-    sequence, noise_sequence = evaluation.spawn(2)
-    key = jax.random.key(int(noise_sequence.generate_state(1)[0]))
-    obs = np.empty((envs.num_envs, *envs.observation.shape), envs.observation.dtype)
-    envs.observation.encode(envs.reset(environment_seeds(sequence, envs.num_envs)), obs)
-    statistics = EpisodeStatistics(envs.num_envs)
-    played: list[list[Any]] = [[] for _ in shares]
-    seam = np.zeros(envs.num_envs, bool)
-    while any(len(mine) < share for mine, share in zip(played, shares, strict=True)):
-        if deterministic:
-            action = agent.choose(obs)
-        else:
-            key, draw = jax.random.split(key)
-            action = agent.sample(obs, draw)
-        step = envs.step(envs.action.to_environment(action))
-        envs.observation.encode(step.obs, obs)
-        mask = (~seam).astype(np.float32)
-        rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, step.truncated, mask))
-        for episode in statistics.update(*rows):
-            played[episode.env].append(episode)
-        seam = (step.terminated | step.truncated) & envs.seam_rows
-    kept = [episode for mine, share in zip(played, shares, strict=True) for episode in mine[:share]]
-    return [episode.episode_return for episode in kept], [episode.length for episode in kept]
+class Play:
+    """A frozen policy in its environments: episodes, for as long as somebody asks for more of them."""
+
+    def __init__(self, agent: Agent, envs: HostEnvs, seed: int, deterministic: bool) -> None:
+        self.agent, self.envs, self.seed, self.deterministic = agent, envs, seed, deterministic
+        sequence, noise_sequence = streams(seed).evaluation.spawn(2)
+        self.seeds = environment_seeds(sequence, envs.num_envs)
+        self.key = jax.random.key(int(noise_sequence.generate_state(1)[0]))
+        self.statistics = EpisodeStatistics(envs.num_envs)
+        self.played: list[list[Episode]] = [[] for _ in self.seeds]
+        self.steps = self._steps()
+
+    def summary(self, episodes: int) -> Evaluation:
+        """The first `episodes`, shared out evenly, in the order of the environments."""
+        count = self.envs.num_envs
+        shares = [episodes // count + (index < episodes % count) for index in range(count)]
+        while any(len(mine) < share for mine, share in zip(self.played, shares, strict=True)):
+            next(self.steps)
+        kept = [episode for mine, share in zip(self.played, shares, strict=True) for episode in mine[:share]]
+        found = summary([episode.episode_return for episode in kept], [episode.length for episode in kept])
+        own_seeds = [self.seeds[episode.env] for episode in kept]
+        return replace(found, environment_seeds=own_seeds, seed=self.seed, deterministic=self.deterministic)
+
+    def _steps(self) -> Iterator[None]:
+        """Reset all environments, then step them without end; the episodes that end go into `played`."""
+        agent, envs = self.agent, self.envs
+        obs = np.empty((envs.num_envs, *envs.observation.shape), envs.observation.dtype)
+        envs.observation.encode(envs.reset(self.seeds), obs)
+        seam = np.zeros(envs.num_envs, bool)
+        while True:
+            yield
+            if self.deterministic:
+                action = agent.choose(obs)
+            else:
+                self.key, draw = jax.random.split(self.key)
+                action = agent.sample(obs, draw)
+            step = envs.step(envs.action.to_environment(action))
+            envs.observation.encode(step.obs, obs)
+            mask = (~seam).astype(np.float32)
+            rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, step.truncated, mask))
+            for episode in self.statistics.update(*rows):
+                self.played[episode.env].append(episode)
+            seam = (step.terminated | step.truncated) & envs.seam_rows

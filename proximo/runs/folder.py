@@ -1,11 +1,13 @@
 """The run folder: what stays of a run, readable by a person and by any program."""
 
+import contextlib
 import csv
 import json
 import math
 import os
 import platform
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +19,10 @@ from proximo.config import Config, as_json
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration
-from proximo.runs.model import save_model
+from proximo.runs.model import replace_file, save_model
+from proximo.runs.sinks import Sinks
 
+METRICS, EPISODES = "metrics.jsonl", "episodes.csv"
 VERSIONS = ("proximo", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
 
 
@@ -27,10 +31,12 @@ class RunFolder:
 
     path    where it lies
     config  what it was made with
+    sinks   who else is told of every iteration; nobody unless somebody is put there
     """
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path, self.config = path, config
+        self.sinks = Sinks()
         self._started = time.perf_counter()
 
     @classmethod
@@ -46,11 +52,25 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path, config)
-        description = {**as_json(config), "versions": versions(), "fingerprint": fingerprint()}
-        (path / "config.json").write_text(json.dumps(description, indent=1) + "\n")
-        with (path / "episodes.csv").open("w", newline="") as file:
+        folder._describe()
+        with (path / EPISODES).open("w", newline="") as file:
             csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
         return folder
+
+    @classmethod
+    def again(cls, path: Path, config: Config) -> "RunFolder":
+        """A folder to go on in; its clock goes on too."""
+        folder = cls(path, config)
+        folder._describe()  # it may have been asked for more steps
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            last = json.loads((path / METRICS).read_text().splitlines()[-1])
+            folder._started -= last["time/time_elapsed"]
+        return folder
+
+    def _describe(self) -> None:
+        description = {**as_json(self.config), "versions": versions(), "fingerprint": fingerprint()}
+        with self.writing():
+            replace_file(self.path / "config.json", (json.dumps(description, indent=1) + "\n").encode())
 
     def log(self, iteration: Iteration) -> dict[str, Any]:
         """Append an iteration's metrics and episodes; returns the metrics as they were written."""
@@ -65,25 +85,32 @@ class RunFolder:
             **iteration.metrics,
         }
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        with (self.path / "metrics.jsonl").open("a") as file:
+        rows = [
+            [iteration.steps, episode.env, episode.episode_return, episode.length, int(episode.terminated)]
+            for episode in iteration.episodes
+        ]
+        with self.writing(), (self.path / METRICS).open("a") as file:
             file.write(json.dumps(metrics) + "\n")
-        with (self.path / "episodes.csv").open("a", newline="") as file:
-            writer = csv.writer(file)
-            for episode in iteration.episodes:
-                writer.writerow(
-                    [
-                        iteration.steps,
-                        episode.env,
-                        episode.episode_return,
-                        episode.length,
-                        int(episode.terminated),
-                    ]
-                )
+        with self.writing(), (self.path / EPISODES).open("a", newline="") as file:
+            csv.writer(file).writerows(rows)
+        self.sinks.log(metrics, iteration)
         return metrics
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A disk that fails is the user's to mend: what is on it stays, and the run can go on from there."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {self.path} ({error.strerror}): mend that, then `proximo train --resume "
+                f"{self.path}` goes on from the last checkpoint"
+            ) from error
 
     def save(self, agent: Agent) -> Path:
         """Write the model; returns its folder."""
-        save_model(agent, self.path / "model")
+        with self.writing():
+            save_model(agent, self.path / "model")
         return self.path / "model"
 
 

@@ -16,6 +16,7 @@ from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
 from proximo.runs.progress import shown
 from proximo.runs.run import Run
+from proximo.runs.sinks import SinkOptions
 
 
 class Overview(NamedTuple):
@@ -57,15 +58,27 @@ def recorded_members(turns: Iterator[Turn], folders: Sequence[RunFolder]) -> Gen
     finally:
         for index, iteration in latest.items():
             folders[index].save(iteration.agent)
+        for folder in folders:
+            folder.sinks.close()
 
 
 def train_members(
-    config: Config, seeds: int, *, out: str | Path | None = None, progress: bool = False, **make_options: Any
+    config: Config,
+    seeds: int,
+    *,
+    out: str | Path | None = None,
+    progress: bool = False,
+    sinks: SinkOptions | None = None,
+    **make_options: Any,
 ) -> Generator[tuple[list[RunFolder], Overview], None, None]:
     """Train `seeds` members; yields their folders and an overview after each turn."""
     prepare_process()
+    sinks = sinks or SinkOptions()
     configs = member_configs(config, seeds)
+    sinks.check(config.env)
     folders = member_folders(configs, out)
+    for folder in folders:
+        folder.sinks = sinks.open(folder.path, folder.config)
     with (
         contextlib.closing(recorded_members(ensemble(configs, **make_options), folders)) as overviews,
         contextlib.closing(shown(overviews, config, progress, seeds * config.steps)) as rows,
@@ -82,6 +95,10 @@ def train_ensemble(
     out: str | Path | None = None,
     progress: bool = False,
     allow_import: bool = False,
+    tensorboard: bool = False,
+    wandb: bool = False,
+    wandb_project: str = SinkOptions.wandb_project,
+    video_every: int | None = None,
     **options: Any,
 ) -> list[Run]:
     """Train the same configuration with several seeds, side by side; each is the run it would be alone.
@@ -98,8 +115,10 @@ def train_ensemble(
     if allow_import and isinstance(env, str):
         find_spec(env, allow_import=True)
     config = with_options(preset(preset_name, env), **options)
+    sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
+    turns = train_members(config, seeds, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
     last = None
-    for last in train_members(config, seeds, out=out, progress=progress, allow_import=allow_import):  # noqa: B007
+    for last in turns:  # noqa: B007 (read after the loop)
         pass
     if last is None:
         raise UserError("nothing was learned: training ended before its first update")

@@ -1,8 +1,8 @@
 """Models on disk: `model.safetensors` (the arrays) and `model.json` (everything else), nothing executable."""
 
 import dataclasses
-import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +17,40 @@ from proximo.core import empty_moments
 from proximo.envs import action_codec, observation_codec, space_from_json, space_to_json
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
+from proximo.learn.named import filled, named_arrays
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic, NetworkOptions
+from proximo.runs.sealed import parsed, read_folder, write_folder
 
-FORMAT = 1
+FORMAT = 2
 ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
 
 
-def named_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """Every array of a tree under its path, such as `policy.actor.layers.0.weight`."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf, order="C")
-        for path, leaf in leaves
-    }
-
-
 def save_model(agent: Agent, folder: Path) -> None:
-    """Write an agent into `folder`, which is made; an older model there is replaced, arrays first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = safetensors.numpy.save(
-        named_arrays({"policy": agent.policy, "observations": agent.observations})
-    )
+    """Write an agent into `folder`, whole or not at all; an older model there is replaced.
+
+    Raises UserError if the folder holds anything else, or if a weight is not finite.
+    """
+    write_folder(folder, model_files(agent))
+
+
+def model_files(agent: Agent) -> dict[str, bytes]:
+    """The agent as the content of two files. Raises UserError if a weight is not finite."""
+    arrays = named_arrays({"policy": agent.policy, "observations": agent.observations})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} is not finite: such a policy is not written")
     description = {
         "format": FORMAT,
         "environment": agent.name,
         "network": dataclasses.asdict(agent.policy.options),
         "observation_space": space_to_json(agent.spaces[0]),
         "action_space": space_to_json(agent.spaces[1]),
-        "sha256": {ARRAYS: hashlib.sha256(arrays).hexdigest()},
     }
-    replace_file(folder / ARRAYS, arrays)
-    replace_file(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
+    return {
+        ARRAYS: safetensors.numpy.save(arrays),
+        DESCRIPTION: json.dumps(description, indent=1, allow_nan=False).encode(),
+    }
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -63,8 +65,17 @@ def load_model(folder: Path) -> Agent:
 
     Raises UserError when a file is missing, unreadable, of another format, or not the one described.
     """
-    description = _description(folder)
-    arrays = _arrays(folder, description)
+    if not folder.is_dir():
+        raise UserError(f"there is no model in {folder}: it is not a folder")
+    return agent_from(read_folder(folder, (ARRAYS, DESCRIPTION)), folder)
+
+
+def agent_from(files: Mapping[str, bytes], folder: Path) -> Agent:
+    """The agent that `model_files` described; `folder` is where they came from, for messages."""
+    description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{folder / DESCRIPTION} is not of model format {FORMAT}, the one this version reads")
+    arrays = arrays_from(files[ARRAYS], folder / ARRAYS)
     try:
         spaces = (
             space_from_json(description["observation_space"]),
@@ -81,44 +92,17 @@ def load_model(folder: Path) -> Agent:
         raise UserError(
             f"{folder / DESCRIPTION} does not describe a model ({reason}): it was changed"
         ) from error
-    tree = _filled(template, arrays, folder)
+    tree = filled(template, arrays, folder / ARRAYS)
     return Agent(tree["policy"], tree["observations"], spaces, name)
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(
-            f"there is no model in {folder}: {path.name} cannot be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is not readable JSON ({error}): restore it from a copy") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{path} is not of model format {FORMAT}, the one this version reads")
-    return description
-
-
-def _arrays(folder: Path, description: dict[str, Any]) -> dict[str, np.ndarray]:
-    path = folder / ARRAYS
-    try:
-        content = path.read_bytes()
-        expected = description["sha256"][ARRAYS]
-    except OSError as error:
-        raise UserError(
-            f"there is no model in {folder}: {path.name} cannot be read ({error.strerror})"
-        ) from error
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / DESCRIPTION} has no SHA-256 of {ARRAYS}: it was changed") from error
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise UserError(
-            f"{path} is not the file that was saved (its SHA-256 differs): restore it from a copy"
-        )
+def arrays_from(content: bytes, place: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file. Raises UserError if it is none."""
     try:
         return safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error})") from error
+    except Exception as error:  # the library raises several kinds for what anybody may have written
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{place} is not a readable safetensors file ({reason})") from error
 
 
 def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[str, Any]:
@@ -130,17 +114,3 @@ def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[st
         return {"policy": policy, "observations": ObservationNormaliser(empty_moments(active.shape), active)}
 
     return eqx.filter_eval_shape(build)
-
-
-def _filled(template: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
-    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
-    filled = []
-    for path, leaf in leaves:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        array = arrays.get(name)
-        if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
-            found = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
-            wanted = f"{leaf.dtype}{list(leaf.shape)}"
-            raise UserError(f"{folder / ARRAYS}: {name} is {found}, but {DESCRIPTION} asks for {wanted}")
-        filled.append(jax.numpy.asarray(array))
-    return jax.tree_util.tree_unflatten(structure, filled)

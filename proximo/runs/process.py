@@ -1,6 +1,7 @@
 """What a training process sets for itself; the library never touches these at import."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,39 @@ def prepare_process() -> None:
 
 
 class StopRequest:
-    """Whether somebody asked for an orderly end."""
+    """Whether somebody asked for an orderly end: `requested`, and the signal's number."""
 
-    requested: bool = False
+    def __init__(self) -> None:
+        self.number = 0
+
+    @property
+    def requested(self) -> bool:
+        return self.number != 0
+
+    @property
+    def status(self) -> int:
+        """The exit status that says so: 130 after Ctrl-C, 143 after SIGTERM, 0 after neither."""
+        return 128 + self.number if self.number else 0
+
+
+class Deadline:
+    """A limit on the time of a process, such as a scheduler's: the end must come before it, not after.
+
+    seconds  from now; None for no limit
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._last, self._longest = time.monotonic(), 0.0
+
+    def passed(self) -> bool:
+        """Asked after each iteration: is another one, half as long again as the longest so far, too much?"""
+        now = time.monotonic()
+        self._longest, self._last = max(self._longest, now - self._last), now
+        return self._end is not None and now + 1.5 * self._longest + SAVING_SECONDS > self._end
+
+
+SAVING_SECONDS = 2.0  # for the last checkpoint and the model
 
 
 @contextmanager
@@ -38,7 +69,7 @@ def orderly_stop() -> Iterator[StopRequest]:
     def ask(number: int, frame: FrameType | None) -> None:
         if request.requested:
             raise KeyboardInterrupt
-        request.requested = True
+        request.number = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

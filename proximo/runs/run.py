@@ -1,6 +1,7 @@
 """A run: training that leaves a folder behind."""
 
 import contextlib
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,17 @@ from proximo.config import Config, preset, validated, with_options
 from proximo.envs import find_spec
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
+from proximo.learn.iteration import Snapshot
 from proximo.learn.train import Iteration, training
+from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.evaluate import Evaluation, evaluate
 from proximo.runs.folder import RunFolder
 from proximo.runs.model import load_model
 from proximo.runs.process import prepare_process
+from proximo.runs.sealed import settle
+from proximo.runs.sinks import SinkOptions
+
+CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -30,17 +37,34 @@ class Run:
         return evaluate(self.agent, self.env, episodes=episodes, **options)
 
 
-def recorded(iterations: Iterator[Iteration], folder: RunFolder) -> Generator[Iteration, None, None]:
-    """The same iterations, each logged as it comes; however it ends, the last policy is saved."""
-    last = None
+def recorded(
+    iterations: Iterator[Iteration], folder: RunFolder, checkpoint_every: float = CHECKPOINT_SECONDS
+) -> Generator[Iteration, None, None]:
+    """The same iterations, each logged as it comes; however it ends, the last policy is saved.
+
+    checkpoint_every  seconds of work that a crash may cost; 0 writes a checkpoint in every iteration
+    """
+    checkpoints = Checkpoints(folder.path / "checkpoints", folder.config)
+    due = time.perf_counter() + checkpoint_every
+    last, kept, at_rest = None, True, False
     try:
-        for iteration in iterations:
-            last = iteration
-            folder.log(iteration)
-            yield iteration
+        for last in iterations:
+            folder.log(last)
+            kept = time.perf_counter() >= due or last.steps >= folder.config.steps
+            if kept:
+                with folder.writing():
+                    checkpoints.save(last)
+                due = time.perf_counter() + checkpoint_every
+            at_rest = True
+            yield last
+            at_rest = False
     finally:
         if last is not None:
             folder.save(last.agent)
+            if at_rest and not kept:  # left by its reader: the environments stand where the iteration ended
+                with folder.writing():
+                    checkpoints.save(last)
+        folder.sinks.close()
 
 
 def train(
@@ -50,6 +74,10 @@ def train(
     out: str | Path | None = None,
     progress: bool = False,
     allow_import: bool = False,
+    tensorboard: bool = False,
+    wandb: bool = False,
+    wandb_project: str = SinkOptions.wandb_project,
+    video_every: int | None = None,
     **options: Any,
 ) -> Run:
     """Train a policy and keep everything in a run folder.
@@ -62,6 +90,7 @@ def train(
     out          the run folder; one under `runs/` unless said otherwise
     progress     draw a progress bar
     allow_import let an id `module:EnvId` import its module, which runs the module's code
+    tensorboard, wandb, wandb_project, video_every  as of `SinkOptions`: who else is told how it goes
     options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them
 
     Raises UserError (one line that says what to do) for options that cannot be and for environments
@@ -70,20 +99,70 @@ def train(
     if allow_import and isinstance(env, str):
         find_spec(env, allow_import=True)  # the preset asks the registry
     config = with_options(preset(preset_name, env), **options)
-    return train_config(config, out=out, progress=progress, allow_import=allow_import)
+    sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
+    return train_config(config, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
 
 
 def train_config(
-    config: Config, *, out: str | Path | None = None, progress: bool = False, **make_options: Any
+    config: Config,
+    *,
+    out: str | Path | None = None,
+    progress: bool = False,
+    sinks: SinkOptions | None = None,
+    **make_options: Any,
 ) -> Run:
     """`train` for a configuration that is complete already."""
-    from proximo.runs.progress import shown
+    prepare_process()
+    sinks = sinks or SinkOptions()
+    sinks.check(validated(config).env)
+    folder = RunFolder.create(config, out)
+    folder.sinks = sinks.open(folder.path, config)
+    return _carried_out(config, folder, None, progress, make_options)
+
+
+def resume(
+    run: str | Path,
+    *,
+    out: str | Path | None = None,
+    env: Any = None,
+    progress: bool = False,
+    sinks: SinkOptions | None = None,
+    **changes: Any,
+) -> Run:
+    """Go on with a run that was cut short, from its newest checkpoint that is whole.
+
+        proximo.resume("runs/HalfCheetah-v5-0-...")
+
+    run      its folder
+    out      go on in a new folder; in the run's own unless said otherwise
+    env      the environment, where it is not a registered id
+    sinks    who else is told how it goes on
+    changes  `steps` and `until`: how far to go
+
+    Where the environments can tell their state (`envs.state`), the result is bit for bit that of a run
+    that was never interrupted; elsewhere the episodes that were under way start anew, and a warning says
+    so. Raises UserError where there is nothing to go on from, or nothing left to do.
+    """
+    from proximo.runs.resume import resume_run
 
     prepare_process()
-    folder = RunFolder.create(validated(config), out)
+    resumed = resume_run(run, out=out, env=env, **changes)
+    resumed.folder.sinks = (sinks or SinkOptions()).open(resumed.folder.path, resumed.config)
+    return _carried_out(resumed.config, resumed.folder, resumed.start, progress, {})
+
+
+def _carried_out(
+    config: Config,
+    folder: RunFolder,
+    start: Snapshot | None,
+    progress: bool,
+    make_options: dict[str, Any],
+) -> Run:
+    from proximo.runs.progress import shown
+
     last = None
     with (
-        contextlib.closing(recorded(training(config, **make_options), folder)) as iterations,
+        contextlib.closing(recorded(training(config, start, **make_options), folder)) as iterations,
         contextlib.closing(shown(iterations, config, progress)) as rows,
     ):
         for last in rows:  # noqa: B007 (read after the loop)
@@ -96,8 +175,15 @@ def train_config(
 def load(folder: str | Path) -> Agent:
     """The agent of a run folder, or of a model folder.
 
-    Nothing in it is executed. Raises UserError when it is missing, unreadable or tampered with.
+    A run that was cut short before its first model gives that of its newest checkpoint. Nothing in it is
+    executed. Raises UserError when it is missing, unreadable or tampered with.
     """
     folder = Path(folder)
-    model = folder / "model"
-    return load_model(model if model.is_dir() else folder)
+    settle(folder / "model")
+    if (folder / "model").is_dir():
+        return load_model(folder / "model")
+    if finished(folder / "checkpoints"):
+        return newest_valid(folder)[1][2]
+    if not (folder / "model.json").exists():
+        raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
+    return load_model(folder)

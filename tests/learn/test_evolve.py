@@ -8,8 +8,8 @@ from proximo import UserError
 from proximo.config import validated
 from proximo.envs import Episode
 from proximo.learn.actor_steps import CrossEntropy
-from proximo.learn.evolve import generation_seeds, mean_returns
-from proximo.learn.streams import streams
+from proximo.learn.evolve import mean_returns
+from proximo.learn.streams import later_seeds, streams
 from proximo.learn.train import training
 
 POPULATION = dict(num_envs=20, horizon=8, minibatch_size=8, actor_step=CrossEntropy(elite=5), hidden=())
@@ -81,9 +81,9 @@ def test_the_same_seed_gives_the_same_generations():
 
 
 def test_generations_play_different_episodes():
-    seeds = [tuple(generation_seeds(streams(0), number, 4)) for number in range(3)]
+    seeds = [tuple(later_seeds(streams(0).environments, number, 4)) for number in range(3)]
     assert len({seed for generation in seeds for seed in generation}) == 12
-    assert generation_seeds(streams(0), 1, 4) == list(seeds[1])
+    assert later_seeds(streams(0).environments, 1, 4) == list(seeds[1])
 
 
 def test_fitness_is_each_environments_own_mean():

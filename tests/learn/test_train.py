@@ -10,6 +10,7 @@ from probes import Aim, Ends, Probe, equal, small
 from proximo import Config, training
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault, UserError
+from proximo.learn.iteration import environments
 from proximo.learn.streams import environment_seeds, streams
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
@@ -163,3 +164,11 @@ def test_an_environment_of_the_caller_stays_open():
 def test_a_configuration_is_plain_data_that_cannot_be_changed():
     with pytest.raises(AttributeError):
         Config("CartPole-v1").seed = 3
+
+
+def test_how_long_to_wait_and_how_often_to_restart_are_options():
+    options = dict(max_restarts=3, restart_interval=0.5, step_timeout=7.0, vectorization_mode="parallel")
+    envs = environments(small("CartPole-v1", **TINY, **options), 2)
+    assert envs.vector.restarts.most == 3 and envs.vector.restarts.interval == 0.5
+    envs.close()
+    environments(small("CartPole-v1", **TINY, max_restarts=3), 2).close()  # the others have no such thing

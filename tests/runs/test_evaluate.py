@@ -1,10 +1,14 @@
 """Evaluation plays whole episodes, as many as were asked for, and says how sure their mean is."""
 
+import json
+
 import numpy as np
 import pytest
 from probes import Probe, small, walk
 
+import proximo
 from proximo import Evaluation, evaluate, training
+from proximo.cli import main
 from proximo.errors import UserError
 from proximo.runs.bench import bench
 from proximo.runs.evaluate import summary
@@ -76,6 +80,106 @@ def test_sampled_actions_vary_and_the_most_likely_do_not(agent):
 
     assert len(set(evaluate(agent, Counting, episodes=40, deterministic=False).returns)) == 2
     assert len(set(evaluate(agent, Counting, episodes=40).returns)) == 1
+
+
+# ---- until the interval is narrow
+
+
+class Noise(Probe):
+    """Returns are standard normal."""
+
+    def turn(self, action):
+        return self.np_random.normal(), True, False
+
+
+def width(found):
+    return found.high - found.low
+
+
+def test_rounds_go_on_until_the_interval_is_narrow(agent):
+    # Half the interval is about 1.96 / sqrt(n): it is narrower than 0.5 from n = 62 on, give or take.
+    found = evaluate(agent, Noise, episodes=10, until_width=0.5)
+    assert 30 < found.episodes < 130 and found.episodes % 10 == 0
+    assert width(found) < 0.5 <= width(evaluate(agent, Noise, episodes=found.episodes - 10))
+
+
+def test_a_later_round_is_as_one_large_evaluation(agent):
+    rounds = evaluate(agent, Numbered, episodes=20, until_width=1e-9, max_episodes=50)
+    assert rounds == evaluate(agent, Numbered, episodes=50)
+    sampled = dict(deterministic=False, seed=3)
+    rounds = evaluate(agent, Noise, episodes=20, until_width=1e-9, max_episodes=35, **sampled)
+    assert rounds == evaluate(agent, Noise, episodes=35, **sampled)
+
+
+def test_one_episode_is_no_interval(agent):
+    assert evaluate(agent, Probe, episodes=1, until_width=0.1).episodes == 2  # both returns are 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"until_width": 0.0}, "until_width is 0.0: it must be above 0"),
+        ({"until_width": 1.0, "max_episodes": 50}, "max_episodes is 50: it must be at least episodes, 100"),
+    ],
+)
+def test_an_impossible_width_is_refused(agent, options, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(agent, Probe, **options)
+
+
+# ---- which seed gave which return
+
+
+def test_every_return_has_the_seed_of_its_environment(agent):
+    class SeedSeen(Probe):
+        def reset(self, *, seed=None, options=None):
+            self.given = self.given if seed is None else seed
+            return super().reset(seed=seed)
+
+        def turn(self, action):
+            return self.given, True, False
+
+    found = evaluate(agent, SeedSeen, episodes=20, seed=5)
+    assert found.returns == [float(seed) for seed in found.environment_seeds]
+    assert len(set(found.environment_seeds)) == 16
+    assert (found.seed, found.deterministic) == (5, True)
+
+
+# ---- the command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    options = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=32, hidden=(4,))
+    return proximo.train("Pendulum-v1", out=tmp_path_factory.mktemp("run") / "run", **options)
+
+
+def test_the_command_writes_what_it_says(run, tmp_path, capsys):
+    words = ["evaluate", str(run.folder), "--episodes", "2", "--seed", "7", "--sampled", "--json"]
+    assert main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert not (run.folder / "evaluation.json").exists()
+    assert main([*words, "--save", "--out", str(tmp_path / "also.json")]) == 0
+    for path in (run.folder / "evaluation.json", tmp_path / "also.json"):
+        assert json.loads(path.read_text()) == said
+    assert said["seed"] == 7 and said["deterministic"] is False and len(said["returns"]) == 2
+    assert proximo.load(run.folder).name == "Pendulum-v1"
+
+
+def test_an_interval_that_stays_wide_is_said(run, capsys):
+    words = ["--episodes", "2", "--until-width", "0.001", "--max-episodes", "3"]
+    assert main(["evaluate", str(run.folder), *words]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("3 episodes") and "raise --max-episodes" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--save"], "say --out FILE"), (["--out", "nowhere/at/all.json"], "there is no folder nowhere/at")],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_played(run, capsys, words, message):
+    assert main(["evaluate", str(run.folder / "model"), "--episodes", "1000000", *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_an_impossible_number_of_episodes_is_refused(agent):

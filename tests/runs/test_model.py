@@ -17,6 +17,7 @@ from proximo.learn.agent import Agent
 from proximo.learn.normalise import observation_normaliser
 from proximo.policies import ActorCritic, NetworkOptions
 from proximo.runs.model import load_model, save_model
+from proximo.runs.sealed import manifest
 
 IMAGE = spaces.Box(0, 255, (4, 4, 3), np.uint8)
 ENDLESS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -68,8 +69,9 @@ def test_a_model_comes_back_as_it_was(tmp_path, observation, action, options):
         assert np.array_equal(agent.act(seen), again.act(seen))
 
 
-def test_two_files_and_nothing_executable(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+def test_three_files_and_nothing_executable(folder):
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["manifest.json", "model.json", "model.safetensors"]
     description = json.loads((folder / "model.json").read_text())
     assert sorted(description) == [
         "action_space",
@@ -77,7 +79,6 @@ def test_two_files_and_nothing_executable(folder):
         "format",
         "network",
         "observation_space",
-        "sha256",
     ]
 
 
@@ -94,16 +95,33 @@ def refused(folder):
     return str(caught.value)
 
 
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds other files \(thesis.tex\): choose another folder"):
+        save_model(agent_for(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_weights_that_are_not_finite_are_never_written(folder):
+    before = load_model(folder)
+    agent = agent_for()
+    agent.policy = jax.tree.map(lambda leaf: leaf * jax.numpy.nan, agent.policy)
+    with pytest.raises(UserError, match="is not finite: such a policy is not written"):
+        save_model(agent, folder)
+    assert equal(load_model(folder).policy, before.policy)
+
+
 @pytest.mark.parametrize("position", [0.1, 0.5, 0.999])
-def test_a_flipped_bit_is_noticed(folder, position):
-    path = folder / "model.safetensors"
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "manifest.json"])
+def test_a_flipped_bit_is_noticed(folder, name, position):
+    path = folder / name
     content = bytearray(path.read_bytes())
     content[int(position * len(content))] ^= 1
     path.write_bytes(content)
-    assert "is not the file that was saved" in refused(folder)
+    assert "is not what was saved" in refused(folder)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "manifest.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     assert f"{name} cannot be read" in refused(folder)
@@ -115,9 +133,16 @@ def test_no_model_at_all(tmp_path):
         proximo.load(tmp_path / "nowhere")
 
 
+def sealed(folder):
+    """Give changed files a manifest that fits, as whoever changed them on purpose would."""
+    names = ("model.safetensors", "model.json")
+    (folder / "manifest.json").write_bytes(manifest({name: (folder / name).read_bytes() for name in names}))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 99}', "\xff\xfe"])
 def test_a_description_that_is_none(folder, text):
     (folder / "model.json").write_bytes(text.encode("latin-1"))
+    sealed(folder)
     assert "model.json is not" in refused(folder)
 
 
@@ -150,9 +175,6 @@ CHANGES = {
     "another number of actions": changed("action_space", "n", to=lambda _: 5),
     "an unsupported space": changed("action_space", to=lambda _: {"kind": "Tuple", "spaces": []}),
     "a space in a word": changed("action_space", to=lambda _: "Discrete"),
-    "no hashes": changed("sha256", to=lambda _: {}),
-    "hashes that are none": changed("sha256", to=lambda _: None),
-    "another hash": changed("sha256", "model.safetensors", to=lambda text: text[::-1]),
 }
 
 
@@ -162,15 +184,17 @@ def test_a_changed_description_is_refused(folder, name):
     description = json.loads(path.read_text())
     CHANGES[name](description)
     path.write_text(json.dumps(description))
+    sealed(folder)
     assert "model." in refused(folder)
 
 
-@pytest.mark.parametrize("name", ["network", "observation_space", "action_space", "environment", "sha256"])
+@pytest.mark.parametrize("name", ["network", "observation_space", "action_space", "environment"])
 def test_a_description_without_a_part_is_refused(folder, name):
     path = folder / "model.json"
     description = json.loads(path.read_text())
     del description[name]
     path.write_text(json.dumps(description))
+    sealed(folder)
     assert "model.json" in refused(folder)
 
 

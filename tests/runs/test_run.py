@@ -23,6 +23,7 @@ SMALL = small(Ends, steps=70, **TINY)
 METRICS = [
     "rollout/ep_len_mean",
     "rollout/ep_rew_mean",
+    "rollout/restarts",
     "time/fps",
     "time/iterations",
     "time/time_elapsed",
@@ -57,12 +58,23 @@ def episodes_of(folder):
         return list(csv.DictReader(file))
 
 
+CHECKPOINT = (
+    "manifest.json",
+    "model.json",
+    "model.safetensors",
+    "state.json",
+    "state.safetensors",
+)
+
+
 def test_the_names_in_a_run_folder(run):
     names = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
     assert names == [
+        *(f"checkpoints/000000000072/{name}" for name in CHECKPOINT),
         "config.json",
         "episodes.csv",
         "metrics.jsonl",
+        "model/manifest.json",
         "model/model.json",
         "model/model.safetensors",
     ]

@@ -1,0 +1,51 @@
+"""`proximo export RUN`: a trained policy for other programs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from proximo.arguments import parse
+from proximo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained policy, with its observation statistics, for programs without JAX."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder, or a model folder."""
+    onnx: bool = False
+    """As one ONNX graph: `observation` float32 [batch, features] in, `action` out."""
+    out: Path | None = None
+    """The file; `RUN/policy.onnx` unless said otherwise (beside a model folder, never in it)."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def read(words: list[str]) -> Export:
+    """The arguments that were typed."""
+    return parse(Export, "export", words)
+
+
+def run(arguments: Export) -> int:
+    """Export; returns the exit status."""
+    from proximo.runs.export import export_onnx
+    from proximo.runs.run import load
+
+    if not arguments.onnx:
+        raise UserError("say what to write: --onnx")
+    agent, out = load(arguments.run), arguments.out
+    if out is None:
+        out = default_file(arguments.run)
+    export_onnx(agent, out)
+    print(out)
+    return 0
+
+
+def default_file(folder: Path) -> Path:
+    """`policy.onnx` in a run folder; beside a model folder, which is sealed: another file breaks its seal."""
+    if (folder / "model").is_dir():
+        return folder / "policy.onnx"
+    whole = folder.resolve()
+    return whole.with_name(f"{whole.name}.onnx")

@@ -1,0 +1,50 @@
+"""Trees of arrays as flat, named NumPy arrays, and back: what a file can hold."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from proximo.errors import UserError
+
+
+def named_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a tree under its path, such as `policy.actor.layers.0.weight`; keys as their numbers."""
+    return {_name(path): _numbers(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def filled(template: Any, arrays: Mapping[str, np.ndarray], place: Path | str) -> Any:
+    """A tree like `template` with these arrays in it.
+
+    template  a tree of arrays, or of their shapes
+    place     where the arrays come from, for messages
+
+    Raises UserError where one is missing, or of another shape or type.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    found = []
+    for path, leaf in leaves:
+        name, array = _name(path), arrays.get(_name(path))
+        wanted = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        if array is None or array.shape != wanted.shape or array.dtype != wanted.dtype:
+            there = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
+            asked = f"{wanted.dtype}{list(wanted.shape)}"
+            raise UserError(f"{place}: {name} is {there}, but its description asks for {asked}")
+        found.append(
+            jax.random.wrap_key_data(jax.numpy.asarray(array)) if _is_key(leaf) else jax.numpy.asarray(array)
+        )
+    return jax.tree_util.tree_unflatten(structure, found)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")

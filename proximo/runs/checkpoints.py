@@ -1,0 +1,158 @@
+"""Checkpoints: all that a run needs to go on, in folders that are whole or not there.
+
+RUN/checkpoints/000000061440/
+    model.safetensors, model.json   the policy, as in RUN/model
+    state.safetensors, state.json   everything else: optimiser, normalisers, random streams, counters,
+                                    episodes under way, the environments' own state, the configuration
+    manifest.json                   SHA-256 of each, written last and checked first
+"""
+
+import json
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from proximo.config import Config, as_json, from_json
+from proximo.errors import CheckpointDamaged, UserError
+from proximo.learn.agent import Agent
+from proximo.learn.iteration import Iteration, Snapshot
+from proximo.runs.model import ARRAYS, DESCRIPTION, agent_from, arrays_from, model_files
+from proximo.runs.sealed import parsed, read_folder, write_folder
+
+FORMAT = 1
+STATE_ARRAYS, STATE = "state.safetensors", "state.json"
+FILES = (ARRAYS, DESCRIPTION, STATE_ARRAYS, STATE)
+NAME = re.compile(r"\d{12}")  # steps; what is being written, or thrown away, has another kind of name
+ARRAY = "__array__"  # stands in the JSON where an array lies in the safetensors file
+
+
+class Checkpoints:
+    """The checkpoints of a run folder; the newest ones and the best one are kept.
+
+    path    RUN/checkpoints
+    config  of the run
+    keep    how many of the newest, at least 2: one may turn out to be damaged
+    """
+
+    def __init__(self, path: Path, config: Config, keep: int = 3) -> None:
+        self.path, self.config, self.keep = path, config, max(keep, 2)
+
+    def save(self, iteration: Iteration) -> Path:
+        """Write a checkpoint, and remove what is neither among the newest nor the best.
+
+        Raises UserError if a number in it is not finite, OSError where the disk fails; what was there
+        before is then still there.
+        """
+        if iteration.snapshot is None:
+            raise UserError("this iteration cannot be resumed from: it belongs to an ensemble")
+        path = self.path / f"{iteration.steps:012d}"
+        write_folder(path, checkpoint_files(iteration, self.config))
+        self._thin_out(path, iteration.mean_return)
+        return path
+
+    def _thin_out(self, newest: Path, mean_return: float) -> None:
+        found = finished(self.path)
+        best = max(found, key=lambda path: (_return_of(path), path.name), default=newest)
+        for path in found[self.keep :]:
+            if path != best:
+                hidden = path.with_name(f".{path.name}.old")
+                path.rename(hidden)  # no reader meets a folder that is half removed
+                shutil.rmtree(hidden, ignore_errors=True)
+
+
+def finished(path: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first; what is being written is not among them."""
+    if not path.is_dir():
+        return []
+    return sorted((p for p in path.iterdir() if NAME.fullmatch(p.name)), reverse=True)
+
+
+def checkpoint_files(iteration: Iteration, config: Config) -> dict[str, bytes]:
+    """A checkpoint as the content of four files. Raises UserError if the learner is not finite."""
+    assert iteration.snapshot is not None
+    snapshot, arrays = iteration.snapshot(), dict[str, np.ndarray]()
+    for name, array in snapshot.learner.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} is not finite after {snapshot.steps} steps: no checkpoint is written")
+    description = {
+        "format": FORMAT,
+        "config": as_json(config),
+        "mean_return": iteration.mean_return if np.isfinite(iteration.mean_return) else None,
+        "snapshot": taken_apart(snapshot._asdict(), "", arrays),
+    }
+    return {
+        **model_files(iteration.agent),
+        STATE_ARRAYS: safetensors.numpy.save(arrays),
+        STATE: json.dumps(description, allow_nan=False).encode(),
+    }
+
+
+def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
+    """What a checkpoint holds. Raises UserError if it is not what was saved, or of another format."""
+    files = read_folder(path, FILES)
+    description = parsed(files[STATE], path / STATE)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{path / STATE} is not of checkpoint format {FORMAT}, the one this version reads")
+    arrays = arrays_from(files[STATE_ARRAYS], path / STATE_ARRAYS)
+    try:
+        config = from_json(description["config"])
+        snapshot = Snapshot(**put_together(description["snapshot"], arrays))
+    except UserError:
+        raise
+    except Exception as error:  # plain data from a file: anything may be wrong with it
+        reason = " ".join(repr(error).split())[:200]
+        raise UserError(
+            f"{path / STATE} does not describe a checkpoint ({reason}): it was changed"
+        ) from error
+    return config, snapshot, agent_from(files, path)
+
+
+def newest_valid(run: Path) -> tuple[Path, tuple[Config, Snapshot, Agent]]:
+    """The newest checkpoint of a run that is what was saved; a damaged one is named in a warning.
+
+    Raises UserError where there is none: a run never starts over in silence.
+    """
+    found = finished(run / "checkpoints")
+    for path in found:
+        try:
+            return path, load_checkpoint(path)
+        except UserError as error:
+            warnings.warn(f"{error}; an older checkpoint is taken", CheckpointDamaged, stacklevel=2)
+    what = "no checkpoint is whole" if found else "there is no checkpoint"
+    raise UserError(f"{what} in {run / 'checkpoints'}: start again with a new --out")
+
+
+def taken_apart(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Plain data as JSON holds it; arrays go into `arrays`, under the path they had."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = np.ascontiguousarray(value) if value.ndim else value
+        return {ARRAY: name}
+    if isinstance(value, Mapping):
+        return {str(key): taken_apart(part, f"{name}/{key}", arrays) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [taken_apart(part, f"{name}/{index}", arrays) for index, part in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def put_together(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `taken_apart`; tuples have become lists. Raises KeyError if an array is missing."""
+    if isinstance(value, dict):
+        if set(value) == {ARRAY}:
+            return arrays[value[ARRAY]]
+        return {key: put_together(part, arrays) for key, part in value.items()}
+    return [put_together(part, arrays) for part in value] if isinstance(value, list) else value
+
+
+def _return_of(path: Path) -> float:
+    """A checkpoint's mean return; the lowest where it cannot be read."""
+    try:
+        value = parsed((path / STATE).read_bytes(), path / STATE)["mean_return"]
+        return float("-inf") if value is None else float(value)
+    except (OSError, UserError, KeyError, TypeError, ValueError):
+        return float("-inf")

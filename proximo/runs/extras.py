@@ -1,0 +1,15 @@
+"""Libraries that only some users need: imported when they are asked for, named when they are missing."""
+
+import importlib
+from typing import Any
+
+from proximo.errors import UserError
+
+
+def needed(module: str, extra: str) -> Any:
+    """The module, from an extra of this package. Raises UserError with the pip command if it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise UserError(f'this needs {name}, which is missing: pip install "proximo[{extra}]"') from error

@@ -1,0 +1,106 @@
+"""Going on with a run that was cut short: from its newest checkpoint that is whole."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proximo.config import Config, validated, with_options
+from proximo.envs import find_spec, name_of
+from proximo.errors import UserError
+from proximo.learn.iteration import Snapshot
+from proximo.runs.checkpoints import newest_valid
+from proximo.runs.folder import EPISODES, METRICS, RunFolder
+from proximo.runs.model import replace_file
+
+SUPERSEDED = "superseded"  # log lines of what a crash made us do again
+
+
+class Resumed(NamedTuple):
+    """A run that can go on: its configuration, where it was, and where it is kept."""
+
+    config: Config
+    start: Snapshot
+    folder: RunFolder
+
+
+def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = None, **changes: Any) -> Resumed:
+    """Take up a run again.
+
+    run      its folder
+    out      go on in a new folder, which gets the logs so far; in the run's own unless said otherwise
+    env      the environment, where its name alone does not make it: `module:EnvId`, a class, a function.
+             An id in a file never imports a module
+    changes  `steps` and `until` alone: the rest decides what the steps so far were
+
+    Raises UserError where there is no run, no checkpoint that is whole, or nothing left to do.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise UserError(f"{run} is not a run folder: `proximo train` makes one")
+    _, (config, start, _) = newest_valid(run)
+    config = validated(with_options(config, **changes))
+    if env is not None:
+        if name_of(env) != config.name:
+            raise UserError(f"the run in {run} is of {config.name}, not of {name_of(env)}")
+        config = with_options(config, env=env)
+    else:
+        find_spec(config.name)
+    if start.steps >= config.steps:
+        raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
+    path = run if out is None else copied(run, Path(out))
+    for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
+        keep_until(path, name, start.steps, steps_of)
+    return Resumed(config, start, RunFolder.again(path, config))
+
+
+def copied(run: Path, out: Path) -> Path:
+    """A new folder with the logs of a run. Raises UserError if it is not empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", METRICS, EPISODES):
+        if (run / name).exists():
+            shutil.copyfile(run / name, out / name)
+    return out
+
+
+def keep_until(path: Path, name: str, steps: int, steps_of: Callable[[str], int | None]) -> None:
+    """Keep a log's lines up to `steps`; later and torn ones are moved to `superseded/`, not lost.
+
+    What comes after the checkpoint is done again, and would stand there twice.
+    """
+    log = path / name
+    if not log.exists():
+        return
+    lines = log.read_text(errors="replace").splitlines(keepends=True)
+    found = [steps_of(line) if line.endswith("\n") else None for line in lines]
+    kept = [line for line, at in zip(lines, found, strict=True) if at is not None and at <= steps]
+    gone = [line for line, at in zip(lines, found, strict=True) if at is None or at > steps]
+    if gone:
+        (path / SUPERSEDED).mkdir(exist_ok=True)
+        with (path / SUPERSEDED / name).open("a") as file:
+            file.writelines(line if line.endswith("\n") else f"{line}\n" for line in gone)
+        replace_file(log, "".join(kept).encode())
+
+
+def steps_of_metrics(line: str) -> int | None:
+    """The steps that a line of metrics.jsonl tells of; None if it is torn."""
+    try:
+        return int(json.loads(line)["time/total_timesteps"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def steps_of_episode(line: str) -> int | None:
+    """The steps that a line of episodes.csv tells of, -1 for its head; None if it is torn."""
+    row = next(csv.reader(io.StringIO(line)), [])
+    if row[:1] == ["step"]:
+        return -1
+    try:
+        return int(row[0]) if len(row) == 5 else None
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""Folders that are whole or not there: a manifest of SHA-256 sums, written last and checked first."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from proximo.errors import UserError
+
+MANIFEST = "manifest.json"
+LARGEST_JSON = 64 * 2**20  # bytes; a description is a few kilobytes
+DEEPEST = 100  # levels of JSON: Python's own limit is a crash of the interpreter's stack
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder whole or not at all; one that is there already is replaced.
+
+    path   its final name. Until every byte is on the disk it is called `.NAME.partial`, which no reader
+           takes for a folder of ours
+    files  name -> content; the manifest is added
+
+    Raises OSError, such as a full disk's (what was there before is then still there), and UserError if the
+    folder that is there holds anything else.
+    """
+    settle(path)
+    strangers = {entry.name for entry in path.iterdir()} - {*files, MANIFEST} if path.exists() else set()
+    if strangers:
+        raise UserError(
+            f"{path} holds other files ({', '.join(sorted(strangers)[:3])}): choose another folder"
+        )
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    _forget(partial)
+    partial.mkdir(parents=True)
+    try:
+        for name, content in files.items():
+            _write(partial / name, content)
+        _write(partial / MANIFEST, manifest(files))
+        _flush(partial)
+        if path.exists():
+            _forget(old)
+            path.rename(old)
+        partial.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if old.exists() and not path.exists():
+                old.rename(path)
+            _forget(partial)
+        raise
+    _flush(path.parent)
+    _forget(old)
+
+
+def settle(path: Path) -> None:
+    """Go back to the old folder where a replacement was cut short between its two renames."""
+    old = path.with_name(f".{path.name}.old")
+    if not path.exists() and old.exists():
+        with contextlib.suppress(OSError):  # a reader may have no right to write here
+            old.rename(path)
+
+
+def manifest(files: Mapping[str, bytes]) -> bytes:
+    """The sums of all files, and one over these sums, as canonical JSON."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    whole = hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+    return json.dumps({"sha256": sums, "manifest_sha256": whole}, indent=1).encode()
+
+
+def read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The files of a folder that `write_folder` wrote, checked against its manifest.
+
+    names  the files it must have, no more and no less; a manifest cannot make us read any other
+
+    Raises UserError, in one line, when a file is missing, cannot be read, or is not the one that was written.
+    """
+    settle(path)
+    wanted, files = sorted(names), {}
+    for name in [*wanted, MANIFEST]:
+        try:
+            files[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{path / name} cannot be read ({error.strerror})") from error
+    if files.pop(MANIFEST) != manifest(files):
+        raise UserError(f"{path} is not what was saved (a SHA-256 sum differs): restore it from a copy")
+    return files
+
+
+def parsed(content: bytes, place: Path) -> Any:
+    """JSON from a file that anybody may have written. Raises UserError unless size and depth are sane."""
+    if len(content) > LARGEST_JSON:
+        raise UserError(f"{place} has {len(content)} bytes, more than any description of ours")
+    deepest = depth = 0
+    for byte in content:
+        depth += byte in b"[{"
+        depth -= byte in b"]}"
+        deepest = max(deepest, depth)
+    try:
+        if deepest > DEEPEST:
+            raise ValueError(f"{deepest} levels deep")
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    """Ask the disk to keep a folder's entries; where folders cannot be opened (Windows) there is no need."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _forget(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,190 @@
+"""Where metrics go besides the run folder: TensorBoard, Weights & Biases, films of the policy.
+
+A sink has two methods: `log(metrics, iteration)` after every iteration, and `close()`. One that fails is
+left out from then on, with a line on standard error: what watches a run must not end it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from proximo.config import Config, as_json
+from proximo.errors import UserError
+from proximo.learn.iteration import Iteration
+from proximo.runs.extras import needed
+
+
+class Sink(Protocol):
+    """Takes what an iteration gave: its metrics as they stand in metrics.jsonl, and the iteration itself."""
+
+    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None: ...
+    def close(self) -> None: ...
+
+
+class Sinks:
+    """Several sinks as one, none of which can harm the run."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self.sinks = list(sinks)
+
+    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
+        """Hand an iteration to every sink."""
+        for sink in list(self.sinks):
+            self._attempt(sink, lambda sink=sink: sink.log(metrics, iteration))
+
+    def close(self) -> None:
+        """The run has ended."""
+        for sink in list(self.sinks):
+            self._attempt(sink, sink.close)
+
+    def _attempt(self, sink: Sink, work: Any) -> None:
+        try:
+            work()
+        except Exception as error:
+            self.sinks.remove(sink)
+            reason = secret_free(f"{type(error).__name__}: {error}")
+            print(f"{type(sink).__name__} failed and is left out: {reason}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """Who else is told how a run goes."""
+
+    tensorboard: bool = False
+    """Write TensorBoard's event files into `tb/`."""
+    wandb: bool = False
+    """Report to Weights & Biases (log in with `wandb login`; WANDB_MODE=offline keeps it here)."""
+    wandb_project: str = "proximo"
+    """The project there."""
+    video_every: int | None = None
+    """A film of one episode into `videos/` every so many steps; training waits while it is made."""
+
+    def check(self, env: Any) -> None:
+        """Raises UserError, before there is a run, for what cannot be: a missing package, say."""
+        if self.tensorboard:
+            needed("tensorboardX", "tensorboard")
+        if self.wandb:
+            needed("wandb", "wandb")
+        if self.video_every is not None:
+            if self.video_every < 1:
+                raise UserError(f"video_every is {self.video_every}: it must be at least 1")
+            from proximo.runs.watch import check_drawing
+
+            check_drawing(env)
+
+    def open(self, path: Path, config: Config) -> Sinks:
+        """The sinks of the run in the folder `path`. Raises UserError where one cannot be had."""
+        sinks: list[Sink] = []
+        if self.tensorboard:
+            sinks.append(TensorBoard(path, config))
+        if self.wandb:
+            sinks.append(WeightsAndBiases(path, config, self.wandb_project))
+        if self.video_every is not None:
+            sinks.append(Films(path, config.env, self.video_every))
+        return Sinks(*sinks)
+
+
+class TensorBoard:
+    """Event files in `tb/`, with the names of metrics.jsonl as tags, and the configuration as a text."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.folder, self.config = path / "tb", config
+        self._library = needed("tensorboardX", "tensorboard")
+        self._writer: Any = None
+
+    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
+        """One point for each metric, over environment steps."""
+        if self._writer is None:
+            fresh = not self.folder.exists()
+            # A run that goes on writes another file; what a crash made us do again replaces the older points.
+            purge = None if fresh else iteration.steps
+            self._writer = self._library.SummaryWriter(
+                str(self.folder),
+                purge_step=purge,
+                flush_secs=10,
+                filename_suffix=f".{iteration.steps}",  # else two of one second are one
+            )
+            if fresh:
+                text = json.dumps(as_json(self.config), indent=1)
+                self._writer.add_text("config", f"```json\n{text}\n```", 0)
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, iteration.steps)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases, with files of its own in `wandb/`. It finds the key by itself."""
+
+    def __init__(self, path: Path, config: Config, project: str) -> None:
+        wandb = needed("wandb", "wandb")
+        try:
+            self._run = wandb.init(
+                project=project,
+                name=path.name,
+                dir=str(path),
+                config=as_json(config),
+                id=earlier_id(path / "wandb"),
+                resume="allow",
+                reinit="create_new",  # members of an ensemble report side by side
+                settings=wandb.Settings(console="off", save_code=False),
+            )
+        except Exception as error:  # its errors have no common class over the versions
+            raise UserError(
+                f"Weights & Biases did not start ({secret_free(str(error))}): `wandb login` logs in, "
+                "WANDB_MODE=offline needs no login"
+            ) from error
+
+    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
+        """One row, over environment steps."""
+        self._run.log(dict(metrics), step=iteration.steps)
+
+    def close(self) -> None:
+        """Wait until everything has been sent."""
+        self._run.finish(quiet=True)
+
+
+def earlier_id(folder: Path) -> str | None:
+    """The id under which this run reported before it was cut short; its folders are `...run-DATE-ID`."""
+    earlier = sorted(folder.glob("*run-*-*"), key=lambda path: path.name.partition("run-")[2])
+    return earlier[-1].name.rpartition("-")[2] if earlier else None
+
+
+def secret_free(text: str) -> str:
+    """The text on one line, without the key of Weights & Biases."""
+    key = os.environ.get("WANDB_API_KEY", "")
+    plain = " ".join(text.split())
+    return plain.replace(key, "...") if key else plain
+
+
+class Films:
+    """`videos/step-N.mp4`, an episode of the policy's most likely actions, every so many steps.
+
+    The episode is played in an environment of its own, always with the same seed, and draws from none of
+    the training's random streams.
+    """
+
+    def __init__(self, path: Path, env: Any, every: int) -> None:
+        self.folder, self.env, self.every = path / "videos", env, every
+        made = [int(film.stem.rpartition("-")[2]) for film in self.folder.glob("step-*.mp4")]
+        self.done = max(made, default=0) // every
+
+    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
+        """Make a film if it is due."""
+        if iteration.steps // self.every == self.done:
+            return
+        from proximo.runs.watch import film
+
+        self.done = iteration.steps // self.every
+        self.folder.mkdir(exist_ok=True)
+        film(iteration.agent, self.folder / f"step-{iteration.steps:09d}.mp4", self.env)
+
+    def close(self) -> None:
+        """Every film is whole already."""

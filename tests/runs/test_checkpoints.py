@@ -1,0 +1,276 @@
+"""Checkpoints are whole or not there, hold everything, and say loudly when they are damaged."""
+
+import dataclasses
+import json
+import random
+import re
+import warnings
+
+import numpy as np
+import pytest
+from probes import Aim, RightAction, equal, small
+
+import proximo
+from proximo.core import AdaptiveKLPenalty
+from proximo.errors import CheckpointDamaged, EpisodesRestarted, UserError
+from proximo.learn.actor_steps import AdaptiveGradient, AverageTrustRegion, CrossEntropy
+from proximo.learn.iteration import Snapshot
+from proximo.learn.train import training
+from proximo.runs.checkpoints import (
+    FILES,
+    Checkpoints,
+    finished,
+    load_checkpoint,
+    newest_valid,
+    put_together,
+    taken_apart,
+)
+from proximo.runs.sealed import manifest
+
+TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
+CARTPOLE = dict(TINY, normalise_observations=True, normalise_rewards=True)
+
+
+def interrupted(config, after, **options):
+    """The iteration numbered `after`, with its snapshot, as a crash would leave it."""
+    iterations = training(config, **options)
+    for iteration in iterations:
+        if iteration.number == after:
+            return iteration, iterations
+    raise AssertionError("the run is too short")
+
+
+def saved(tmp_path, config, after=2):
+    iteration, iterations = interrupted(config, after)
+    path = Checkpoints(tmp_path / "checkpoints", config).save(iteration)
+    iterations.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(objective=AdaptiveKLPenalty(0.01)),
+        dict(actor_step=AdaptiveGradient()),
+        dict(actor_step=AverageTrustRegion(), shared=False),
+        dict(learning_rate_kl=0.01, anneal=False),
+    ],
+    ids=["clip", "adaptive-kl", "adaptive-gradient", "average", "rate-by-kl"],
+)
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, env, options):
+    config = small(env, **{**CARTPOLE, **options})
+    whole = list(training(config))
+    path = saved(tmp_path, config, after=3)
+    read, snapshot, agent = load_checkpoint(path)
+    assert read == config
+    assert equal(agent.policy, whole[2].agent.policy)
+    rest = list(training(read, snapshot))
+    assert [i.number for i in rest] == [i.number for i in whole[3:]]
+    for mine, other in zip(rest, whole[3:], strict=True):
+        assert equal(mine.learner, other.learner)
+        assert mine.metrics == other.metrics
+        assert mine.episodes == other.episodes and mine.steps == other.steps
+        np.testing.assert_equal(mine.mean_return, other.mean_return)
+
+
+def test_a_population_resumes_on_any_environment():
+    # Every generation starts new episodes: nothing of an environment needs to be kept.
+    config = small(Aim, **{**TINY, "num_envs": 6, "actor_step": CrossEntropy(elite=2), "steps": 400})
+    whole = list(training(config))
+    iteration, iterations = interrupted(config, 2)
+    snapshot = iteration.snapshot()
+    iterations.close()
+    rest = list(training(config, snapshot))
+    assert len(rest) == len(whole) - 2 and equal(rest[-1].learner, whole[-1].learner)
+
+
+def test_an_environment_that_cannot_tell_its_state_starts_new_episodes_and_says_so():
+    config = small("LunarLander-v3", **{**TINY, "normalise_rewards": True})
+    iteration, iterations = interrupted(config, 3)
+    snapshot = iteration.snapshot()
+    iterations.close()
+    assert snapshot.stream["envs"] is None
+    with pytest.warns(EpisodesRestarted, match=r"LunarLander-v3 cannot tell its state.*not bit for bit"):
+        rest = list(training(config, snapshot))
+    # The weaker promise: learner, counters, statistics and schedules go on; only the episodes are new.
+    assert rest[0].number == 4 and rest[0].steps > snapshot.steps
+    assert rest[-1].steps >= config.steps
+    with pytest.warns(EpisodesRestarted):
+        again = list(training(config, snapshot))
+    assert equal(rest[-1].learner, again[-1].learner)
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    config = small(RightAction, **{**TINY, "steps": 512})
+    checkpoints = Checkpoints(tmp_path / "checkpoints", config, keep=2)
+    returns = {}
+    for iteration in training(config):
+        checkpoints.save(iteration)
+        returns[f"{iteration.steps:012d}"] = iteration.mean_return
+    names = [path.name for path in finished(tmp_path / "checkpoints")]
+    assert names[:2] == sorted(returns)[:-3:-1]
+    best = max(returns.values())
+    assert any(returns[name] == best for name in names) and len(names) <= 3
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")] == []
+
+
+def test_at_least_two_are_kept():
+    assert Checkpoints(None, None, keep=1).keep == 2
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path):
+    config = small(Aim, **TINY)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", config)
+    paths = [checkpoints.save(iteration) for iteration in training(config)][:3]
+    newest = finished(tmp_path / "checkpoints")[0]
+    content = bytearray((newest / "state.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "state.safetensors").write_bytes(content)
+    with pytest.warns(CheckpointDamaged, match=f"{newest.name} is not what was saved.*older checkpoint"):
+        path, _ = newest_valid(tmp_path)
+    assert path == finished(tmp_path / "checkpoints")[1] and paths
+
+
+def test_a_run_never_starts_over_in_silence(tmp_path):
+    with pytest.raises(UserError, match=r"there is no checkpoint in .*: start again with a new --out"):
+        newest_valid(tmp_path)
+    path = saved(tmp_path, small(Aim, **TINY))
+    (path / "manifest.json").write_text("{}")
+    with pytest.warns(CheckpointDamaged), pytest.raises(UserError, match="no checkpoint is whole in"):
+        newest_valid(tmp_path)
+
+
+def test_what_is_being_written_is_no_checkpoint(tmp_path):
+    path = saved(tmp_path, small(Aim, **TINY))
+    for name in (f".{path.name}.partial", f".{path.name}.old", "latest", "123"):
+        (path.parent / name).mkdir()
+    assert finished(path.parent) == [path]
+
+
+def test_every_flipped_byte_is_noticed(tmp_path):
+    path = saved(tmp_path, small("CartPole-v1", **TINY))
+    sizes = {name: (path / name).stat().st_size for name in (*FILES, "manifest.json")}
+    draw = random.Random(0)
+    for _ in range(500):
+        name = draw.choices(list(sizes), weights=list(sizes.values()))[0]
+        original = (path / name).read_bytes()
+        damaged = bytearray(original)
+        damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        (path / name).write_bytes(damaged)
+        with pytest.raises(UserError, match="is not what was saved"):
+            load_checkpoint(path)
+        (path / name).write_bytes(original)
+    load_checkpoint(path)
+
+
+def resealed(path):
+    """Give changed files a manifest that fits, as whoever changed them on purpose would."""
+    (path / "manifest.json").write_bytes(manifest({name: (path / name).read_bytes() for name in FILES}))
+
+
+def refused(path):
+    with warnings.catch_warnings(), pytest.raises(UserError) as caught:
+        warnings.simplefilter("ignore")
+        config, snapshot, _ = load_checkpoint(path)
+        list(training(config, snapshot))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def changed(*way, to):
+    def change(description):
+        for name in way[:-1]:
+            description = description[name]
+        description[way[-1]] = to
+
+    return change
+
+
+CHANGES = {
+    "another format": (changed("format", to=9), "is not of checkpoint format 1"),
+    "no configuration": (changed("config", to=None), "configuration"),
+    "an unknown option": (changed("config", "update", "depth", to=3), "unknown options .*depth"),
+    "an impossible option": (changed("config", "num_envs", to=0), "num_envs is 0"),
+    "an unknown objective": (
+        changed("config", "update", "objective", to={"name": "os.system", "command": "true"}),
+        "os.system",
+    ),
+    "an environment that imports": (changed("config", "env", to="antigravity:Env-v0"), "names a module"),
+    "an unknown environment": (changed("config", "env", to="Nowhere-v0"), "no environment is called"),
+    "an environment that is none": (changed("config", "env", to={"name": "CartPole-v1"}), "env is"),
+    "an array that is missing": (
+        changed("snapshot", "learner", "key", to={"__array__": "elsewhere"}),
+        "does not describe a checkpoint",
+    ),
+    "a learner without weights": (changed("snapshot", "learner", to={}), "is missing"),
+    "no snapshot": (changed("snapshot", to=[]), "does not describe a checkpoint"),
+    "another network": (changed("config", "network", "hidden", to=[5]), "asks for"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_description_is_refused(tmp_path, name):
+    path = saved(tmp_path, small("CartPole-v1", **TINY))
+    change, message = CHANGES[name]
+    description = json.loads((path / "state.json").read_text())
+    change(description)
+    (path / "state.json").write_text(json.dumps(description))
+    resealed(path)
+    assert re.search(message, refused(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[" * 100_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b"\x80\x04\x95", b"\xff\xfe{}"],
+    ids=["empty", "null", "deep list", "deep object", "a pickle", "no text"],
+)
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "model.json", "model.safetensors"])
+def test_crafted_files_are_refused_in_one_line(tmp_path, name, content):
+    path = saved(tmp_path, small("CartPole-v1", **TINY))
+    (path / name).write_bytes(content)
+    resealed(path)
+    refused(path)
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path):
+    path = saved(tmp_path, small("CartPole-v1", **TINY))
+    for claimed in (2**63, 2**40, 10**9):
+        (path / "state.safetensors").write_bytes(claimed.to_bytes(8, "little") + b"{}")
+        resealed(path)
+        assert "is not a readable safetensors file" in refused(path)
+
+
+def test_plain_data_comes_back():
+    arrays = {}
+    value = {"a": [1, 2.5, None, "x", True], "b": {"c": np.arange(3), "d": np.float64(0.1)}, "e": np.array(7)}
+    back = put_together(json.loads(json.dumps(taken_apart(value, "", arrays))), arrays)
+    assert back["a"] == value["a"] and back["b"]["d"] == 0.1
+    np.testing.assert_array_equal(back["b"]["c"], np.arange(3))
+    assert back["e"] == 7 and sorted(arrays) == ["/b/c", "/e"]
+
+
+def test_a_snapshot_has_no_more_than_is_needed():
+    assert Snapshot._fields == ("number", "steps", "learner", "statistics", "stream")
+
+
+def test_a_learner_that_is_not_finite_is_never_written(tmp_path):
+    config = small(Aim, **TINY)
+    iteration, iterations = interrupted(config, 2)
+    before = Checkpoints(tmp_path / "checkpoints", config).save(iteration)
+    snapshot = iteration.snapshot()
+    name = next(name for name in snapshot.learner if name.startswith("optimiser"))
+    snapshot.learner[name] = np.full(snapshot.learner[name].shape, np.nan)
+    bad = dataclasses.replace(iteration, snapshot=lambda: snapshot, steps=10**6)
+    with pytest.raises(UserError, match=r"optimiser.* is not finite after .* no checkpoint is written"):
+        Checkpoints(tmp_path / "checkpoints", config).save(bad)
+    iterations.close()
+    assert finished(tmp_path / "checkpoints") == [before]
+
+
+def test_the_agent_of_a_checkpoint_loads_like_any_other(tmp_path):
+    config = small("CartPole-v1", **TINY)
+    path = saved(tmp_path, config)
+    # A folder without a finished model: the newest checkpoint's is taken.
+    assert equal(proximo.load(tmp_path).policy, load_checkpoint(path)[2].policy)

@@ -1,0 +1,240 @@
+"""Runs that are killed, asked to stop, out of time or out of disk, and go on."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from probes import Aim, small
+
+import proximo
+from proximo.errors import UserError
+from proximo.runs.checkpoints import finished, newest_valid
+from proximo.runs.folder import RunFolder
+from proximo.runs.resume import keep_until, resume_run, steps_of_episode, steps_of_metrics
+
+TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
+OPTIONS = ("--steps", "20000", "--seed", "1", "--quiet")
+
+
+def proximo_train(*words, **options):
+    command = [sys.executable, "-m", "proximo", "train", *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+def ended(process, status):
+    out, complaint = process.communicate(timeout=120)
+    assert process.returncode == status, complaint
+    return out, complaint
+
+
+def wait_for_checkpoints(run, count, process):
+    """Until so many checkpoints were written since the call."""
+    seen = set()
+    deadline = time.monotonic() + 100
+    while len(seen) < count and time.monotonic() < deadline and process.poll() is None:
+        seen |= {path.name for path in finished(run / "checkpoints")}
+        time.sleep(0.002)
+    assert len(seen) >= count
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    ended(proximo_train("CartPole-v1", *OPTIONS, "--out", out), 0)
+    return out
+
+
+def test_killed_three_times_it_is_still_the_same_run(tmp_path, whole):
+    run = tmp_path / "run"
+    process = proximo_train("CartPole-v1", *OPTIONS, "--out", run, "--checkpoint-every", 0)
+    for _ in range(3):
+        wait_for_checkpoints(run, 3, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        process = proximo_train("--resume", run, "--checkpoint-every", 0, "--quiet")
+    ended(process, 0)
+    for name in ("model.safetensors", "model.json", "manifest.json"):
+        assert (run / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
+    assert (run / "episodes.csv").read_bytes() == (whole / "episodes.csv").read_bytes()
+    mine, other = (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (run, whole)
+    )
+    for row in (*mine, *other):
+        del row["time/time_elapsed"], row["time/fps"]
+    assert mine == other
+
+
+def test_a_finished_run_has_nothing_left_and_can_be_given_more(tmp_path, whole):
+    complaint = ended(proximo_train("--resume", whole), 2)[1]
+    assert "has made its 20,000 steps: ask for more with --steps" in complaint
+    out = tmp_path / "longer"
+    ended(proximo_train("--resume", whole, "--steps", 22000, "--out", out, "--quiet"), 0)
+    steps = [json.loads(line)["time/total_timesteps"] for line in (out / "metrics.jsonl").open()]
+    assert steps == sorted(set(steps)) and steps[-1] >= 22000
+    assert json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["time/total_timesteps"] < 22000
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, number, status):
+    run = tmp_path / "run"
+    process = proximo_train("CartPole-v1", "--steps", 10**7, "--out", run, "--quiet", "--checkpoint-every", 0)
+    wait_for_checkpoints(run, 2, process)
+    process.send_signal(number)
+    _, complaint = ended(process, status)
+    assert f"proximo train --resume {run}" in complaint and "Traceback" not in complaint
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert newest_valid(run)[1][1].steps == last["time/total_timesteps"]
+    assert (run / "model").is_dir()
+
+
+def test_out_of_time_it_ends_before_the_limit(tmp_path):
+    run = tmp_path / "run"
+    started = time.monotonic()
+    process = proximo_train("CartPole-v1", "--steps", 10**8, "--out", run, "--quiet", "--max-time", 12)
+    _, complaint = ended(process, 3)
+    assert "--resume" in complaint and time.monotonic() - started < 60
+    assert newest_valid(run)[1][1].steps > 0
+
+
+# ---- kill -9 inside a save, fifty times
+
+KILLED = """
+import os, random, signal, sys, time, warnings
+from pathlib import Path
+from proximo.errors import UserError
+from proximo.runs.sealed import read_folder, write_folder
+
+root, draw = Path(sys.argv[1]), random.Random(0)
+content = {name: bytes([number]) * 200_000 for number, name in enumerate(("a", "b", "c"))}
+begun = 0
+for attempt in range(50):
+    child = os.fork()
+    if child == 0:
+        while True:
+            begun += 1
+            write_folder(root / f"{begun:012d}", content)   # a new checkpoint
+            write_folder(root / "model", {**content, "a": b"%d" % begun})   # replaces the one before
+    time.sleep(draw.uniform(0.005, 0.04))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for path in sorted(root.iterdir()):
+        if path.name[0] != ".":
+            read_folder(path, content)   # whole, or it raises
+            begun = max(begun, int(path.name)) if path.name != "model" else begun
+    if (root / ".model.old").exists() or (root / "model").exists():
+        read_folder(root / "model", content)   # also where the kill came between the two renames
+print(begun)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fifty_kills_inside_a_save_leave_only_whole_folders(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5  # it did write in between; how often depends on the disk
+
+
+# ---- a full disk
+
+
+def test_a_full_disk_costs_nothing_that_was_saved(tmp_path):
+    # A limit on the size of files stands in for a full disk: the write fails in the same place.
+    script = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from probes import Aim, small
+from proximo.errors import UserError
+from proximo.learn.train import training
+from proximo.runs.folder import RunFolder
+from proximo.runs.run import recorded
+config = small(Aim, num_envs=2, horizon=8, minibatch_size=8, steps=10**6, hidden=(64, 64))
+folder = RunFolder.create(config, Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+rows = recorded(training(config), folder, checkpoint_every=0)
+try:
+    for number, _ in enumerate(rows):
+        if number == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+except UserError as error:
+    print(error)
+"""
+    tests = os.path.dirname(os.path.dirname(__file__))
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "run"), tests],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cannot write in") and "--resume" in done.stdout
+    assert done.stdout.count("\n") == 1
+    path, (_, snapshot, _) = newest_valid(tmp_path / "run")
+    assert snapshot.number == 3
+    assert not any(entry.name.startswith(".") for entry in path.parent.iterdir())
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+# ---- logs
+
+
+def test_later_and_torn_lines_are_moved_away(tmp_path):
+    lines = [json.dumps({"time/total_timesteps": steps}) + "\n" for steps in (10, 20, 30)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"time/total_times')
+    keep_until(tmp_path, "metrics.jsonl", 20, steps_of_metrics)
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:2])
+    gone = (tmp_path / "superseded" / "metrics.jsonl").read_text()
+    assert gone == lines[2] + '{"time/total_times\n'
+    (tmp_path / "episodes.csv").write_text("step,env,return,length,terminated\r\n5,0,1.5,3,1\r\n25,0,2.")
+    keep_until(tmp_path, "episodes.csv", 20, steps_of_episode)
+    rows = list(csv.reader((tmp_path / "episodes.csv").open()))
+    assert rows == [["step", "env", "return", "length", "terminated"], ["5", "0", "1.5", "3", "1"]]
+    keep_until(tmp_path, "nowhere.csv", 20, steps_of_episode)  # a log that is not there is no failure
+
+
+def test_the_clock_goes_on(tmp_path):
+    config = small("CartPole-v1", **TINY)
+    (tmp_path / "metrics.jsonl").write_text('{"time/time_elapsed": 1000.0}\n')
+    assert time.perf_counter() - RunFolder.again(tmp_path, config)._started > 999.0
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert time.perf_counter() - RunFolder.again(tmp_path, config)._started < 100.0
+
+
+# ---- what a user gets wrong
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    with pytest.raises(UserError, match="is not a run folder"):
+        resume_run(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="there is no checkpoint in"):
+        resume_run(tmp_path)
+    run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY)
+    with pytest.raises(UserError, match=r"is of CartPole-v1, not of Pendulum-v1"):
+        resume_run(run.folder, env="Pendulum-v1", steps=10_000)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="is not an empty folder"):
+        resume_run(run.folder, out=tmp_path / "full", steps=10_000)
+    with pytest.raises(UserError, match="there is no option"):
+        resume_run(run.folder, stepps=1)
+
+
+def test_an_environment_of_ones_own_is_named_again(tmp_path):
+    run = proximo.train(Aim, out=tmp_path / "run", **TINY)
+    with pytest.raises(UserError, match="no environment is called 'Aim'"):
+        resume_run(run.folder, steps=10_000)
+    resumed = resume_run(run.folder, env=Aim, steps=256)
+    assert resumed.config.env is Aim and resumed.start.steps >= 128
+    again = proximo.resume(run.folder, env=Aim, steps=256)
+    assert again.agent.act(np.zeros(1, np.float32)).shape == (1,)

@@ -1,0 +1,191 @@
+"""A policy at play is what `evaluate` plays; the film shows every step of it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from drawn import Drawn
+from PIL import Image, ImageSequence
+from probes import Probe, small
+
+import proximo
+from proximo import UserError, evaluate, training
+from proximo.cli import main
+from proximo.runs import screen, watch
+from proximo.runs.watch import Moment, captioned, film
+
+TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=32, hidden=(4,))
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch):
+    """Pictures are drawn in memory, whatever this machine has."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return next(training(small(Probe, num_envs=2, minibatch_size=32, epochs=1))).agent
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return proximo.train("CartPole-v1", out=tmp_path_factory.mktemp("run") / "run", **TINY)
+
+
+def mp4(path):
+    """The pictures of a film, and how many it shows per second."""
+    words = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(words, capture_output=True, check=True)
+    said = done.stderr.decode()
+    width, height = map(int, re.search(r", (\d+)x(\d+)[ ,]", said).groups())
+    rate = float(re.search(r"([\d.]+) fps", said).group(1))
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3), rate
+
+
+def test_a_film_of_cartpole_through_the_command(run, tmp_path, capsys):
+    path = tmp_path / "play.mp4"
+    words = ["watch", str(run.folder), "--video", str(path), "--seed", "3", "--episodes", "2", "--json"]
+    assert main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    pictures, _ = mp4(path)
+    # A picture for each observation: an episode of n steps has n + 1.
+    lengths = [episode["length"] for episode in said["episodes"]]
+    assert pictures.shape == (sum(lengths) + 2, 400, 600, 3)
+    assert pictures.std() > 10  # something is to be seen
+    # It is what `evaluate` plays.
+    assert said["episodes"][0]["return"] == evaluate(run.agent, episodes=1, seed=3).returns[0]
+    assert main([*words[:4], "--sampled", "--fps", "100"]) == 0
+    assert f"film: {path}" in capsys.readouterr().out
+    assert mp4(path)[1] == 100
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_every_step_is_in_the_film(agent, tmp_path, suffix):
+    path = tmp_path / f"play{suffix}"
+    assert film(agent, path, Drawn, episodes=2) == [Moment(1, 3, 4.5, True), Moment(2, 3, 4.5, True)]
+    if suffix == ".gif":
+        with Image.open(path) as animation:
+            assert animation.info["duration"] == 200  # ms, from render_fps
+            pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
+    else:
+        pictures, rate = mp4(path)
+        assert rate == 5
+    grey = [int(picture[30, 30, 0]) for picture in pictures]
+    assert np.allclose(grey, [0, 50, 100, 150] * 2, atol=10)
+
+
+def test_the_moments_of_an_episode(agent):
+    seen = list(watch.moments(watch.Play(agent, screen.make_drawn(Drawn, "rgb_array"), 0, True), 2))
+    assert seen == [
+        Moment(episode, step, 1.5 * step, step == 3) for episode in (1, 2) for step in (0, 1, 2, 3)
+    ]
+
+
+def test_a_caption_is_written_on_any_ground():
+    for ground in (0, 127, 255):
+        picture = np.full((400, 600, 3), ground, np.uint8)
+        marked = captioned(picture, Moment(1, 7, -1234.5, False))
+        assert marked.shape == picture.shape and np.ptp(marked) >= 120
+        assert (marked[100:] == ground).all() and not (marked[:40] == ground).all()
+        assert not np.array_equal(marked, captioned(picture, Moment(1, 8, -1234.5, False)))
+
+
+def test_an_episode_without_an_end_is_cut(agent, tmp_path, monkeypatch):
+    class Endless(Drawn):
+        def turn(self, action):
+            self.clock += 1
+            return 1.0, False, False
+
+    monkeypatch.setattr(watch, "LONGEST", 5)
+    assert film(agent, tmp_path / "play.gif", Endless, episodes=3) == [Moment(1, 5, 5.0, True)]
+
+
+def test_a_window_where_there_is_a_screen(agent, monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":0")
+    seen = list(watch.watch(agent, Drawn, fps=50))
+    assert [moment.step for moment in seen] == [0, 1, 2, 3]
+    shown = Drawn.made[-1]
+    assert shown.render_mode == "human" and shown.metadata["render_fps"] == 50
+    assert Drawn.metadata["render_fps"] == 5
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no screen to open a window on: say --video FILE.mp4"),
+        (["--video", "play.avi"], "neither .mp4 nor .gif"),
+        (["--video", "nowhere/play.mp4"], "there is no folder nowhere"),
+        (["--video", "play.mp4", "--episodes", "0"], "episodes is 0"),
+    ],
+)
+def test_mistakes_of_the_command(run, tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["watch", str(run.folder), *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_an_environment_that_cannot_be_drawn(agent, tmp_path):
+    class Blind(Drawn):
+        def render(self):
+            return None
+
+    class Failing(Drawn):
+        def render(self):
+            raise RuntimeError("no light")
+
+    with pytest.raises(UserError, match="draws no pictures"):
+        film(agent, tmp_path / "play.gif", Blind)
+    with pytest.raises(UserError, match="could not be drawn: RuntimeError: no light"):
+        film(agent, tmp_path / "play.gif", Failing)
+    with pytest.raises(UserError, match="must be an id, a class or a function"):
+        film(agent, tmp_path / "play.gif", gym.make("CartPole-v1"))
+    with pytest.raises(UserError, match="could not be made"):
+        film(agent, tmp_path / "play.gif", Probe)  # its constructor knows no render_mode
+
+
+def test_a_film_that_cannot_be_written(agent, tmp_path):
+    for name in ("play.mp4", "play.gif"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match="cannot write") as caught:
+            film(agent, tmp_path / name, Drawn)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_named(agent, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UserError, match=r'imageio_ffmpeg, which is missing: pip install "proximo\[video\]"'):
+        film(agent, tmp_path / "play.mp4", Drawn)
+
+
+@pytest.mark.parametrize(
+    ("working", "chosen"), [(["egl", "osmesa"], "egl"), (["osmesa"], "osmesa"), ([], None)]
+)
+def test_mujoco_takes_what_works(monkeypatch, working, chosen):
+    class Tried:
+        def __init__(self, words, **_):
+            self.returncode = int(not any(name in words[-1] for name in working))
+
+    monkeypatch.setattr(screen.subprocess, "run", Tried)
+    monkeypatch.setenv("MUJOCO_GL", "to be restored at the end")
+    monkeypatch.delenv("MUJOCO_GL")
+    screen.choose_offscreen()
+    assert screen.os.environ.get("MUJOCO_GL") == chosen
+
+
+def test_the_users_own_choice_stands(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    monkeypatch.setattr(screen.subprocess, "run", None)
+    screen.choose_offscreen()
+    assert screen.os.environ["MUJOCO_GL"] == "glfw"
