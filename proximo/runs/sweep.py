@@ -44,7 +44,7 @@ Search = Mapping[str, Span | tuple[str, ...]]
 
 
 class Progress(NamedTuple):
-    """How far a sweep is: environment steps of all its trials in this session, and the trial under way."""
+    """How far a sweep is: environment steps of all trials since it was started, and the trial under way."""
 
     steps: int
     mean_return: float
