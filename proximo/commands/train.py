@@ -23,19 +23,17 @@ if TYPE_CHECKING:
 OUT_OF_TIME = 3  # exit status of a run that --max-time ended
 
 
-@dataclass(frozen=True)
-class Train(RecipeArguments):
-    """Train a policy on an environment, and keep everything in a run folder."""
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """How a run is carried out and kept, begun or resumed."""
 
-    seeds: int = 1
-    """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
     checkpoint_every: float = 30.0
     """Seconds of work that a crash may cost."""
     max_time: float | None = None
     """End in good time before so many seconds, with a checkpoint to go on from."""
     sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SinkOptions)
     out: Path | None = None
-    """The run folder; `runs/ENV-SEED-DATE` unless said otherwise."""
+    """The run folder; a new one under `runs/` for a new run, the run's own for a resumed one."""
     json: bool = False
     """End with one JSON object on standard output."""
     quiet: bool = False
@@ -44,8 +42,16 @@ class Train(RecipeArguments):
     """Show the traceback of an error."""
 
 
-@dataclass(frozen=True)
-class Resume:
+@dataclass(frozen=True, kw_only=True)
+class Train(RunArguments, RecipeArguments):
+    """Train a policy on an environment, and keep everything in a run folder."""
+
+    seeds: int = 1
+    """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(RunArguments):
     """Go on with a run that was cut short, from its newest checkpoint that is whole."""
 
     resume: Path
@@ -56,19 +62,6 @@ class Resume:
     """Go on to so many steps, instead of those that the run was begun with."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
-    checkpoint_every: float = 30.0
-    """Seconds of work that a crash may cost."""
-    max_time: float | None = None
-    """End in good time before so many seconds, with a checkpoint to go on from."""
-    sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SinkOptions)
-    out: Path | None = None
-    """Go on in a new folder; in the run's own unless said otherwise."""
-    json: bool = False
-    """End with one JSON object on standard output."""
-    quiet: bool = False
-    """No progress."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(words: list[str]) -> Train | Resume:
