@@ -166,6 +166,7 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
         )
     if isinstance(env, gym.Env) and mode == "parallel":
         mode = "sync"  # it cannot be made a second time
+        kwargs.pop("vector_kwargs", None)  # limits of our vector, which Gymnasium's does not know
     vector_kwargs = _vector_kwargs(mode, kwargs)
     constructor = _constructor(env, kwargs)
     vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv

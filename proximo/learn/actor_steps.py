@@ -36,7 +36,6 @@ class Problem(NamedTuple):
 
     batch          the whole rollout, [T, N, ...]
     objective      distribution -> what is to be maximised, [T, N]
-    optimiser      Adam, as `init(policy) -> memory`; without a step size
     descend        (policy, Adam's memory, gradients, rate) -> (policy, memory, norm): one clipped Adam step
     learning_rate  of this update
     """

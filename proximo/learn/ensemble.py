@@ -78,7 +78,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
         number = 0
         while not all(ledger.ended for ledger in ledgers):
             remaining = jnp.array([ledger.remaining for ledger in ledgers])
-            learner = jax.vmap(scheduled)(learner, remaining)
+            learner = scheduled(learner, remaining)
             noise = crew.noise(number)
             rollout = collect(crew.act(learner, stream.obs, noise[0]), stream, noise)
             rollout = by_member(rollout, count)
@@ -171,12 +171,7 @@ class Ledger:
         own = [x[:, index] for x in (rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)]
         episodes = self.statistics.update(*own)
         self.steps += int(own[-1].sum())
-        self.ended = (
-            self.steps >= self.config.steps
-            or not all(np.isfinite(value) for value in metrics.values())
-            or solved(self.statistics, self.config.until)
-        )
-        return Iteration(
+        iteration = Iteration(
             number=number,
             steps=self.steps,
             learner=learner,
@@ -186,6 +181,9 @@ class Ledger:
             mean_return=self.statistics.mean_return(),
             mean_length=self.statistics.mean_length(),
         )
+        wanted = self.steps < self.config.steps and not solved(self.statistics, self.config.until)
+        self.ended = not (wanted and iteration.sound)
+        return iteration
 
 
 def stacked(trees: Sequence[Any]) -> Any:

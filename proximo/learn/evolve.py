@@ -71,7 +71,8 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
                 steps=steps,
                 learner=learner,
                 agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, population.actor),
-                metrics={name: float(value) for name, value in jax.device_get(metrics).items()},
+                metrics={name: float(value) for name, value in jax.device_get(metrics).items()}
+                | {"rollout/restarts": float(envs.restarts)},
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),

@@ -146,7 +146,10 @@ def snapshot(
 
 
 def scheduled(learner: Learner, remaining: float | Array) -> Learner:
-    """The learner with what follows a schedule, not the gradient, where the schedule has it."""
+    """The learner with what follows a schedule, not the gradient, where the schedule has it.
+
+    remaining  the share of training that is left; one for each member of an ensemble
+    """
     if not isinstance(learner.policy.head, ScheduledGaussianHead):
         return learner
     head = learner.policy.head.annealed(remaining)

@@ -194,9 +194,10 @@ class ScheduledGaussianHead(eqx.Module):
         return jax.random.normal(key, (*shape, self.inputs))
 
     def annealed(self, remaining: float | Array) -> "ScheduledGaussianHead":
-        """With the value for a share `remaining`, 1 to 0, of the training that is left."""
-        value = self.last + (self.first - self.last) * jnp.asarray(remaining)
-        return eqx.tree_at(lambda head: head.log_std, self, jnp.full_like(self.log_std, value))
+        """With the value for a share `remaining`, 1 to 0, of the training that is left; or for several."""
+        value = self.last + (self.first - self.last) * jnp.asarray(remaining, self.log_std.dtype)
+        log_std = jnp.broadcast_to(value[..., None], self.log_std.shape)
+        return eqx.tree_at(lambda head: head.log_std, self, log_std)
 
 
 class BernoulliHead(eqx.Module):

@@ -42,6 +42,7 @@ class Checkpoints:
 
     def __init__(self, path: Path, config: Config, keep: int = 3) -> None:
         self.path, self.config, self.keep = path, config, max(keep, 2)
+        self._returns: dict[str, float] = {}  # of the checkpoints that were looked at
 
     def save(self, iteration: Iteration) -> Path:
         """Write a checkpoint, and remove what is neither among the newest nor the best.
@@ -53,17 +54,28 @@ class Checkpoints:
             raise UserError("this iteration cannot be resumed from: it belongs to an ensemble")
         path = self.path / f"{iteration.steps:012d}"
         write_folder(path, checkpoint_files(iteration, self.config))
-        self._thin_out(path, iteration.mean_return)
+        self._returns.pop(path.name, None)
+        self._thin_out()
         return path
 
-    def _thin_out(self, newest: Path, mean_return: float) -> None:
+    def _thin_out(self) -> None:
         found = finished(self.path)
-        best = max(found, key=lambda path: (_return_of(path), path.name), default=newest)
+        best = max(found, key=lambda path: (self._return_of(path), path.name))
         for path in found[self.keep :]:
             if path != best:
-                hidden = path.with_name(f".{path.name}.old")
-                path.rename(hidden)  # no reader meets a folder that is half removed
-                shutil.rmtree(hidden, ignore_errors=True)
+                path.rename(path.with_name(f".{path.name}.gone"))  # no reader meets one that is half removed
+        for path in self.path.glob(".*.gone"):  # an earlier kill may have left some too
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _return_of(self, path: Path) -> float:
+        """A checkpoint's mean return; the lowest where it has none, or cannot be read."""
+        if path.name not in self._returns:
+            try:
+                value = parsed((path / STATE).read_bytes(), path / STATE)["mean_return"]
+                self._returns[path.name] = float("-inf") if value is None else float(value)
+            except (OSError, UserError, KeyError, TypeError, ValueError):
+                self._returns[path.name] = float("-inf")
+        return self._returns[path.name]
 
 
 def finished(path: Path) -> list[Path]:
@@ -128,6 +140,13 @@ def newest_valid(run: Path) -> tuple[Path, tuple[Config, Snapshot, Agent]]:
     raise UserError(f"{what} in {run / 'checkpoints'}: start again with a new --out")
 
 
+def set_aside(run: Path, taken: Path) -> None:
+    """Hide the checkpoints newer than the one that is `taken`: damaged ones, which would outrank new ones."""
+    for path in finished(run / "checkpoints"):
+        if path.name > taken.name:
+            path.rename(path.with_name(f".{path.name}.damaged"))
+
+
 def taken_apart(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """Plain data as JSON holds it; arrays go into `arrays`, under the path they had."""
     if isinstance(value, np.ndarray):
@@ -147,12 +166,3 @@ def put_together(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return arrays[value[ARRAY]]
         return {key: put_together(part, arrays) for key, part in value.items()}
     return [put_together(part, arrays) for part in value] if isinstance(value, list) else value
-
-
-def _return_of(path: Path) -> float:
-    """A checkpoint's mean return; the lowest where it cannot be read."""
-    try:
-        value = parsed((path / STATE).read_bytes(), path / STATE)["mean_return"]
-        return float("-inf") if value is None else float(value)
-    except (OSError, UserError, KeyError, TypeError, ValueError):
-        return float("-inf")

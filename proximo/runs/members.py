@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from proximo.config import Config, preset, validated, with_options
-from proximo.envs import find_spec
+from proximo.config import Config, validated, with_options
 from proximo.errors import UserError
 from proximo.learn.ensemble import Turn, ensemble
 from proximo.learn.iteration import Iteration
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
 from proximo.runs.progress import shown
-from proximo.runs.run import Run
+from proximo.runs.run import Run, configured
 from proximo.runs.sinks import SinkOptions
 
 
@@ -112,9 +111,7 @@ def train_ensemble(
     All else as of `proximo.train`. A member whose update leaves the finite numbers ends early, with the
     policy from before; the others go on.
     """
-    if allow_import and isinstance(env, str):
-        find_spec(env, allow_import=True)
-    config = with_options(preset(preset_name, env), **options)
+    config = configured(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
     turns = train_members(config, seeds, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
     last = None

@@ -12,7 +12,7 @@ from proximo.config import Config, validated, with_options
 from proximo.envs import find_spec, name_of
 from proximo.errors import UserError
 from proximo.learn.iteration import Snapshot
-from proximo.runs.checkpoints import newest_valid
+from proximo.runs.checkpoints import newest_valid, set_aside
 from proximo.runs.folder import EPISODES, METRICS, RunFolder
 from proximo.runs.model import replace_file
 
@@ -41,7 +41,10 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     run = Path(run)
     if not run.is_dir():
         raise UserError(f"{run} is not a run folder: `proximo train` makes one")
-    _, (config, start, _) = newest_valid(run)
+    for name in changes:
+        if name not in ("steps", "until"):
+            raise UserError(f"{name} cannot change in a run that is resumed: only steps and until can")
+    taken, (config, start, _) = newest_valid(run)
     config = validated(with_options(config, **changes))
     if env is not None:
         if name_of(env) != config.name:
@@ -51,6 +54,8 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
         find_spec(config.name)
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
+    if out is None:
+        set_aside(run, taken)
     path = run if out is None else copied(run, Path(out))
     for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
         keep_until(path, name, start.steps, steps_of)

@@ -96,11 +96,16 @@ def train(
     Raises UserError (one line that says what to do) for options that cannot be and for environments
     that fail. What was learned before a failure, or Ctrl-C, is saved.
     """
-    if allow_import and isinstance(env, str):
-        find_spec(env, allow_import=True)  # the preset asks the registry
-    config = with_options(preset(preset_name, env), **options)
+    config = configured(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
     return train_config(config, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
+
+
+def configured(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
+    """The configuration of a preset with some options changed; raises UserError for what cannot be."""
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)  # the preset asks the registry
+    return with_options(preset(preset_name, env), **options)
 
 
 def train_config(
@@ -126,6 +131,7 @@ def resume(
     out: str | Path | None = None,
     env: Any = None,
     progress: bool = False,
+    allow_import: bool = False,
     sinks: SinkOptions | None = None,
     **changes: Any,
 ) -> Run:
@@ -136,6 +142,7 @@ def resume(
     run      its folder
     out      go on in a new folder; in the run's own unless said otherwise
     env      the environment, where it is not a registered id
+    allow_import let an `env` that is typed `module:EnvId` import its module
     sinks    who else is told how it goes on
     changes  `steps` and `until`: how far to go
 
@@ -146,9 +153,12 @@ def resume(
     from proximo.runs.resume import resume_run
 
     prepare_process()
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)
     resumed = resume_run(run, out=out, env=env, **changes)
     resumed.folder.sinks = (sinks or SinkOptions()).open(resumed.folder.path, resumed.config)
-    return _carried_out(resumed.config, resumed.folder, resumed.start, progress, {})
+    options = {"allow_import": allow_import}
+    return _carried_out(resumed.config, resumed.folder, resumed.start, progress, options)
 
 
 def _carried_out(

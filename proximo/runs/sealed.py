@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -93,9 +94,8 @@ def parsed(content: bytes, place: Path) -> Any:
     if len(content) > LARGEST_JSON:
         raise UserError(f"{place} has {len(content)} bytes, more than any description of ours")
     deepest = depth = 0
-    for byte in content:
-        depth += byte in b"[{"
-        depth -= byte in b"]}"
+    for bracket in re.findall(rb"[][{}]", content):
+        depth += 1 if bracket in (b"[", b"{") else -1
         deepest = max(deepest, depth)
     try:
         if deepest > DEEPEST:

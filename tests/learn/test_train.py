@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from probes import Aim, Ends, Probe, equal, small
 
-from proximo import Config, training
+from proximo import Config, preset, training, with_options
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault, UserError
 from proximo.learn.iteration import environments
@@ -172,3 +172,11 @@ def test_how_long_to_wait_and_how_often_to_restart_are_options():
     assert envs.vector.restarts.most == 3 and envs.vector.restarts.interval == 0.5
     envs.close()
     environments(small("CartPole-v1", **TINY, max_restarts=3), 2).close()  # the others have no such thing
+
+
+def test_one_environment_that_was_made_already_whatever_the_mode():
+    # MuJoCo's recipe asks for our own vector, which makes its environments itself; an instance goes without.
+    config = preset("default", gym.make("Hopper-v5"))
+    assert (config.vectorization_mode, config.num_envs) == ("parallel", 1)
+    iterations = list(training(with_options(config, steps=32, horizon=32, minibatch_size=32, epochs=1)))
+    assert iterations[-1].steps >= 32

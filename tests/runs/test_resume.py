@@ -14,10 +14,12 @@ import pytest
 from probes import Aim, small
 
 import proximo
-from proximo.errors import UserError
-from proximo.runs.checkpoints import finished, newest_valid
+from proximo.errors import CheckpointDamaged, UserError
+from proximo.learn.train import training
+from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.folder import RunFolder
 from proximo.runs.resume import keep_until, resume_run, steps_of_episode, steps_of_metrics
+from proximo.runs.run import recorded, train_config
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
 OPTIONS = ("--steps", "20000", "--seed", "1", "--quiet")
@@ -226,8 +228,8 @@ def test_what_cannot_be_resumed(tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="is not an empty folder"):
         resume_run(run.folder, out=tmp_path / "full", steps=10_000)
-    with pytest.raises(UserError, match="there is no option"):
-        resume_run(run.folder, stepps=1)
+    with pytest.raises(UserError, match="learning_rate cannot change in a run that is resumed"):
+        resume_run(run.folder, learning_rate=1.0)
 
 
 def test_an_environment_of_ones_own_is_named_again(tmp_path):
@@ -238,3 +240,23 @@ def test_an_environment_of_ones_own_is_named_again(tmp_path):
     assert resumed.config.env is Aim and resumed.start.steps >= 128
     again = proximo.resume(run.folder, env=Aim, steps=256)
     assert again.agent.act(np.zeros(1, np.float32)).shape == (1,)
+
+
+def test_damaged_checkpoints_do_not_outrank_the_ones_that_follow(tmp_path):
+    # All three newest are damaged, the best and older one is taken; what is saved next must be kept.
+    config = small("CartPole-v1", **{**TINY, "steps": 512})
+    run = train_config(config, out=tmp_path / "run")
+    checkpoints = Checkpoints(run.folder / "checkpoints", config, keep=9)
+    for iteration in training(config):
+        checkpoints.save(iteration)
+    kept = finished(run.folder / "checkpoints")
+    for path in kept[:3]:
+        (path / "manifest.json").write_text("{}")
+    with pytest.warns(CheckpointDamaged):
+        resumed = resume_run(run.folder)
+    assert resumed.start.steps == int(kept[3].name)
+    assert finished(run.folder / "checkpoints")[0] == kept[3]  # the damaged ones are out of the way, not lost
+    assert all((path.parent / f".{path.name}.damaged").is_dir() for path in kept[:3])
+    rows = recorded(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
+    next(rows), rows.close()
+    assert finished(run.folder / "checkpoints")[0].name > kept[3].name
