@@ -3,6 +3,7 @@
 from proximo.core.arrays import Mask, Scalar, with_numbers
 from proximo.core.cross_entropy import Population, candidates, refit
 from proximo.core.divergence import bernoulli_kl, categorical_kl, diagonal_gaussian_kl, k1, k2, k3
+from proximo.core.kl_control import AdaptiveKL, FixedKL, KLController, ProportionalKL
 from proximo.core.moments import (
     Moments,
     empty_moments,
@@ -50,6 +51,7 @@ from proximo.core.values import ClippedSquaredError, Huber, SquaredError, ValueL
 
 __all__ = [
     "ActionKind",
+    "AdaptiveKL",
     "AdaptiveKLPenalty",
     "AsymmetricClip",
     "Binary",
@@ -58,7 +60,9 @@ __all__ = [
     "ClippedSquaredError",
     "Continuous",
     "DualClip",
+    "FixedKL",
     "Huber",
+    "KLController",
     "KLPenalty",
     "LineSearch",
     "LogClip",
@@ -67,6 +71,7 @@ __all__ = [
     "Objective",
     "PolicyGradient",
     "Population",
+    "ProportionalKL",
     "QuadraticPenalty",
     "Rollout",
     "Scalar",

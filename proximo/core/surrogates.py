@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import Scalar, traceable, with_numbers
+from proximo.core.kl_control import doubled_or_halved
 
 LOG_RATIO_LIMIT = 20.0
 """Beyond e^20 a ratio says only "far"; kept finite, since 0 * inf in the gradient is NaN."""
@@ -166,12 +167,7 @@ class AdaptiveKLPenalty:
 
     def adapted(self, kl: Scalar) -> "AdaptiveKLPenalty":
         """The objective of the next update; `kl` is the mean KL(old || new) of this one, in nats."""
-        factor = jnp.where(kl < self.target / 1.5, 0.5, jnp.where(kl > 1.5 * self.target, 2.0, 1.0))
-        return with_numbers(self, beta=jnp.clip(self.beta * factor, *BETA_BOUNDS))
-
-
-BETA_BOUNDS = (1e-20, 1e20)
-"""We depart here: hundreds of updates on one side of the target must not make beta 0 or infinite."""
+        return with_numbers(self, beta=doubled_or_halved(self.beta, kl, self.target))
 
 
 @traceable
