@@ -1,9 +1,16 @@
-"""Proximo next to Stable-Baselines3 and SBX: the task all are given, and how a worker process answers.
+"""Proximo next to other libraries: the task all are given, and how a worker process answers.
 
-    peers.py           starts the workers, asks them in turn, writes the table     python -m benchmarks.peers
+    interleaved.py     asks workers in turn; ratios inside a round
+
+    peers.py           next to Stable-Baselines3 and SBX                        python -m benchmarks.peers
     worker_sb3.py      Stable-Baselines3   } in .venv-peers
     worker_sbx.py      SBX                 }
     worker_proximo.py  Proximo, and the floor: the environments alone              in .venv
+
+    language.py        PPO of language models next to TRL                       python -m benchmarks.language
+    language_task.py   the task
+    worker_trl.py      TRL's iterations, and decoding by transformers              in .venv-peers-language
+    worker_language.py Proximo's                                                   in .venv
 
     grid.py            how well a grid uses the machine; TRPO next to PPO       python -m benchmarks.grid
     worker_grid.py     an ensemble on one core                                     in .venv
@@ -13,6 +20,7 @@ This file needs only the standard library, because workers of both virtual envir
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -38,15 +46,22 @@ def shape() -> tuple[int, int]:
     return int(sys.argv[1]), int(sys.argv[2])
 
 
-def serve(train: Callable[[int], int], packages: Iterable[str], **about: Any) -> None:
+def serve(
+    train: Callable[[int], int],
+    packages: Iterable[str],
+    facts: Callable[[], dict[str, Any]] = dict,
+    **about: Any,
+) -> None:
     """A worker's life: warm up, say so, then train when asked; ends with its standard input.
 
-    train     trains so many whole iterations; returns the environment steps they took
+    train     trains so many whole iterations; returns the environment steps, or tokens, they took
     packages  whose versions are reported
+    facts     what else is to be said of the iterations since it was last called
     about     whatever else should stand in the result
 
     The first answer is {"iteration_seconds", "versions", ...about}. Every line "go K" is answered with
-    {"steps", "seconds"} of K iterations. Whatever a library prints goes to standard error.
+    {"steps", "seconds", "peak_megabytes", ...facts} of K iterations; the peak is that of the process so far.
+    Whatever a library prints goes to standard error.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -59,8 +74,15 @@ def serve(train: Callable[[int], int], packages: Iterable[str], **about: Any) ->
     train(1)
     took = time.perf_counter() - started
     answer(iteration_seconds=took, versions={name: version(name) for name in packages}, **about)
+    facts()
     for line in sys.stdin:
         iterations = int(line.split()[1])
         started = time.perf_counter()
         steps = train(iterations)
-        answer(steps=steps, seconds=time.perf_counter() - started)
+        answer(steps=steps, seconds=time.perf_counter() - started, peak_megabytes=peak_megabytes(), **facts())
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held."""
+    scale = 2**10 if sys.platform == "linux" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale

@@ -4,7 +4,12 @@ run = proximo.train("CartPole-v1", steps=100_000, seed=0)
 run.evaluate(episodes=100)
 agent = proximo.load(run.folder)
 agent.act(observation)
+
+Language models are `proximo.language`, imported when it is used.
 """
+
+import importlib
+from typing import Any
 
 from proximo.config import Config, preset, with_options
 from proximo.errors import EnvironmentFault, UserError
@@ -35,3 +40,9 @@ __all__ = [
     "training",
     "with_options",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "language":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("proximo.language")

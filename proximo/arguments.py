@@ -3,18 +3,19 @@
 import contextlib
 import io
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import pairwise
+from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
 from proximo.config import Config, preset, with_options
-from proximo.core import Objective, ValueLoss
 from proximo.envs import find_spec
 from proximo.errors import UserError
-from proximo.learn.actor_steps import ActorStep
 from proximo.presets import PRESETS
+
+SWITCH = {"true": True, "false": False, "1": True, "0": False}
 
 Arguments = TypeVar("Arguments")
 Recipe = TypeVar("Recipe", bound="RecipeArguments")
@@ -74,16 +75,22 @@ def kebab(name: str) -> str:
 
 
 def spelled(kinds: Any) -> Any:
-    """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`."""
+    """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`.
+
+    A last word that all of them share may be left out: `ipo` for `ipo-loss`.
+    """
     choices = {kebab(kind.__name__): kind for kind in get_args(kinds)}
+    endings = {name.rpartition("-")[2] for name in choices}
 
     def read(words: list[str]) -> Any:
         name, _, rest = words[0].partition(":")
+        if len(endings) == 1 and f"{name}-{min(endings)}" in choices:
+            name = f"{name}-{min(endings)}"
         if name not in choices:
             raise ValueError(f"there is no {name!r}: take one of {', '.join(choices)}")
         names = [f.name for f in fields(choices[name])]
         kinds = get_type_hints(choices[name])
-        numbers: dict[str, int | float] = {}
+        numbers: dict[str, Any] = {}
         for position, word in enumerate(filter(None, rest.split(","))):
             key, separator, number = word.rpartition("=")
             if not separator and position >= len(names):
@@ -91,7 +98,7 @@ def spelled(kinds: Any) -> Any:
             key = key if separator else names[position]
             if key not in names:
                 raise ValueError(f"{name} has no {key!r}: it has {', '.join(names) or 'no numbers'}")
-            numbers[key] = kinds[key](number)
+            numbers[key] = SWITCH[number] if kinds[key] is bool and number in SWITCH else kinds[key](number)
         return choices[name](**numbers)
 
     def write(value: Any) -> list[str]:
@@ -120,7 +127,8 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             is_instance=lambda value: isinstance(value, str),
             str_from_instance=lambda value: [value],
         )
-    return next((spelled(union) for union in (Objective, ValueLoss, ActorStep) if info.type == union), None)
+    choices = get_args(info.type) if isinstance(info.type, UnionType) else ()
+    return spelled(info.type) if choices and all(map(is_dataclass, choices)) else None
 
 
 def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:

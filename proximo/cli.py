@@ -28,11 +28,12 @@ Proximal Policy Optimization, from an environment to a trained policy.
   bench ENV      how fast each part is      proximo bench HalfCheetah-v5
   check ENV      is the environment sound   proximo check my_module:MyEnv-v0
   reproduce GRID run a table of the paper   proximo reproduce table1-quick
+  lm COMMAND     train language models      proximo lm ppo MODEL --data prompts.jsonl --reward-model RUN
 
 `proximo COMMAND --help` lists a command's options.
 """
 
-COMMANDS = ("train", "evaluate", "watch", "report", "export", "sweep", "bench", "check", "reproduce")
+COMMANDS = ("train", "evaluate", "watch", "report", "export", "sweep", "bench", "check", "reproduce", "lm")
 
 
 @contextlib.contextmanager
@@ -71,15 +72,16 @@ def main(words: Sequence[str] | None = None) -> int:
             f"proximo: there is no command {words[0]!r}: take one of {', '.join(COMMANDS)}", file=sys.stderr
         )
         return 2
+    name = " ".join(words[: 2 if words[0] == "lm" else 1])
     try:
         command = importlib.import_module(f"proximo.commands.{words[0]}")
-        with one_line_warnings(words[0], "--debug" in words):
+        with one_line_warnings(name, "--debug" in words):
             return int(command.run(command.read(words[1:])))
     except UserError as error:
         if "--debug" in words:
             traceback.print_exc()
-        print(f"proximo {words[0]}: {error}", file=sys.stderr)
+        print(f"proximo {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"proximo {words[0]}: interrupted", file=sys.stderr)
+        print(f"proximo {name}: interrupted", file=sys.stderr)
         return 130

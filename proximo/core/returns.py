@@ -26,7 +26,7 @@ def gae(
     next_value: Float[Array, "T N"],
     discount: Float[Array, "T N"],
     same_episode: Float[Array, "T N"],
-    lam: Scalar,
+    lam: Scalar | Float[Array, " N"],
 ) -> Float[Array, "T N"]:
     """Truncated generalised advantage estimation.
 
@@ -40,7 +40,7 @@ def gae(
 
     reward, value, next_value  [T, N], units of reward
     discount, same_episode     [T, N], without unit; see the head of this file
-    lam                        lambda in [0, 1]: 0 trusts the values, 1 trusts the rewards
+    lam                        lambda in [0, 1]: 0 trusts the values, 1 trusts the rewards; [N] for one each
     returns                    advantage [T, N], units of reward
 
     Raises nothing; ranges are checked where options are read.

@@ -1,0 +1,174 @@
+"""Proximo's PPO of language models, as its command runs it, and its decoding.
+
+    python -m benchmarks.worker_language SHAPE shared|separate|decode
+
+`shared` and `separate` say where the critic reads hidden states: from the policy's trunk, or its own.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import serve
+from benchmarks.language_task import (
+    BATCH,
+    EPOCHS,
+    KL,
+    LEARNING_RATE,
+    PROMPT,
+    RESPONSE,
+    VALUE_COEFFICIENT,
+    Shape,
+    asked,
+)
+from proximo.core import FixedKL
+from proximo.language import ppo as ppo_module
+from proximo.language import rollout as rollout_module
+from proximo.language.config import ModelConfig, model_config
+from proximo.language.data import Prompt
+from proximo.language.heads import new_reward_model
+from proximo.language.model import new_model
+from proximo.language.optimise import Optimisation
+from proximo.language.options import ModelOptions
+from proximo.language.policy import new_policy
+from proximo.language.ppo import PPO
+from proximo.language.ppo_options import (
+    CriticOptions,
+    PPOOptions,
+    RewardOptions,
+    SamplingOptions,
+    StepOptions,
+    checked,
+)
+from proximo.language.rollout import Rollouts
+from proximo.language.sampler import Sampling, sample
+from proximo.language.tokenizer import Tokenizer, word_tokenizer
+from proximo.runs.process import prepare_process
+
+PARTS = {  # of an iteration: (where its function is looked up, its name there)
+    "sample": (rollout_module, "sample"),
+    "score": (Rollouts, "scored"),
+    "experience": (ppo_module, "experience"),
+    "update": (ppo_module, "update"),
+}
+
+
+def config_of(shape: Shape) -> ModelConfig:
+    """The shape as a model's configuration."""
+    return model_config({"model_type": "gpt2", **shape.config()})
+
+
+def tokenizer(shape: Shape) -> Tokenizer:
+    """A word for each id; what ends a response is an id that the models have not."""
+    words = word_tokenizer(f"t{index}" for index in range(shape.vocabulary - 3))
+    return dataclasses.replace(words, eos_ids=(shape.eos_id,), pad_id=shape.pad_id)
+
+
+def options(critic: Any) -> PPOOptions:
+    """The task's."""
+    return checked(
+        PPOOptions(
+            data="",
+            episodes=10**9,
+            kl=FixedKL(KL),
+            model=ModelOptions(model=""),
+            sampling=SamplingOptions(response_length=RESPONSE, batch_size=BATCH, prompt_length=PROMPT),
+            rewards=RewardOptions(reward_model=("reward",)),
+            steps=StepOptions(epochs=EPOCHS, minibatches=1),
+            critic=CriticOptions(critic=critic, value_coefficient=VALUE_COEFFICIENT),
+            optimisation=Optimisation(learning_rate=LEARNING_RATE, schedule="constant"),
+        )
+    )
+
+
+def trainer(shape: Shape, critic: str) -> PPO:
+    """All that takes part: policy, critic, reference, and a reward model."""
+    chosen, words = options(critic), tokenizer(shape)
+    keys = jax.random.split(jax.random.key(0), 4)
+    model, trunk = (new_model(config_of(shape), key) for key in keys[:2])
+    policy = new_policy(model, new_model(config_of(shape), keys[2]) if critic == "separate" else None)
+    prompts = [
+        Prompt(np.array(ids, np.int32), words.decode(ids), {}, line)
+        for line, ids in enumerate(shape.prompts(), 1)
+    ]
+    models = {"reward": new_reward_model(trunk, keys[3])}
+    rollouts = Rollouts(prompts, words, chosen.sampling, (), models, (1.0,), 0)
+    return PPO(chosen, policy, jax.tree.map(lambda _: True, policy), model, rollouts)
+
+
+def ppo(shape: Shape, critic: str) -> Callable[[int], int]:
+    """`train` for `serve`: whole iterations."""
+    learning = trainer(shape, critic)
+    state, number = learning.begin(), 0
+
+    def train(iterations: int) -> int:
+        nonlocal state, number
+        tokens = 0
+        for _ in range(iterations):
+            outcome = learning.iterate(state, number)
+            state, number = outcome.state, number + 1
+            tokens += outcome.tokens - BATCH * PROMPT
+        assert tokens == iterations * BATCH * RESPONSE
+        return tokens
+
+    return train
+
+
+def decode(shape: Shape) -> Callable[[int], int]:
+    """`train` for `serve`: samples responses to one batch of prompts."""
+    model = new_model(config_of(shape), jax.random.key(0))
+    ids = np.array(shape.prompts()[:BATCH], np.int32)
+    lengths = np.full(BATCH, PROMPT, np.int32)
+    sampling = Sampling(length=RESPONSE, eos_ids=(shape.eos_id,))
+    number = 0
+
+    def train(iterations: int) -> int:
+        nonlocal number
+        tokens = 0
+        for _ in range(iterations):
+            number += 1
+            key = jax.random.fold_in(jax.random.key(0), number)
+            out = jax.device_get(sample(model, ids, lengths, key, sampling, shape.pad_id))
+            tokens += int(out.lengths.sum())
+        assert tokens == iterations * BATCH * RESPONSE
+        return tokens
+
+    return train
+
+
+def timed(seconds: dict[str, float], name: str) -> None:
+    """Have the time of a part counted, wherever an iteration calls it."""
+    owner, attribute = PARTS[name]
+    function = getattr(owner, attribute)
+
+    def call(*words: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        out = jax.block_until_ready(function(*words, **named))
+        seconds[name] += time.perf_counter() - started
+        return out
+
+    setattr(owner, attribute, call)
+
+
+def main() -> None:
+    shape, task, _ = asked()
+    prepare_process()
+    seconds = dict.fromkeys(PARTS, 0.0)
+    for name in PARTS:
+        timed(seconds, name)
+
+    def facts() -> dict[str, Any]:
+        parts = dict(seconds)
+        seconds.update(dict.fromkeys(PARTS, 0.0))
+        return {} if task == "decode" else {"part_seconds": parts}
+
+    train = decode(shape) if task == "decode" else ppo(shape, task)
+    serve(train, ("proximo", "jax", "jaxlib", "equinox", "optax", "numpy"), facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The whole pipeline on film reviews, from nothing: texts, preferences, a reward model, and three ways to use it.
+
+    SFT      a model learns to write reviews
+    reward   another learns from pairs of reviews which one is preferred
+    PPO, GRPO   maximise its score, tethered to the SFT model;   DPO learns from the same pairs directly
+
+The reviews' true worth is known here (`reviews.gold`), and no one is trained on it. So one can see what RLHF
+is about: a reward model is right near the texts it was trained on, and the further a policy goes (KL), the
+more of its score is its error.
+
+    python -m examples.language.sentiment         (`make lm-example`)
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from examples.language import new_folder, verdict, written
+from examples.language.reviews import LONGEST, SUBJECTS, WORDS, gold, preferred, review
+from proximo import language
+from proximo.language.data import read_prompts
+from proximo.language.folder import load_model
+from proximo.language.policy import reference_log_probs, response_mask
+from proximo.language.ppo_options import SamplingOptions
+from proximo.language.rollout import Rollouts
+from proximo.language.tokenizer import load_tokenizer, word_tokenizer
+
+LAYERS, SIZE, CONTEXT = 2, 64, 32
+TEXTS, PAIRS, JUDGED = 4000, 2000, 1024
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run the pipeline and print what each stage reached."""
+
+    out: Path = Path("runs/sentiment")
+    """Where everything is written; must be new."""
+    seed: int = 0
+    """Of the texts, the preferences and all training."""
+    episodes: int = 20_000
+    """Answers that PPO and GRPO learn from."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Samples of a policy: their gold scores, and how far it is from the SFT model."""
+
+    gold: np.ndarray
+    kl: float
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean gold score."""
+        return float(self.gold.std(ddof=1) / len(self.gold) ** 0.5)
+
+
+def judged(folder: Path, reference: Path, prompts: Path) -> Judged:
+    """Sample a policy; score its answers with gold, and estimate KL(policy || reference) in nats."""
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    sampling = SamplingOptions(response_length=LONGEST, batch_size=JUDGED)
+    rollouts = Rollouts(read_prompts(prompts, tokenizer, 8), tokenizer, sampling, [gold], {}, (1.0,), seed=99)
+    rollout = rollouts.collected(model, 0)
+    old = reference_log_probs(load_model(reference), jax.tree.map(np.asarray, rollout.sequences), rollout.width)
+    mask = response_mask(rollout.sequences.lengths, old.shape[1])
+    return Judged(rollout.score, float(((rollout.log_prob - old) * mask).sum(1).mean()))
+
+
+def pairs(folder: Path, prompts: Sequence[str], draw: np.random.Generator) -> list[dict[str, str]]:
+    """Two samples of the model for each prompt, and which of them was preferred; equal ones are left out."""
+    both = language.load(folder).generate(list(prompts), samples=2, max_new_tokens=LONGEST, seed=7)
+    first, second = ([row[i] for row in both] for i in range(2))
+    rows = []
+    for prompt, a, b, a_wins in zip(prompts, first, second, preferred(first, second, draw), strict=True):
+        if a.strip() and b.strip() and a != b:
+            chosen, rejected = (a, b) if a_wins else (b, a)
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def main(options: Options) -> bool:
+    """The pipeline; whether it did what it should."""
+    started, out, seed = time.perf_counter(), options.out, options.seed
+    draw = np.random.default_rng(seed)
+    base = new_folder(out / "base", word_tokenizer(WORDS), LAYERS, SIZE, CONTEXT)
+    texts = [review(draw) for _ in range(TEXTS)]
+    prompts = written(out / "prompts.jsonl", ({"prompt": f"the {subject} was"} for subject in SUBJECTS))
+    sft_data = written(out / "texts.jsonl", ({"prompt": a, "completion": b} for a, b in texts))
+    sft = language.sft(
+        model=str(base), from_scratch=True, data=str(sft_data), epochs=6, batch_size=16, length=CONTEXT,
+        learning_rate=2e-3, seed=seed, out=out / "sft",
+    )  # fmt: skip
+    asked = [f"the {subject} was" for subject in draw.choice(SUBJECTS, PAIRS)]
+    pair_data = written(out / "pairs.jsonl", pairs(sft.model, asked, draw))
+    reward = language.reward(
+        model=str(sft.model), data=str(pair_data), epochs=4, batch_size=64, length=CONTEXT,
+        learning_rate=5e-4, evaluation_share=0.1, seed=seed, out=out / "reward",
+    )  # fmt: skip
+    scored: dict[str, Any] = dict(
+        model=str(sft.model), data=str(prompts), reward_model=[str(reward.model)], reward=[gold],
+        reward_weights=[0.0, 1.0], response_length=LONGEST, episodes=options.episodes, seed=seed,
+    )  # fmt: skip
+    tethered = dict(batch_size=128, minibatches=2, learning_rate=5e-4)
+    runs = {
+        "PPO": language.ppo(**scored, **tethered, kl="fixed-kl:0.1", out=out / "ppo"),
+        "GRPO": language.grpo(
+            **scored, batch_size=16, samples=8, beta=0.1, learning_rate=5e-4, out=out / "grpo"
+        ),
+        "DPO": language.dpo(
+            model=str(sft.model), data=str(pair_data), epochs=4, batch_size=64, length=CONTEXT, beta=0.3,
+            learning_rate=2e-4, seed=seed, out=out / "dpo",
+        ),
+    }  # fmt: skip
+    loose = language.ppo(**scored, **tethered, kl="fixed-kl:0.002", out=out / "ppo-loose")
+    pictured(out / "over-optimisation.png", {"PPO, beta 0.1": out / "ppo", "PPO, beta 0.002": loose.folder})
+    return told(sft.model, reward.metrics, {name: run.model for name, run in runs.items()}, prompts, started)
+
+
+def told(
+    sft: Path, reward: dict[str, float], policies: dict[str, Path], prompts: Path, started: float
+) -> bool:
+    """Print what was reached beside what should be."""
+    before = judged(sft, sft, prompts)
+    accuracy = reward["eval_accuracy"]
+    facts: dict[str, tuple[float, str, bool]] = {
+        "reward model: accuracy on held-out pairs": (accuracy, "> 0.65", accuracy > 0.65),
+        "gold score of SFT": (float(before.gold.mean()), "", True),
+    }
+    for name, folder in policies.items():
+        after = judged(folder, sft, prompts)
+        gain = float((after.gold.mean() - before.gold.mean()) / np.hypot(after.error, before.error))
+        facts[f"gold score of {name}"] = (float(after.gold.mean()), "", True)
+        facts[f"    gain over SFT, in standard errors"  + " " * len(facts)] = (gain, ">= 2", gain >= 2)
+        facts[f"    KL to SFT, nats"  + " " * len(facts)] = (after.kl, "<= 10", after.kl <= 10)
+    minutes = (time.perf_counter() - started) / 60
+    return verdict(facts | {"minutes": (minutes, "<= 10", minutes <= 10)})
+
+
+def pictured(path: Path, runs: dict[str, Path]) -> None:
+    """Gold and reward-model score against the square root of the KL, iteration by iteration."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for colour, (name, run) in zip(("tab:blue", "tab:red"), runs.items(), strict=False):
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        distance = [max(row["objective/kl"], 0.0) ** 0.5 for row in rows]
+        axes.plot(distance, [row["rewards/reward"] for row in rows], ":", color=colour, label=f"{name}: reward model")
+        axes.plot(distance, [row["rewards/gold"] for row in rows], "-", color=colour, label=f"{name}: gold")
+    axes.set_xlabel("square root of KL(policy || SFT), nats")
+    axes.set_ylabel("mean score")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(tyro.cli(Options)) else 1)

@@ -1,0 +1,58 @@
+"""`proximo lm COMMAND`: language models, from fine-tuning to PPO."""
+
+import difflib
+import importlib
+from typing import Any, NamedTuple
+
+from proximo.errors import UserError
+
+USAGE = """usage: proximo lm COMMAND ...
+
+Language models: fine-tune, learn what is preferred, improve against it. MODEL is a folder as on the
+Hugging Face Hub, an id of the Hub, or a run of these commands.
+
+  sft MODEL       imitate texts or answers     proximo lm sft MODEL --data texts.jsonl
+  reward MODEL    learn what is preferred      proximo lm reward MODEL --data preferences.jsonl
+  ppo MODEL       PPO against rewards          proximo lm ppo MODEL --data prompts.jsonl --reward module:score
+  grpo MODEL      groups instead of a critic   proximo lm grpo MODEL --data prompts.jsonl --reward-model RUN
+  dpo MODEL       preferences, no rewards      proximo lm dpo MODEL --data preferences.jsonl
+  generate MODEL  answer prompts               proximo lm generate MODEL --prompt "Once upon a time"
+  eval MODEL      measure a model on data      proximo lm eval MODEL --data texts.jsonl
+
+`proximo lm COMMAND --help` lists a command's options; TRL's names for them are understood too.
+"""
+
+MODULES = dict.fromkeys(("sft", "reward", "ppo", "grpo", "dpo"), "lm_train") | {
+    "generate": "lm_generate",
+    "eval": "lm_eval",
+}
+
+
+class Asked(NamedTuple):
+    """A command's module and what was typed after it; no module where the overview is asked for."""
+
+    module: Any
+    arguments: Any
+
+
+def read(words: list[str]) -> Asked:
+    """The arguments that were typed. Raises UserError for a command that does not exist."""
+    if not words or words[0] in ("-h", "--help"):
+        return Asked(None, 0 if words else 2)
+    if words[0] not in MODULES:
+        near = difflib.get_close_matches(words[0], MODULES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"take one of {', '.join(MODULES)}"
+        raise UserError(f"there is no command {words[0]!r}: {hint}")
+    from proximo.language.extras import need_libraries
+
+    need_libraries()
+    module = importlib.import_module(f"proximo.commands.{MODULES[words[0]]}")
+    return Asked(module, module.read(words[0], words[1:]))
+
+
+def run(asked: Asked) -> int:
+    """Carry it out; returns the exit status."""
+    if asked.module is None:
+        print(USAGE)
+        return int(asked.arguments)
+    return int(asked.module.run(asked.arguments))

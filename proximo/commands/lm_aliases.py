@@ -1,0 +1,134 @@
+"""TRL's names for the options of `proximo lm`, so that a known command line works.
+
+A template stands for the words to say instead; `{}` is the value. One without `{}` is a switch: it is
+said where the value is true or missing, and left out where it is false.
+"""
+
+SHARED = {  # by all commands that train
+    "--model-name-or-path": "--model {}",
+    "--dataset-name": "--data {}",
+    "--train-file": "--data {}",
+    "--output-dir": "--out {}",
+    "--lr-scheduler-type": "--schedule {}",
+    "--warmup-ratio": "--warmup {}",
+    "--lora-r": "--lora-rank {}",
+    "--lora-target-modules": "--lora-targets {}",
+    "--bf16": "--precision bfloat16",
+    "--torch-dtype": "--precision {}",
+    "--dtype": "--precision {}",
+}
+LABELLED = {
+    "--num-train-epochs": "--epochs {}",
+    "--max-length": "--length {}",
+    "--max-seq-length": "--length {}",
+}
+SAMPLED = {
+    "--clip": "--objective clip:{}",
+    "--total-episodes": "--episodes {}",
+    "--max-new-tokens": "--response-length {}",
+    "--max-prompt-length": "--prompt-length {}",
+    "--reward-funcs": "--reward {}",
+    "--reward-model-path": "--reward-model {}",
+    "--reward-model-name-or-path": "--reward-model {}",
+}
+ALIASES: dict[str, dict[str, str]] = {
+    "sft": SHARED | LABELLED | {"--completion-only-loss": "--completion-only {}"},
+    "reward": SHARED | LABELLED,
+    "dpo": SHARED
+    | LABELLED
+    | {"--loss-type": "--loss {}", "--label-smoothing": "--loss conservative-loss:{}"},
+    "ppo": SHARED
+    | SAMPLED
+    | {
+        "--sft-model-path": "--model {}",
+        "--num-ppo-epochs": "--epochs {}",
+        "--num-mini-batches": "--minibatches {}",
+        "--kl-coef": "--kl fixed-kl:{}",
+        "--cliprange": "--objective clip:{}",
+        "--cliprange-value": "--value-loss clipped-squared-error:{}",
+        "--vf-coef": "--value-coefficient {}",
+        "--lam": "--gae-lambda {}",
+    },
+    "grpo": SHARED
+    | SAMPLED
+    | {
+        "--num-iterations": "--epochs {}",
+        "--max-completion-length": "--response-length {}",
+        "--num-generations": "--samples {}",
+        "--epsilon": "--objective clip:{}",
+        "--loss-type": "--aggregation {}",
+        "--scale-rewards": "--advantage {}",
+        "--importance-sampling-level": "--ratio {}",
+        "--mask-truncated-completions": "--truncated mask",
+    },
+    "generate": {
+        "--model-name-or-path": "--model {}",
+        "--dataset-name": "--data {}",
+        "--response-length": "--max-new-tokens {}",
+        "--max-completion-length": "--max-new-tokens {}",
+        "--num-generations": "--samples {}",
+        "--num-return-sequences": "--samples {}",
+    },
+    "eval": {
+        "--model-name-or-path": "--model {}",
+        "--dataset-name": "--data {}",
+        "--max-new-tokens": "--response-length {}",
+        "--max-completion-length": "--response-length {}",
+        "--num-generations": "--samples {}",
+        "--max-length": "--length {}",
+        "--reward-funcs": "--reward {}",
+        "--reward-model-path": "--reward-model {}",
+    },
+}
+
+ATTENTION_AND_MLP = {
+    "q_proj": "query",
+    "k_proj": "key",
+    "v_proj": "value",
+    "o_proj": "output",
+    "gate_proj": "gate",
+    "up_proj": "up",
+    "down_proj": "down",
+    "all-linear": "query key value output gate up down",
+}
+VALUES: dict[str, dict[str, str]] = {  # what their values are called here
+    "--lora-targets": ATTENTION_AND_MLP,
+    "--lora-target-modules": ATTENTION_AND_MLP,
+    "--lr-scheduler-type": {"constant_with_warmup": "constant"},
+    "--torch-dtype": {"auto": "float32"},
+    "--dtype": {"auto": "float32"},
+    "--scale-rewards": {
+        "true": "standardised",
+        "group": "standardised",
+        "false": "centred",
+        "none": "centred",
+    },
+}
+LOSS_TYPES: dict[str, dict[str, str]] = {
+    "dpo": {"sigmoid": "sigmoid-loss", "ipo": "ipo-loss"},
+    "grpo": {"grpo": "sequences", "dapo": "tokens", "bnpo": "tokens", "dr_grpo": "length"},
+}
+PEFT = {"--lora-rank": "16", "--lora-alpha": "32"}  # what --use-peft alone means to TRL
+BATCH, PARTS = "--per-device-train-batch-size", "--gradient-accumulation-steps"
+GROUP = 8  # samples of a prompt in GRPO, TRL's default and ours
+
+COUNTED = "responses are counted here: say --episodes (passes x prompts x samples)"
+REFUSED: dict[str, str] = {  # what has no counterpart, and what to say instead
+    "--fp16": "16-bit floats overflow: say --precision bfloat16",
+    PARTS: f"it multiplies {BATCH}, which is missing: say that too, or --batch-size and, for memory, "
+    "--micro-batch-tokens",
+    "--load-in-4bit": "quantised weights are not supported: say --lora-rank and --precision bfloat16",
+    "--load-in-8bit": "quantised weights are not supported: say --lora-rank and --precision bfloat16",
+    "--local-rollout-forward-batch-size": "say --micro-batch-tokens, in tokens",
+    "--logging-steps": "every iteration is logged, in metrics.jsonl: leave it out",
+    "--lora-dropout": "adapters have no dropout: leave it out",
+    "--push-to-hub": "nothing is uploaded: RUN/model is a folder as the Hub has them",
+    "--report-to": "metrics are lines of RUN/metrics.jsonl: leave it out",
+    "--resume-from-checkpoint": "say --resume RUN alone",
+    "--save-steps": "say --checkpoint-every, in seconds",
+    "--use-vllm": "responses are drawn in this process: leave it out",
+}
+REFUSED_BY: dict[str, dict[str, str]] = {
+    "ppo": {"--num-train-epochs": COUNTED, "--max-steps": COUNTED},
+    "grpo": {"--num-train-epochs": COUNTED, "--max-steps": COUNTED},
+}

@@ -1,0 +1,68 @@
+"""`proximo lm eval MODEL`: measure a model on data."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from proximo.arguments import parse
+from proximo.commands.lm_words import understood
+from proximo.language.evaluation import EvaluationOptions, evaluate_model
+from proximo.language.flat import option_types, with_folders
+from proximo.runs.process import prepare_process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a model on data; what is measured follows from the data's columns.
+
+    Texts and completions: perplexity, and accuracy of the next token. Preferences: how often a reward model
+    ranks the better answer first. Prompts: the mean reward of the model's answers.
+
+    The model may be the first word: a folder, a run, or an id of the Hub.
+    """
+
+    options: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes]
+    config: Path | None = None
+    """A TOML file of options; what is typed wins over it."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def read(command: str, words: list[str]) -> Evaluate:
+    """The arguments that were typed."""
+    return parse(Evaluate, f"lm {command}", understood(command, words, option_types(Evaluate)))
+
+
+def run(arguments: Evaluate) -> int:
+    """Measure; returns the exit status."""
+    prepare_process()
+    found = evaluate_model(with_folders(arguments.options))
+    print(json.dumps(found) if arguments.json else told(found))
+    return 0
+
+
+def told(found: dict[str, Any]) -> str:
+    """The measurements as a person reads them."""
+    if found["kind"] == "texts":
+        cut = f", {found['truncated']:,} of them cut" if found["truncated"] else ""
+        return (
+            f"{found['records']:,} texts{cut}, {found['tokens']:,} tokens: "
+            f"perplexity {found['perplexity']:.4g} (loss {found['loss']:.4g} nats), "
+            f"accuracy of the next token {found['token_accuracy']:.1%}"
+        )
+    if found["kind"] == "preferences":
+        return (
+            f"{found['records']:,} pairs: accuracy {found['accuracy']:.1%} "
+            f"(95% interval {found['accuracy_low']:.1%} to {found['accuracy_high']:.1%}), "
+            f"mean margin {found['margin']:.4g}, loss {found['loss']:.4g} nats"
+        )
+    return (
+        f"{found['answers']:,} answers to {found['prompts']:,} prompts: mean reward {found['reward']:.4g} "
+        f"(95% interval {found['low']:.4g} to {found['high']:.4g}), "
+        f"mean length {found['length']:.1f} tokens, {found['finished']:.0%} ended by themselves"
+    )

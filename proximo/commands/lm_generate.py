@@ -1,0 +1,120 @@
+"""`proximo lm generate MODEL`: answer prompts."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from proximo.arguments import parse
+from proximo.commands.lm_words import understood
+from proximo.errors import UserError
+from proximo.language.flat import option_types
+from proximo.language.language_model import load
+from proximo.language.respond import Answer, Drawing, answers
+from proximo.runs.process import prepare_process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Answer prompts with a language model.
+
+    The model may be the first word: a folder, a run, or an id of the Hub.
+    """
+
+    model: str
+    """A model folder, a run, or an id of the Hugging Face Hub."""
+    prompt: tuple[str, ...] = ()
+    """One prompt, or several."""
+    data: Path | None = None
+    """JSON lines with a `prompt` each, text or messages, instead."""
+    chat: bool = False
+    """Each PROMPT is a user's message: the model's chat template is put around it."""
+    drawing: Annotated[Drawing, tyro.conf.OmitArgPrefixes] = field(default_factory=Drawing)
+    eos_token: str | None = None
+    """The token that ends a text, where the tokenizer does not say."""
+    pad_token: str | None = None
+    """The token that fills a batch up, where the tokenizer does not say."""
+    out: Path | None = None
+    """Write JSON lines into this file: the prompts' records with `completion` and what is known of it."""
+    config: Path | None = None
+    """A TOML file of options; what is typed wins over it."""
+    json: bool = False
+    """Print one JSON list."""
+    quiet: bool = False
+    """Print nothing; for --out."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def read(command: str, words: list[str]) -> Generate:
+    """The arguments that were typed."""
+    return parse(Generate, f"lm {command}", understood(command, words, option_types(Generate)))
+
+
+def run(arguments: Generate) -> int:
+    """Answer; returns the exit status."""
+    prepare_process()
+    source, out = source_of(arguments), arguments.out
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        reason = "it is there already" if out.exists() else f"there is no folder {out.parent}"
+        raise UserError(f"cannot write {out}: {reason}")
+    model = load(arguments.model, eos_token=arguments.eos_token, pad_token=arguments.pad_token)
+    for note in () if arguments.quiet else model.tokenizer.notes:
+        print(f"note: {note}", file=sys.stderr)
+    found = []
+    for answer in answers(model.transformer, model.tokenizer, source, arguments.drawing):
+        found.append(record(answer))
+        if out is not None:
+            append(out, found[-1])
+        if not arguments.json and not arguments.quiet:
+            print(f"{told(answer)}\n", flush=True)
+    if arguments.json:
+        print(json.dumps(found))
+    return 0
+
+
+def source_of(arguments: Generate) -> Any:
+    """The prompts. Raises UserError unless they are said in one of the two ways."""
+    if bool(arguments.prompt) == (arguments.data is not None):
+        raise UserError('say what to answer: --prompt "..." or --data prompts.jsonl')
+    if arguments.data is not None:
+        if arguments.chat:
+            raise UserError("--chat is for --prompt: in --data, write the prompt as messages")
+        return arguments.data
+    if arguments.chat:
+        return [{"prompt": [{"role": "user", "content": text}]} for text in arguments.prompt]
+    return [{"prompt": text} for text in arguments.prompt]
+
+
+def record(answer: Answer) -> dict[str, Any]:
+    """An answer as plain data, such as `proximo lm sft` learns from."""
+    spoken = [{"role": "assistant", "content": answer.completion}]
+    return {
+        **answer.columns,
+        "prompt": answer.prompt,
+        "completion": answer.completion if isinstance(answer.prompt, str) else spoken,
+        "tokens": answer.tokens,
+        "finished": answer.finished,
+        "log_prob": answer.log_prob,
+    }
+
+
+def told(answer: Answer) -> str:
+    """An answer as a person reads it: its prompt, marked, and what follows."""
+    text = answer.prompt
+    if not isinstance(text, str):
+        text = "\n".join(f"{message['role']}: {message['content']}" for message in text)
+    prompt = "\n".join(f"> {line}" for line in text.splitlines())
+    return f"{prompt}\n{answer.completion}" + ("" if answer.finished else " ...")
+
+
+def append(path: Path, content: dict[str, Any]) -> None:
+    """Add a line. Raises UserError where it cannot be written."""
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(content) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,177 @@
+"""`proximo lm sft | reward | ppo | dpo | grpo`: train a language model."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from proximo.arguments import parse
+from proximo.commands.lm_words import groups, understood
+from proximo.errors import UserError
+from proximo.language.flat import option_types
+from proximo.language.progress import facts, shown
+from proximo.language.starting import SAMPLING, Work, begin, go_on, method
+from proximo.runs.process import Deadline, orderly_stop, prepare_process
+
+if TYPE_CHECKING:
+    from proximo.language.job import Iteration
+
+OUT_OF_TIME = 3  # exit status of a run that --max-time ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What is seen of a run."""
+
+    json: bool = False
+    """End with one JSON object on standard output."""
+    quiet: bool = False
+    """No progress."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin(Shown):
+    """A run to begin; its class for a command has that command's options too."""
+
+    config: Path | None = None
+    """A TOML file of options; what is typed wins over it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Shown):
+    """Go on with a run that was cut short, from its newest checkpoint that is whole; bit for bit."""
+
+    resume: Path
+    """The run folder."""
+    reward: tuple[str, ...] = ()
+    """The run's reward functions again, `module:function`: a file never imports a module."""
+    checkpoint_every: float | None = None
+    """Seconds of work that a crash may cost; as the run was begun unless given."""
+    max_time: float | None = None
+    """End in good time before so many seconds, with a checkpoint to go on from."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A training command and what was typed after it."""
+
+    command: str
+    arguments: Any
+
+
+MODEL_FIRST = """
+
+The model may be the first word. `--resume RUN` goes on with a run that was cut short. Most of TRL's names
+for options are understood too."""
+
+
+def arguments_of(command: str) -> Any:
+    """The class of a command's arguments: its options, side by side with what is shown."""
+    options, _ = method(command)
+    kind = dataclasses.make_dataclass(
+        command.upper(),
+        [("options", Annotated[options, tyro.conf.OmitArgPrefixes])],
+        bases=(Begin,),
+        frozen=True,
+        kw_only=True,
+    )
+    kind.__doc__ = f"{options.__doc__}{MODEL_FIRST}"
+    return kind
+
+
+def read(command: str, words: list[str]) -> Asked:
+    """The arguments that were typed."""
+    _, said = groups(words)
+    names = {one.name for one in said}
+    if {"--resume", "--config"} <= names:
+        raise UserError("with --resume the options are those of the run: leave --config out")
+    if "--resume" in names:
+        words = understood(command, words, option_types(Resume))
+        return Asked(command, parse(Resume, f"lm {command}", words))
+    kind = arguments_of(command)
+    return Asked(command, parse(kind, f"lm {command}", understood(command, words, option_types(kind))))
+
+
+def run(asked: Asked) -> int:
+    """Train; returns the exit status."""
+    prepare_process()
+    arguments = asked.arguments
+    if isinstance(arguments, Resume):
+        names = arguments.reward if asked.command in SAMPLING else None
+        work = go_on(asked.command, arguments.resume, names, every=arguments.checkpoint_every)
+        return carried_out(asked.command, arguments, work, arguments.max_time)
+    work = begin(asked.command, arguments.options)
+    return carried_out(asked.command, arguments, work, arguments.options.run.max_time)
+
+
+def carried_out(command: str, arguments: Shown, work: Work, max_time: float | None) -> int:
+    """Train from wherever it stands; returns the exit status.
+
+    0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
+    one that was asked to stop; each can be gone on with.
+    """
+    if not arguments.quiet:
+        for note in getattr(work.trainer, "notes", ()):
+            print(f"note: {note}", file=sys.stderr)
+    started, deadline = time.perf_counter(), Deadline(max_time)
+    iteration, tokens, late, total = None, 0, False, work.trainer.total
+    with (
+        orderly_stop() as stop,
+        contextlib.closing(work.iterations()) as iterations,
+        contextlib.closing(shown(iterations, f"lm {command}", total, not arguments.quiet)) as rows,
+    ):
+        for iteration in rows:
+            tokens += iteration.tokens
+            late = deadline.passed() and iteration.number < total
+            if stop.requested or late:
+                break
+    elapsed, path = time.perf_counter() - started, work.run.path
+    number = work.number if iteration is None else iteration.number
+    if arguments.json:
+        print(json.dumps(result(path, command, number, total, tokens, elapsed, iteration)))
+    else:
+        known = f"; {facts(iteration.metrics)}" if iteration is not None else ""
+        print(f"{number:,} of {total:,} iterations, {tokens:,} tokens in {elapsed:.1f} s{known}")
+        print(f"run: {path}\nnext: {next_step(command, path)}")
+    if stop.requested or late:
+        names = work.options.rewards.reward if command in SAMPLING else ()
+        again = " ".join(["", "--reward", *names]) if names else ""
+        print(f"stopped; go on with: proximo lm {command} --resume {path}{again}", file=sys.stderr)
+    return stop.status or (OUT_OF_TIME if late else 0)
+
+
+def next_step(command: str, path: Path) -> str:
+    """What to do with the run."""
+    if command == "reward":
+        return f"proximo lm ppo MODEL --data prompts.jsonl --reward-model {path}"
+    return f'proximo lm generate {path} --prompt "..."'
+
+
+def result(
+    path: Path,
+    command: str,
+    number: int,
+    total: int,
+    tokens: int,
+    elapsed: float,
+    iteration: "Iteration | None",
+) -> dict[str, Any]:
+    """What `--json` ends with."""
+    return {
+        "run": str(path),
+        "command": command,
+        "iterations": number,
+        "total": total,
+        "tokens": tokens,
+        "seconds": elapsed,
+        "tokens_per_second": tokens / elapsed,
+        "metrics": {} if iteration is None else iteration.metrics,
+    }

@@ -1,0 +1,236 @@
+"""Adapters as files of PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
+
+For a map M of the Hub's, PEFT keeps `base_model.model.M.lora_A.weight` [rank, inputs] and `...lora_B.weight`
+[outputs, rank]: our `down` and `up`, turned round.
+
+GPT-2 keeps queries, keys and values in one map, and PEFT adapts it as one. Ours, side by side, are one of a
+larger rank: A holds the `down` of each, and B is zero but for each one's `up` in the rows of its own outputs.
+"""
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.adapters import AdaptedLinear, has_adapters, maps_in, with_maps
+from proximo.language.config import ModelConfig
+from proximo.language.folder import local_folder
+from proximo.language.model import Transformer
+from proximo.language.names import NAMINGS, maps_of
+from proximo.language.sealing import verify, whole_folder, write_bytes
+from proximo.language.tensors import Tensor, metadata, opened, write_file
+from proximo.runs.sealed import parsed
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BEFORE = "base_model.model."
+TARGETS = "proximo_targets"
+"""In the safetensors file's own notes: which of GPT-2's queries, keys and values have an adapter."""
+
+NOT_SUPPORTED = ("use_dora", "layer_replication", "modules_to_save", "lora_bias", "trainable_token_indices")
+
+
+class Change(NamedTuple):
+    """One of PEFT's adapters: A [rank, inputs], B [outputs, rank], and the alpha that goes with the rank."""
+
+    a: np.ndarray
+    b: np.ndarray
+    alpha: float
+
+
+def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> None:
+    """Write a model's adapters, and nothing of its own weights; whole or not at all.
+
+    base  the folder or the Hub's id of the model that they belong to, for those who load them
+
+    Raises UserError if the model has none, if a number is not finite, or if the folder holds anything else.
+    """
+    nodes, changes, targets = maps_in(model), {}, ""
+    for hub, ours in maps_of(model.config):
+        parts = [nodes.get(name) for name in ours]
+        here = {name.rpartition(".")[2]: p for name, p in zip(ours, parts, strict=True) if _adapted(p)}
+        if here:
+            changes[hub] = _side_by_side(parts)
+            targets = ",".join(here) if len(ours) > 1 else targets
+    if not changes:
+        raise UserError("this model has no adapters: save the model itself")
+    arrays = {}
+    for hub, change in changes.items():
+        arrays[f"{BEFORE}{hub}.lora_A.weight"] = change.a
+        arrays[f"{BEFORE}{hub}.lora_B.weight"] = change.b
+    tensors = {name: Tensor(x.shape, "F32", partial(np.asarray, x)) for name, x in arrays.items()}
+    content = _config(changes, model.config, base)
+    with whole_folder(folder) as place:
+        write_bytes(place / CONFIG, json.dumps(content, indent=2, sort_keys=True).encode())
+        write_file(place / WEIGHTS, tensors, {"format": "pt"} | ({TARGETS: targets} if targets else {}))
+
+
+def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
+    """The model with the adapters that a folder, or the Hub, has.
+
+    An adapter of GPT-2's that PEFT made becomes one each of queries, keys and values, which begin with the
+    same `down`: the model is the same, but then they learn apart.
+
+    Raises UserError where the files are missing or damaged, belong to another model, or are no plain LoRA.
+    """
+    if has_adapters(model):
+        raise UserError("this model has adapters already: merge them first")
+    place = local_folder(folder)
+    verify(place)
+    config = _checked_config(place / CONFIG)
+    nodes = maps_in(model)
+    found: dict[str, AdaptedLinear] = {}
+    with contextlib.ExitStack() as stack:
+        tensors = opened(place / WEIGHTS, stack)
+        left = dict(tensors)
+        notes = metadata(place / WEIGHTS).get(TARGETS, "")
+        for hub, ours in maps_of(model.config):
+            pair = [left.pop(f"{BEFORE}{hub}.lora_{side}.weight", None) for side in "AB"]
+            if any(pair):
+                parts = {name: nodes[name] for name in ours}
+                change = _change(hub, pair, parts, config, place)
+                found |= _apart(change, parts, notes.split(",") if notes and len(ours) > 1 else [], config)
+        if left or not found:
+            what = f"{min(left)} belongs to no layer's map" if left else "there are no adapters"
+            raise UserError(f"{place / WEIGHTS}: {what} of this {model.config.family} model")
+    return with_maps(model, found)
+
+
+def _adapted(node: Any) -> bool:
+    return isinstance(node, AdaptedLinear)
+
+
+def _side_by_side(parts: list[Any]) -> Change:
+    """The adapters of maps that lie side by side as one; mostly there is just one."""
+    adapted = [part for part in parts if _adapted(part)]
+    scale = adapted[0].scale
+    rank = sum(part.down.shape[1] for part in adapted)
+    a = np.concatenate([np.asarray(part.down, np.float32) for part in adapted], axis=1).T
+    columns, first = [], 0
+    for part in parts:
+        outputs = (part.base if _adapted(part) else part).weight.shape[1]
+        column = np.zeros((outputs, rank), np.float32)
+        if _adapted(part):
+            last = first + part.down.shape[1]
+            column[:, first:last] = np.asarray(part.up, np.float32).T * (part.scale / scale)
+            first = last
+        columns.append(column)
+    return Change(a, np.concatenate(columns), scale * rank)
+
+
+def _apart(
+    change: Change, parts: Mapping[str, Any], targets: list[str], config: Mapping[str, Any]
+) -> dict[str, AdaptedLinear]:
+    """One of PEFT's adapters as ours; `targets` are those of a fused map that we saved ourselves."""
+    rank = change.a.shape[0]
+    scale = change.alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    down, found = change.a.T, {}
+    borders = np.cumsum([node.weight.shape[1] for node in parts.values()])[:-1]
+    ups = dict(zip(parts, np.split(change.b.T, borders, axis=1), strict=True))
+    mine = [name for name in parts if name.rpartition(".")[2] in targets] or list(parts)
+    each = rank // len(mine) if targets else rank
+    for index, name in enumerate(mine):
+        rows = slice(index * each, (index + 1) * each) if targets else slice(None)
+        found[name] = AdaptedLinear(parts[name], jnp.array(down[:, rows]), jnp.array(ups[name][rows]), scale)
+    return found
+
+
+def _change(
+    hub: str, pair: list[Tensor | None], parts: Mapping[str, Any], config: Mapping[str, Any], place: Path
+) -> Change:
+    """An adapter from its two tensors, whose shapes must be those of the map and of the configuration."""
+    a, b = pair
+    if a is None or b is None:
+        raise UserError(
+            f"{place / WEIGHTS}: {hub} has only one of lora_A and lora_B: save the adapters again"
+        )
+    rank = int(_of(hub, config, "rank_pattern", config.get("r", 8)))
+    inputs = next(iter(parts.values())).weight.shape[0]
+    outputs = sum(node.weight.shape[1] for node in parts.values())
+    if (a.shape, b.shape) != ((rank, inputs), (outputs, rank)):
+        raise UserError(
+            f"{place / WEIGHTS}: {hub} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, but "
+            f"rank {rank} and this model ask for {[rank, inputs]} and {[outputs, rank]}"
+        )
+    alpha = float(_of(hub, config, "alpha_pattern", config.get("lora_alpha", 8)))
+    return Change(a.array().astype(np.float32), b.array().astype(np.float32), alpha)
+
+
+def _of(hub: str, config: Mapping[str, Any], patterns: str, usual: float) -> float:
+    """A number of PEFT's, which may be another for maps whose name ends in a pattern (plain names alone)."""
+    for pattern, value in (config.get(patterns) or {}).items():
+        if hub == pattern or hub.endswith(f".{pattern}"):
+            return float(value)
+    return usual
+
+
+def _checked_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"there are no adapters in {path.parent}: it has no {CONFIG}")
+    content = parsed(path.read_bytes(), path)
+    if not isinstance(content, dict) or content.get("peft_type") != "LORA":
+        kind = content.get("peft_type") if isinstance(content, dict) else None
+        raise UserError(f"{path}: adapters of type {kind!r} are not supported: take LORA")
+    special = [name for name in NOT_SUPPORTED if content.get(name)]
+    special += ["bias"] if content.get("bias", "none") != "none" else []
+    if special:
+        raise UserError(
+            f"{path}: {special[0]} is not supported: take plain LoRA, or merge it with PEFT first"
+        )
+    patterns = [content.get(name) or {} for name in ("rank_pattern", "alpha_pattern")]
+    numbers = [content.get("r", 8), content.get("lora_alpha", 8)]
+    try:
+        numbers += [value for pattern in patterns for value in pattern.values()]
+        names = [name for pattern in patterns for name in pattern]
+        if not all(math.isfinite(number) and number > 0 for number in numbers):
+            raise ValueError("ranks and alphas are positive numbers")
+        if not all(re.fullmatch(r"[\w.]+", name) for name in names):
+            raise ValueError("rank_pattern and alpha_pattern must be plain names")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} does not describe adapters ({error}): save them again") from error
+    return content
+
+
+def _config(changes: Mapping[str, Change], config: ModelConfig, base: str | None) -> dict[str, Any]:
+    """What PEFT needs to know; patterns only for maps whose rank or alpha is not the usual one."""
+    usual = next(iter(changes.values()))
+    ranks = {hub: change.a.shape[0] for hub, change in changes.items()}
+    alphas = {hub: change.alpha for hub, change in changes.items()}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": usual.a.shape[0],
+        "lora_alpha": usual.alpha,
+        "rank_pattern": _unusual(ranks, usual.a.shape[0]),
+        "alpha_pattern": _unusual(alphas, usual.alpha),
+        "target_modules": _short(changes, config),
+        "fan_in_fan_out": NAMINGS[config.family].inputs_first,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "inference_mode": True,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def _unusual(numbers: Mapping[str, float], usual: float) -> dict[str, float]:
+    """Without the names' first part: older versions of PEFT want to see something before a pattern."""
+    return {hub.partition(".")[2]: number for hub, number in numbers.items() if number != usual}
+
+
+def _short(changes: Mapping[str, Change], config: ModelConfig) -> list[str]:
+    """The adapted maps by their last names, `q_proj`, where that says it; else by their whole names."""
+    every = [hub for hub, _ in maps_of(config)]
+    ends = {hub: hub.rpartition(".")[2] for hub in every}
+    partly = {ends[hub] for hub in every if hub not in changes}
+    return sorted({hub if ends[hub] in partly else ends[hub] for hub in changes})

@@ -1,0 +1,248 @@
+"""Training data as token ids: what to imitate, what to answer, and which answer is better.
+
+Prompts and completions are tokenised one by one and joined as ids, so that a model is trained on the ids
+that it will be prompted with; nothing is ever decoded and encoded again. A text and an answer end with EOS,
+except where they were cut off, so that no model learns to stop where a length did.
+
+Every reader takes a file of JSON lines, or a list of dicts (columns in `records`), and these:
+
+    tokenizer   the model's
+    length      tokens that a record may have, at most
+    overlong    what becomes of longer ones: "truncate" cuts answers, and refuses a prompt that leaves no
+                room for one; "refuse" refuses both; "drop" leaves the record out. All of them are counted
+    vocabulary  ids that the model has, where these may be fewer than the tokenizer's
+
+and raises UserError for the first record that is wrong, with the file, the line, and what to do.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.records import (
+    COMPLETION,
+    MESSAGES,
+    PREFERENCE,
+    PROMPT,
+    TEXT,
+    Dataset,
+    Kind,
+    Source,
+    TooLong,
+    margin_of,
+    read_all,
+)
+from proximo.language.tokenizer import Tokenizer
+
+Overlong: TypeAlias = Literal["truncate", "refuse", "drop"]
+Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]
+Piece: TypeAlias = tuple[list[int], bool]
+
+ARGUMENTS = frozenset({"prompts", "completions", "completion_ids"})
+"""What a reward function receives besides the columns, which cannot be called the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingText:
+    """Tokens to imitate.
+
+    ids    [L] int32
+    learn  [L] bool, tokens that carry loss; never the first one, which nothing predicts
+    line   where it stood, from 1
+    """
+
+    ids: Ids
+    learn: np.ndarray
+    line: int
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What a model is to answer.
+
+    ids      [L] int32
+    text     what was tokenised; messages as the chat template wrote them
+    columns  everything else in the record, for reward functions; None where this record lacks a column
+    line     where it stood, from 1
+    """
+
+    ids: Ids
+    text: str
+    columns: Mapping[str, Any]
+    line: int
+
+
+@dataclass(frozen=True, eq=False)
+class Preference:
+    """Two answers, of which the first is better.
+
+    prompt_ids    [L] int32
+    chosen_ids    [C] int32, with EOS unless cut off
+    rejected_ids  [R] int32, likewise; never equal to the chosen
+    margin        by how much the chosen is better, units of reward; 0 where nothing is said
+    line          where it stood, from 1
+    """
+
+    prompt_ids: Ids
+    chosen_ids: Ids
+    rejected_ids: Ids
+    margin: float
+    line: int
+
+
+def read_training_texts(
+    source: Source,
+    tokenizer: Tokenizer,
+    length: int,
+    completion_only: bool = True,
+    overlong: Overlong = "truncate",
+    vocabulary: int | None = None,
+) -> Dataset[TrainingText]:
+    """Texts, conversations, or prompts with completions: {"text"}, {"messages"}, {"prompt", "completion"}.
+
+    completion_only  whether completions and the assistant's messages alone carry loss, not what they
+                     answer; a {"text"} always carries loss as a whole
+    """
+
+    def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[TrainingText, bool]:
+        pieces = _closed(tokenizer, _pieces(tokenizer, record, kind, completion_only))
+        ids = [id for piece, _ in pieces for id in piece]
+        learn = np.array([learn or not completion_only for piece, learn in pieces for _ in piece])
+        _check_vocabulary(ids, vocabulary)
+        learn[0] = False
+        if len(ids) == 1:
+            raise UserError("is a single token, which nothing predicts: remove the record")
+        if not learn[:length].any():
+            raise TooLong(f"has {int(learn.argmax())} tokens before the first to learn, of {length} that fit")
+        cut = _cut(len(ids), length, overlong)
+        return TrainingText(_ids(ids[:length]), learn[:length], line), cut
+
+    return read_all(source, (TEXT, MESSAGES, COMPLETION), read, overlong == "drop")
+
+
+def read_prompts(
+    source: Source,
+    tokenizer: Tokenizer,
+    length: int,
+    overlong: Literal["refuse", "drop"] = "refuse",
+    vocabulary: int | None = None,
+) -> Dataset[Prompt]:
+    """What to answer: {"prompt"}. All other columns are kept, for reward functions."""
+
+    def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[Prompt, bool]:
+        text = tokenizer.chat(record["prompt"], True) if kind.conversational else record["prompt"]
+        ids = (_encoded if kind.conversational else _begun)(tokenizer, text, "prompt")
+        _check_vocabulary(ids, vocabulary)
+        _cut(len(ids), length, overlong)
+        columns = {name: value for name, value in record.items() if name != "prompt"}
+        if taken := sorted(ARGUMENTS & {*columns}):
+            raise UserError(f'has a column "{taken[0]}", a name that reward functions need: rename it')
+        return Prompt(_ids(ids), text, columns, line), False
+
+    found = read_all(source, (PROMPT,), read, overlong == "drop")
+    names = dict.fromkeys(name for prompt in found.records for name in prompt.columns)
+    filled = (replace(one, columns={name: one.columns.get(name) for name in names}) for one in found.records)
+    return replace(found, records=tuple(filled))
+
+
+def read_preferences(
+    source: Source,
+    tokenizer: Tokenizer,
+    length: int,
+    overlong: Overlong = "truncate",
+    vocabulary: int | None = None,
+) -> Dataset[Preference]:
+    """Two answers and which is better: {"prompt", "chosen", "rejected"}, and "margin" where it is known.
+
+    length  of a prompt with either answer
+    """
+
+    def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[Preference, bool]:
+        prompt, chosen = _answered(tokenizer, record, kind, "chosen")
+        _, rejected = _answered(tokenizer, record, kind, "rejected")
+        _check_vocabulary([*prompt, *chosen, *rejected], vocabulary)
+        if chosen == rejected:
+            raise UserError('"chosen" and "rejected" are the same: remove the record')
+        room = length - len(prompt)
+        if room < 1:
+            raise TooLong(f'has {len(prompt)} tokens in "prompt" alone, of {length} that fit')
+        cut = _cut(len(prompt) + max(len(chosen), len(rejected)), length, overlong)
+        if chosen[:room] == rejected[:room]:
+            raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
+        answers = _ids(chosen[:room]), _ids(rejected[:room])
+        return Preference(_ids(prompt), *answers, margin_of(record), line), cut
+
+    return read_all(source, (PREFERENCE,), read, overlong == "drop")
+
+
+def _pieces(
+    tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, completion_only: bool
+) -> list[Piece]:
+    if kind.columns == TEXT:
+        return [(_begun(tokenizer, record["text"], "text"), True)]
+    if kind.columns == COMPLETION:
+        return _pair(tokenizer, record, kind, "completion")
+    if completion_only:
+        return tokenizer.chat_spans(record["messages"])
+    # Whoever learns everything needs no split, which not every template allows.
+    return [(tokenizer.encode(tokenizer.chat(record["messages"], False)), True)]
+
+
+def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str) -> list[Piece]:
+    """A prompt, as `read_prompts` has it, and what answers it."""
+    prompt, completion = record["prompt"], record[answer]
+    if kind.conversational:
+        return tokenizer.chat_spans([*prompt, *completion], start=len(prompt))
+    return [(_begun(tokenizer, prompt, "prompt"), False), (_encoded(tokenizer, completion, answer), True)]
+
+
+def _answered(
+    tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str
+) -> tuple[list[int], list[int]]:
+    (prompt, learn), *rest = _closed(tokenizer, _pair(tokenizer, record, kind, answer))
+    if learn:
+        raise UserError("the chat template writes nothing before the answer: give text instead of messages")
+    return prompt, [id for ids, _ in rest for id in ids]
+
+
+def _closed(tokenizer: Tokenizer, pieces: list[Piece]) -> list[Piece]:
+    """Ends with EOS, and with an answer: what stands behind the last one teaches nothing."""
+    while pieces and not pieces[-1][1]:
+        pieces = pieces[:-1]
+    if not pieces:
+        raise UserError("the chat template writes nothing for the assistant: remove the record")
+    ids, _ = tokenizer.until_eos(pieces[-1][0])
+    return [*pieces[:-1], (ids if ids[-1] in tokenizer.eos_ids else [*ids, tokenizer.eos_id], True)]
+
+
+def _begun(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
+    """A text with what the tokenizer puts before it (BOS), unless the text has spelt that out."""
+    ids, start = _encoded(tokenizer, text, name), list(tokenizer.start_ids)
+    return ids if ids[: len(start)] == start else start + ids
+
+
+def _encoded(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
+    if not (ids := tokenizer.encode(text)):
+        raise UserError(f'"{name}" is {text!r}, which has no token: fill it, or remove the record')
+    return ids
+
+
+def _cut(size: int, length: int, overlong: str) -> bool:
+    """Whether a record of this size is to be cut."""
+    if size > length and overlong != "truncate":
+        raise TooLong(f"has {size} tokens, of {length} that fit")
+    return size > length
+
+
+def _check_vocabulary(ids: Iterable[int], vocabulary: int | None) -> None:
+    if vocabulary is not None and (largest := max(ids)) >= vocabulary:
+        raise UserError(
+            f"token id {largest} is outside the model's vocabulary of {vocabulary}: use its own tokenizer"
+        )
+
+
+def _ids(ids: Sequence[int]) -> Ids:
+    return np.array(ids, np.int32)

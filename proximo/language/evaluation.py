@@ -1,0 +1,211 @@
+"""How good a model is on data that it did not learn from: likelihoods, preferences, or rewards."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.data import read_preferences, read_training_texts
+from proximo.language.folder import CONFIG, load_reward_model, local_folder
+from proximo.language.loading import check_counts, loaded, longest_of
+from proximo.language.options import ModelOptions, RunOptions
+from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
+from proximo.language.reward_model import RewardModelOptions, RewardTraining
+from proximo.language.rewards import RewardFunction
+from proximo.language.sft import SFT, SFTOptions
+from proximo.language.step import Learner
+from proximo.language.tokenizer import load_tokenizer
+from proximo.language.trainers import ppo_trainer
+from proximo.runs.evaluate import interval
+from proximo.runs.sealed import parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Measure a model on data; what is measured follows from the data's columns.
+
+    Texts and completions: perplexity and accuracy of the next token. Preferences: how often a reward model
+    ranks the better answer first. Prompts: the mean reward of the model's answers.
+    """
+
+    model: str
+    """A model folder, a run, or an id of the Hugging Face Hub."""
+    data: str
+    """JSON lines as the training commands take them."""
+    length: int = 1024
+    """Tokens of a text at most; the model's context where that is shorter."""
+    completion_only: bool = True
+    """Measure completions and the assistant's messages, not what they answer."""
+    batch_size: int = 16
+    """Rows, pairs or prompts that go through the model together."""
+    samples: int = 1
+    """Answers to each prompt."""
+    response_length: int = 64
+    """Most tokens of an answer."""
+    temperature: float = 1.0
+    """Logits are divided by it where answers are drawn."""
+    reward: tuple[str, ...] = ()
+    """Python functions, `module:function`, that say what an answer is worth."""
+    reward_model: tuple[str, ...] = ()
+    """Folders of reward models that do."""
+    reward_weights: tuple[float, ...] = ()
+    """One for each function, then for each model; 1 unless given."""
+    seed: int = 0
+    """Of the answers."""
+    eos_token: str | None = None
+    """The token that ends a text, where the tokenizer does not say."""
+    pad_token: str | None = None
+    """The token that fills a batch up, where the tokenizer does not say."""
+
+
+def evaluate_model(
+    options: EvaluationOptions, functions: Sequence[RewardFunction] | None = None
+) -> dict[str, Any]:
+    """The measurements, as plain data: `kind` says which.
+
+    functions  rewards from Python; those that the options name are imported unless given
+
+    Raises UserError for options that cannot be, for data that the model cannot be measured on, and for files
+    that are missing or damaged.
+    """
+    check_counts(options, ("length", "batch_size", "samples", "response_length"))
+    columns, scorer = {*first_record(options.data)}, is_reward_model(options.model)
+    if scorer:
+        if "chosen" not in columns:
+            raise UserError(f"{options.model} is a reward model: give preferences (prompt, chosen, rejected)")
+        return _preferences(options)
+    if "chosen" in columns:
+        raise UserError(
+            f"{options.model} is a language model, and preferences measure reward models: give texts, or "
+            "prompts with --reward-model"
+        )
+    rewarded = bool(options.reward or options.reward_model or functions)
+    if rewarded or columns & {"prompt", "text", "messages", "completion"} == {"prompt"}:
+        return _rewards(options, functions)
+    return _texts(options)
+
+
+def _texts(options: EvaluationOptions) -> dict[str, Any]:
+    """Likelihood of the next token, over all tokens that would carry loss."""
+    model, tokenizer = loaded(_model(options), jax.random.key(0))
+    length = longest_of(options.length, model.config)
+    found = read_training_texts(
+        options.data, tokenizer, length, options.completion_only, vocabulary=model.config.vocabulary
+    )
+    measure = SFTOptions(
+        data=options.data, model=_model(options), length=length, batch_size=options.batch_size
+    )
+    trainer = SFT(measure, model, tokenizer, found.records, found.records)
+    assert trainer.held_out is not None
+    metrics = trainer.evaluated(Learner(trainer.first, None), trainer.held_out)
+    return {
+        "kind": "texts",
+        "records": len(found.records),
+        "truncated": found.truncated,
+        "tokens": int(sum(text.learn.sum() for text in found.records)),
+        "loss": metrics["eval_loss"],
+        "perplexity": math.exp(metrics["eval_loss"]),
+        "token_accuracy": metrics["eval_mean_token_accuracy"],
+        "entropy": metrics["eval_entropy"],
+    }
+
+
+def _preferences(options: EvaluationOptions) -> dict[str, Any]:
+    """How often the better answer has the higher score."""
+    folder = local_folder(options.model)
+    model, tokenizer = load_reward_model(folder), load_tokenizer(folder, options.eos_token, options.pad_token)
+    config = model.trunk.config
+    length = longest_of(options.length, config)
+    found = read_preferences(options.data, tokenizer, length, vocabulary=config.vocabulary)
+    measure = RewardModelOptions(
+        data=options.data, model=_model(options), length=length, batch_size=options.batch_size
+    )
+    trainer = RewardTraining(measure, model, tokenizer, found.records, found.records)
+    learner = Learner(trainer.first, None)
+    metrics, scores = trainer.evaluated(learner), trainer.scores(learner, found.records)
+    return {
+        "kind": "preferences",
+        "records": len(found.records),
+        "truncated": found.truncated,
+        "accuracy": metrics["eval_accuracy"],
+        "accuracy_low": metrics["eval_accuracy_low"],
+        "accuracy_high": metrics["eval_accuracy_high"],
+        "loss": metrics["eval_loss"],
+        "margin": float(np.mean(scores[:, 0] - scores[:, 1])),
+    }
+
+
+def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | None) -> dict[str, Any]:
+    """What answers to all prompts are worth; the interval is over prompts, whose answers are averaged."""
+    asked = PPOOptions(
+        data=options.data,
+        model=_model(options),
+        sampling=SamplingOptions(
+            response_length=options.response_length,
+            temperature=options.temperature,
+            batch_size=options.batch_size,
+            samples=options.samples,
+            prompt_length=options.length,
+        ),
+        rewards=RewardOptions(
+            reward=options.reward, reward_model=options.reward_model, reward_weights=options.reward_weights
+        ),
+        run=RunOptions(seed=options.seed),
+    )
+    trainer = ppo_trainer(asked, functions)  # nothing is learned: its prompts and rewards are what is needed
+    source, model = trainer.rollouts, trainer.reference
+    prompts = source.prompts
+    batches = [source.collected(model, number) for number in range(-(-len(prompts) // options.batch_size))]
+    count = len(prompts) * options.samples  # the last batch runs on into a second pass
+    score, length, finished = (
+        np.concatenate(parts)[:count]
+        for parts in zip(
+            *((b.score, b.sequences.lengths, b.sequences.finished) for b in batches), strict=True
+        )
+    )
+    mean, low, high = interval(score.reshape(-1, options.samples).mean(axis=1).tolist())
+    return {
+        "kind": "rewards",
+        "prompts": len(prompts),
+        "answers": count,
+        "reward": mean,
+        "low": low,
+        "high": high,
+        "length": float(length.mean()),
+        "finished": float(finished.mean()),
+    } | {
+        f"rewards/{name}": float(np.concatenate([batch.parts[name] for batch in batches])[:count].mean())
+        for name in batches[0].parts
+    }
+
+
+def is_reward_model(name: str) -> bool:
+    """Whether a model folder scores texts instead of continuing them."""
+    path = local_folder(name) / CONFIG
+    if not path.is_file():
+        raise UserError(f"there is no model in {name}: it has no {CONFIG}")
+    content = parsed(path.read_bytes(), path)
+    kinds = content.get("architectures") if isinstance(content, dict) else None
+    return isinstance(kinds, list) and any("SequenceClassification" in str(kind) for kind in kinds)
+
+
+def first_record(data: str) -> Mapping[str, Any]:
+    """What the data look like; nothing where the first line is wrong, which its reader will say better."""
+    try:
+        with Path(data).open(encoding="utf-8-sig") as file:
+            found = json.loads(next(line for line in file if line.strip()))
+    except OSError as error:
+        raise UserError(f"{data} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError, StopIteration):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _model(options: EvaluationOptions) -> ModelOptions:
+    return ModelOptions(model=options.model, eos_token=options.eos_token, pad_token=options.pad_token)

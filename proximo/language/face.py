@@ -1,0 +1,206 @@
+"""Language models from Python: a model that answers, and every command as a function.
+
+model = proximo.language.load("runs/lm-ppo-0-...")
+model.generate("Once upon a time", max_new_tokens=32)
+
+run = proximo.language.sft(model="Qwen/Qwen2.5-0.5B", data="texts.jsonl", lora_rank=8)
+run = proximo.language.ppo(model=run, data="prompts.jsonl", reward=lambda completions, **_: ...)
+"""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proximo.errors import UserError
+from proximo.language.evaluation import EvaluationOptions, evaluate_model
+from proximo.language.flat import options_from
+from proximo.language.language_model import LanguageModel, load
+from proximo.language.progress import shown
+from proximo.language.rewards import RewardFunction, reward_function
+from proximo.language.running import described
+from proximo.language.starting import SAMPLING, Work, begin, go_on, method
+from proximo.runs.model import replace_file
+from proximo.runs.process import Deadline, prepare_process
+
+Rewards = str | RewardFunction | Sequence[str | RewardFunction]
+Records = str | Path | Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class LanguageRunResult:
+    """A training run that came to its end, or to its `max_time`.
+
+    folder             where it lies; it can stand for its model in any command and function
+    command            `sft`, `reward`, `ppo`, `dpo` or `grpo`
+    iterations, total  done, and those that it was to have
+    tokens             that went through the model
+    seconds            they took
+    metrics            of the last iteration; empty if there was none left to do
+    """
+
+    folder: Path
+    command: str
+    iterations: int
+    total: int
+    tokens: int
+    seconds: float
+    metrics: dict[str, float]
+
+    def load(self) -> LanguageModel:
+        """The trained model. Raises UserError for a reward model, which continues no text."""
+        return load(self.folder)
+
+
+def generate(model: Any, prompts: Any, **options: Any) -> list[Any]:
+    """Answers to prompts: `load(model).generate(prompts, ...)`."""
+    found = model if isinstance(model, LanguageModel) else load(_named(model))
+    return found.generate(prompts, **options)
+
+
+def evaluate(*, model: Any, data: Records, reward: Rewards = (), **options: Any) -> dict[str, Any]:
+    """Measure a model on data: perplexity, a reward model's accuracy, or the mean reward of answers.
+
+    model    a folder, a run, or an id of the Hub
+    data     a file of JSON lines, or records
+    reward   functions, or their names `module:function`
+    options  as of `proximo lm eval --help`, by their names
+    """
+    functions, names = functions_of(reward)
+    with tempfile.TemporaryDirectory() as place:
+        given = options | {"model": model, "data": kept(data, Path(place)), "reward": names}
+        return evaluate_model(options_from(EvaluationOptions, _named(given)), functions)
+
+
+def sft(*, model: Any, data: Records, progress: bool = False, **options: Any) -> LanguageRunResult:
+    """Supervised fine-tuning: imitate texts, or answers to prompts.
+
+        proximo.language.sft(model="Qwen/Qwen2.5-0.5B", data="texts.jsonl", learning_rate=2e-5, lora_rank=8)
+
+    model     a folder, a run, or an id of the Hub
+    data      a file of JSON lines, or records, which are then kept beside the run
+    progress  draw a progress bar
+    options   as of `proximo lm sft --help`, by their names
+
+    Raises UserError, in one line, for what cannot be; what was learned before a failure is saved.
+    """
+    return _train("sft", progress, {"model": model, "data": data} | options)
+
+
+def reward(*, model: Any, data: Records, progress: bool = False, **options: Any) -> LanguageRunResult:
+    """A reward model from preferences. Arguments as of `sft`; options as of `proximo lm reward --help`."""
+    return _train("reward", progress, {"model": model, "data": data} | options)
+
+
+def dpo(*, model: Any, data: Records, progress: bool = False, **options: Any) -> LanguageRunResult:
+    """A policy from preferences, without a reward model. As `sft`; options as of `proximo lm dpo --help`."""
+    return _train("dpo", progress, {"model": model, "data": data} | options)
+
+
+def ppo(
+    *, model: Any, data: Records, reward: Rewards = (), progress: bool = False, **options: Any
+) -> LanguageRunResult:
+    """PPO against rewards.
+
+        proximo.language.ppo(model=run, data="prompts.jsonl", reward=score, episodes=10_000, kl=FixedKL(0.05))
+
+    reward   f(prompts, completions, completion_ids, **columns) -> a number for each completion; or its name
+             `module:function`; or several
+    others   as of `sft`; options as of `proximo lm ppo --help`
+    """
+    return _train("ppo", progress, {"model": model, "data": data} | options, reward)
+
+
+def grpo(
+    *, model: Any, data: Records, reward: Rewards = (), progress: bool = False, **options: Any
+) -> LanguageRunResult:
+    """Group-relative policy optimisation. Arguments as of `ppo`; options as of `proximo lm grpo --help`."""
+    return _train("grpo", progress, {"model": model, "data": data} | options, reward)
+
+
+def resume(run: Any, *, reward: Rewards = (), progress: bool = False) -> LanguageRunResult:
+    """Go on with a run that was cut short, from its newest checkpoint that is whole.
+
+    run     its folder, or its result
+    reward  its reward functions again, in their order: a file never imports a module
+    """
+    prepare_process()
+    folder = Path(_named(run))
+    command, _ = described(folder)
+    functions, _ = functions_of(reward)
+    return _finished(command, go_on(command, folder, functions=functions), None, progress)
+
+
+def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards = ()) -> LanguageRunResult:
+    prepare_process()
+    place = Path(given["out"]).parent if given.get("out") is not None else Path("runs")
+    for name in ("data", "evaluation_data"):
+        if given.get(name) is not None:
+            given[name] = kept(given[name], place)
+    functions = None
+    if command in SAMPLING:
+        functions, given["reward"] = functions_of(reward)
+    options: Any = options_from(method(command)[0], _named(given))
+    return _finished(command, begin(command, options, functions), options.run.max_time, progress)
+
+
+def _finished(command: str, work: Work, max_time: float | None, progress: bool) -> LanguageRunResult:
+    """Train to the end, or as long as there is time."""
+    started, deadline = time.perf_counter(), Deadline(max_time)
+    number, tokens, total, metrics = work.number, 0, work.trainer.total, {}
+    with (
+        contextlib.closing(work.iterations()) as iterations,
+        contextlib.closing(shown(iterations, f"lm {command}", total, progress)) as rows,
+    ):
+        for row in rows:
+            number, tokens, metrics = row.number, tokens + row.tokens, row.metrics
+            if deadline.passed():
+                break
+    seconds = time.perf_counter() - started
+    return LanguageRunResult(work.run.path, command, number, total, tokens, seconds, metrics)
+
+
+def functions_of(rewards: Rewards) -> tuple[list[RewardFunction], tuple[str, ...]]:
+    """Reward functions and what they are called in a run's `config.json`."""
+    given: list[Any] = [rewards] if isinstance(rewards, str) or callable(rewards) else list(rewards)
+    functions = [reward_function(one) if isinstance(one, str) else one for one in given]
+    for one in functions:
+        if not callable(one):
+            raise UserError(f"reward is {one!r}: give functions, or names such as module:function")
+    return functions, tuple(one if isinstance(one, str) else _name(one) for one in given)
+
+
+def _name(function: RewardFunction) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', None)}:{name}"
+
+
+def kept(data: Any, place: Path) -> Any:
+    """The file of the data; records are written to one, named by their content, so that a run can go on.
+
+    place  the folder for it
+    """
+    if isinstance(data, str | Path):
+        return data
+    try:
+        content = "".join(json.dumps(dict(record)) + "\n" for record in data).encode()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data must be a file of JSON lines, or records of plain data ({error})") from error
+    path = place / f"data-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    place.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content)
+    return path
+
+
+def _named(given: Any) -> Any:
+    """Results of runs as their folders, wherever a folder is wanted."""
+    if isinstance(given, LanguageRunResult):
+        return given.folder
+    if isinstance(given, Mapping):
+        return {name: _named(value) for name, value in given.items()}
+    return [_named(one) for one in given] if isinstance(given, list) else given

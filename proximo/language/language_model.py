@@ -1,0 +1,135 @@
+"""A language model with its tokenizer, as Python programs use it: arrays and texts in and out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.config import ModelConfig
+from proximo.language.evaluation import is_reward_model
+from proximo.language.flat import model_folder
+from proximo.language.folder import load_config, load_model, local_folder, save_model
+from proximo.language.loading import check_vocabulary
+from proximo.language.model import Transformer
+from proximo.language.respond import Drawing, answers
+from proximo.language.tokenizer import Tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A model with its tokenizer.
+
+    transformer  the model's arrays
+    tokenizer    from text to ids, and back
+    """
+
+    transformer: Transformer
+    tokenizer: Tokenizer
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self.transformer.config
+
+    def logits(self, ids: Any, mask: Any = None) -> np.ndarray:
+        """Unnormalised log-probabilities of the next token after each place, [B, L, V] float32.
+
+        ids   [B, L] whole numbers
+        mask  [B, L], 1 for a token, 0 for padding on either side; what stands there says nothing. All are
+              tokens unless given
+
+        Raises UserError for other shapes, and for ids that the model does not have.
+        """
+        ids = np.asarray(ids)
+        mask = np.ones_like(ids) if mask is None else np.asarray(mask)
+        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or ids.size == 0:
+            raise UserError(f"ids are {ids.dtype}{list(ids.shape)}: give whole numbers [texts, tokens]")
+        if mask.shape != ids.shape:
+            raise UserError(f"mask is {list(mask.shape)}: it must be as ids, {list(ids.shape)}")
+        here = ids[mask != 0]
+        if here.size and not 0 <= here.min() <= here.max() < self.config.vocabulary:
+            wrong = here.min() if here.min() < 0 else here.max()
+            raise UserError(f"id {wrong} is not of this model: it has 0 to {self.config.vocabulary - 1}")
+        segments = (mask != 0).astype(np.int32)
+        return np.asarray(_logits(self.transformer, np.where(segments, ids, 0).astype(np.int32), segments))
+
+    def generate(
+        self,
+        prompts: Any,
+        *,
+        max_new_tokens: int = Drawing.max_new_tokens,
+        temperature: float = Drawing.temperature,
+        top_k: int = Drawing.top_k,
+        top_p: float = Drawing.top_p,
+        greedy: bool = Drawing.greedy,
+        samples: int = Drawing.samples,
+        seed: int = Drawing.seed,
+        stop: Sequence[str] = Drawing.stop,
+        batch_size: int = Drawing.batch_size,
+    ) -> list[Any]:
+        """An answer to each prompt; with several `samples`, a list of so many answers to each.
+
+        prompts  a text, a list of texts, a conversation (a list of {"role", "content"}), or a list of these
+        others   as of `proximo lm generate --help`
+
+        Raises UserError for prompts that are empty or too long, and for options that cannot be.
+        """
+        drawing = Drawing(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            greedy=greedy,
+            samples=samples,
+            seed=seed,
+            stop=tuple(stop),
+            batch_size=batch_size,
+        )
+        records = [{"prompt": prompt} for prompt in as_prompts(prompts)]
+        found = [one.completion for one in answers(self.transformer, self.tokenizer, records, drawing)]
+        if samples == 1:
+            return found
+        return [found[start : start + samples] for start in range(0, len(found), samples)]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write model and tokenizer as a folder of the Hugging Face Hub's kind; returns it."""
+        save_model(Path(folder), self.transformer, self.tokenizer)
+        return Path(folder)
+
+
+@jax.jit
+def _logits(model: Transformer, ids: Any, segments: Any) -> jax.Array:
+    return model.logits(model.hidden(ids, segments))
+
+
+def as_prompts(prompts: Any) -> list[Any]:
+    """What `generate` takes as a list of prompts, each a text or a list of messages."""
+    if isinstance(prompts, str):
+        return [prompts]
+    found = list(prompts)
+    if found and all(isinstance(one, Mapping) for one in found):
+        return [found]
+    return found
+
+
+def load(folder: str | Path, *, eos_token: str | None = None, pad_token: str | None = None) -> LanguageModel:
+    """A language model with its tokenizer.
+
+        model = proximo.language.load("Qwen/Qwen2.5-0.5B-Instruct")
+
+    folder                a model's folder, a run's folder, or an id of the Hugging Face Hub
+    eos_token, pad_token  tokens, where the tokenizer does not name them
+
+    Raises UserError where there is none, or where it is not supported or damaged.
+    """
+    name = model_folder(folder)
+    place = local_folder(name)
+    if is_reward_model(name):
+        raise UserError(f"{folder} is a reward model: it scores texts, so give it as `reward_model`")
+    tokenizer = load_tokenizer(place, eos_token, pad_token)
+    check_vocabulary(load_config(place), tokenizer, name)
+    return LanguageModel(load_model(place), tokenizer)

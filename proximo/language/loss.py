@@ -1,0 +1,146 @@
+"""What PPO and GRPO minimise over response tokens, and what they log of it."""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from proximo.core import (
+    AsymmetricClip,
+    Clip,
+    DualClip,
+    LogClip,
+    PolicyGradient,
+    QuadraticPenalty,
+    Scalar,
+    Unclipped,
+    clip_fraction,
+    k1,
+    k2,
+    k3,
+    masked_mean,
+    masked_sum,
+    select,
+    whiten,
+)
+
+TokenObjective = Clip | DualClip | AsymmetricClip | LogClip | QuadraticPenalty | Unclipped | PolicyGradient
+"""Those of `core.surrogates` that need no exact KL: that would take [B, T, V] logits."""
+
+RatioOf = Literal["token", "sequence"]
+Aggregation = Literal["tokens", "sequences", "length"]
+KLEstimate = Literal["k1", "k2", "k3"]
+LARGEST = 20.0  # of a log ratio, in nats; e^20 says only "far"
+
+
+class Tokens(NamedTuple):
+    """Response tokens of a batch, [B, T] each.
+
+    old_log_prob        when they were sampled, in nats
+    reference_log_prob  of the reference, in nats
+    advantage           as the objective sees it
+    weight              share of each token in the loss; they sum to 1 over a whole minibatch
+    mask                1 for a token of the response, its end token included
+    """
+
+    old_log_prob: Float[Array, "B T"]
+    reference_log_prob: Float[Array, "B T"]
+    advantage: Float[Array, "B T"]
+    weight: Float[Array, "B T"]
+    mask: Float[Array, "B T"]
+
+
+def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation) -> Float[Array, "B T"]:
+    """The share of each token in the mean over a whole minibatch.
+
+    tokens     1 / (all valid tokens)                 every token counts alike (DAPO, arXiv 2503.14476)
+    sequences  1 / (sequences, times this one's length)
+                                                      every sequence counts alike (GRPO, arXiv 2402.03300)
+    length     1 / (B T)                              a constant: long answers are not diluted (Dr. GRPO,
+                                                      arXiv 2503.20783)
+
+    A sequence none of whose tokens counts is none.
+    """
+    if aggregation == "tokens":
+        return mask / jnp.maximum(jnp.sum(mask), 1.0)
+    if aggregation == "sequences":
+        lengths = jnp.sum(mask, axis=1, keepdims=True)
+        return mask / jnp.maximum(lengths, 1.0) / jnp.maximum(jnp.sum(lengths > 0), 1)
+    return mask / mask.size
+
+
+def log_ratio_of(
+    log_prob: Float[Array, "B T"], old_log_prob: Float[Array, "B T"], mask: Float[Array, "B T"], of: RatioOf
+) -> Float[Array, "B T"]:
+    """log pi(token) - log pi_old(token), or its mean over each sequence, the same for all its tokens.
+
+    The mean over a sequence is the log of GSPO's ratio (Zheng et al. 2025, arXiv 2507.18071, eq. 7), the
+    length-th root of the sequences' likelihood ratio. Held within +-20.
+    """
+    log_ratio = select(jnp.clip(log_prob - old_log_prob, -LARGEST, LARGEST), mask)
+    if of == "token":
+        return log_ratio
+    lengths = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1.0)
+    return mask * jnp.sum(log_ratio, axis=1, keepdims=True) / lengths
+
+
+def policy_loss(
+    log_prob: Float[Array, "B T"],
+    entropy: Float[Array, "B T"],
+    tokens: Tokens,
+    objective: TokenObjective,
+    *,
+    ratio_of: RatioOf = "token",
+    entropy_coefficient: float = 0.0,
+    kl_coefficient: Scalar | None = None,
+    kl_estimate: KLEstimate = "k2",
+) -> tuple[Array, dict[str, Array]]:
+    """The policy's part of the loss, and its metrics; both are shares that add up over a batch's parts.
+
+    - sum of weight (objective + entropy_coefficient entropy - kl_coefficient kl)
+
+    log_prob, entropy  of the policy now, [B, T], in nats
+    kl_coefficient     price of a nat from the reference, where it is paid here; None where it is paid in the
+                       reward
+    kl_estimate        of KL(policy || reference) as a differentiated loss. The gradient of k2's mean is that
+                       of the divergence; k1's has mean 0 on fresh samples, and k3's, GRPO's choice, is
+                       that of the reversed divergence
+    """
+    log_ratio = log_ratio_of(log_prob, tokens.old_log_prob, tokens.mask, ratio_of)
+    gain = objective(log_ratio, tokens.advantage)
+    if entropy_coefficient:
+        gain = gain + entropy_coefficient * entropy
+    if kl_coefficient is not None:
+        away = jnp.clip(tokens.reference_log_prob - log_prob, -LARGEST, LARGEST)
+        gain = gain - kl_coefficient * {"k1": k1, "k2": k2, "k3": k3}[kl_estimate](away)
+    loss = -masked_sum(gain * tokens.weight, tokens.mask)
+    low, high = clip_range(objective)
+    columns = {
+        "policy/approxkl_avg": k3(log_ratio),
+        "policy/clipfrac_avg": clip_fraction(log_ratio, low, high),
+        "policy/entropy_avg": entropy,
+        "val/ratio": jnp.exp(log_ratio),
+    }
+    metrics = {name: masked_sum(x * tokens.weight, tokens.mask) for name, x in columns.items()}
+    return loss, metrics | {"loss/policy_avg": loss}
+
+
+def clip_range(objective: TokenObjective) -> tuple[Scalar, Scalar]:
+    """How far the ratio may fall below and rise above 1 before the objective counts it as clipped."""
+    if isinstance(objective, AsymmetricClip):
+        return objective.low, objective.high
+    if isinstance(objective, LogClip):
+        return -jnp.expm1(-objective.epsilon), jnp.expm1(objective.epsilon)
+    if isinstance(objective, Unclipped | PolicyGradient):
+        return jnp.inf, jnp.inf
+    return objective.epsilon, objective.epsilon
+
+
+def whitened_rewards(reward: Float[Array, "B T"], mask: Float[Array, "B T"]) -> Float[Array, "B T"]:
+    """Rewards with standard deviation 1 around the mean that they had.
+
+    Unlike `core.whiten` it does not centre, and unlike `core.scale` it leaves the mean as it is (Ziegler et
+    al. 2019's code, described by Huang et al. 2024). It changes what a nat costs, too.
+    """
+    centred = whiten(reward, mask)
+    return select(centred + masked_mean(reward, mask), mask)

@@ -1,0 +1,188 @@
+"""The options of PPO and GRPO for language models, and which of them cannot be."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proximo.core import Clip, ClippedSquaredError, FixedKL, KLController, ValueLoss
+from proximo.errors import UserError
+from proximo.language.loss import Aggregation, KLEstimate, RatioOf, TokenObjective
+from proximo.language.optimise import Optimisation
+from proximo.language.options import ModelOptions, RunOptions
+
+Truncated = Literal["keep", "mask", "bootstrap"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How responses are drawn. Truncating the distribution (top-k, top-p) would bias the ratio."""
+
+    response_length: int = 64
+    """Most tokens of a response."""
+    temperature: float = 1.0
+    """Logits are divided by it, where tokens are drawn and wherever they are scored."""
+    top_k: int = 0
+    """Only 0, all tokens, can be trained with."""
+    top_p: float = 1.0
+    """Only 1, all tokens, can be trained with."""
+    stop: tuple[str, ...] = ()
+    """A response also ends with one of these texts."""
+    batch_size: int = 64
+    """Prompts of an iteration."""
+    samples: int = 1
+    """Responses to each prompt."""
+    prompt_length: int = 512
+    """Longest prompt in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """What a response is worth."""
+
+    reward: tuple[str, ...] = ()
+    """Python functions, `module:function`; f(prompts, completions, completion_ids, **columns) -> numbers."""
+    reward_model: tuple[str, ...] = ()
+    """Folders of reward models."""
+    reward_weights: tuple[float, ...] = ()
+    """One for each function, then for each model; 1 unless given."""
+    missing_eos_penalty: float = 0.0
+    """Taken from the score of a response that hit the limit."""
+    truncated: Truncated = "keep"
+    """Responses that hit the limit: `keep` them as they are, `mask` them out, `bootstrap` from the critic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How a policy learns from one batch of responses."""
+
+    epochs: int = 4
+    """Passes over each batch."""
+    minibatches: int = 1
+    """Gradient steps in each pass."""
+    micro_batch_tokens: int | None = None
+    """Most tokens that go through the model at once; less memory, the same gradient."""
+    objective: TokenObjective = field(default_factory=Clip)
+    """`clip:0.2`, `dual-clip:0.2,3`, `asymmetric-clip:0.2,0.28`, ..."""
+    ratio: RatioOf = "token"
+    """Of single tokens, or of whole sequences (GSPO)."""
+    aggregation: Aggregation = "tokens"
+    """What counts alike in the mean: `tokens`, `sequences`, or tokens over a constant `length`."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy bonus."""
+    kl_estimate: KLEstimate = "k2"
+    """What is differentiated where the KL from the reference is paid in the loss."""
+    target_kl: float | None = None
+    """No more steps on a batch once the KL from where it was sampled passes 1.5 times this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticOptions:
+    """The critic, and how advantages come from it."""
+
+    critic: Literal["shared", "separate"] = "shared"
+    """A value head on the policy's trunk, or a critic with a trunk of its own."""
+    critic_from: str | None = None
+    """A reward model's folder that a separate critic starts from; the policy's weights unless given."""
+    critic_warmup: int = 0
+    """Iterations at first in which only the critic learns."""
+    value_loss: ValueLoss = field(default_factory=ClippedSquaredError)
+    """The critic's loss."""
+    value_coefficient: float = 0.1
+    """Weight of the critic's loss."""
+    gamma: float = 1.0
+    """Discount per token."""
+    gae_lambda: float = 0.95
+    """0 trusts the values, 1 the rewards."""
+    critic_lambda: float | None = None
+    """Lambda of the critic's targets, where it is another (VAPO: 1)."""
+    length_lambda: float | None = None
+    """Alpha of lambda = 1 - 1 / (alpha length) for the advantages (VAPO: 0.05)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOOptions:
+    """Proximal Policy Optimization of a language model against rewards, tethered to where it started."""
+
+    data: str
+    """JSON lines with a `prompt` each."""
+    episodes: int = 10_000
+    """Responses to learn from in all."""
+    kl: KLController = field(default_factory=FixedKL)
+    """Price of a nat from the reference: `fixed-kl:0.05`, `adaptive-kl:6`, `proportional-kl:6`."""
+    kl_in: Literal["reward", "loss"] = "reward"
+    """Where it is paid; never in both."""
+    whiten_rewards: bool = False
+    """Standard deviation 1 of the tokens' rewards, the mean kept; changes what a nat costs."""
+    scale_scores: bool = False
+    """Divide scores by their running standard deviation."""
+    samples_every: int = 10
+    """Iterations between two looks at completions."""
+    model: ModelOptions
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    steps: StepOptions = field(default_factory=StepOptions)
+    critic: CriticOptions = field(default_factory=CriticOptions)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    run: RunOptions = field(default_factory=RunOptions)
+
+
+def checked(options: PPOOptions) -> PPOOptions:
+    """The same options, or a UserError that says which cannot be and what could."""
+    critic = options.critic
+    check_sampling(options.sampling)
+    check_steps(options.steps, options.sampling)
+    options.optimisation.checked()
+    whole(options, "episodes", "samples_every")
+    for name in ("gamma", "gae_lambda", "critic_lambda"):
+        value = getattr(critic, name)
+        require(value is None or 0 <= value <= 1, f"{name} is {value}: it must lie between 0 and 1")
+    require(
+        critic.length_lambda is None or critic.length_lambda > 0,
+        f"length_lambda is {critic.length_lambda}: it must be above 0",
+    )
+    require(
+        critic.critic_from is None or critic.critic == "separate",
+        "critic_from needs a critic of its own: --critic separate",
+    )
+    require(
+        options.model.lora_rank == 0 or critic.critic == "shared",
+        "adapters (lora_rank) go with a shared critic: a separate one would be trained whole",
+    )
+    return options
+
+
+def check_steps(steps: StepOptions, sampling: SamplingOptions) -> None:
+    """Raises UserError for steps that cannot be taken on such batches."""
+    whole(steps, "epochs", "minibatches")
+    rows = sampling.batch_size * sampling.samples
+    require(
+        rows % steps.minibatches == 0,
+        f"minibatches is {steps.minibatches}: it must divide the {rows} responses of an iteration",
+    )
+    require(
+        steps.target_kl is None or steps.target_kl > 0, f"target_kl is {steps.target_kl}: it must be above 0"
+    )
+
+
+def check_sampling(sampling: SamplingOptions) -> None:
+    """Raises UserError for what cannot be sampled, or not be trained on."""
+    whole(sampling, "response_length", "batch_size", "samples", "prompt_length")
+    require(
+        sampling.temperature > 0,
+        f"temperature is {sampling.temperature}: it must be above 0, a greedy policy cannot explore",
+    )
+    biased = "the tokens would come from another distribution than the one they are scored with"
+    require(sampling.top_k == 0, f"top_k is {sampling.top_k}: {biased}; leave it at 0")
+    require(sampling.top_p == 1.0, f"top_p is {sampling.top_p}: {biased}; leave it at 1")
+
+
+def whole(options: object, *names: str) -> None:
+    """Raises UserError unless these options are whole numbers of at least 1."""
+    for name in names:
+        value = getattr(options, name)
+        require(isinstance(value, int) and value >= 1, f"{name} is {value!r}: it must be at least 1")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UserError(message) unless the condition holds."""
+    if not condition:
+        raise UserError(message)

@@ -1,0 +1,132 @@
+"""Answers to prompts, with what was drawn and how."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.data import read_prompts
+from proximo.language.loading import check_counts
+from proximo.language.model import Transformer
+from proximo.language.packing import bucket, padded_left
+from proximo.language.records import Source
+from proximo.language.sampler import Sampling, sample
+from proximo.language.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How answers are drawn."""
+
+    max_new_tokens: int = 64
+    """Most tokens of an answer."""
+    samples: int = 1
+    """Answers to each prompt."""
+    temperature: float = 1.0
+    """Logits are divided by it: below 1 likely tokens become likelier, 0 takes the likeliest."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens; 0 for all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability; 1 for all."""
+    greedy: bool = False
+    """Always the likeliest token, as with temperature 0."""
+    stop: tuple[str, ...] = ()
+    """An answer also ends with one of these texts."""
+    seed: int = 0
+    """The same seed, prompts and batch size give the same answers."""
+    batch_size: int = 16
+    """Prompts that go through the model together."""
+
+
+class Answer(NamedTuple):
+    """An answer to a prompt.
+
+    prompt      as it was given: text or messages
+    completion  text, without the end token
+    tokens      of the answer; its end token counts
+    finished    whether it ended by itself, not at the limit
+    log_prob    of all its tokens together, in nats, under the distribution they were drawn from
+    columns     what else stood in the prompt's record
+    """
+
+    prompt: Any
+    completion: str
+    tokens: int
+    finished: bool
+    log_prob: float
+    columns: Mapping[str, Any]
+
+
+def checked(drawing: Drawing) -> Drawing:
+    """The same, or a UserError that says what cannot be."""
+    check_counts(drawing, ("max_new_tokens", "samples", "batch_size"))
+    if not 0 <= drawing.temperature < math.inf:
+        raise UserError(f"temperature is {drawing.temperature}: it must be at least 0, the likeliest token")
+    if drawing.top_k < 0:
+        raise UserError(f"top_k is {drawing.top_k}: it must be at least 0, which is for all tokens")
+    if not 0 < drawing.top_p <= 1:
+        raise UserError(
+            f"top_p is {drawing.top_p}: it must be above 0 and at most 1, which is for all tokens"
+        )
+    return drawing
+
+
+def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: Drawing) -> Iterator[Answer]:
+    """Answers to all prompts, those of one prompt side by side, in the prompts' order.
+
+    source  a file of JSON lines with `prompt`, or such records
+
+    Raises UserError for what cannot be drawn, and for prompts that cannot be read or leave no room.
+    """
+    drawing, room = checked(drawing), model.config.context - drawing.max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens is {drawing.max_new_tokens}: the model's context is {model.config.context} "
+            "tokens, and the prompt needs some"
+        )
+    source = source if isinstance(source, str | Path) else list(source)
+    prompts = read_prompts(source, tokenizer, room, vocabulary=model.config.vocabulary).records
+    given = as_given(source, [prompt.line for prompt in prompts])
+    sampling = Sampling(
+        length=drawing.max_new_tokens,
+        temperature=0.0 if drawing.greedy else drawing.temperature,
+        top_k=drawing.top_k,
+        top_p=drawing.top_p,
+        samples=drawing.samples,
+        eos_ids=tokenizer.eos_ids,
+        stop_sequences=tuple(tuple(tokenizer.encode(text)) for text in drawing.stop),
+    )
+    key = jax.random.key(drawing.seed)
+    rows = min(drawing.batch_size, len(prompts))
+    for start in range(0, len(prompts), rows):
+        batch = prompts[start : start + rows]
+        filled = [*batch, *[batch[0]] * (rows - len(batch))]  # the last batch has the others' shape
+        width = bucket(max(len(prompt.ids) for prompt in filled), largest=room)
+        ids, lengths = padded_left([prompt.ids for prompt in filled], width, tokenizer.pad_id)
+        drawn = jax.device_get(
+            sample(model, ids, lengths, jax.random.fold_in(key, start), sampling, tokenizer.pad_id)
+        )
+        for row in range(len(batch) * drawing.samples):
+            size, place = int(drawn.lengths[row]), row // drawing.samples
+            yield Answer(
+                given[start + place],
+                tokenizer.decode(drawn.ids[row, :size]),
+                size,
+                bool(drawn.finished[row]),
+                float(np.sum(drawn.log_probs[row, :size])),
+                batch[place].columns,
+            )
+
+
+def as_given(source: Any, lines: list[int]) -> list[Any]:
+    """The prompts as they stand in these lines of a source that was read already; messages stay messages."""
+    if not isinstance(source, str | Path):
+        return [source[line - 1]["prompt"] for line in lines]
+    content = Path(source).read_bytes().split(b"\n")
+    return [json.loads(content[line - 1].decode("utf-8-sig"))["prompt"] for line in lines]

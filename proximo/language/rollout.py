@@ -1,0 +1,188 @@
+"""Prompts, the responses that a policy gives to them, and what those are worth."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from proximo.errors import UserError
+from proximo.language.adapters import merged
+from proximo.language.data import Prompt
+from proximo.language.folder import save_model
+from proximo.language.heads import RewardModel
+from proximo.language.model import Transformer
+from proximo.language.packing import batch_indices, bucket, padded_left
+from proximo.language.policy import Sequences
+from proximo.language.ppo_options import RewardOptions, SamplingOptions
+from proximo.language.rewards import RewardFunction, Scored, called, model_scores, name_of, weighted
+from proximo.language.sampler import Sampling, sample
+from proximo.language.tokenizer import Tokenizer
+
+SMALLEST = 8  # columns that prompts, and responses, are padded to at least
+LOOKED_AT = 8  # completions that are written down at a time
+SAME = 1e-3  # difference of float32 log-probabilities, and of ratios, that rounding explains
+
+
+class Rollout(NamedTuple):
+    """One batch of responses with their scores.
+
+    sequences  prompts with responses; [B, W + T]
+    width      W, columns of the prompts
+    log_prob   [B, T], of the tokens when they were sampled, in nats
+    score      [B], units of reward
+    metrics    of each source of reward
+    prompts, completions, parts  to look at
+    """
+
+    sequences: Sequences
+    width: int
+    log_prob: Float[np.ndarray, "B T"]
+    score: Float[np.ndarray, "B"]
+    metrics: dict[str, float]
+    prompts: list[Any]
+    completions: list[str]
+    parts: dict[str, Float[np.ndarray, "B"]]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompts and responses."""
+        return int(np.sum(self.sequences.prompts) + np.sum(self.sequences.lengths))
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """The first few, as plain data."""
+        return tuple(
+            {
+                "prompt": self.prompts[i],
+                "completion": self.completions[i],
+                "score": float(self.score[i]),
+                **{name: float(part[i]) for name, part in self.parts.items()},
+                "length": int(self.sequences.lengths[i]),
+                "finished": bool(self.sequences.finished[i]),
+            }
+            for i in range(min(LOOKED_AT, len(self.completions)))
+        )
+
+
+class Rollouts:
+    """Where an iteration's responses come from.
+
+    prompts    all of them
+    tokenizer  of the policy
+    sampling   how responses are drawn
+    functions, models, weights  sources of reward and what each counts
+    seed       of prompts' order and of sampling
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        tokenizer: Tokenizer,
+        sampling: SamplingOptions,
+        functions: Sequence[RewardFunction],
+        models: dict[str, RewardModel],
+        weights: Sequence[float],
+        seed: int,
+    ) -> None:
+        self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
+        self.functions, self.models, self.seed = functions, models, seed
+        self.weights = tuple(weights) or (1.0,) * (len(functions) + len(models))
+        self.sampling = Sampling(
+            length=sampling.response_length,
+            temperature=sampling.temperature,
+            samples=sampling.samples,
+            eos_ids=tokenizer.eos_ids,
+            stop_sequences=tuple(tuple(tokenizer.encode(text)) for text in sampling.stop),
+        )
+
+    def collected(self, model: Transformer, number: int) -> Rollout:
+        """Responses of the model to the prompts of iteration `number`, with their scores."""
+        chosen = batch_indices(self.seed, number, self.options.batch_size, len(self.prompts))
+        prompts = [self.prompts[index] for index in chosen]
+        width = bucket(max(len(prompt.ids) for prompt in prompts), SMALLEST)
+        ids, lengths = padded_left([prompt.ids for prompt in prompts], width, self.tokenizer.pad_id)
+        key = jax.random.fold_in(jax.random.key(self.seed), number)
+        out = jax.device_get(sample(model, ids, lengths, key, self.sampling, self.tokenizer.pad_id))
+        length = min(bucket(int(out.lengths.max()), SMALLEST), self.options.response_length)
+        rows = np.repeat(np.arange(len(prompts)), self.options.samples)
+        sequences = Sequences(
+            ids=jnp.asarray(np.concatenate([ids[rows], out.ids[:, :length]], axis=1)),
+            prompts=jnp.asarray(lengths[rows]),
+            lengths=jnp.asarray(out.lengths),
+            finished=jnp.asarray(out.finished),
+        )
+        completion_ids = [row[:n].tolist() for row, n in zip(out.ids, out.lengths, strict=True)]
+        completions = [self.tokenizer.decode(tokens) for tokens in completion_ids]
+        repeated = [prompts[row] for row in rows]
+        scored = self.scored(repeated, completions, completion_ids, sequences, width)
+        metrics = {f"rewards/{name}": float(np.mean(part)) for name, part in scored.parts.items()}
+        metrics["rewards/std"] = float(np.std(scored.total))
+        return Rollout(
+            sequences,
+            width,
+            out.log_probs[:, :length],
+            scored.total,
+            metrics,
+            [prompt.text for prompt in repeated],
+            completions,
+            scored.parts,
+        )
+
+    def scored(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[str],
+        completion_ids: Sequence[list[int]],
+        sequences: Sequences,
+        width: int,
+    ) -> Scored:
+        """What all sources of reward say of a batch, weighted."""
+        texts = [prompt.text for prompt in prompts]
+        names = {name for prompt in prompts for name in prompt.columns}
+        columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
+        parts = {
+            name_of(function): called(function, texts, completions, completion_ids, columns)
+            for function in self.functions
+        }
+        parts |= {name: model_scores(model, sequences, width) for name, model in self.models.items()}
+        return weighted(parts, self.weights)
+
+    def save(self, folder: Path, model: Transformer) -> None:
+        """Write a model, adapters folded in, with its tokenizer."""
+        save_model(folder, merged(model), self.tokenizer)
+
+    def check_first(self, metrics: dict[str, float], precision: str) -> None:
+        """Raises UserError unless the first iteration began where it must.
+
+        Before any step the policy is the reference and the sampler: KL 0, ratio 1, to rounding. Anything
+        else means that two parts score differently, and that nothing learned from it would be right.
+        """
+        if precision != "float32":
+            return  # two shapes of the same computation may differ by a percent there
+        facts = {
+            "objective/kl_per_token": metrics["objective/kl_per_token"],
+            "val/first_ratio - 1": metrics["val/first_ratio"] - 1.0,
+            "val/sampler_gap": metrics["val/sampler_gap"],
+        }
+        for name, value in facts.items():
+            if not math.isfinite(value) or abs(value) > SAME:
+                raise UserError(
+                    f"{name} is {value:.2g} before the first step, where it must be 0: the policy, the "
+                    "reference and the sampler do not agree (does the model folder match its config.json?)"
+                )
+
+
+def checked_weights(options: RewardOptions, functions: int, models: int) -> tuple[float, ...]:
+    """One weight for each source of reward. Raises UserError where they do not match."""
+    if functions + models == 0:
+        raise UserError("nothing says what a response is worth: give --reward or --reward-model")
+    if options.reward_weights and len(options.reward_weights) != functions + models:
+        raise UserError(
+            f"{len(options.reward_weights)} reward_weights for {functions} functions and {models} models: "
+            "give one each"
+        )
+    return options.reward_weights or (1.0,) * (functions + models)

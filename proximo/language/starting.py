@@ -1,0 +1,121 @@
+"""A training command from its options to the first iteration: begun anew, or where it was cut short."""
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proximo.errors import UserError
+from proximo.language.flat import with_folders
+from proximo.language.job import Iteration, Trainer
+from proximo.language.options import from_json
+from proximo.language.rewards import RewardFunction, reward_function
+from proximo.language.running import CONFIG, LanguageRun, described, recorded, restored
+from proximo.language.sharding import in_host_memory, mesh_of, meshed
+
+COMMANDS = ("sft", "reward", "ppo", "dpo", "grpo")
+SAMPLING = ("ppo", "grpo")  # those that take reward functions
+
+
+class Work(NamedTuple):
+    """A trainer and where it stands.
+
+    options  of the command
+    trainer  what is to be done
+    run      its folder
+    every    seconds between two checkpoints
+    state    to go on from; None for the beginning
+    number   iterations that are done
+    """
+
+    options: Any
+    trainer: Trainer
+    run: LanguageRun
+    every: float
+    state: Any = None
+    number: int = 0
+
+    def iterations(self) -> Generator[Iteration, None, None]:
+        """Those that are left, logged, with checkpoints, and the model at the end."""
+        yield from recorded(self.trainer, self.run, self.every, self.state, self.number)
+
+
+def method(command: str) -> tuple[type, Callable[..., Trainer]]:
+    """The options of a training command, and what makes a trainer of them; imported when it is asked for."""
+    if command == "sft":
+        from proximo.language.sft import SFTOptions, sft_trainer
+
+        return SFTOptions, sft_trainer
+    if command == "reward":
+        from proximo.language.reward_model import RewardModelOptions, reward_model_trainer
+
+        return RewardModelOptions, reward_model_trainer
+    if command == "dpo":
+        from proximo.language.dpo import DPOOptions, dpo_trainer
+
+        return DPOOptions, dpo_trainer
+    from proximo.language.trainers import GRPOOptions, PPOOptions, grpo_trainer, ppo_trainer
+
+    return (PPOOptions, ppo_trainer) if command == "ppo" else (GRPOOptions, grpo_trainer)
+
+
+def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None = None) -> Work:
+    """Everything that a run needs, and its folder.
+
+    functions  rewards from Python; those that the options name are imported unless given
+
+    The folder comes last: after a mistake in the options there is nothing to clear away.
+    """
+    _, build = method(command)
+    options = with_folders(options)
+    trainer = build(options) if functions is None else build(options, functions)
+    trainer = meshed(trainer, options.model.mesh)
+    run = LanguageRun.create(command, options, options.run.out)
+    return Work(options, trainer, run, options.run.checkpoint_every)
+
+
+def go_on(
+    command: str,
+    run: Path,
+    names: Sequence[str] | None = None,
+    functions: Sequence[RewardFunction] | None = None,
+    every: float | None = None,
+) -> Work:
+    """A run that was cut short, from its newest checkpoint that is whole.
+
+    names      reward functions that the user named again, `module:function`: the run's file imports none
+    functions  rewards from Python, in the place of these
+    every      seconds between two checkpoints; as the run was begun unless given
+
+    Raises UserError where there is no run of this command, or where the rewards are others.
+    """
+    began, data = described(run)
+    if began != command:
+        raise UserError(f"{run} is a run of `proximo lm {began}`, not of `proximo lm {command}`")
+    kind, build = method(command)
+    options: Any = from_json(kind, data, str(run / CONFIG))
+    if command in SAMPLING:
+        trainer = build(options, _same_rewards(options.rewards.reward, names, functions))
+    else:
+        trainer = build(options)
+    trainer = meshed(trainer, options.model.mesh)
+    with in_host_memory(mesh_of(options.model.mesh)):
+        folder, state, number = restored(run, trainer)
+    every = options.run.checkpoint_every if every is None else every
+    return Work(options, trainer, folder, every, state, number)
+
+
+def _same_rewards(
+    recorded: Sequence[str], names: Sequence[str] | None, functions: Sequence[RewardFunction] | None
+) -> list[RewardFunction]:
+    """The run's reward functions, from what the user gave this time."""
+    if functions is not None and len(functions) == len(recorded):
+        return list(functions)
+    if functions is None and tuple(names or ()) == tuple(recorded):
+        return [reward_function(name) for name in recorded]
+    given = ", ".join(names or ()) or "none" if functions is None else f"{len(functions)} functions"
+    if not recorded:
+        raise UserError(f"the run was rewarded by no function, but {given} is given: leave it out")
+    raise UserError(
+        f"the run was rewarded by {', '.join(recorded)}, not by {given}: say --reward {' '.join(recorded)} "
+        "again, since a file never imports a module"
+    )

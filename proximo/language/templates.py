@@ -1,0 +1,125 @@
+"""Chat templates: messages become one text by a Jinja program that came with a model.
+
+The program is somebody else's. It runs in Jinja's immutable sandbox, sees plain JSON and a clock, and
+whoever reaches for the inside of Python is refused by name.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.utils import Namespace
+
+from proximo.errors import UserError
+
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+"""A conversation: each message has a `role` ("system", "user", "assistant", ...) and a `content`."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def compiled(template: str) -> jinja2.Template:
+    """A template, ready for `render`. Raises UserError where it is not Jinja."""
+    try:
+        return _environment().from_string(template)
+    except Exception as error:  # Jinja's own, and RecursionError for deep nesting
+        raise UserError(f"the chat template cannot be read: {one_line(error)}") from error
+
+
+def render(
+    template: jinja2.Template, messages: Messages, generation_prompt: bool, names: Mapping[str, str]
+) -> str:
+    """Messages as one text.
+
+    template           of `compiled`
+    generation_prompt  whether the text ends where the assistant's answer is to begin
+    names              what else the template may use: `bos_token`, `eos_token`, ...
+
+    Raises UserError when the template fails on these messages, refuses them, or is refused itself.
+    """
+    try:
+        plain = json.loads(json.dumps(messages))  # a template gets hold of no object of ours
+        options = dict(add_generation_prompt=generation_prompt, tools=None, documents=None)
+        return template.render(messages=plain, **options, **names)
+    except SecurityError as error:
+        raise UserError(f"the chat template is refused: {one_line(error)}") from error
+    except Exception as error:  # a program can fail in any way
+        raise UserError(f"the chat template fails on these messages: {one_line(error)}") from error
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
+        # Jinja's own writes an empty text where the attribute is not used further.
+        raise SecurityError(f"it reaches for {attribute!r} of a {type(obj).__name__}")
+
+
+class _Names(Namespace):
+    """Jinja's `namespace`, without names that mean something to Python."""
+
+    def __init__(*args: Any, **names: Any) -> None:  # as in Jinja: "self" is a name like any other
+        Namespace.__init__(*args, **names)
+        for name in dict(*args[1:], **names):
+            _refuse_inner(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_inner(name)
+        super().__setitem__(name, value)
+
+
+class _Generation(Extension):
+    """`{% generation %}`: marks what the assistant writes. We find that by prefixes, and render it only."""
+
+    tags = {"generation"}  # noqa: RUF012  # Jinja's interface
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+def _environment() -> _Sandbox:
+    """Jinja as templates of models expect it."""
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    environment.filters["tojson"] = _as_json
+    environment.globals.update(
+        raise_exception=_raise,
+        strftime_now=_now,
+        namespace=_Names,
+        dict=lambda *args, **names: dict(*args, **names),
+    )
+    return environment
+
+
+def _as_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter escapes for HTML.
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _raise(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _now(layout: str) -> str:
+    return datetime.datetime.now().strftime(layout)
+
+
+def _refuse_inner(name: Any) -> None:
+    if str(name).startswith("_"):
+        raise SecurityError(f"it names something {name!r}")

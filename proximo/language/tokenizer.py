@@ -1,0 +1,285 @@
+"""Tokenizers: from a model folder as on the Hugging Face Hub, or made from a list of words or symbols.
+
+A `Tokenizer` is the Rust tokenizer of `tokenizer.json`, the ids of its special tokens, and the model's chat
+template. Nothing in a folder is executed but the template, in a sandbox (`templates`).
+
+PAD and EOS are always distinct, so that padding can never be taken for an end; and masks come from lengths,
+so that what padding is matters to nobody.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import tokenizers
+from tokenizers import Regex, decoders, pre_tokenizers
+
+from proximo.errors import UserError
+from proximo.language.templates import Messages, compiled, render
+from proximo.language.tokenizer_backend import (
+    choose_eos,
+    choose_pad,
+    encoding,
+    id_of,
+    mark_special,
+    read_backend,
+    special_tokens,
+    whole_words,
+)
+from proximo.language.tokenizer_files import read_description
+
+PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
+"""Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """Text to token ids, and back.
+
+    backend   the Rust tokenizer, without truncation and padding
+    bos_id    the token that begins a text, where there is one
+    eos_ids   the tokens that end a response; the first is the one that training appends
+    pad_id    stands where nothing stands; never one of `eos_ids` where the vocabulary has another
+    template  how messages become text (Jinja), where there is one
+    notes     what had to be chosen, each one line for the user
+    settings  what `tokenizer_config.json` says when saved
+    """
+
+    backend: tokenizers.Tokenizer
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    template: str | None = None
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def eos_id(self) -> int:
+        """What training appends to a text or an answer."""
+        return self.eos_ids[0]
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id; some tokenizers leave ids out."""
+        return max(self.backend.get_vocab().values()) + 1
+
+    @cached_property
+    def start_ids(self) -> tuple[int, ...]:
+        """What the tokenizer itself puts before every text, such as BOS; often nothing."""
+        sample = self.backend.encode(self.token(self.pad_id), add_special_tokens=True)
+        added = takewhile(lambda pair: pair[1], zip(sample.ids, sample.special_tokens_mask, strict=True))
+        return tuple(id for id, _ in added)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of a text; with `special`, also what the tokenizer itself puts around every text.
+
+        Special tokens that the text spells out become their ids.
+
+        Raises UserError for what cannot be encoded, such as a word that is not known.
+        """
+        return list(encoding(self.backend, text, special).ids)
+
+    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+        """As `encode` of each, on all cores at once."""
+        try:
+            return [
+                list(found.ids)
+                for found in self.backend.encode_batch(list(texts), add_special_tokens=special)
+            ]
+        except Exception:  # which text it was, only encoding them one by one will tell
+            return [self.encode(text, special) for text in texts]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text of some ids; one beyond the vocabulary, which a model may have to spare, has none."""
+        return str(self.backend.decode([int(id) for id in ids], skip_special_tokens=skip_special))
+
+    def token(self, id: int) -> str:
+        """The token with this id. Raises UserError if there is none."""
+        token = self.backend.id_to_token(int(id)) if 0 <= id < self.vocab_size else None
+        if token is None:
+            raise UserError(f"the tokenizer has no id {id}: the largest is {self.vocab_size - 1}")
+        return str(token)
+
+    def id(self, token: str) -> int:
+        """The id of a token. Raises UserError if there is none."""
+        return id_of(self.backend, token)
+
+    def chat(self, messages: Messages, generation_prompt: bool) -> str:
+        """Messages as one text, by the model's template.
+
+        generation_prompt  whether the text ends where the assistant's answer is to begin
+
+        Raises UserError without a template, and when the template fails, or is refused.
+        """
+        names = {name: token for name, token in self.settings.items() if name.endswith("_token")}
+        return render(self._compiled, messages, generation_prompt, names)
+
+    def chat_spans(self, messages: Messages, start: int = 0) -> list[tuple[list[int], bool]]:
+        """The ids of a conversation in pieces, and of each whether the assistant wrote it.
+
+        What stands before an answer is the text that a model would be prompted with. An answer ends with
+        its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
+
+        start  messages before this one are a prompt, whoever wrote them
+
+        Raises UserError where the template writes earlier messages differently once there are later ones
+        (some drop earlier reasoning), so that the conversation cannot be split.
+        """
+        spans: list[tuple[list[int], bool]] = []
+        done, finished = "", 0
+        for index, message in enumerate(messages):
+            if index < start or message["role"] != "assistant":
+                continue
+            before, after = self.chat(messages[:index], True), self.chat(messages[: index + 1], False)
+            if not (before.startswith(done) and after.startswith(before)):
+                raise _cannot_split(index)
+            prompt = self._continuation(done, before)
+            head = self.encode(before) if done else prompt
+            answer, rest = self.until_eos(self._continuation(before, after, head))
+            spans += [(prompt, False), (answer, True), (rest, False)]
+            done, finished = after, index + 1
+        if finished < len(messages):
+            whole = self.chat(messages, False)
+            if not whole.startswith(done):
+                raise _cannot_split(len(messages) - 1)
+            spans.append((self._continuation(done, whole), False))
+        return [(ids, learn) for ids, learn in spans if ids]
+
+    def until_eos(self, ids: list[int]) -> tuple[list[int], list[int]]:
+        """Splits an answer behind its last EOS, if nothing but blanks follows there."""
+        last = max((place for place, id in enumerate(ids) if id in self.eos_ids), default=None)
+        if last is None or self.decode(ids[last + 1 :], skip_special=False).strip():
+            return ids, []
+        return ids[: last + 1], ids[last + 1 :]
+
+    def files(self) -> dict[str, bytes]:
+        """What to save, by file name; `transformers.AutoTokenizer` gives the same ids from it."""
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}
+        saved = {
+            "tokenizer.json": str(self.backend.to_str(pretty=True)).encode(),
+            "tokenizer_config.json": json.dumps(settings, indent=2, sort_keys=True).encode(),
+        }
+        return saved if self.template is None else {**saved, "chat_template.jinja": self.template.encode()}
+
+    @cached_property
+    def _compiled(self) -> jinja2.Template:
+        if self.template is None:
+            raise UserError(
+                "the tokenizer has no chat template: put chat_template.jinja beside tokenizer.json, "
+                "or give text instead of messages"
+            )
+        return compiled(self.template)
+
+    def _continuation(self, before: str, after: str, head: list[int] | None = None) -> list[int]:
+        """The ids of what `after` has beyond `before`.
+
+        As they stand in the whole text, if `before` keeps its own ids there: some tokenizers put a space
+        before whatever they are given alone. Where a token would straddle the border, as a text of its own.
+
+        head  the ids of `before`, where they are known
+        """
+        if before and len(before) < len(after):
+            head, whole = head or self.encode(before), encoding(self.backend, after)
+            size = len(head)
+            ends = [end for _, end in whole.offsets[:size]]
+            starts = [start for start, _ in whole.offsets[size:]]
+            if whole.ids[:size] == head and max(ends, default=0) <= len(before) <= min(starts, default=0):
+                return list(whole.ids[size:])
+        return self.encode(after[len(before) :])
+
+
+def load_tokenizer(folder: Path, eos_token: str | None = None, pad_token: str | None = None) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    eos_token, pad_token  tokens of its vocabulary, in the place of those that the folder names
+
+    Raises UserError when a file is missing or unreadable, and where no token is named as EOS.
+    """
+    folder = Path(folder)
+    backend, description = read_backend(folder / "tokenizer.json"), read_description(folder)
+    vocabulary = backend.get_vocab()
+    named = {name: token for name, token in description.named.items() if token in vocabulary}
+    absent = sorted({*description.named.values()} - {*vocabulary})
+    eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), description.eos_ids)
+    if not eos_ids:
+        raise UserError(f"{folder} names no EOS, the token that ends a response: name one (eos_token)")
+    named["eos_token"] = str(backend.id_to_token(eos_ids[0]))
+    mark_special(backend, [*named.values(), *description.special])
+    bos_id = vocabulary[named["bos_token"]] if "bos_token" in named else None
+    pad_id, pad_notes = choose_pad(backend, pad_token, named.pop("pad_token", None), eos_ids, bos_id)
+    if pad := special_tokens(backend).get(pad_id):  # `transformers` would split texts at any other
+        named["pad_token"] = pad
+    notes = [
+        f"{token!r} is named as a special token, but not in the vocabulary: left out" for token in absent
+    ]
+    return Tokenizer(
+        backend=backend,
+        bos_id=bos_id,
+        eos_ids=eos_ids,
+        pad_id=pad_id,
+        template=description.template,
+        notes=(*notes, *eos_notes, *pad_notes, *description.notes),
+        settings={**description.kept, "clean_up_tokenization_spaces": False, **named},
+    )
+
+
+def word_tokenizer(words: Iterable[str], *, unknown: str | None = None) -> Tokenizer:
+    """A tokenizer of whole words, which blanks separate.
+
+    words    from id 3 on, behind `<pad>`, `<eos>` and `<bos>`; from 4 on where there is an `unknown`
+    unknown  a token that stands for every other word; without one, another word is an error
+
+    Raises UserError for a word that is empty, holds a blank, or occurs twice.
+    """
+    words = list(words)
+    if wrong := [word for word in words if word.split() != [word]]:
+        raise UserError(f"{wrong[0]!r} is not one word: give words without blanks")
+    backend = whole_words(_vocabulary(words, unknown), unknown)
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return _from_scratch(backend, unknown)
+
+
+def character_tokenizer(symbols: Iterable[str]) -> Tokenizer:
+    """A tokenizer of single characters.
+
+    symbols  from id 3 on, behind `<pad>`, `<eos>` and `<bos>`
+
+    Raises UserError for a symbol that is not one character, or occurs twice.
+    """
+    symbols = list(symbols)
+    if wrong := [symbol for symbol in symbols if len(symbol) != 1]:
+        raise UserError(f"{wrong[0]!r} is not one character: use word_tokenizer for longer symbols")
+    backend = whole_words(_vocabulary(symbols), None)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return _from_scratch(backend, None)
+
+
+def _vocabulary(words: list[str], unknown: str | None = None) -> dict[str, int]:
+    tokens = [PAD, EOS, BOS, *([unknown] if unknown else []), *words]
+    ids = {token: id for id, token in enumerate(tokens)}
+    if twice := [token for id, token in enumerate(tokens) if ids[token] != id]:
+        raise UserError(f"{twice[0]!r} occurs twice in the vocabulary, which begins with {PAD}, {EOS}, {BOS}")
+    return ids
+
+
+def _from_scratch(backend: tokenizers.Tokenizer, unknown: str | None) -> Tokenizer:
+    named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD} | (
+        {"unk_token": unknown} if unknown else {}
+    )
+    mark_special(backend, named.values())
+    pad_id, eos_id, bos_id = (id_of(backend, token) for token in (PAD, EOS, BOS))
+    settings = {"clean_up_tokenization_spaces": False, **named}
+    return Tokenizer(backend, bos_id, (eos_id,), pad_id, settings=settings)
+
+
+def _cannot_split(index: int) -> UserError:
+    return UserError(
+        f"the chat template cannot be split at message {index + 1}, since it writes earlier messages "
+        "differently once there are later ones: give prompt and completion instead of messages"
+    )

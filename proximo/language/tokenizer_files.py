@@ -1,0 +1,145 @@
+"""What the files beside `tokenizer.json` say: special tokens, ends of a response, the chat template."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proximo.errors import UserError
+
+NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
+KEPT = ("model_max_length", "padding_side")
+"""What is saved as it came. The rest is in `tokenizer.json`, which `transformers` too prefers."""
+
+PADDING = (r"^\W*pad(ding)?\W*$|right_pad", r"reserved|unused|dummy", r"^\W*unk(nown)?\W*$", r"pad")
+"""How a special token is called that may serve as PAD, the most fitting first."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a folder says about its tokenizer.
+
+    named     `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
+    special   the other tokens that are never text
+    eos_ids   the ends that `generation_config.json` names
+    template  the chat template, where there is one
+    kept      what is saved as it came
+    notes     what had to be chosen
+    """
+
+    named: Mapping[str, str]
+    special: tuple[str, ...]
+    eos_ids: tuple[int, ...]
+    template: str | None
+    kept: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def read_description(folder: Path) -> Description:
+    """Reads all of these files that are there.
+
+    Raises UserError for one that cannot be read, or says something of the wrong kind.
+    """
+    place = folder / "tokenizer_config.json"
+    config, tokens = _object(place), _object(folder / "special_tokens_map.json")
+    named = {name: _content(config.get(name) or tokens.get(name), place) for name in NAMED}
+    template, notes = _template(folder, config)
+    if template is not None and "strftime_now" in template:
+        notes += ("the chat template may write today's date: tomorrow the same messages are other tokens",)
+    return Description(
+        named={name: token for name, token in named.items() if token is not None},
+        special=tuple(_special(config, place)),
+        eos_ids=_eos_ids(folder / "generation_config.json"),
+        template=template,
+        kept={name: config[name] for name in KEPT if name in config},
+        notes=notes,
+    )
+
+
+def padding(special: Mapping[int, str], taken: Collection[int], bos_id: int | None) -> int | None:
+    """The special token that fits best as PAD, by its name; BOS where nothing else is there.
+
+    special  id -> token
+    taken    ids that PAD must not be
+    returns  an id; None if there is none
+    """
+    free = {id: token for id, token in sorted(special.items()) if id not in taken and id != bos_id}
+    for pattern in PADDING:
+        for id, token in free.items():
+            if re.search(pattern, token, re.IGNORECASE):
+                return id
+    return bos_id if bos_id is not None and bos_id not in taken else None
+
+
+def read_text(place: Path) -> str | None:
+    """A text file; None if it is not there. Raises UserError if it cannot be read."""
+    try:
+        return place.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{place} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place} is not UTF-8 text ({error.reason}): restore it from a copy") from error
+
+
+def _object(place: Path) -> dict[str, Any]:
+    text = read_text(place)
+    try:
+        content = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{place} holds no JSON object: restore it from a copy")
+    return content
+
+
+def _content(token: Any, place: Path) -> str | None:
+    """A token is written as a text, or as an object with this text as its `content`."""
+    content = token.get("content") if isinstance(token, dict) else token
+    if content is None or (isinstance(content, str) and content):
+        return content
+    raise UserError(f"{place} names {content!r} as a special token: give a text")
+
+
+def _special(config: Mapping[str, Any], place: Path) -> list[str]:
+    added = config.get("added_tokens_decoder") or {}
+    listed = [config.get(name) or [] for name in ("additional_special_tokens", "extra_special_tokens")]
+    if not isinstance(added, dict) or not all(isinstance(tokens, list | dict) for tokens in listed):
+        raise UserError(f"{place} lists special tokens in a form that is not known: restore it from a copy")
+    found = [token for token in added.values() if isinstance(token, dict) and token.get("special")]
+    for tokens in listed:
+        found += tokens.values() if isinstance(tokens, dict) else tokens
+    return [content for token in found if (content := _content(token, place)) is not None]
+
+
+def _eos_ids(place: Path) -> tuple[int, ...]:
+    ids = _object(place).get("eos_token_id")
+    listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
+    if not all(isinstance(id, int) and not isinstance(id, bool) and 0 <= id < 2**32 for id in listed):
+        raise UserError(f"{place} says eos_token_id = {ids!r}: give an id, or a list of ids")
+    return tuple(listed)
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    text = read_text(folder / "chat_template.jinja")
+    inline = config.get("chat_template")
+    if text is not None or inline is None:
+        return text, ()
+    if isinstance(inline, str):
+        return inline, ()
+    try:
+        templates = {str(entry["name"]): str(entry["template"]) for entry in inline}
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{folder / 'tokenizer_config.json'}: chat_template is neither a text nor a list of named ones"
+        ) from error
+    if "default" not in templates:
+        names = ", ".join(sorted(templates)) or "none at all"
+        return None, (
+            f"no chat template is called 'default' (there is: {names}): put one in chat_template.jinja",
+        )
+    left = ", ".join(sorted({*templates} - {"default"}))
+    return templates["default"], (f"the chat template 'default' is used, not: {left}",) if left else ()

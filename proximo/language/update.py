@@ -1,0 +1,140 @@
+"""Epochs of minibatch steps on one batch of responses: what PPO and GRPO share."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from proximo.core import Scalar
+from proximo.language.loss import Tokens, token_weights
+from proximo.language.optimise import Optimisation, descended, in_parts, rows_of_part, summed_gradients
+from proximo.language.options import ModelOptions, RunOptions
+from proximo.language.packing import shuffled
+from proximo.language.policy import Sequences
+from proximo.language.ppo_options import SamplingOptions, StepOptions
+from proximo.learn.update import EARLY_STOP_FACTOR
+
+
+class Batch(NamedTuple):
+    """What the update needs of an iteration's responses; [B, T] but for the sequences.
+
+    value   the critic's, before each token; zeros without one
+    target  what it is to say; zeros without one
+    """
+
+    sequences: Sequences
+    tokens: Tokens
+    value: Float[Array, "B T"]
+    target: Float[Array, "B T"]
+
+
+class Options(Protocol):
+    """What an update asks of its options."""
+
+    @property
+    def steps(self) -> StepOptions: ...
+    @property
+    def sampling(self) -> SamplingOptions: ...
+    @property
+    def optimisation(self) -> Optimisation: ...
+
+
+def compiled_for(options: Any) -> Any:
+    """The options with what no computation depends on set aside: runs that differ in it compile once."""
+    return replace(
+        options,
+        data="",
+        episodes=1,
+        samples_every=1,
+        model=ModelOptions(model=""),
+        run=RunOptions(),
+        optimisation=replace(options.optimisation, learning_rate=1.0, schedule="constant", warmup=0.0),
+    )
+
+
+Loss = Callable[..., tuple[Array, dict[str, Array]]]
+"""(weights, part, frozen, beta, options, width) -> a part's share of the loss, and of each metric."""
+
+
+@partial(jax.jit, static_argnames=("loss", "options", "width"))
+def update(
+    loss: Loss,
+    weights: Any,
+    moments: Any,
+    frozen: Any,
+    batch: Batch,
+    beta: Scalar,
+    rate: Scalar,
+    order: Int[Array, "steps size"],
+    options: Options,
+    width: int,
+    held: Bool[Array, ""] | None = None,
+) -> tuple[Any, Any, dict[str, Array]]:
+    """Improve a policy on a batch of responses.
+
+    weights, frozen  the policy's trained arrays, and its others
+    beta             price of a nat from the reference, where the loss has it
+    order            rows of each minibatch (`minibatch_order`)
+    width            columns that prompts take
+    held             the actor's model is to stay as it is, for the critic to learn alone
+
+    Returns weights and moments after it, and metrics: means over the steps taken, and the first one's ratio.
+    """
+    steps = options.steps
+    part_rows = rows_of_part(order.shape[1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
+    share = partial(loss, frozen=frozen, beta=beta, options=options, width=width)
+
+    def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
+        weights, moments, _ = state
+        minibatch = jax.tree.map(lambda x: x[index], batch)
+        tokens = minibatch.tokens._replace(weight=token_weights(minibatch.tokens.mask, steps.aggregation))
+        parts = in_parts(minibatch._replace(tokens=tokens), part_rows)
+        gradients, metrics = summed_gradients(share, weights, parts)
+        if held is not None:
+            gradients = with_model(gradients, _chosen(held, _zeros(gradients.model), gradients.model))
+        moved, after, norm = descended(weights, moments, gradients, rate, options.optimisation)
+        if held is not None:  # weight decay moves without a gradient
+            moved = with_model(moved, _chosen(held, weights.model, moved.model))
+        metrics |= {"policy/grad_norm": norm, "steps": jnp.ones(())}
+        if steps.target_kl is None:
+            return (moved, after, jnp.zeros((), bool)), metrics
+        stopped = metrics["policy/approxkl_avg"] > EARLY_STOP_FACTOR * steps.target_kl
+        return (*_chosen(stopped, (weights, moments), (moved, after)), stopped), metrics
+
+    start = (weights, moments, jnp.zeros((), bool))
+    taking = step if steps.target_kl is None else partial(unless_stopped, step)
+    (weights, moments, _), history = jax.lax.scan(taking, start, order)
+    taken = history.pop("steps")
+    metrics = {name: jnp.sum(x) / jnp.sum(taken) for name, x in history.items()}
+    return weights, moments, metrics | {"val/first_ratio": history["val/ratio"][0]}
+
+
+def unless_stopped(step: Any, state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
+    """A step, or nothing once the state (its last part) says that it is over."""
+    nothing = _zeros(jax.eval_shape(step, state, index)[1])
+    return jax.lax.cond(state[-1], lambda state, _: (state, nothing), step, state, index)  # type: ignore
+
+
+def minibatch_order(seed: int, number: int, steps: StepOptions, rows: int) -> Int[np.ndarray, "steps size"]:
+    """The rows of each minibatch of iteration `number`: every epoch is a new order of all."""
+    epochs = [shuffled(seed, number * steps.epochs + epoch, rows) for epoch in range(steps.epochs)]
+    return np.stack(epochs).reshape(-1, rows // steps.minibatches).astype(np.int32)
+
+
+def with_model(policy: Any, model: Any) -> Any:
+    """A policy's tree with another actor in it."""
+    return eqx.tree_at(lambda tree: tree.model, policy, model)
+
+
+def _chosen(condition: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(partial(jnp.where, condition), yes, no)
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)

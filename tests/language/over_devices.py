@@ -1,0 +1,189 @@
+"""The same computations on one device and on meshes of four: what `test_sharding` reads. It prints JSON."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import families
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.language import likelihood
+from proximo.language.adapters import LoRA, trainable, with_adapters
+from proximo.language.config import model_config
+from proximo.language.job import Outcome, training
+from proximo.language.likelihood import loss_of_tokens
+from proximo.language.loading import split
+from proximo.language.loss import Tokens
+from proximo.language.model import Transformer, new_model
+from proximo.language.optimise import Optimisation, adam
+from proximo.language.options import ModelOptions
+from proximo.language.policy import Sequences, new_policy, response_mask
+from proximo.language.ppo import part_loss
+from proximo.language.ppo_options import PPOOptions, StepOptions
+from proximo.language.sampler import Sampling, sample
+from proximo.language.sharding import Meshed, MeshOptions, laid_out, mesh_of, meshed, on_mesh
+from proximo.language.step import begun, stepped
+from proximo.language.update import Batch, update
+
+# Four heads, two of them for keys and values. Most of the work is done on the tokens, as in small models.
+TOKENS = 172
+CONFIG = model_config(families.LLAMA | {"vocab_size": TOKENS, "num_hidden_layers": 1, "head_dim": 6})
+ROWS, WIDTH, LENGTH = 16, 16, 16  # of prompts and of responses
+RATE = 1e-2
+MESHES = ((4, 1), (2, 2), (1, 4))
+likelihood.MOST_LOGITS = 2**14  # as a real vocabulary would, these logits then take several parts
+
+
+class Texts(NamedTuple):
+    """Rows to imitate, [B, L]."""
+
+    ids: jax.Array
+    segments: jax.Array
+    weight: jax.Array
+
+
+def texts():
+    draw = np.random.default_rng(0)
+    ids, lengths = draw.integers(0, TOKENS, (ROWS, WIDTH + LENGTH)), draw.integers(9, 33, (ROWS, 1))
+    there = (np.arange(WIDTH + LENGTH) < lengths).astype(np.int32)
+    weight = np.where(np.arange(WIDTH + LENGTH) > 0, there, 0) / (there.sum() - ROWS)
+    return Texts(ids.astype(np.int32), there, weight.astype(np.float32))
+
+
+def imitation(model: Transformer, part: Texts):
+    loss = jnp.sum(loss_of_tokens(model, part.ids, part.segments) * part.weight)
+    return loss, {"loss": loss}
+
+
+class Imitation:
+    """A trainer of two steps on the same texts, as fine-tuning with adapters is one."""
+
+    total = 2
+    notes = ("one of the trainer's",)
+    optimisation = Optimisation(learning_rate=RATE)
+
+    def __init__(self, model):
+        self.first, self.frozen = split(model)
+
+    def begin(self):
+        return begun(self.first, self.optimisation)
+
+    def iterate(self, state, number):
+        learner, facts = stepped(state, self.frozen, texts(), 0.0, imitation, self.optimisation, ROWS // 2)
+        return Outcome(learner, {name: float(x) for name, x in facts.items()}, 0)
+
+    def save(self, state, folder: Path):
+        raise NotImplementedError
+
+
+def responses():
+    """A batch as sampling and scoring would leave it."""
+    draw = np.random.default_rng(1)
+    sequences = Sequences(
+        draw.integers(0, TOKENS, (ROWS, WIDTH + LENGTH)).astype(np.int32),
+        draw.integers(3, WIDTH + 1, ROWS).astype(np.int32),
+        draw.integers(2, LENGTH + 1, ROWS).astype(np.int32),
+        np.ones(ROWS, bool),
+    )
+    mask = np.asarray(response_mask(sequences.lengths, LENGTH))
+    noise, old, reference, value, target = draw.normal(size=(5, ROWS, LENGTH)).astype(np.float32) * mask
+    tokens = Tokens(old - 4, reference - 4, noise, np.zeros_like(mask), mask)
+    return Batch(sequences, tokens, value, target)
+
+
+def updated(policy, mesh):
+    """Two epochs of PPO in two steps each; also the operations that one device does for them."""
+    options = PPOOptions(
+        data="",
+        model=ModelOptions(model=""),
+        steps=StepOptions(epochs=2, minibatches=2),
+        optimisation=Optimisation(weight_decay=0.1),
+    )
+    weights, frozen = eqx.partition(policy, trainable(policy))
+    moments = adam(options.optimisation).init(weights)
+    arrays = (weights, moments, frozen, responses(), 0.1, RATE, jax.random.key(1))
+    with on_mesh(mesh):
+        compiled = update.lower(part_loss, *arrays, options, WIDTH).compile()
+        weights, moments, metrics = compiled(*arrays)
+    return {"weights": weights, "moments": moments, "metrics": metrics}, compiled.cost_analysis()["flops"]
+
+
+@jax.jit
+def logits_of(model, part):
+    return model.logits(model.hidden(part.ids, part.segments))
+
+
+def sampled(model):
+    """Two responses to each of eight prompts of some length."""
+    draw = np.random.default_rng(3)
+    prompts, lengths = (
+        draw.integers(0, TOKENS, (8, 8)).astype(np.int32),
+        draw.integers(1, 9, 8).astype(np.int32),
+    )
+    return sample(model, prompts, lengths, jax.random.key(4), Sampling(length=8, samples=2, eos_ids=(3,)), 0)
+
+
+def computed(mesh_options):
+    """On a mesh, or on one device: results, one device's operations, the policy, and a trainer."""
+    mesh = mesh_of(mesh_options)
+    model = families.random_like(new_model(CONFIG, jax.random.key(0)))
+    plain = laid_out(model, mesh)
+    with on_mesh(mesh):
+        logits = logits_of(plain, texts())
+        samples = sampled(plain)
+    policy = laid_out(new_policy(model), mesh)
+    after, operations = updated(policy, mesh)
+    adapted = with_adapters(model, LoRA(4, 8.0, ("key", "down")), jax.random.key(0))
+    trainer = meshed(Imitation(laid_out(adapted, mesh)), mesh_options)
+    *_, last = training(trainer)
+    results = {
+        "logits": logits,
+        "samples": samples,
+        "step": (last.state, last.metrics),
+        "update": after,
+    }
+    return results, operations, policy, trainer
+
+
+def difference(one, other):
+    gaps = jax.tree.map(lambda a, b: np.max(np.abs(np.asarray(a, float) - np.asarray(b, float))), one, other)
+    return float(max(jax.tree.leaves(gaps)))
+
+
+def held(tree):
+    """Name -> shape that one device holds."""
+    named = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf.addressable_shards[0].data.shape
+        for path, leaf in named
+    }
+
+
+def report():
+    whole, all_operations, policy, trainer = computed(MeshOptions())
+    found = {
+        "untouched": isinstance(trainer, Imitation),
+        "moved": difference(policy, whole["update"]["weights"]),
+    }
+    for data, model in MESHES:
+        results, operations, policy, trainer = computed(MeshOptions(data_parallel=data, model_parallel=model))
+        state = trainer.begin()
+        found[f"{data} x {model}"] = {
+            "difference": {name: difference(results[name], whole[name]) for name in whole},
+            "operations": operations / all_operations,
+            "policy": held(policy),
+            "moments": held(results["update"]["moments"]),
+            "weights": held(results["update"]["weights"]),
+            "state": held(state),
+            "resumed": held(trainer.iterate(jax.device_get(state), 0).state),
+            "meshed": isinstance(trainer, Meshed) and trainer.notes == Imitation.notes,
+            "template": jax.eval_shape(trainer.begin) == jax.eval_shape(trainer.trainer.begin),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(report()))

@@ -1,0 +1,78 @@
+"""A policy of a few thousand weights, prompts and rewards, ready to train."""
+
+import jax
+import jax.numpy as jnp
+from small_models import small_model
+
+from proximo.core import FixedKL
+from proximo.language.adapters import LoRA, trainable, with_adapters, without_adapters
+from proximo.language.data import read_prompts
+from proximo.language.grpo import GRPO
+from proximo.language.grpo_options import GRPOOptions
+from proximo.language.optimise import Optimisation
+from proximo.language.options import ModelOptions, RunOptions
+from proximo.language.policy import Policy, new_policy
+from proximo.language.ppo import PPO
+from proximo.language.ppo_options import CriticOptions, PPOOptions, SamplingOptions, StepOptions
+from proximo.language.rollout import Rollouts
+from proximo.language.tokenizer import character_tokenizer
+
+TOKENIZER = character_tokenizer("abcdefghijklm")  # 16 tokens with its own three
+PROMPTS = read_prompts([{"prompt": text} for text in ("a", "bc", "def", "ghij")], TOKENIZER, 8).records
+PARTS = {
+    "sampling": SamplingOptions,
+    "steps": StepOptions,
+    "critic": CriticOptions,
+    "optimisation": Optimisation,
+    "run": RunOptions,
+}
+
+
+def count_of_a(completions):
+    """A reward."""
+    return [float(text.count("a")) for text in completions]
+
+
+def options(kind=PPOOptions, **given):
+    """Options of a run of three iterations; parts by their names, as dictionaries."""
+    defaults = {"sampling": dict(response_length=6, batch_size=8), "optimisation": dict(learning_rate=1e-2)}
+    if kind is GRPOOptions:
+        defaults |= {"sampling": dict(response_length=6, batch_size=4, samples=2)}
+    own = {name: value for name, value in given.items() if name not in PARTS}
+    parts = {
+        name: part(**{**defaults.get(name, {}), **given.get(name, {})})
+        for name, part in PARTS.items()
+        if not (kind is GRPOOptions and name == "critic")
+    }
+    rows = parts["sampling"].batch_size * parts["sampling"].samples
+    return kind(**{"data": "", "episodes": 3 * rows, "model": ModelOptions(model=""), **parts, **own})
+
+
+def rollouts(options, functions=(count_of_a,), tokenizer=TOKENIZER):
+    """Prompts, sampling, and a reward."""
+    return Rollouts(PROMPTS, tokenizer, options.sampling, functions, {}, (), options.run.seed)
+
+
+def ppo(options, model=None, lora=None, critic=None, functions=(count_of_a,)):
+    """A trainer of PPO on a small model."""
+    model = small_model(layers=1) if model is None else model
+    if lora:
+        model = with_adapters(model, LoRA(lora, 16.0, ("query", "value")), jax.random.key(1))
+    policy = new_policy(model, critic)
+    return PPO(options, policy, trainable(policy), without_adapters(model), rollouts(options, functions))
+
+
+def grpo(options, functions=(count_of_a,)):
+    """A trainer of GRPO on a small model."""
+    model = small_model(layers=1)
+    policy = Policy(model, None)
+    return GRPO(options, policy, trainable(policy), model, rollouts(options, functions))
+
+
+def distance(a, b):
+    """The largest difference of two trees' arrays."""
+    gaps = [float(jnp.max(jnp.abs(x - y))) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)]
+    return max(gaps)
+
+
+FREE = FixedKL(0.0)

@@ -1,0 +1,294 @@
+"""Language models from Python: `proximo.language`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workplace import lines, workplace
+
+import proximo
+from proximo.core import FixedKL
+from proximo.errors import UserError
+from proximo.language.face import functions_of, kept
+from proximo.language.language_model import as_prompts
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return workplace(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    return proximo.language.load(place / "base")
+
+
+@pytest.fixture(autouse=True)
+def _there(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def ones(completions, **columns):
+    """How many ones are in each."""
+    return [float(text.count("1")) for text in completions]
+
+
+# The same shapes everywhere: each one is compiled once.
+QUICK = dict(response_length=4, batch_size=2, samples=2)
+SHORT = dict(max_new_tokens=4, batch_size=1)
+
+# ---- names
+
+
+def test_the_public_names():
+    # Frozen: a name that goes breaks someone's program.
+    assert proximo.language.__all__ == [
+        "LanguageModel",
+        "LanguageRunResult",
+        "dpo",
+        "evaluate",
+        "generate",
+        "grpo",
+        "load",
+        "ppo",
+        "resume",
+        "reward",
+        "sft",
+    ]
+    assert all(callable(getattr(proximo.language, name)) for name in proximo.language.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        proximo.language.lode  # noqa: B018
+
+
+def test_nothing_is_imported_before_it_is_used():
+    # Most users of this package train no language model: they do not wait for what that needs.
+    code = """
+import sys
+import proximo
+heavy = ("proximo.language", "tokenizers", "jinja2", "transformers", "torch")
+assert not [name for name in sys.modules if name.startswith(heavy)]
+proximo.language
+assert not [name for name in sys.modules if name.startswith(heavy[1:])]
+import proximo.language.grpo as module  # before the package's own names were used
+assert callable(proximo.language.grpo) and module.GRPOOptions and callable(proximo.language.sft)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_library_is_told_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)  # as Python has it where an import fails
+    with pytest.raises(UserError, match=r'this needs tokenizers.*pip install "proximo\[language\]"'):
+        proximo.language.load  # noqa: B018
+
+
+# ---- a model
+
+
+def test_logits_are_those_of_the_transformer(model):
+    ids = np.array([[3, 4, 5], [6, 7, 8]])
+    logits = model.logits(ids)
+    assert isinstance(logits, np.ndarray) and logits.shape == (2, 3, model.config.vocabulary)
+    expected = model.transformer.logits(model.transformer.hidden(ids))
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+
+
+def test_padding_on_either_side_changes_nothing(model):
+    alone = model.logits([[3, 4, 5]])[0]
+    for mask in ([0, 0, 1, 1, 1], [1, 1, 1, 0, 0]):
+        mask = np.array([mask])
+        ids = np.full((1, 5), 10**9)  # whatever stands there
+        ids[mask == 1] = [3, 4, 5]
+        np.testing.assert_allclose(model.logits(ids, mask)[mask == 1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "message"),
+    [
+        ([3, 4], None, r"give whole numbers \[texts, tokens\]"),
+        ([[0.5]], None, "float64"),
+        ([[3, 99]], None, "id 99 is not of this model: it has 0 to 20"),
+        ([[-1]], None, "id -1 is not of this model"),
+        ([[3, 4]], [[1]], r"mask is \[1, 1\]: it must be as ids, \[1, 2\]"),
+    ],
+)
+def test_ids_that_cannot_be_are_told(model, ids, mask, message):
+    with pytest.raises(UserError, match=message):
+        model.logits(ids, mask)
+
+
+def test_answers_follow_prompts_and_samples(model):
+    one = model.generate("1 2", greedy=True, **SHORT)
+    assert len(one) == 1 and isinstance(one[0], str)
+    assert model.generate(["3", "1 2"], greedy=True, **SHORT)[1] == one[0]
+    assert model.generate("1 2", temperature=0.0, **SHORT) == one  # another way to say it
+    several = model.generate(["1 2", "3"], samples=2, **SHORT)
+    assert [len(answers) for answers in several] == [2, 2]
+
+
+def test_a_seed_decides_the_answers(model):
+    def drawn(seed):
+        return model.generate(["1", "2 3", "4"], samples=2, seed=seed, **SHORT)
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_greedy_takes_the_token_of_the_highest_logit(model):
+    prompt = model.tokenizer.encode("1 2")
+    likeliest = model.tokenizer.decode([int(np.argmax(model.logits([prompt])[0, -1]))])
+    assert likeliest and model.generate("1 2", greedy=True, **SHORT)[0].startswith(likeliest)
+
+
+def test_a_lone_conversation_is_one_prompt():
+    said = [{"role": "user", "content": "hello"}]
+    assert as_prompts("a") == ["a"] and as_prompts(["a", "b"]) == ["a", "b"]
+    assert as_prompts(said) == [said] and as_prompts([said, said]) == [said, said]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ("", {}, '"prompt" is empty'),
+        ("1 " * 60, {}, "tokens"),
+        ("1", {"max_new_tokens": 64}, "the model's context is 64"),
+        ("1", {"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ("1", {"temperature": -1.0}, "temperature is -1.0"),
+        ("1", {"top_p": 0.0}, "top_p is 0.0"),
+        ("1", {"top_k": -1}, "top_k is -1"),
+        ([{"role": "user", "content": "1"}], {}, "no chat template"),
+    ],
+)
+def test_what_cannot_be_answered_is_told(model, prompts, options, message):
+    with pytest.raises(UserError, match=message):
+        model.generate(prompts, **{**SHORT, **options})
+
+
+def test_a_saved_model_is_the_same(model, tmp_path):
+    again = proximo.language.load(model.save(tmp_path / "copy"))
+    np.testing.assert_array_equal(again.logits([[3, 4, 5]]), model.logits([[3, 4, 5]]))
+    assert again.tokenizer.encode("1 2") == model.tokenizer.encode("1 2")
+
+
+def test_there_is_no_such_model(tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        proximo.language.load(tmp_path / "nowhere")
+
+
+# ---- runs
+
+
+@pytest.fixture(scope="module")
+def tuned(place):
+    """A run on records instead of a file."""
+    data = [{"text": f"{i} {i + 1}"} for i in range(12)]
+    return proximo.language.sft(
+        model=place / "base", data=data, out=place / "sft", packing=False, batch_size=6, epochs=2
+    )
+
+
+def test_a_run_is_a_folder_a_result_and_a_model(tuned, place, model):
+    assert (tuned.folder, tuned.command) == (place / "sft", "sft")
+    assert (tuned.iterations, tuned.total) == (4, 4)  # 12 texts in batches of 6, twice
+    assert tuned.tokens > 0 and tuned.metrics["epoch"] == 2.0
+    learned = tuned.load()
+    assert not np.array_equal(learned.logits([[3, 4]]), model.logits([[3, 4]]))
+    assert proximo.language.load(tuned.folder / "model").config == learned.config
+    assert proximo.language.generate(tuned, "1", greedy=True, **SHORT) == learned.generate(
+        "1", greedy=True, **SHORT
+    )
+
+
+def test_records_are_kept_beside_the_run(tuned, place):
+    said = json.loads((tuned.folder / "config.json").read_text())["options"]["data"]
+    assert Path(said).parent == place and json.loads(Path(said).read_text().splitlines()[0]) == {
+        "text": "0 1"
+    }
+    assert kept("a.jsonl", place) == "a.jsonl"
+    assert kept([{"text": "a"}], place) == kept(iter([{"text": "a"}]), place) != kept([{"text": "b"}], place)
+    with pytest.raises(UserError, match="records of plain data"):
+        kept([{"text": object()}], place)
+
+
+def test_a_reward_model_is_measured_and_pays_for_answers(place):
+    pairs = place / "pairs.jsonl"
+    run = proximo.language.reward(model=place / "base", data=pairs, out=place / "rm", batch_size=10)
+    found = proximo.language.evaluate(model=run, data=pairs)
+    assert found["kind"] == "preferences" and found["records"] == 20
+    assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
+    with pytest.raises(UserError, match="is a reward model: it scores texts"):
+        run.load()
+    with pytest.raises(UserError, match="is a reward model: give preferences"):
+        proximo.language.evaluate(model=run, data=place / "texts.jsonl")
+    prompts = [{"prompt": f"{i} "} for i in range(4)]
+    paid = proximo.language.evaluate(
+        model=place / "base", data=prompts, reward_model=run, reward=ones, **QUICK
+    )
+    assert (paid["kind"], paid["prompts"], paid["answers"]) == ("rewards", 4, 8)
+    # Each source counts once: the reward is the sum of the two.
+    assert paid["reward"] == pytest.approx(paid["rewards/rm"] + paid["rewards/ones"], abs=1e-5)
+    assert paid["low"] <= paid["reward"] <= paid["high"]
+
+
+def test_perplexity_is_that_of_the_next_token(model, place):
+    found = proximo.language.evaluate(model=place / "base", data=[{"text": "1 2"}, {"text": "4"}])
+    # By hand: "1", " ", "2", EOS: three tokens are predicted; "4", EOS: one.
+    costs = []
+    for text in ("1 2", "4"):
+        ids = [*model.tokenizer.encode(text), model.tokenizer.eos_id]
+        logits = model.logits([ids])[0]
+        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        costs += [-log_probs[at, ids[at + 1]] for at in range(len(ids) - 1)]
+    assert found["kind"] == "texts" and found["tokens"] == len(costs) == 4
+    assert found["perplexity"] == pytest.approx(np.exp(np.mean(costs)), rel=1e-4)
+
+
+def test_ppo_with_a_function_and_on_from_where_it_was(place):
+    options = QUICK | dict(model=place / "base", data=place / "prompts.jsonl", kl=FixedKL(0.1), seed=3)
+    options |= dict(episodes=8, epochs=1)
+    run = proximo.language.ppo(reward=ones, out=place / "ppo", max_time=0.0, **options)
+    assert (run.iterations, run.total) == (1, 2)  # no time for the second
+    named = json.loads((run.folder / "config.json").read_text())["options"]["rewards"]["reward"]
+    assert named == ["test_face:ones"]
+    with pytest.raises(UserError, match="was rewarded by test_face:ones, not by 0 functions"):
+        proximo.language.resume(run)
+    on = proximo.language.resume(run, reward=ones)
+    assert (on.command, on.iterations, on.total) == ("ppo", 2, 2)
+    assert on.metrics["objective/scores"] == on.metrics["rewards/ones"]
+    assert proximo.language.load(on.folder).config.vocabulary == 21
+
+
+def test_reward_functions_have_names():
+    functions, names = functions_of([ones, "json:dumps"])
+    assert functions == [ones, json.dumps] and names == ("test_face:ones", "json:dumps")
+    assert functions_of(ones)[0] == [ones] and functions_of(()) == ([], ())
+    with pytest.raises(UserError, match="reward is 3"):
+        functions_of([3])
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("sft", {"learn_rate": 1}, "the nearest: learning_rate"),
+        ("dpo", {"beta": 0.0}, "beta is 0.0"),
+        ("ppo", {"response_length": 4}, "nothing says what a response is worth"),
+        ("grpo", {"reward": ones, "samples": 1}, "samples is 1"),
+        ("grpo", {"reward": "no_module_of_mine:f"}, "cannot import no_module_of_mine"),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(place, tmp_path, command, options, message):
+    data = place / ("pairs.jsonl" if command == "dpo" else "prompts.jsonl")
+    with pytest.raises(UserError, match=message):
+        getattr(proximo.language, command)(model=place / "base", data=data, out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_language_model_is_not_measured_on_preferences(place, tmp_path):
+    with pytest.raises(UserError, match="preferences measure reward models"):
+        proximo.language.evaluate(model=place / "base", data=place / "pairs.jsonl")
+    with pytest.raises(UserError, match="cannot be read"):
+        proximo.language.evaluate(model=place / "base", data=tmp_path / "nowhere.jsonl")
+    with pytest.raises(UserError, match="line 1"):
+        proximo.language.evaluate(model=place / "base", data=lines(tmp_path / "odd.jsonl", [{"odd": 1}]))

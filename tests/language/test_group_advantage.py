@@ -1,0 +1,47 @@
+"""A group in the place of a critic, by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from proximo.language.grpo import overlong_penalty
+from proximo.language.grpo_options import Centred, LeaveOneOut, Standardised
+
+SCORE = jnp.array([[1.0, 2.0, 3.0, 6.0]])  # mean 3, deviations -2 -1 0 3, variance 14 / 3
+
+
+def test_by_hand():
+    np.testing.assert_allclose(Centred()(SCORE), [[-2, -1, 0, 3]])
+    np.testing.assert_allclose(LeaveOneOut()(SCORE)[0, 3], 6 - (1 + 2 + 3) / 3)
+    np.testing.assert_allclose(Standardised()(SCORE)[0, 3], 3 / (14 / 3) ** 0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("advantage", [Centred(), LeaveOneOut(), Standardised()])
+def test_equal_answers_teach_nothing(advantage):
+    assert advantage(jnp.full((2, 4), 5.0)).tolist() == [[0.0] * 4] * 2
+
+
+groups = arrays(np.float32, (3, 4), elements=st.floats(-100, 100, width=32))
+
+
+@given(groups)
+def test_leave_one_out_is_the_score_less_the_mean_of_the_others(score):
+    others = (score.sum(1, keepdims=True) - score) / 3
+    np.testing.assert_allclose(LeaveOneOut()(jnp.asarray(score)), score - others, atol=1e-3)
+
+
+@given(groups, st.floats(-50, 50, width=32))
+def test_a_constant_on_a_prompts_scores_changes_nothing(score, constant):
+    for advantage in (Centred(), LeaveOneOut()):
+        moved = advantage(jnp.asarray(score) + np.float32(constant))
+        np.testing.assert_allclose(moved, advantage(jnp.asarray(score)), atol=1e-3)
+
+
+def test_a_long_answer_pays_in_proportion():
+    # At most 10 tokens, a margin of 4: free up to 6, then a quarter for each token.
+    lengths = jnp.array([1, 6, 7, 9, 10])
+    np.testing.assert_allclose(overlong_penalty(lengths, 10, 4), [0, 0, 0.25, 0.75, 1.0])
+    assert overlong_penalty(lengths, 10, 0).tolist() == [0.0] * 5

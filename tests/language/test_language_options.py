@@ -1,0 +1,197 @@
+"""Options of language models: by flat names, as plain data and back, and one-of-several as single words."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from proximo.arguments import spelled
+from proximo.core import AdaptiveKL, Clip, DualClip, FixedKL, Huber
+from proximo.errors import UserError
+from proximo.language.flat import model_folder, option_owners, option_types, options_from, unknown
+from proximo.language.grpo_options import GRPOOptions, LeaveOneOut
+from proximo.language.options import as_json, from_json
+from proximo.language.ppo_options import PPOOptions
+from proximo.language.preference_losses import ConservativeLoss, IPOLoss
+from proximo.language.starting import COMMANDS, method
+
+MINIMAL = {"model": "some/model", "data": "prompts.jsonl"}
+
+
+# ---- flat names
+
+
+def test_a_flat_name_finds_its_part():
+    options = options_from(PPOOptions, MINIMAL | {"learning_rate": 1e-4, "gae_lambda": 0.9, "episodes": 64})
+    assert options.optimisation.learning_rate == 1e-4 and options.critic.gae_lambda == 0.9
+    assert options.episodes == 64
+    # All others are the class's own defaults, those of a nested default too.
+    assert options.sampling == PPOOptions.__dataclass_fields__["sampling"].default_factory()
+    assert options_from(GRPOOptions, MINIMAL).sampling.samples == 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_two_options_share_a_flat_name(command):
+    kind, _ = method(command)
+
+    def leaves(kind):
+        for name, declared in get_type_hints(kind).items():
+            yield from leaves(declared) if dataclasses.is_dataclass(declared) else [name]
+
+    names = list(leaves(kind))
+    assert len(names) == len(set(names))
+    assert set(names) == set(option_owners(kind)) == set(option_types(kind))
+
+
+def test_the_same_option_may_be_said_in_the_ways_of_python():
+    said = {"reward_model": "rm", "lora_targets": ["query"], "out": "runs/x", "kl": AdaptiveKL(6.0)}
+    options = options_from(PPOOptions, MINIMAL | said | {"learning_rate": 1, "model": Path("some/model")})
+    assert options.rewards.reward_model == ("rm",)  # one of what may be several
+    assert options.model.lora_targets == ("query",)  # a list is as good as a tuple
+    assert options.run.out == Path("runs/x")
+    assert options.model.model == "some/model"
+    assert type(options.optimisation.learning_rate) is float
+
+
+def test_clip_is_short_for_the_clipped_objective():
+    assert options_from(PPOOptions, MINIMAL | {"clip": 0.1}).steps.objective == Clip(0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learn_rate": 1.0}, "there is no option 'learn_rate'; the nearest: learning_rate"),
+        ({"seed": 0.5}, "seed is 0.5: it must be int"),
+        ({"seed": True}, "seed is True: it must be int"),
+        ({"kl_in": "nowhere"}, "kl_in is 'nowhere': it must be one of reward, loss"),
+        ({"objective": "clip"}, "objective is 'clip': it must be Clip or DualClip"),
+        ({"target_kl": "much"}, "target_kl is 'much': it must be float or None"),
+        ({"lora_targets": [1]}, "lora_targets is (1,): it must be a list of str"),
+    ],
+)
+def test_a_mistake_in_a_name_or_a_value_is_told(given, message):
+    with pytest.raises(UserError) as error:
+        options_from(PPOOptions, MINIMAL | given)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_has_no_default_must_be_given():
+    with pytest.raises(UserError, match="data is missing: it must be str"):
+        options_from(PPOOptions, {"model": "some/model"})
+
+
+def test_a_name_that_is_near_nothing_has_no_hint():
+    assert str(unknown("zzz", ["learning_rate"])) == "there is no option 'zzz'"
+
+
+# ---- a run stands for its model
+
+
+def test_a_run_stands_for_the_model_in_it(tmp_path):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    run, inside = str(tmp_path / "run"), str(tmp_path / "run" / "model")
+    assert model_folder(run) == model_folder(inside) == inside
+    assert model_folder("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
+    given = {"model": run, "reward_model": [run, "other"], "critic_from": run}
+    options = options_from(PPOOptions, MINIMAL | given)
+    found = options.model.model, options.rewards.reward_model, options.critic.critic_from
+    assert found == (inside, (inside, "other"), inside)
+
+
+def test_a_run_without_a_model_yet_is_told(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match="has no model yet"):
+        model_folder(tmp_path)
+
+
+# ---- as plain data, and back
+
+CHANGED = {"reward_model": ["a", "b"], "clip": 0.1, "kl": AdaptiveKL(6.0), "value_loss": Huber(2.0)}
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("sft", {"out": "runs/x", "packing": False}),
+        ("reward", {"evaluation_share": 0.5}),
+        ("dpo", {"loss": ConservativeLoss(0.1)}),
+        ("ppo", CHANGED | {"target_kl": 0.1, "critic_lambda": 1}),
+        ("grpo", {"advantage": LeaveOneOut(), "objective": DualClip(0.2, 3.0)}),
+    ],
+)
+def test_options_come_back_from_a_file_as_they_were(command, given):
+    kind, _ = method(command)
+    options = options_from(kind, MINIMAL | given)
+    assert from_json(kind, json.loads(json.dumps(as_json(options))), "config.json") == options
+
+
+def test_a_function_is_written_by_its_name():
+    assert as_json((json.dumps,)) == ["json:dumps"]
+
+
+def spoiled(**changes):
+    data = as_json(options_from(PPOOptions, MINIMAL))
+    return {key: value for key, value in (data | changes).items() if value is not Ellipsis}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {},
+        "PPOOptions",
+        spoiled(name="SFTOptions"),
+        spoiled(name=...),
+        spoiled(data=...),
+        spoiled(data=3),
+        spoiled(episodes="many"),
+        spoiled(episodes=True),
+        spoiled(new_option=1),
+        spoiled(kl={"name": "subprocess.run"}),
+        spoiled(kl={"name": "Clip", "epsilon": 0.2}),  # a class of ours, but not of this option
+        spoiled(kl={"name": "FixedKL", "beta": "0.1"}),
+        spoiled(kl=0.1),
+        spoiled(kl_in="nowhere"),
+        spoiled(run={"name": "RunOptions", "seed": None}),
+        spoiled(model=[]),
+    ],
+)
+def test_a_file_that_says_anything_else_is_refused(data):
+    with pytest.raises(UserError, match=r"x\.json does not describe options of this version"):
+        from_json(PPOOptions, data, "x.json")
+
+
+# ---- one of several kinds, as one word of the command line
+
+
+def read(command, option, word):
+    return spelled(option_types(method(command)[0])[option]).instance_from_str([word])
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "word", "value"),
+    [
+        ("ppo", "objective", "dual-clip:0.2,3", DualClip(0.2, 3.0)),
+        ("ppo", "objective", "clip", Clip(0.2)),
+        ("ppo", "kl", "adaptive-kl:6", AdaptiveKL(target=6.0)),
+        ("ppo", "kl", "fixed:0.1", FixedKL(0.1)),  # all of them end with "kl": it may be left out
+        ("ppo", "value_loss", "huber:delta=2", Huber(2.0)),
+        ("grpo", "advantage", "leave-one-out", LeaveOneOut()),
+        ("dpo", "loss", "ipo", IPOLoss()),
+        ("dpo", "loss", "ipo-loss:false", IPOLoss(per_token=False)),
+        ("dpo", "loss", "ipo:per_token=1", IPOLoss(per_token=True)),
+    ],
+)
+def test_a_choice_is_one_word(command, option, word, value):
+    assert read(command, option, word) == value
+
+
+@pytest.mark.parametrize("word", ["clap", "clip:0.1,0.2", "clip:width=1", "dual:0.2"])
+def test_a_choice_that_cannot_be_is_refused(word):
+    with pytest.raises(ValueError):
+        read("ppo", "objective", word)
