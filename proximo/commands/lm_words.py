@@ -54,7 +54,7 @@ def understood(command: str, words: Sequence[str], types: Mapping[str, Any]) -> 
             said = said._replace(values=before.values + said.values)
         found[said.name] = said
     reward = found.get("--reward")
-    if False:
+    if reward is not None and not reward.typed:
         named = " ".join(reward.values)
         raise UserError(f"a file never imports a module: confirm it by typing --reward {named}")
     return [*loose, *(word for said in found.values() for word in spelled(said, types))]

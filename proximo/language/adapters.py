@@ -87,7 +87,8 @@ def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
     chosen = {
         name: node
         for name, node in nodes.items()
-        if isinstance(node, Linear) and ".".join(name.split(".")[-2:]) in wanted  # a critic's head is no target
+        # by two names: a critic's head is called value too
+        if isinstance(node, Linear) and ".".join(name.split(".")[-2:]) in wanted
     }
     absent = sorted(set(lora.targets) - {name.rpartition(".")[2] for name in chosen})
     if absent:

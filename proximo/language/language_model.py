@@ -55,7 +55,7 @@ class LanguageModel:
             wrong = here.min() if here.min() < 0 else here.max()
             raise UserError(f"id {wrong} is not of this model: it has 0 to {self.config.vocabulary - 1}")
         segments = (mask != 0).astype(np.int32)
-        return np.asarray(_logits(self.transformer, np.where(segments, ids, 0).astype(np.int32), segments))
+        return np.asarray(_logits(self.transformer, ids.astype(np.int32), segments))
 
     def generate(
         self,

@@ -183,7 +183,7 @@ class Tokenizer:
 
         head  the ids of `before`, where they are known
         """
-        if before and len(before) < len(after):
+        if before:
             head, whole = head or self.encode(before), encoding(self.backend, after)
             size = len(head)
             ends = [end for _, end in whole.offsets[:size]]

@@ -23,6 +23,7 @@ from proximo.language.ppo import PPO
 from proximo.language.ppo_options import PPOOptions, SamplingOptions
 from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.rollout import Rollouts, checked_weights
+from proximo.language.sharding import in_host_memory, laid_out, mesh_of
 from proximo.language.tokenizer import Tokenizer
 
 
@@ -60,7 +61,7 @@ def _with_critic(model: Transformer, options: PPOOptions) -> Policy:
         return new_policy(model)
     if critic.critic_from is None:
         return new_policy(model, critic=jax.tree.map(lambda x: x, model))
-    scorer = _reward_model(critic.critic_from, model)
+    scorer = _reward_model(critic.critic_from, model, options)
     bias = jnp.full(1, scorer.shift, jnp.float32)
     return new_policy(model, scorer.trunk, Linear(scorer.score.weight, bias))
 
@@ -74,7 +75,7 @@ def _rollouts(
     sampling, rewards = options.sampling, options.rewards
     if functions is None:
         functions = [reward_function(name) for name in rewards.reward]
-    models = {_name(folder): _reward_model(folder, model) for folder in rewards.reward_model}
+    models = {_name(folder): _reward_model(folder, model, options) for folder in rewards.reward_model}
     return Rollouts(
         _prompts(options.data, tokenizer, sampling, model),
         tokenizer,
@@ -96,14 +97,16 @@ def _prompts(data: Any, tokenizer: Tokenizer, sampling: SamplingOptions, model: 
     return list(read_prompts(data, tokenizer, min(sampling.prompt_length, room)).records)
 
 
-def _reward_model(folder: str, model: Transformer) -> RewardModel:
-    found = load_reward_model(folder)
+def _reward_model(folder: str, model: Transformer, options: PPOOptions | GRPOOptions) -> RewardModel:
+    mesh = mesh_of(options.model.mesh)
+    with in_host_memory(mesh):
+        found = load_reward_model(folder)
     if found.trunk.config.vocabulary != model.config.vocabulary:
         raise UserError(
             f"{folder} knows {found.trunk.config.vocabulary} tokens, the policy {model.config.vocabulary}: "
             "a reward model must read the policy's tokens"
         )
-    return found
+    return laid_out(found, mesh)
 
 
 def _name(folder: str) -> str:

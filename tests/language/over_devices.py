@@ -26,7 +26,7 @@ from proximo.language.ppo_options import PPOOptions, StepOptions
 from proximo.language.sampler import Sampling, sample
 from proximo.language.sharding import Meshed, MeshOptions, laid_out, mesh_of, meshed, on_mesh
 from proximo.language.step import begun, stepped
-from proximo.language.update import Batch, update
+from proximo.language.update import Batch, minibatch_order, update
 
 # Four heads, two of them for keys and values. Most of the work is done on the tokens, as in small models.
 TOKENS = 172
@@ -104,7 +104,8 @@ def updated(policy, mesh):
     )
     weights, frozen = eqx.partition(policy, trainable(policy))
     moments = adam(options.optimisation).init(weights)
-    arrays = (weights, moments, frozen, responses(), 0.1, RATE, jax.random.key(1))
+    order = minibatch_order(0, 0, options.steps, ROWS)
+    arrays = (weights, moments, frozen, responses(), 0.1, RATE, order)
     with on_mesh(mesh):
         compiled = update.lower(part_loss, *arrays, options, WIDTH).compile()
         weights, moments, metrics = compiled(*arrays)

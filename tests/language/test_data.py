@@ -77,6 +77,15 @@ def test_in_a_conversation_the_assistant_is_learned():
     assert shown(texts(record, completion_only=False).records[0]) == [USER, *everything[1:]]
 
 
+def test_who_learns_everything_needs_no_split():
+    # This template forgets all but the last two messages, as others forget reasoning.
+    tokenizer = replace(CHAT, template=CHAT.template.replace("in messages", "in messages[-2:]"))
+    record = {"messages": [user("a"), assistant("b"), user("c"), assistant("d")]}
+    refused("record 1: .* cannot be split at message 4", texts, record, tokenizer=tokenizer)
+    (text,) = texts(record, tokenizer=tokenizer, completion_only=False).records
+    assert shown(text) == [USER, -5, -END, -ASSISTANT, -6, -EOS]
+
+
 def test_what_follows_the_last_answer_teaches_nothing():
     record = {"messages": [user("a"), assistant("b"), user("c")]}
     assert shown(texts(record).records[0]) == [USER, 3, END, ASSISTANT, -4, -EOS]
@@ -325,6 +334,21 @@ def test_a_template_that_says_nothing_of_the_assistant():
     record = {"messages": [user("a"), assistant("b")]}
     refused(
         "record 1: the chat template writes nothing for the assistant", texts, record, tokenizer=tokenizer
+    )
+
+
+def test_a_template_that_says_nothing_of_the_prompt():
+    tokenizer = replace(
+        PLAIN, template="{% for m in messages %}{{ m.content if m.role == 'assistant' }}{% endfor %}"
+    )
+    record = {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("c")]}
+    refused("record 1: .* writes nothing before the answer", read_preferences, [record], tokenizer, 9)
+    refused(
+        "record 1: \"prompt\" is '', which has no token",
+        read_prompts,
+        [{"prompt": [user("a")]}],
+        tokenizer,
+        9,
     )
 
 

@@ -212,6 +212,7 @@ def test_progress_is_plain_lines_in_a_pipe_and_the_end_says_what_is_next(there, 
 
 def test_answers_in_a_file_are_data_to_learn_from(there, capsys):
     words = ["generate", "base", "--data", "prompts.jsonl", "--max-new-tokens", "4", "--quiet"]
+    words += ["--batch-size", "3"]  # the last batch holds two
     assert main(["lm", *words, "--out", "answers.jsonl"]) == 0
     assert capsys.readouterr().out == ""
     rows = [json.loads(line) for line in (there / "answers.jsonl").read_text().splitlines()]

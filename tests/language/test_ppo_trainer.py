@@ -220,3 +220,19 @@ def test_a_reward_function_that_fails_is_told_with_its_prompt(function, says):
 
 def test_adams_epsilon_is_the_one_of_the_reference_code():
     assert Optimisation().adam_epsilon == 1e-5  # trap 12
+
+
+def test_the_price_is_paid_once():
+    # In the reward: the loss has no KL. In the loss: the reward has none, and so no non-score part.
+    paid = {where: list(training(ppo(options(kl_in=where)))) for where in ("reward", "loss")}
+    assert any(it.metrics["objective/non_score_reward"] != 0 for it in paid["reward"])
+    assert all(it.metrics["objective/non_score_reward"] == 0 for it in paid["loss"])
+    assert distance(paid["reward"][1].state.weights, paid["loss"][1].state.weights) > 0
+
+
+def test_a_pad_token_that_is_the_end_token_changes_nothing():
+    # Trap 3: a tokenizer without PAD pads with EOS; what is an end is known from lengths alone.
+    trainer, other = ppo(options()), ppo(options())
+    other.rollouts.tokenizer = replace(TOKENIZER, pad_id=TOKENIZER.eos_id)
+    a, b = (next(training(each)) for each in (trainer, other))
+    assert distance(a.state.weights, b.state.weights) == 0.0

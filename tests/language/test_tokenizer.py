@@ -120,6 +120,7 @@ def test_a_word_that_is_not_known():
         word_tokenizer(["left"]).encode_batch(["left", "down left", "up"])
     tokenizer = word_tokenizer(["left"], unknown="<unk>")
     assert tokenizer.encode("left up") == [4, 3]
+    assert json.loads(tokenizer.files()["tokenizer_config.json"])["unk_token"] == "<unk>"
 
 
 def test_other_models_say_themselves_what_is_wrong(tmp_path):
@@ -205,6 +206,8 @@ def test_what_the_tokenizer_puts_before_a_text(tmp_path, llama_like, qwen_like):
     llama = load_tokenizer(write(tmp_path / "l", llama_like, bos_token="<s>", eos_token="</s>"))
     assert llama.start_ids == (1,) == tuple(llama.encode("hello", special=True)[:1])
     assert llama.encode("hello", special=True)[1:] == llama.encode("hello")
+    assert llama.encode_batch(["hello"]) == [llama.encode("hello")]
+    assert llama.encode_batch(["hello"], special=True) == [llama.encode("hello", special=True)]
     # What the config says about it does not count where there is a tokenizer.json, in `transformers` too.
     config = dict(bos_token="<|endoftext|>", eos_token="<|im_end|>", add_bos_token=True)
     qwen = load_tokenizer(write(tmp_path / "q", qwen_like, **config))
@@ -412,6 +415,7 @@ def with_template(template):
 @pytest.mark.parametrize(
     ("template", "text"),
     [
+        ("{{ clean_up_tokenization_spaces is defined }}", "False"),  # the rest of the config is not theirs
         ("{% if true %}\n  a\n{% endif %}\nb", "  a\nb"),  # blocks take their line break and indentation
         ("{% if true %}\n  {% if true %}a{% endif %}\n{% endif %}", "a"),
         ("{{ messages | tojson }}", '[{"role": "user", "content": "<é>"}]'),  # not escaped as HTML
@@ -519,6 +523,25 @@ def test_a_prompt_may_hold_answers(tmp_path, qwen_like):
     assert shown(tokenizer, [answer]) == [("jumps<|im_end|>", True)]
 
 
+def test_the_assistant_may_begin(tmp_path, qwen_like):
+    tokenizer = chatml(tmp_path, qwen_like)
+    first, second, _ = tokenizer.chat_spans(TALK[1:2])
+    assert shown(tokenizer, [first, second]) == [
+        ("<|im_start|>assistant\n", False),
+        ("world<|im_end|>", True),
+    ]
+
+
+def test_what_stands_behind_eos(tmp_path, qwen_like):
+    tokenizer = chatml(tmp_path, qwen_like)
+    (blank,), hello, start, end = tokenizer.encode("\n\n"), tokenizer.id("he"), 1, 2
+    assert tokenizer.until_eos([hello, end, blank]) == ([hello, end], [blank])
+    assert tokenizer.until_eos([end, hello, end]) == ([end, hello, end], [])
+    for other in (start, hello):  # the answer goes on: an EOS that it merely spells out
+        assert tokenizer.until_eos([hello, end, other]) == ([hello, end, other], [])
+    assert tokenizer.until_eos([hello]) == ([hello], [])
+
+
 def test_what_follows_the_last_answer(tmp_path, qwen_like):
     tokenizer = chatml(tmp_path, qwen_like)
     assert shown(tokenizer, tokenizer.chat_spans(TALK[:3]))[-1] == (
@@ -560,19 +583,29 @@ def test_an_unknown_word_is_not_lost_at_a_border():
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "messages", "number"),
     [
-        # Answers but the last are shortened, as reasoning is.
-        "{% for m in messages %}{{ m.content if loop.last else m.content[:2] }}|{% endfor %}",
-        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
+        # Answers but the last are shortened, as reasoning is: seen at the next answer, or at the end.
+        ("{% for m in messages %}{{ m.content if loop.last else m.content[:-1] }}|{% endfor %}", 4, 2),
+        (
+            "{% for m in messages %}{{ m.content[:9 if loop.last or m.role == 'user' else 2] }}|{% endfor %}",
+            4,
+            4,
+        ),
+        (
+            "{% for m in messages %}{{ m.content[:9 if loop.last or m.role == 'user' else 2] }}|{% endfor %}",
+            3,
+            3,
+        ),
+        ("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", 2, 2),
         # What prompts for an answer is not how an answer begins.
-        "{% for m in messages %}{{ m.content }}|{% endfor %}{% if add_generation_prompt %}go{% endif %}",
+        ("{% for m in messages %}{{ m.content }}|{% endfor %}{{ 'go' if add_generation_prompt }}", 2, 2),
     ],
 )
-def test_a_template_that_cannot_be_split(template):
+def test_a_template_that_cannot_be_split(template, messages, number):
     tokenizer = replace(character_tokenizer(map(chr, range(32, 127))), template=template)
-    with pytest.raises(UserError, match=r"cannot be split at message .*give prompt and completion"):
-        tokenizer.chat_spans(TALK)
+    with pytest.raises(UserError, match=f"cannot be split at message {number},.*give prompt and completion"):
+        tokenizer.chat_spans(TALK[:messages])
 
 
 # ---- the same in `transformers`
