@@ -87,7 +87,7 @@ class Options:
 
 
 def summary(shape: str, task: str, rounds: list[Round]) -> dict[str, Any]:
-    """Median rates, our ratios to the peer at its better setting, memory, and what an iteration's parts take."""
+    """Median rates, our ratios to the peer at its better setting, memory, and an iteration's parts."""
     middle = medians(rounds)
     better = max(PEER[task], key=middle.__getitem__)
     peaks = {name: float(rounds[-1][name]["peak_megabytes"]) for name in WORKERS[task]}

@@ -26,8 +26,7 @@ from benchmarks.language_task import (
     asked,
 )
 from proximo.core import FixedKL
-from proximo.language import ppo as ppo_module
-from proximo.language import rollout as rollout_module
+from proximo.language import ppo_trainer, rollout
 from proximo.language.config import ModelConfig, model_config
 from proximo.language.data import Prompt
 from proximo.language.heads import new_reward_model
@@ -35,7 +34,6 @@ from proximo.language.model import new_model
 from proximo.language.optimise import Optimisation
 from proximo.language.options import ModelOptions
 from proximo.language.policy import new_policy
-from proximo.language.ppo import PPO
 from proximo.language.ppo_options import (
     CriticOptions,
     PPOOptions,
@@ -44,16 +42,15 @@ from proximo.language.ppo_options import (
     StepOptions,
     checked,
 )
-from proximo.language.rollout import Rollouts
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer, word_tokenizer
 from proximo.runs.process import prepare_process
 
 PARTS = {  # of an iteration: (where its function is looked up, its name there)
-    "sample": (rollout_module, "sample"),
-    "score": (Rollouts, "scored"),
-    "experience": (ppo_module, "experience"),
-    "update": (ppo_module, "update"),
+    "sample": (rollout, "sample"),
+    "score": (rollout.Rollouts, "scored"),
+    "experience": (ppo_trainer, "experience"),
+    "update": (ppo_trainer, "update"),
 }
 
 
@@ -85,7 +82,7 @@ def options(critic: Any) -> PPOOptions:
     )
 
 
-def trainer(shape: Shape, critic: str) -> PPO:
+def trainer(shape: Shape, critic: str) -> ppo_trainer.PPO:
     """All that takes part: policy, critic, reference, and a reward model."""
     chosen, words = options(critic), tokenizer(shape)
     keys = jax.random.split(jax.random.key(0), 4)
@@ -96,8 +93,8 @@ def trainer(shape: Shape, critic: str) -> PPO:
         for line, ids in enumerate(shape.prompts(), 1)
     ]
     models = {"reward": new_reward_model(trunk, keys[3])}
-    rollouts = Rollouts(prompts, words, chosen.sampling, (), models, (1.0,), 0)
-    return PPO(chosen, policy, jax.tree.map(lambda _: True, policy), model, rollouts)
+    rollouts = rollout.Rollouts(prompts, words, chosen.sampling, (), models, (1.0,), 0)
+    return ppo_trainer.PPO(chosen, policy, jax.tree.map(lambda _: True, policy), model, rollouts)
 
 
 def ppo(shape: Shape, critic: str) -> Callable[[int], int]:

@@ -17,10 +17,11 @@ import tyro
 
 from examples.language import new_folder, verdict, written
 from proximo import language
+from proximo.core import FixedKL
 from proximo.language.tokenizer import character_tokenizer
 
 WORTH = {"a": 1.0, "b": 0.6, "c": 0.3, "d": 0.0, "e": -0.5}  # the other tokens are worth nothing
-BETA = 0.5
+BETA = 0.3
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Options:
     """Of 512 answers each."""
 
 
-def worth(completions: list[str]) -> list[float]:
+def worth(completions: list[str], **columns: object) -> list[float]:
     """The reward: what the one letter is worth."""
     return [WORTH.get(text, 0.0) for text in completions]
 
@@ -41,7 +42,9 @@ def worth(completions: list[str]) -> list[float]:
 def distribution(folder: Path) -> np.ndarray:
     """What a model says after the prompt."""
     model = language.load(folder)
-    logits = model.logits(np.array([model.tokenizer.encode("q")]))[0, -1].astype(np.float64)
+    logits = model.logits(np.array([[*model.tokenizer.start_ids, *model.tokenizer.encode("q")]]))[
+        0, -1
+    ].astype(np.float64)
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
 
@@ -50,28 +53,34 @@ def main(options: Options) -> bool:
     """Train, compare; whether the two agree."""
     tokenizer = character_tokenizer("qabcde")
     # A wide initialisation makes a reference that prefers some letters to others.
-    shape = dict(layers=1, size=32, context=8, initializer_range=0.3)
+    shape = dict(layers=1, size=32, context=8, initializer_range=0.15)
     base = new_folder(options.out / "base", tokenizer, **shape)
     data = written(options.out / "prompts.jsonl", [{"prompt": "q"}])
     common = dict(data=str(data), reward=worth, response_length=1, batch_size=512, schedule="linear")
     before = language.ppo(
-        model=str(base), from_scratch=True, episodes=512, learning_rate=0.0, out=options.out / "before", **common
+        model=str(base),
+        from_scratch=True,
+        episodes=512,
+        learning_rate=0.0,
+        out=options.out / "before",
+        **common,
     )
     after = language.ppo(
-        model=str(before.model),
+        model=str(before.folder),
         episodes=512 * options.iterations,
         learning_rate=3e-3,
-        kl=f"fixed-kl:{BETA}",
+        kl=FixedKL(BETA),
         out=options.out / "after",
         **common,
     )
-    reference = distribution(before.model)
+    reference = distribution(before.folder)
     values = np.array([WORTH.get(tokenizer.token(i), 0.0) for i in range(tokenizer.vocab_size)])
     solution = reference * np.exp(values / BETA)
     solution /= solution.sum()
-    learned = distribution(after.model)
+    learned = distribution(after.folder)
     for i in range(tokenizer.vocab_size):
-        print(f"{tokenizer.token(i):>6}  ref {reference[i]:.3f}  solution {solution[i]:.3f}  PPO {learned[i]:.3f}")
+        numbers = f"ref {reference[i]:.3f}  solution {solution[i]:.3f}  PPO {learned[i]:.3f}"
+        print(f"{tokenizer.token(i):>6}  {numbers}")
     distance = 0.5 * np.abs(learned - solution).sum()
     moved = 0.5 * np.abs(reference - solution).sum()
     return verdict(

@@ -17,6 +17,7 @@ import tyro
 
 from examples.language import new_folder, verdict, written
 from proximo import language
+from proximo.core import FixedKL
 from proximo.language.tokenizer import character_tokenizer
 
 SYMBOLS = "0123456789+-="  # 13, and 3 of the tokenizer's own
@@ -74,7 +75,7 @@ def main(options: Options) -> bool:
         minibatches=4,
         episodes=options.episodes,
         learning_rate=1e-3,
-        kl="fixed-kl:0",
+        kl=FixedKL(0.0),
         value_coefficient=0.5,
         entropy_coefficient=0.005,
         gae_lambda=0.5,
@@ -83,7 +84,7 @@ def main(options: Options) -> bool:
     )
     seconds = time.perf_counter() - started
     rows = sequences()
-    texts = language.load(run.model).generate([row["prompt"] for row in rows], max_new_tokens=WANTED)
+    texts = language.load(run.folder).generate([row["prompt"] for row in rows], max_new_tokens=WANTED)
     reward = float(np.mean(share_right(texts, [row["answer"] for row in rows])))
     return verdict(
         {

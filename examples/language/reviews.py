@@ -36,7 +36,7 @@ def review(draw: np.random.Generator) -> tuple[str, str]:
     return " ".join(words[:3]), " ".join([*words[3:], "."])
 
 
-def gold(completions: list[str]) -> list[float]:
+def gold(completions: list[str], **columns: object) -> list[float]:
     """What reviews are worth.
 
     Each adjective counts what it is worth, times its adverb; said again it counts half as much less one,

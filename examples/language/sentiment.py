@@ -1,4 +1,4 @@
-"""The whole pipeline on film reviews, from nothing: texts, preferences, a reward model, and three ways to use it.
+"""The whole pipeline on film reviews, from nothing: texts, preferences, a reward model, and three uses of it.
 
     SFT      a model learns to write reviews
     reward   another learns from pairs of reviews which one is preferred
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import tyro
 
 from examples.language import new_folder, verdict, written
 from examples.language.reviews import LONGEST, SUBJECTS, WORDS, gold, preferred, review
 from proximo import language
+from proximo.core import FixedKL
 from proximo.language.data import read_prompts
 from proximo.language.folder import load_model
 from proximo.language.policy import reference_log_probs, response_mask
@@ -64,11 +64,13 @@ class Judged:
 
 def judged(folder: Path, reference: Path, prompts: Path) -> Judged:
     """Sample a policy; score its answers with gold, and estimate KL(policy || reference) in nats."""
+    folder, reference = folder / "model", reference / "model"
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     sampling = SamplingOptions(response_length=LONGEST, batch_size=JUDGED)
-    rollouts = Rollouts(read_prompts(prompts, tokenizer, 8), tokenizer, sampling, [gold], {}, (1.0,), seed=99)
+    asked = read_prompts(prompts, tokenizer, 8).records
+    rollouts = Rollouts(asked, tokenizer, sampling, [gold], {}, (1.0,), seed=99)
     rollout = rollouts.collected(model, 0)
-    old = reference_log_probs(load_model(reference), jax.tree.map(np.asarray, rollout.sequences), rollout.width)
+    old = reference_log_probs(load_model(reference), rollout.sequences, rollout.width)
     mask = response_mask(rollout.sequences.lengths, old.shape[1])
     return Judged(rollout.score, float(((rollout.log_prob - old) * mask).sum(1).mean()))
 
@@ -98,29 +100,31 @@ def main(options: Options) -> bool:
         learning_rate=2e-3, seed=seed, out=out / "sft",
     )  # fmt: skip
     asked = [f"the {subject} was" for subject in draw.choice(SUBJECTS, PAIRS)]
-    pair_data = written(out / "pairs.jsonl", pairs(sft.model, asked, draw))
+    pair_data = written(out / "pairs.jsonl", pairs(sft.folder, asked, draw))
     reward = language.reward(
-        model=str(sft.model), data=str(pair_data), epochs=4, batch_size=64, length=CONTEXT,
+        model=str(sft.folder), data=str(pair_data), epochs=4, batch_size=64, length=CONTEXT,
         learning_rate=5e-4, evaluation_share=0.1, seed=seed, out=out / "reward",
     )  # fmt: skip
     scored: dict[str, Any] = dict(
-        model=str(sft.model), data=str(prompts), reward_model=[str(reward.model)], reward=[gold],
-        reward_weights=[0.0, 1.0], response_length=LONGEST, episodes=options.episodes, seed=seed,
+        model=str(sft.folder), data=str(prompts), reward_model=(str(reward.folder),), reward=gold,
+        reward_weights=(0.0, 1.0), response_length=LONGEST, episodes=options.episodes, seed=seed,
     )  # fmt: skip
     tethered = dict(batch_size=128, minibatches=2, learning_rate=5e-4)
     runs = {
-        "PPO": language.ppo(**scored, **tethered, kl="fixed-kl:0.1", out=out / "ppo"),
+        "PPO": language.ppo(**scored, **tethered, kl=FixedKL(0.1), out=out / "ppo"),
         "GRPO": language.grpo(
-            **scored, batch_size=16, samples=8, beta=0.1, learning_rate=5e-4, out=out / "grpo"
+            **scored, batch_size=16, samples=8, beta=0.5, learning_rate=5e-4, out=out / "grpo"
         ),
         "DPO": language.dpo(
-            model=str(sft.model), data=str(pair_data), epochs=4, batch_size=64, length=CONTEXT, beta=0.3,
+            model=str(sft.folder), data=str(pair_data), epochs=4, batch_size=64, length=CONTEXT, beta=0.3,
             learning_rate=2e-4, seed=seed, out=out / "dpo",
         ),
     }  # fmt: skip
-    loose = language.ppo(**scored, **tethered, kl="fixed-kl:0.002", out=out / "ppo-loose")
+    loose = language.ppo(**scored, **tethered, kl=FixedKL(0.002), out=out / "ppo-loose")
     pictured(out / "over-optimisation.png", {"PPO, beta 0.1": out / "ppo", "PPO, beta 0.002": loose.folder})
-    return told(sft.model, reward.metrics, {name: run.model for name, run in runs.items()}, prompts, started)
+    return told(
+        sft.folder, reward.metrics, {name: run.folder for name, run in runs.items()}, prompts, started
+    )
 
 
 def told(
@@ -137,8 +141,8 @@ def told(
         after = judged(folder, sft, prompts)
         gain = float((after.gold.mean() - before.gold.mean()) / np.hypot(after.error, before.error))
         facts[f"gold score of {name}"] = (float(after.gold.mean()), "", True)
-        facts[f"    gain over SFT, in standard errors"  + " " * len(facts)] = (gain, ">= 2", gain >= 2)
-        facts[f"    KL to SFT, nats"  + " " * len(facts)] = (after.kl, "<= 10", after.kl <= 10)
+        facts["    gain over SFT, in standard errors" + " " * len(facts)] = (gain, ">= 2", gain >= 2)
+        facts["    KL to SFT, nats" + " " * len(facts)] = (after.kl, "<= 10", after.kl <= 10)
     minutes = (time.perf_counter() - started) / 60
     return verdict(facts | {"minutes": (minutes, "<= 10", minutes <= 10)})
 
@@ -154,7 +158,13 @@ def pictured(path: Path, runs: dict[str, Path]) -> None:
     for colour, (name, run) in zip(("tab:blue", "tab:red"), runs.items(), strict=False):
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         distance = [max(row["objective/kl"], 0.0) ** 0.5 for row in rows]
-        axes.plot(distance, [row["rewards/reward"] for row in rows], ":", color=colour, label=f"{name}: reward model")
+        axes.plot(
+            distance,
+            [row["rewards/reward"] for row in rows],
+            ":",
+            color=colour,
+            label=f"{name}: reward model",
+        )
         axes.plot(distance, [row["rewards/gold"] for row in rows], "-", color=colour, label=f"{name}: gold")
     axes.set_xlabel("square root of KL(policy || SFT), nats")
     axes.set_ylabel("mean score")

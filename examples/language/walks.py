@@ -7,6 +7,7 @@ an edge that is not there or does not arrive, else the shortest number of steps 
     python -m examples.language.walks
 """
 
+import itertools
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import tyro
 
 from examples.language import new_folder, verdict, written
 from proximo import language
+from proximo.core import FixedKL
 from proximo.language.tokenizer import character_tokenizer
 
 NODES = "abcdefghijklmnopqrstu"
@@ -69,7 +71,7 @@ class Graph:
     def optimality(self, walk: str) -> float:
         """1 for a shortest way to the first node, 0 for none."""
         places = [NODES.index(letter) for letter in walk]
-        valid = all(self.edges[a, b] for a, b in zip(places, places[1:], strict=False))
+        valid = all(self.edges[a, b] for a, b in itertools.pairwise(places))
         if not valid or 0 not in places[1:]:
             return 0.0
         return float(self.steps[places[0]] / places.index(0))
@@ -100,7 +102,7 @@ def main(options: Options) -> bool:
         return [graph.optimality(a + b) for a, b in zip(prompts, completions, strict=True)]
 
     ppo = language.ppo(
-        model=str(sft.model),
+        model=str(sft.folder),
         data=str(starts),
         reward=optimality,
         response_length=LONGEST,
@@ -109,7 +111,7 @@ def main(options: Options) -> bool:
         minibatches=4,
         episodes=160 * 100,
         learning_rate=3e-4,
-        kl="fixed-kl:0.01",
+        kl=FixedKL(0.01),
         seed=options.seed,
         out=options.out / "ppo",
     )
@@ -120,7 +122,7 @@ def main(options: Options) -> bool:
         return float(np.mean(optimality(prompts, texts)))
 
     random_walks = float(np.mean([graph.optimality(walk) for walk in walks]))
-    before, after = mean_optimality(sft.model), mean_optimality(ppo.model)
+    before, after = mean_optimality(sft.folder), mean_optimality(ppo.folder)
     return verdict(
         {
             "optimality of the random walks": (random_walks, "", True),

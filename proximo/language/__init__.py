@@ -8,8 +8,6 @@ Its parts are imported when the first of these names is used; importing this pac
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 __all__ = [
@@ -26,9 +24,6 @@ __all__ = [
     "sft",
 ]
 
-MODULES = ("dpo", "grpo", "ppo", "sft")
-"""Commands that are called as the module that does their work: the module can be called."""
-
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
@@ -36,26 +31,4 @@ def __getattr__(name: str) -> Any:
     from proximo.language.extras import need_libraries
 
     need_libraries()
-    if name in MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.face"), name)
-
-
-class _Command(ModuleType):
-    """A module that is called as the function of its name."""
-
-    def __call__(self, **arguments: Any) -> Any:
-        face = importlib.import_module("proximo.language.face")
-        return getattr(face, self.__name__.rpartition(".")[2])(**arguments)
-
-
-class _Package(ModuleType):
-    """This package: its modules are put into it as they are imported, by whoever does."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in MODULES and isinstance(value, ModuleType):
-            value.__class__ = _Command
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

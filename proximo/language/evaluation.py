@@ -18,10 +18,10 @@ from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
 from proximo.language.reward_model import RewardModelOptions, RewardTraining
 from proximo.language.rewards import RewardFunction
-from proximo.language.sft import SFT, SFTOptions
+from proximo.language.sampling_trainers import ppo_trainer
+from proximo.language.sft_trainer import SFT, SFTOptions
 from proximo.language.step import Learner
 from proximo.language.tokenizer import load_tokenizer
-from proximo.language.trainers import ppo_trainer
 from proximo.runs.evaluate import interval
 from proximo.runs.sealed import parsed
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from proximo.core import Scalar
 from proximo.language.model import Transformer
-from proximo.language.sharding import data_parallel, over_data
+from proximo.language.sharding import data_parallel
 
 MOST_LOGITS = 2**23
 """Logits held at once (32 MiB in float32); more are computed in parts, and again for the gradient."""
@@ -60,9 +60,7 @@ def _in_parts(x: Shaped[Array, "N *rest"], parts: int) -> Shaped[Array, "parts n
     devices, rest = data_parallel(), x.shape[1:]
     blocks = x.reshape(devices, -1, *rest)
     filled = jnp.pad(blocks, ((0, 0), (0, -blocks.shape[1] % parts), *((0, 0) for _ in rest)))
-    return over_data(
-        filled.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest), axis=1
-    )
+    return filled.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest)
 
 
 def _whole(x: Shaped[Array, "parts n"], count: int) -> Shaped[Array, "N"]:

@@ -39,7 +39,8 @@ class Tokens(NamedTuple):
     old_log_prob        when they were sampled, in nats
     reference_log_prob  of the reference, in nats
     advantage           as the objective sees it
-    weight              share of each token in the loss; they sum to 1 over a whole minibatch
+    weight              share of each token in the loss of its minibatch (`token_weights`)
+    share               the same in its metrics, where every token counts alike
     mask                1 for a token of the response, its end token included
     """
 
@@ -47,6 +48,7 @@ class Tokens(NamedTuple):
     reference_log_prob: Float[Array, "B T"]
     advantage: Float[Array, "B T"]
     weight: Float[Array, "B T"]
+    share: Float[Array, "B T"]
     mask: Float[Array, "B T"]
 
 
@@ -121,7 +123,7 @@ def policy_loss(
         "policy/entropy_avg": entropy,
         "val/ratio": jnp.exp(log_ratio),
     }
-    metrics = {name: masked_sum(x * tokens.weight, tokens.mask) for name, x in columns.items()}
+    metrics = {name: masked_sum(x * tokens.share, tokens.mask) for name, x in columns.items()}
     return loss, metrics | {"loss/policy_avg": loss}
 
 

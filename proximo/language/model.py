@@ -86,8 +86,9 @@ class Transformer(eqx.Module):
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Unnormalised log-probabilities of the next token, in float32."""
         flat = hidden.reshape(-1, hidden.shape[-1])
-        out = flat @ self.embedding.T if self.head is None else self.head(flat)
-        out = capped(out.astype(jnp.float32), self.config.logit_cap)
+        weight = self.embedding.T if self.head is None else self.head.weight
+        out = jnp.matmul(flat, weight, preferred_element_type=jnp.float32)
+        out = capped(out, self.config.logit_cap)
         return out.reshape(*hidden.shape[:-1], out.shape[-1])
 
 
@@ -155,4 +156,6 @@ def _norm(config: ModelConfig) -> Norm:
 
 
 def _rms_norm(config: ModelConfig, size: int) -> RMSNorm:
-    return RMSNorm(jnp.full(size, 1.0 - config.norm_offset), config.norm_epsilon, config.norm_offset)
+    return RMSNorm(
+        jnp.full(size, 1.0 - config.norm_offset, jnp.float32), config.norm_epsilon, config.norm_offset
+    )

@@ -23,7 +23,7 @@ from proximo.language.rewards import RewardFunction, Scored, called, model_score
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
 
-SMALLEST = 8  # columns that prompts, and responses, are padded to at least
+SMALLEST = 8  # columns that prompts are padded to, and responses cut to, at least
 LOOKED_AT = 8  # completions that are written down at a time
 SAME = 1e-3  # difference of float32 log-probabilities, and of ratios, that rounding explains
 
@@ -107,7 +107,7 @@ class Rollouts:
         ids, lengths = padded_left([prompt.ids for prompt in prompts], width, self.tokenizer.pad_id)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         out = jax.device_get(sample(model, ids, lengths, key, self.sampling, self.tokenizer.pad_id))
-        length = min(bucket(int(out.lengths.max()), SMALLEST), self.options.response_length)
+        length = halved(self.options.response_length, int(out.lengths.max()))
         rows = np.repeat(np.arange(len(prompts)), self.options.samples)
         sequences = Sequences(
             ids=jnp.asarray(np.concatenate([ids[rows], out.ids[:, :length]], axis=1)),
@@ -174,6 +174,13 @@ class Rollouts:
                     f"{name} is {value:.2g} before the first step, where it must be 0: the policy, the "
                     "reference and the sampler do not agree (does the model folder match its config.json?)"
                 )
+
+
+def halved(longest: int, needed: int) -> int:
+    """The columns for responses: the limit, or a half, a quarter, ... of it where all fit: few shapes."""
+    while -(-longest // 2) >= max(needed, SMALLEST):
+        longest = -(-longest // 2)
+    return longest
 
 
 def checked_weights(options: RewardOptions, functions: int, models: int) -> tuple[float, ...]:

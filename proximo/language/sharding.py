@@ -138,28 +138,21 @@ def laid_out(tree: Tree, mesh: Mesh | None) -> Tree:
 def laid_out_batch(batch: Tree) -> Tree:
     """The same batch, its rows shared out among the devices that a computation runs on (see `on_mesh`).
 
-    Raises UserError where they do not get as many rows each.
+    It is for inside of compiled functions: XLA would let every device compute all rows of what was shuffled
+    or cut into parts on the way.
+
+    Raises UserError where the devices do not get as many rows each.
     """
     data = data_parallel()
+    if data == 1:
+        return batch
     for rows in {np.shape(leaf)[0] for leaf in jax.tree.leaves(batch)}:
         if rows % data:
             raise UserError(
                 f"data_parallel is {data}, but {rows} rows go through the model at once: choose batch_size, "
                 f"minibatches and micro_batch_tokens so that these are a multiple of {data}"
             )
-    return over_data(batch)
-
-
-def over_data(tree: Tree, axis: int = 0) -> Tree:
-    """The same tree, this axis of its arrays split along "data", evenly or not. On one device: nothing.
-
-    It is for inside of compiled functions: XLA would let every device compute all rows of what was shuffled
-    or cut into parts on the way.
-    """
-    if data_parallel() == 1:
-        return tree
-    split = Split(*[None] * axis, DATA)
-    shared: Tree = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), tree)
+    shared: Tree = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, Split(DATA)), batch)
     return shared
 
 

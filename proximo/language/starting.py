@@ -42,7 +42,7 @@ class Work(NamedTuple):
 def method(command: str) -> tuple[type, Callable[..., Trainer]]:
     """The options of a training command, and what makes a trainer of them; imported when it is asked for."""
     if command == "sft":
-        from proximo.language.sft import SFTOptions, sft_trainer
+        from proximo.language.sft_trainer import SFTOptions, sft_trainer
 
         return SFTOptions, sft_trainer
     if command == "reward":
@@ -50,10 +50,10 @@ def method(command: str) -> tuple[type, Callable[..., Trainer]]:
 
         return RewardModelOptions, reward_model_trainer
     if command == "dpo":
-        from proximo.language.dpo import DPOOptions, dpo_trainer
+        from proximo.language.dpo_trainer import DPOOptions, dpo_trainer
 
         return DPOOptions, dpo_trainer
-    from proximo.language.trainers import GRPOOptions, PPOOptions, grpo_trainer, ppo_trainer
+    from proximo.language.sampling_trainers import GRPOOptions, PPOOptions, grpo_trainer, ppo_trainer
 
     return (PPOOptions, ppo_trainer) if command == "ppo" else (GRPOOptions, grpo_trainer)
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from proximo.core import Scalar
-from proximo.language.loss import Tokens, token_weights
+from proximo.language.loss import Aggregation, Tokens, token_weights
 from proximo.language.optimise import Optimisation, descended, in_parts, rows_of_part, summed_gradients
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import shuffled
@@ -93,8 +93,7 @@ def update(
     def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
         weights, moments, _ = state
         minibatch = jax.tree.map(lambda x: x[index], batch)
-        tokens = minibatch.tokens._replace(weight=token_weights(minibatch.tokens.mask, steps.aggregation))
-        parts = in_parts(minibatch._replace(tokens=tokens), part_rows)
+        parts = in_parts(minibatch._replace(tokens=shared(minibatch.tokens, steps.aggregation)), part_rows)
         gradients, metrics = summed_gradients(share, weights, parts)
         if held is not None:
             gradients = with_model(gradients, _chosen(held, _zeros(gradients.model), gradients.model))
@@ -113,6 +112,12 @@ def update(
     taken = history.pop("steps")
     metrics = {name: jnp.sum(x) / jnp.sum(taken) for name, x in history.items()}
     return weights, moments, metrics | {"val/first_ratio": history["val/ratio"][0]}
+
+
+def shared(tokens: Tokens, aggregation: Aggregation) -> Tokens:
+    """A minibatch's tokens with their shares in its loss and its metrics."""
+    weight, share = (token_weights(tokens.mask, by) for by in (aggregation, "tokens"))
+    return tokens._replace(weight=weight, share=share)
 
 
 def unless_stopped(step: Any, state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:

@@ -21,8 +21,8 @@ from proximo.language.model import Transformer, new_model
 from proximo.language.optimise import Optimisation, adam
 from proximo.language.options import ModelOptions
 from proximo.language.policy import Sequences, new_policy, response_mask
-from proximo.language.ppo import part_loss
 from proximo.language.ppo_options import PPOOptions, StepOptions
+from proximo.language.ppo_trainer import part_loss
 from proximo.language.sampler import Sampling, sample
 from proximo.language.sharding import Meshed, MeshOptions, laid_out, mesh_of, meshed, on_mesh
 from proximo.language.step import begun, stepped
@@ -33,6 +33,7 @@ TOKENS = 172
 CONFIG = model_config(families.LLAMA | {"vocab_size": TOKENS, "num_hidden_layers": 1, "head_dim": 6})
 ROWS, WIDTH, LENGTH = 16, 16, 16  # of prompts and of responses
 RATE = 1e-2
+SENT = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 MESHES = ((4, 1), (2, 2), (1, 4))
 likelihood.MOST_LOGITS = 2**14  # as a real vocabulary would, these logits then take several parts
 
@@ -72,6 +73,7 @@ class Imitation:
         return begun(self.first, self.optimisation)
 
     def iterate(self, state, number):
+        self.given = held(state)
         learner, facts = stepped(state, self.frozen, texts(), 0.0, imitation, self.optimisation, ROWS // 2)
         return Outcome(learner, {name: float(x) for name, x in facts.items()}, 0)
 
@@ -90,12 +92,14 @@ def responses():
     )
     mask = np.asarray(response_mask(sequences.lengths, LENGTH))
     noise, old, reference, value, target = draw.normal(size=(5, ROWS, LENGTH)).astype(np.float32) * mask
-    tokens = Tokens(old - 4, reference - 4, noise, np.zeros_like(mask), mask)
+    later = dict.fromkeys(Tokens._fields, np.zeros_like(mask))  # what depends on the minibatch
+    known = dict(old_log_prob=old - 4, reference_log_prob=reference - 4, advantage=noise, mask=mask)
+    tokens = Tokens(**{**later, **known})
     return Batch(sequences, tokens, value, target)
 
 
 def updated(policy, mesh):
-    """Two epochs of PPO in two steps each; also the operations that one device does for them."""
+    """Two epochs of PPO in two steps each; also what one device does for them, and what is sent."""
     options = PPOOptions(
         data="",
         model=ModelOptions(model=""),
@@ -109,7 +113,9 @@ def updated(policy, mesh):
     with on_mesh(mesh):
         compiled = update.lower(part_loss, *arrays, options, WIDTH).compile()
         weights, moments, metrics = compiled(*arrays)
-    return {"weights": weights, "moments": moments, "metrics": metrics}, compiled.cost_analysis()["flops"]
+    sent = {kind for kind in SENT if f" {kind}(" in compiled.as_text()}
+    results = {"weights": weights, "moments": moments, "metrics": metrics}
+    return results, (compiled.cost_analysis()["flops"], sorted(sent))
 
 
 @jax.jit
@@ -128,7 +134,7 @@ def sampled(model):
 
 
 def computed(mesh_options):
-    """On a mesh, or on one device: results, one device's operations, the policy, and a trainer."""
+    """On a mesh, or on one device: results, the update's work, the policy, and a trainer."""
     mesh = mesh_of(mesh_options)
     model = families.random_like(new_model(CONFIG, jax.random.key(0)))
     plain = laid_out(model, mesh)
@@ -136,7 +142,7 @@ def computed(mesh_options):
         logits = logits_of(plain, texts())
         samples = sampled(plain)
     policy = laid_out(new_policy(model), mesh)
-    after, operations = updated(policy, mesh)
+    after, work = updated(policy, mesh)
     adapted = with_adapters(model, LoRA(4, 8.0, ("key", "down")), jax.random.key(0))
     trainer = meshed(Imitation(laid_out(adapted, mesh)), mesh_options)
     *_, last = training(trainer)
@@ -146,7 +152,7 @@ def computed(mesh_options):
         "step": (last.state, last.metrics),
         "update": after,
     }
-    return results, operations, policy, trainer
+    return results, work, policy, trainer
 
 
 def difference(one, other):
@@ -164,22 +170,26 @@ def held(tree):
 
 
 def report():
-    whole, all_operations, policy, trainer = computed(MeshOptions())
+    whole, (all_operations, _), policy, trainer = computed(MeshOptions())
     found = {
         "untouched": isinstance(trainer, Imitation),
         "moved": difference(policy, whole["update"]["weights"]),
     }
     for data, model in MESHES:
-        results, operations, policy, trainer = computed(MeshOptions(data_parallel=data, model_parallel=model))
+        results, (operations, sent), policy, trainer = computed(
+            MeshOptions(data_parallel=data, model_parallel=model)
+        )
         state = trainer.begin()
+        trainer.iterate(jax.device_get(state), 0)  # as from a checkpoint
         found[f"{data} x {model}"] = {
             "difference": {name: difference(results[name], whole[name]) for name in whole},
             "operations": operations / all_operations,
+            "sent": sent,
             "policy": held(policy),
             "moments": held(results["update"]["moments"]),
             "weights": held(results["update"]["weights"]),
             "state": held(state),
-            "resumed": held(trainer.iterate(jax.device_get(state), 0).state),
+            "resumed": trainer.trainer.given,
             "meshed": isinstance(trainer, Meshed) and trainer.notes == Imitation.notes,
             "template": jax.eval_shape(trainer.begin) == jax.eval_shape(trainer.trainer.begin),
         }

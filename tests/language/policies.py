@@ -7,13 +7,13 @@ from small_models import small_model
 from proximo.core import FixedKL
 from proximo.language.adapters import LoRA, trainable, with_adapters, without_adapters
 from proximo.language.data import read_prompts
-from proximo.language.grpo import GRPO
 from proximo.language.grpo_options import GRPOOptions
+from proximo.language.grpo_trainer import GRPO
 from proximo.language.optimise import Optimisation
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.policy import Policy, new_policy
-from proximo.language.ppo import PPO
 from proximo.language.ppo_options import CriticOptions, PPOOptions, SamplingOptions, StepOptions
+from proximo.language.ppo_trainer import PPO
 from proximo.language.rollout import Rollouts
 from proximo.language.tokenizer import character_tokenizer
 

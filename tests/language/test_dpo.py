@@ -10,7 +10,7 @@ from small_models import small_model
 
 from proximo.errors import UserError
 from proximo.language.data import Preference
-from proximo.language.dpo import DPO, DPOOptions, check_reference, checked, dpo_trainer
+from proximo.language.dpo_trainer import DPO, DPOOptions, check_reference, checked, dpo_trainer
 from proximo.language.folder import load_model, save_model
 from proximo.language.job import training
 from proximo.language.loading import adapted

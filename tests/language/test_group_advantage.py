@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proximo.language.grpo import overlong_penalty
 from proximo.language.grpo_options import Centred, LeaveOneOut, Standardised
+from proximo.language.grpo_trainer import overlong_penalty
 
 SCORE = jnp.array([[1.0, 2.0, 3.0, 6.0]])  # mean 3, deviations -2 -1 0 3, variance 14 / 3
 

@@ -38,7 +38,8 @@ def test_a_log_ratio_is_held_within_twenty_nats():
 
 def tokens(advantage, old=0.0, reference=0.0, mask=MASK, aggregation="tokens"):
     fill = jnp.full(mask.shape, 1.0)
-    return Tokens(old * fill, reference * fill, advantage * fill, token_weights(mask, aggregation), mask)
+    weight, share = token_weights(mask, aggregation), token_weights(mask, "tokens")
+    return Tokens(old * fill, reference * fill, advantage * fill, weight, share, mask)
 
 
 def test_at_ratio_one_the_loss_is_minus_the_mean_advantage():
@@ -46,6 +47,13 @@ def test_at_ratio_one_the_loss_is_minus_the_mean_advantage():
     assert loss == pytest.approx(-3.0)
     assert metrics["val/ratio"] == pytest.approx(1.0)
     assert metrics["policy/approxkl_avg"] == metrics["policy/clipfrac_avg"] == 0.0
+
+
+@pytest.mark.parametrize("aggregation", ["sequences", "length"])
+def test_what_is_logged_counts_every_token_alike(aggregation):
+    given = tokens(1.0, aggregation=aggregation)
+    _, metrics = policy_loss(jnp.zeros((2, 4)), jnp.ones((2, 4)), given, Clip(0.2))
+    assert metrics["val/ratio"] == pytest.approx(1.0) and metrics["policy/entropy_avg"] == pytest.approx(1.0)
 
 
 def test_at_ratio_one_its_gradient_is_the_policy_gradient():

@@ -149,6 +149,13 @@ def test_it_finds_the_gold_score(learnt):
     assert last["eval_loss"] < bayes + 0.05
 
 
+def test_its_rate_falls_over_the_run(learnt):
+    _, rows = learnt
+    rates = [row.metrics["learning_rate"] for row in rows]
+    done = (np.arange(len(rows)) + 0.5) / len(rows)
+    np.testing.assert_allclose(rates, 1e-2 * (1 - done), rtol=1e-4)
+
+
 def test_its_probabilities_can_be_believed(learnt, tmp_path):
     made, rows = learnt
     made.save(rows[-1].state, tmp_path / "model")

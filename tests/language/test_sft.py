@@ -17,7 +17,7 @@ from proximo.language.job import training
 from proximo.language.loading import adapted, assembled, loaded, split
 from proximo.language.optimise import Optimisation, learning_rate_at
 from proximo.language.options import ModelOptions
-from proximo.language.sft import SFT, SFTOptions, checked, sft_trainer
+from proximo.language.sft_trainer import SFT, SFTOptions, checked, sft_trainer
 from proximo.language.step import epoch_ends, middle
 from proximo.language.tokenizer import word_tokenizer
 

@@ -35,6 +35,7 @@ from proximo.language.optimise import (
 )
 from proximo.language.policy import Policy, Sequences, reference_log_probs, response_mask, said
 from proximo.language.rollout import Rollouts
+from proximo.language.step import middle
 from proximo.language.update import Batch, compiled_for, minibatch_order, update
 
 
@@ -59,7 +60,7 @@ class GRPO:
         self, options: GRPOOptions, policy: Policy, trained: Any, reference: Any, rollouts: Rollouts
     ) -> None:
         self.options, self.rollouts, self.reference = options, rollouts, reference
-        self.compiled_for = compiled_for(options)
+        self.compiled_for, self.notes = compiled_for(options), rollouts.tokenizer.notes
         self.first, self.frozen = eqx.partition(policy, trained)
         self.rows = options.sampling.batch_size * options.sampling.samples
         self.total = -(-options.episodes // self.rows)
@@ -82,7 +83,7 @@ class GRPO:
             self.compiled_for,
             rollout.width,
         )
-        rate = rate_at(options.optimisation, number / self.total)
+        rate = rate_at(options.optimisation, middle(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         weights, moments, metrics = update(
             part_loss,
@@ -162,15 +163,15 @@ def experience(
     if options.skip_equal_groups:
         counts = counts * jnp.repeat(spread[:, 0], group)[:, None]
     advantage = select(jnp.broadcast_to(options.advantage(groups).reshape(-1, 1), mask.shape), mask)
-    tokens = Tokens(log_prob, reference_log_prob, advantage, jnp.zeros_like(counts), counts)
+    nothing = jnp.zeros_like(counts)  # the shares depend on the minibatch
+    tokens = Tokens(log_prob, reference_log_prob, advantage, nothing, nothing, counts)
     facts = response_facts(sequences, log_prob, sampled, kl, mask) | {
         "objective/non_score_reward": jnp.mean(-price * kl),
         "objective/scores": jnp.mean(score),
         "objective/rlhf_reward": jnp.mean(groups),
         "objective/equal_groups": 1.0 - jnp.mean(spread.astype(jnp.float32)),
     }
-    zeros = jnp.zeros_like(log_prob)
-    return Batch(sequences, tokens, zeros, zeros), facts
+    return Batch(sequences, tokens, nothing, nothing), facts
 
 
 def part_loss(

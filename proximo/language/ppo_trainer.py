@@ -39,6 +39,7 @@ from proximo.language.optimise import (
 from proximo.language.policy import Policy, Sequences, reference_log_probs, response_mask, said
 from proximo.language.ppo_options import PPOOptions
 from proximo.language.rollout import Rollouts
+from proximo.language.step import middle
 from proximo.language.update import Batch, compiled_for, minibatch_order, update
 
 
@@ -71,7 +72,7 @@ class PPO:
         self, options: PPOOptions, policy: Policy, trained: Any, reference: Any, rollouts: Rollouts
     ) -> None:
         self.options, self.rollouts, self.reference = options, rollouts, reference
-        self.compiled_for = compiled_for(options)
+        self.compiled_for, self.notes = compiled_for(options), rollouts.tokenizer.notes
         self.first, self.frozen = eqx.partition(policy, trained)
         self.rows = options.sampling.batch_size * options.sampling.samples
         self.total = -(-options.episodes // self.rows)
@@ -98,7 +99,7 @@ class PPO:
             self.compiled_for,
             rollout.width,
         )
-        rate = rate_at(options.optimisation, number / self.total)
+        rate = rate_at(options.optimisation, middle(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         warming = options.critic.critic_warmup
         weights, moments, metrics = update(
@@ -208,7 +209,8 @@ def experience(
         old_log_prob=log_prob,
         reference_log_prob=reference_log_prob,
         advantage=whiten(returns.advantage, counts),
-        weight=jnp.zeros_like(counts),  # depends on the minibatch
+        weight=jnp.zeros_like(counts),  # depends on the minibatch, as the share
+        share=jnp.zeros_like(counts),
         mask=counts,
     )
     nats = jnp.sum(returns.kl, axis=1)
@@ -251,6 +253,6 @@ def part_loss(
     moved = jnp.abs(value - part.value) > getattr(critic.value_loss, "epsilon", jnp.inf)
     metrics |= {
         "loss/value_avg": value_loss,
-        "val/clipfrac_avg": masked_sum(moved * part.tokens.weight, part.tokens.mask),
+        "val/clipfrac_avg": masked_sum(moved * part.tokens.share, part.tokens.mask),
     }
     return loss + critic.value_coefficient * value_loss, metrics

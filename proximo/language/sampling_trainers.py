@@ -12,15 +12,15 @@ from proximo.language import grpo_options, ppo_options
 from proximo.language.adapters import trainable, without_adapters
 from proximo.language.data import Prompt, read_prompts
 from proximo.language.folder import load_reward_model
-from proximo.language.grpo import GRPO
 from proximo.language.grpo_options import GRPOOptions
+from proximo.language.grpo_trainer import GRPO
 from proximo.language.heads import RewardModel
 from proximo.language.layers import Linear
 from proximo.language.loading import loaded
 from proximo.language.model import Transformer
 from proximo.language.policy import Policy, new_policy
-from proximo.language.ppo import PPO
 from proximo.language.ppo_options import PPOOptions, SamplingOptions
+from proximo.language.ppo_trainer import PPO
 from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.rollout import Rollouts, checked_weights
 from proximo.language.sharding import in_host_memory, laid_out, mesh_of
