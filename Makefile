@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lint bench-peers mutants clean
+.PHONY: train test lm-example bench-peers mutants clean
 
 train: .venv/ready
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -13,6 +13,11 @@ test: .venv/ready
 	$(BIN)/mypy --strict --follow-imports=silent proximo/core
 	$(BIN)/mypy proximo proximo_worker.py
 	$(BIN)/pytest -n 2
+
+# A language model from nothing: texts, preferences, a reward model, PPO, DPO and GRPO; minutes on a CPU.
+lm-example: .venv/ready
+	rm -rf runs/sentiment
+	$(BIN)/python -m examples.language.sentiment --out runs/sentiment
 
 # Proximo next to Stable-Baselines3 and SBX, interleaved in one run.
 bench-peers: .venv/ready .venv-peers/ready

@@ -30,7 +30,7 @@ class Options:
 
     out: Path = Path("runs/digits")
     """Where everything is written; must be new."""
-    episodes: int = 150_000
+    episodes: int = 25_000
     """Answers to learn from."""
     seed: int = 0
     """Every random stream is split from it."""

@@ -121,11 +121,10 @@ def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarr
 
 @lru_cache(maxsize=4)
 def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+    """An order of `count` things, [count] int64: a function of the seed and the epoch's number alone."""
     # Philox's raw bits are the same in every version of NumPy; `Generator.permutation` may change.
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(count)
-    order = np.argsort(bits, kind="stable")
-    order.flags.writeable = False
-    return order
+    return np.argsort(bits, kind="stable")
 
 
 def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
@@ -147,11 +146,10 @@ def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
             if not open_rows[space]:
                 del open_rows[space], spaces[place]
         left = space - sizes[member]
-        if left:
-            if left not in open_rows:
-                open_rows[left] = []
-                insort(spaces, left)
-            open_rows[left].append(row)
+        if left not in open_rows:
+            open_rows[left] = []
+            insort(spaces, left)
+        open_rows[left].append(row)
     return rows
 
 
