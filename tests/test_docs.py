@@ -107,9 +107,18 @@ def test_what_is_looked_for_is_found():
     assert presets("| `trpo` | `unclipped` | a |\n| $x$ | b |\n") == {"trpo": ["unclipped", "a"]}
 
 
-def test_every_promise_names_a_test_that_exists():
-    text = (ROOT / "docs" / "reliability.md").read_text()
+@pytest.mark.parametrize(("page", "least"), [("reliability.md", 20), ("language.md", 12)])
+def test_every_promise_names_a_test_that_exists(page, least):
+    text = (ROOT / "docs" / page).read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
-    assert len(named) > 20
+    assert len(named) > least
     for file, name in named:
         assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
+def test_the_language_guide_quotes_its_files():
+    found = quotes((ROOT / "docs" / "language.md").read_text())
+    ours = [(path, code) for path, code in found if path.startswith("proximo/")]
+    assert ours
+    for path, code in ours:
+        assert occurs(code, (ROOT / path).read_text()), path
