@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lm-example bench-peers mutants clean
+.PHONY: train test lm-example bench-peers bench-language mutants clean
 
 train: .venv/ready
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -23,6 +23,10 @@ lm-example: .venv/ready
 bench-peers: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.peers
 
+# Proximo next to TRL and transformers, interleaved in one run.
+bench-language: .venv/ready .venv-peers-language/ready
+	$(BIN)/python -m benchmarks.language
+
 # Turn signs round in `core`, one at a time, and see a test fail for each.
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutate
@@ -40,5 +44,11 @@ mutants: .venv/ready
 	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt stable-baselines3 sbx-rl "gymnasium[mujoco]"
 	touch $@
 
+.venv-peers-language/ready: benchmarks/constraints-language-peers.txt
+	$(PYTHON) -m venv .venv-peers-language
+	.venv-peers-language/bin/pip install --quiet --upgrade pip
+	.venv-peers-language/bin/pip install --quiet --constraint benchmarks/constraints-language-peers.txt torch trl
+	touch $@
+
 clean:
-	rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-peers .venv-peers-language .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

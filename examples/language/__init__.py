@@ -40,8 +40,13 @@ def written(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def verdict(facts: dict[str, tuple[float, str, bool]]) -> bool:
-    """Print each figure with what it should be; whether all are."""
+def verdict(path: Path, facts: dict[str, tuple[float, str, bool]]) -> bool:
+    """Print each figure with what it should be, and write them to a file; whether all are good."""
+    rows = [
+        dict(zip(("name", "value", "wanted", "good"), (name.strip(), *fact), strict=False))
+        for name, fact in facts.items()
+    ]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
     for name, (value, wanted, good) in facts.items():
         print(f"{name:<44} {value:>9.3f}   {wanted:<18} {'yes' if good else 'NO'}")
     return all(good for _, _, good in facts.values())

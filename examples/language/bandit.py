@@ -84,10 +84,11 @@ def main(options: Options) -> bool:
     distance = 0.5 * np.abs(learned - solution).sum()
     moved = 0.5 * np.abs(reference - solution).sum()
     return verdict(
+        options.out / "figures.json",
         {
             "total variation, reference to solution": (moved, "> 0.1", moved > 0.1),
             "total variation, PPO to solution": (distance, "<= 0.02", distance <= 0.02),
-        }
+        },
     )
 
 

@@ -87,10 +87,11 @@ def main(options: Options) -> bool:
     texts = language.load(run.folder).generate([row["prompt"] for row in rows], max_new_tokens=WANTED)
     reward = float(np.mean(share_right(texts, [row["answer"] for row in rows])))
     return verdict(
+        options.out / "figures.json",
         {
             "reward (share of right digits; chance: 0.1)": (reward, "> 0.5", reward > 0.5),
             "minutes": (seconds / 60, "<= 5", seconds <= 300),
-        }
+        },
     )
 
 

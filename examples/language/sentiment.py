@@ -144,7 +144,8 @@ def told(
         facts["    gain over SFT, in standard errors" + " " * len(facts)] = (gain, ">= 2", gain >= 2)
         facts["    KL to SFT, nats" + " " * len(facts)] = (after.kl, "<= 10", after.kl <= 10)
     minutes = (time.perf_counter() - started) / 60
-    return verdict(facts | {"minutes": (minutes, "<= 10", minutes <= 10)})
+    facts["minutes"] = (minutes, "<= 10", minutes <= 10)
+    return verdict(prompts.parent / "figures.json", facts)
 
 
 def pictured(path: Path, runs: dict[str, Path]) -> None:

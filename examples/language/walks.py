@@ -124,11 +124,12 @@ def main(options: Options) -> bool:
     random_walks = float(np.mean([graph.optimality(walk) for walk in walks]))
     before, after = mean_optimality(sft.folder), mean_optimality(ppo.folder)
     return verdict(
+        options.out / "figures.json",
         {
             "optimality of the random walks": (random_walks, "", True),
             "optimality after SFT": (before, "as the walks' +-0.1", abs(before - random_walks) < 0.1),
             "optimality after PPO": (after, "> 0.9", after > 0.9),
-        }
+        },
     )
 
 
