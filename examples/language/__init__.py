@@ -43,8 +43,8 @@ def written(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 def verdict(path: Path, facts: dict[str, tuple[float, str, bool]]) -> bool:
     """Print each figure with what it should be, and write them to a file; whether all are good."""
     rows = [
-        dict(zip(("name", "value", "wanted", "good"), (name.strip(), *fact), strict=False))
-        for name, fact in facts.items()
+        {"name": name.strip(), "value": float(value), "wanted": wanted, "good": bool(good)}
+        for name, (value, wanted, good) in facts.items()
     ]
     path.write_text(json.dumps(rows, indent=1) + "\n")
     for name, (value, wanted, good) in facts.items():
