@@ -124,7 +124,9 @@ def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     """An order of `count` things, [count] int64: a function of the seed and the epoch's number alone."""
     # Philox's raw bits are the same in every version of NumPy; `Generator.permutation` may change.
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(count)
-    return np.argsort(bits, kind="stable")
+    order = np.argsort(bits, kind="stable")
+    order.flags.writeable = False  # it is remembered
+    return order
 
 
 def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
