@@ -31,6 +31,11 @@ def test_best_fit_is_not_first_fit():
     assert pack([text(*[6] * 6), text(*[5] * 5), text(2, 2)], 8).segments[:, -1].tolist() == [2, 0]
 
 
+def test_rows_with_equal_room_are_all_used():
+    packed = pack([text(*[size] * size) for size in (6, 6, 2, 2)], 8)
+    assert packed.segments[:, -1].tolist() == [2, 2]
+
+
 def test_what_stands_nowhere_is_zero():
     packed = pack([text(7, 8)], 4)
     assert packed.ids.tolist() == [[7, 8, 0, 0]]
