@@ -148,6 +148,7 @@ def test_orders_are_the_same_forever():
     assert batch_indices(0, 0, 8, 8).tolist() == first
     assert batch_indices(1, 0, 8, 8).tolist() != first
     assert batch_indices(0, 1, 8, 8).tolist() != first
+    assert sorted(batch_indices(-1, 0, 8, 8)) == list(range(8))  # any integer is a seed
 
 
 def test_an_order_cannot_be_spoilt_for_others():
