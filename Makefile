@@ -12,7 +12,7 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --follow-imports=silent proximo/core
 	$(BIN)/mypy proximo proximo_worker.py
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # A language model from nothing: texts, preferences, a reward model, PPO, DPO and GRPO; minutes on a CPU.
 lm-example: .venv/ready
