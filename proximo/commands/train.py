@@ -146,6 +146,7 @@ def run_seeds(arguments: Train) -> int:
         out=arguments.out,
         progress=not arguments.quiet,
         sinks=arguments.sinks,
+        checkpoint_every=arguments.checkpoint_every,
         allow_import=True,
     )
     with orderly_stop() as stop, contextlib.closing(members) as turns:
@@ -169,6 +170,10 @@ def run_seeds(arguments: Train) -> int:
         print(
             f"proximo train: {path} left the finite numbers: its policy is the last good one", file=sys.stderr
         )
+    if stop.requested or late:
+        for folder, member in zip(folders, overview.members, strict=True):
+            if member.sound and member.steps < folder.config.steps:
+                print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
     return stop.status or (OUT_OF_TIME if late else int(bool(diverged)))
 
 

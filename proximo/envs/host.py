@@ -123,8 +123,10 @@ class HostEnvs:
         except Exception as error:
             raise self._fault(actions, error) from error
 
-    def state(self) -> dict[str, Any] | None:
+    def state(self, part: slice = states.EVERY) -> dict[str, Any] | None:
         """Everything needed to go on exactly, in another process too; None where it cannot be known.
+
+        With `part`, of those environments alone, for a vector of so many.
 
         Nested dicts of str, whose leaves are numbers, strings, bools, None and NumPy arrays. Known are
         Gymnasium's classic control, toy text and MuJoCo environments, and every environment that has a pair
@@ -132,12 +134,13 @@ class HostEnvs:
         Raises EnvironmentFault if an environment fails.
         """
         try:
-            vector = states.save(self.vector)
+            vector = states.save(self.vector, part)
         except Exception as error:
             raise EnvironmentFault(f"the state of {self.name} could not be had: {_reason(error)}") from error
         if vector is None:
             return None
-        counts = {"num_envs": self.num_envs, "steps": self.steps, "restarts": self.restarts}
+        num_envs = len(range(self.num_envs)[part])
+        counts = {"num_envs": num_envs, "steps": self.steps, "restarts": self.restarts}
         return {"name": self.name, **counts, "vector": vector}
 
     def restore(self, state: dict[str, Any]) -> Any:

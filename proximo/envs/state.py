@@ -1,8 +1,10 @@
 """The state of a vector of environments as plain data: what a run that is resumed needs to go on exactly."""
 
+import operator
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 
 from proximo.envs import snapshot
@@ -11,8 +13,13 @@ from proximo.envs.parallel import ParallelVectorEnv
 FLAGS = ("_autoreset_envs", "_terminations", "_truncations", "_rewards")  # of Gymnasium's sync vector
 
 
-def save(vector: gym.vector.VectorEnv) -> dict[str, Any] | None:
+EVERY = slice(None)
+
+
+def save(vector: gym.vector.VectorEnv, part: slice = EVERY) -> dict[str, Any] | None:
     """All environments of a vector and what the vector itself remembers, as nested dicts of str.
+
+    With `part`, only those environments, as if they were a vector of their own.
 
     Their leaves are numbers, strings, bools, None and NumPy arrays. None for vectors other than ours and
     Gymnasium's sync vector, and where an environment's state is not known (`snapshot.save`).
@@ -20,16 +27,16 @@ def save(vector: gym.vector.VectorEnv) -> dict[str, Any] | None:
     own: dict[str, Any]
     saved: list[dict[str, Any] | None]
     if type(vector) is ParallelVectorEnv:
-        saved, own = vector.save(), {name: np.array(x) for name, x in vector.row().items()}
+        saved, own = vector.save()[part], {name: np.array(x[part]) for name, x in vector.row().items()}
     elif type(vector) is gym.vector.SyncVectorEnv:
-        saved = [snapshot.save(env) for env in vector.envs]
-        own = {name: np.array(getattr(vector, name)) for name in FLAGS}
+        saved = [snapshot.save(env) for env in vector.envs[part]]
+        own = {name: np.array(getattr(vector, name)[part]) for name in FLAGS}
     else:
         return None
     if any(state is None for state in saved):
         return None
     try:
-        obs = snapshot.pack(observations(vector))
+        obs = snapshot.pack(jax.tree.map(operator.itemgetter(part), observations(vector)))
     except snapshot.NotPlain:
         return None
     environments = {str(index): state for index, state in enumerate(saved)}

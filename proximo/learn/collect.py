@@ -25,13 +25,16 @@ class Stream:
         self.seam = np.zeros(envs.num_envs, bool)
         self.rows = 0
 
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs; `envs` is None where the environments cannot tell their state."""
+    def state(self, part: slice = slice(None)) -> dict[str, Any]:
+        """What `restore` needs; `envs` is None where the environments cannot tell their state.
+
+        With `part`, what a stream of those environments alone needs.
+        """
         return {
-            "obs": self.obs.copy(),
-            "seam": self.seam.copy(),
+            "obs": self.obs[part].copy(),
+            "seam": self.seam[part].copy(),
             "rows": self.rows,
-            "envs": self.envs.state(),
+            "envs": self.envs.state(part),
         }
 
     def restore(self, state: dict[str, Any]) -> bool:

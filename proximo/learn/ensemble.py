@@ -27,7 +27,7 @@ from proximo.learn.actor import Actor, SharedInput
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Act, Stream, collect
-from proximo.learn.iteration import Iteration, environments, new_learner, scheduled, solved
+from proximo.learn.iteration import Iteration, environments, new_learner, scheduled, snapshot, solved
 from proximo.learn.streams import environment_seeds, streams
 from proximo.learn.train import training
 from proximo.learn.update import Learner, update
@@ -55,8 +55,9 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
     make_options  as of `training`
 
     Yields a list with an `Iteration` per member, in order; None for one that had come to its end before.
-    An update that leaves the finite numbers ends its own member alone: its last iteration holds the
-    metrics as they came, and the learner from before. Raises UserError for members that are no kin and
+    A member's snapshot is that of a run of its own, and `training` goes on from it. An update that leaves
+    the finite numbers ends its own member alone: its last iteration holds the metrics as they came, and
+    the learner from before. Raises UserError for members that are no kin and
     for what `training` raises it for, EnvironmentFault when an environment fails.
     """
     if len(configs) == 1:
@@ -91,7 +92,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
                 own = {name: float(values[index]) for name, values in metrics.items()}
                 own["rollout/restarts"] = float(envs.restarts)
                 agent = Agent(member.policy, member.observations, envs.spaces, envs.name, actor)
-                turn.append(ledgers[index].entry(index, number, rollout, member, agent, own))
+                turn.append(ledgers[index].entry(index, number, rollout, member, agent, own, stream))
             yield turn
     finally:
         envs.close()
@@ -164,10 +165,12 @@ class Ledger:
         learner: Learner,
         agent: Agent,
         metrics: dict[str, float],
+        stream: Stream,
     ) -> Iteration | None:
         """The member's iteration; None once it has ended."""
         if self.ended:
             return None
+        mine = slice(index * self.config.num_envs, (index + 1) * self.config.num_envs)
         own = [x[:, index] for x in (rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)]
         episodes = self.statistics.update(*own)
         self.steps += int(own[-1].sum())
@@ -180,6 +183,7 @@ class Ledger:
             episodes=episodes,
             mean_return=self.statistics.mean_return(),
             mean_length=self.statistics.mean_length(),
+            snapshot=partial(snapshot, number, self.steps, learner, self.statistics, stream, mine),
         )
         wanted = self.steps < self.config.steps and not solved(self.statistics, self.config.until)
         self.ended = not (wanted and iteration.sound)

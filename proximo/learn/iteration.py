@@ -59,7 +59,7 @@ class Iteration:
     episodes: list[Episode]
     mean_return: float  # of the last 100 training episodes; NaN before the first has ended
     mean_length: float
-    snapshot: Callable[[], Snapshot] | None = None  # good until the next iteration is asked for
+    snapshot: Callable[[], Snapshot]  # good until the next iteration is asked for
 
     @property
     def sound(self) -> bool:
@@ -138,10 +138,15 @@ def begin(
 
 
 def snapshot(
-    number: int, steps: int, learner: Learner, statistics: EpisodeStatistics, stream: Stream | None = None
+    number: int,
+    steps: int,
+    learner: Learner,
+    statistics: EpisodeStatistics,
+    stream: Stream | None = None,
+    part: slice = slice(None),
 ) -> Snapshot:
-    """A run as it is now."""
-    state = None if stream is None else stream.state()
+    """A run as it is now; `part` are its environments, where the stream has those of others too."""
+    state = None if stream is None else stream.state(part)
     return Snapshot(number, steps, named_arrays(learner), statistics.state(), state)
 
 

@@ -50,8 +50,6 @@ class Checkpoints:
         Raises UserError if a number in it is not finite, OSError where the disk fails; what was there
         before is then still there.
         """
-        if iteration.snapshot is None:
-            raise UserError("this iteration cannot be resumed from: it belongs to an ensemble")
         path = self.path / f"{iteration.steps:012d}"
         write_folder(path, checkpoint_files(iteration, self.config))
         self._returns.pop(path.name, None)
@@ -87,7 +85,6 @@ def finished(path: Path) -> list[Path]:
 
 def checkpoint_files(iteration: Iteration, config: Config) -> dict[str, bytes]:
     """A checkpoint as the content of four files. Raises UserError if the learner is not finite."""
-    assert iteration.snapshot is not None
     snapshot, arrays = iteration.snapshot(), dict[str, np.ndarray]()
     for name, array in snapshot.learner.items():
         if not np.isfinite(array).all():

@@ -14,7 +14,7 @@ from proximo.learn.iteration import Iteration
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
 from proximo.runs.progress import shown
-from proximo.runs.run import Run, configured
+from proximo.runs.run import CHECKPOINT_SECONDS, Record, Run, configured
 from proximo.runs.sinks import SinkOptions
 
 
@@ -39,26 +39,28 @@ def member_folders(configs: Sequence[Config], out: str | Path | None) -> list[Ru
     return [RunFolder.create(config, place) for config, place in zip(configs, places, strict=True)]
 
 
-def recorded_members(turns: Iterator[Turn], folders: Sequence[RunFolder]) -> Generator[Overview, None, None]:
-    """The turns summed up, each member logged as it comes; however it ends, the last policies are saved."""
-    latest: dict[int, Iteration] = {}
+def recorded_members(
+    turns: Iterator[Turn], folders: Sequence[RunFolder], checkpoint_every: float
+) -> Generator[Overview, None, None]:
+    """The turns summed up, each member recorded as a run of its own; see `recorded`."""
+    records = [Record(folder, checkpoint_every) for folder in folders]
+    under_way: list[Record] = []  # and at rest, while the reader has the turn
     try:
         for turn in turns:
-            for index, iteration in enumerate(turn):
+            for record, iteration in zip(records, turn, strict=True):
                 if iteration is not None:
-                    latest[index] = iteration
-                    folders[index].log(iteration)
-            members = [latest[index] for index in range(len(folders))]
+                    record.add(iteration)
+            members = [record.last for record in records if record.last is not None]
+            under_way = [record for record, iteration in zip(records, turn, strict=True) if iteration]
             yield Overview(
                 sum(member.steps for member in members),
                 float(np.mean([member.mean_return for member in members])),
                 members,
             )
+            under_way = []
     finally:
-        for index, iteration in latest.items():
-            folders[index].save(iteration.agent)
-        for folder in folders:
-            folder.sinks.close()
+        for record in records:
+            record.close(at_rest=record in under_way)
 
 
 def train_members(
@@ -68,9 +70,13 @@ def train_members(
     out: str | Path | None = None,
     progress: bool = False,
     sinks: SinkOptions | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     **make_options: Any,
 ) -> Generator[tuple[list[RunFolder], Overview], None, None]:
-    """Train `seeds` members; yields their folders and an overview after each turn."""
+    """Train `seeds` members; yields their folders and an overview after each turn.
+
+    checkpoint_every  as of `recorded`; each member's folder can be resumed by itself
+    """
     prepare_process()
     sinks = sinks or SinkOptions()
     configs = member_configs(config, seeds)
@@ -78,8 +84,9 @@ def train_members(
     folders = member_folders(configs, out)
     for folder in folders:
         folder.sinks = sinks.open(folder.path, folder.config)
+    turns = recorded_members(ensemble(configs, **make_options), folders, checkpoint_every)
     with (
-        contextlib.closing(recorded_members(ensemble(configs, **make_options), folders)) as overviews,
+        contextlib.closing(turns) as overviews,
         contextlib.closing(shown(overviews, config, progress, seeds * config.steps)) as rows,
     ):
         for overview in rows:

@@ -37,6 +37,46 @@ class Run:
         return evaluate(self.agent, self.env, episodes=episodes, **options)
 
 
+class Record:
+    """What is written of a run while it goes on: its logs, its checkpoints, at the end its model.
+
+    checkpoint_every  as of `recorded`
+    """
+
+    def __init__(self, folder: RunFolder, checkpoint_every: float) -> None:
+        self.folder, self.checkpoint_every = folder, checkpoint_every
+        self.checkpoints = Checkpoints(folder.path / "checkpoints", folder.config)
+        self.last: Iteration | None = None
+        self._kept = True
+        self._due = time.perf_counter() + checkpoint_every
+
+    def add(self, iteration: Iteration) -> None:
+        """Log an iteration; write a checkpoint when it is time for one, and after the last step."""
+        self.last, self._kept = iteration, not iteration.sound  # what diverged is nothing to go on from
+        self.folder.log(iteration)
+        if time.perf_counter() >= self._due or iteration.steps >= self.folder.config.steps:
+            self._keep()
+
+    def close(self, at_rest: bool) -> None:
+        """Write the model.
+
+        at_rest  the environments stand where the last iteration left them: its reader has had enough, and
+                 the run can go on from there
+        """
+        if self.last is not None:
+            self.folder.save(self.last.agent)
+            if at_rest:
+                self._keep()
+        self.folder.sinks.close()
+
+    def _keep(self) -> None:
+        if self._kept or self.last is None:
+            return
+        with self.folder.writing():
+            self.checkpoints.save(self.last)
+        self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
+
+
 def recorded(
     iterations: Iterator[Iteration], folder: RunFolder, checkpoint_every: float = CHECKPOINT_SECONDS
 ) -> Generator[Iteration, None, None]:
@@ -44,27 +84,15 @@ def recorded(
 
     checkpoint_every  seconds of work that a crash may cost; 0 writes a checkpoint in every iteration
     """
-    checkpoints = Checkpoints(folder.path / "checkpoints", folder.config)
-    due = time.perf_counter() + checkpoint_every
-    last, kept, at_rest = None, True, False
+    record, at_rest = Record(folder, checkpoint_every), False
     try:
         for last in iterations:
-            folder.log(last)
-            kept = time.perf_counter() >= due or last.steps >= folder.config.steps
-            if kept:
-                with folder.writing():
-                    checkpoints.save(last)
-                due = time.perf_counter() + checkpoint_every
+            record.add(last)
             at_rest = True
             yield last
             at_rest = False
     finally:
-        if last is not None:
-            folder.save(last.agent)
-            if at_rest and not kept:  # left by its reader: the environments stand where the iteration ended
-                with folder.writing():
-                    checkpoints.save(last)
-        folder.sinks.close()
+        record.close(at_rest)
 
 
 def train(

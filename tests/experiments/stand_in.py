@@ -43,7 +43,9 @@ def iteration(config, number, loss=0.0):
     value = 100 * config.update.gamma + config.seed + number
     rows = [(tenth + 1) * config.horizon // 10 - 1 for tenth in range(10)]
     episodes = [Episode(0, row, value, 10, True) for row in rows]
-    return Iteration(number, number * TURN, None, None, {"train/loss": loss}, episodes, value, 10.0)
+    return Iteration(
+        number, number * TURN, None, None, {"train/loss": loss}, episodes, value, 10.0, lambda: None
+    )
 
 
 def train(configs):

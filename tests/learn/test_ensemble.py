@@ -51,6 +51,17 @@ def test_each_member_is_the_run_it_would_have_been_alone(kind, options):
         assert_same(mine, list(training(config)))
 
 
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+def test_a_member_goes_on_alone_from_its_snapshot(mode):
+    options = dict(TINY, steps=128, normalise_rewards=True, vectorization_mode=mode)
+    configs = [small("CartPole-v1", seed=seed, **options) for seed in (3, 5, 8)]
+    turns = ensemble(configs)
+    snapshots = [[member.snapshot() for member in next(turns)] for _ in range(3)][-1]
+    turns.close()
+    for config, snapshot in list(zip(configs, snapshots, strict=True))[1:]:
+        assert_same(list(training(config, snapshot)), list(training(config))[3:])
+
+
 def test_members_differ_in_the_objectives_numbers():
     configs = [small(Aim, objective=KLPenalty(beta), **TINY) for beta in (0.3, 10.0)]
     first, second = (member[-1].learner for member in runs(configs))

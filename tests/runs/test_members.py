@@ -7,10 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from probes import Aim, BetterAction
+from probes import Aim, BetterAction, close
 
 import proximo
 from proximo import UserError
+from proximo.learn.ensemble import ensemble
+from proximo.learn.train import training
+from proximo.runs.checkpoints import finished
+from proximo.runs.members import member_configs, member_folders, recorded_members, train_members
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=64, hidden=(4,))
 
@@ -25,8 +29,8 @@ def test_every_member_has_the_folder_it_would_have_had_alone(tmp_path):
     assert [run.folder for run in runs] == [tmp_path / "all" / f"seed-{seed}" for seed in (4, 5, 6)]
     for seed, run in zip((4, 5, 6), runs, strict=True):
         alone = proximo.train(Aim, seed=seed, out=tmp_path / f"alone-{seed}", **TINY)
-        names, others = ({p.name for p in folder.iterdir()} for folder in (run.folder, alone.folder))
-        assert others - names == {"checkpoints"}  # a member is not resumed; all else is there
+        names, others = ({p.name for p in folder.rglob("*")} for folder in (run.folder, alone.folder))
+        assert names == others
         assert json.loads((run.folder / "config.json").read_text())["seed"] == seed
         np.testing.assert_allclose(episodes(run.folder), episodes(alone.folder), rtol=1e-4)
         obs = np.zeros(1, np.float32)
@@ -44,15 +48,36 @@ def test_members_that_stop_early_keep_their_last_policy(tmp_path):
         assert proximo.load(run.folder).act(np.zeros(1, np.float32)) == 1
 
 
-def test_a_loop_that_is_left_saves_every_member(tmp_path):
-    from proximo.runs.members import train_members
-
-    config = proximo.with_options(proximo.Config(Aim), **TINY)
+def test_a_loop_that_is_left_saves_every_member_and_each_can_go_on(tmp_path):
+    config = proximo.with_options(proximo.Config("CartPole-v1"), **TINY)
     turns = train_members(config, 2, out=tmp_path / "all")
     next(turns)
     turns.close()
     for seed in (0, 1):
-        assert proximo.load(tmp_path / "all" / f"seed-{seed}").act(np.zeros(1, np.float32)).shape == (1,)
+        folder = tmp_path / "all" / f"seed-{seed}"
+        assert proximo.load(folder).act(np.zeros(4, np.float32)).shape == ()
+        alone = list(training(member_configs(config, 2)[seed]))
+        assert close(proximo.resume(folder).agent.policy, alone[-1].agent.policy, 1e-4)
+        assert episodes(folder) == [e.episode_return for iteration in alone for e in iteration.episodes]
+
+
+def test_a_crash_costs_a_member_what_came_after_its_checkpoint(tmp_path):
+    config = proximo.with_options(proximo.Config("CartPole-v1"), **TINY)
+    folders = member_folders(member_configs(config, 2), tmp_path)
+
+    def crashing():
+        turns = ensemble([folder.config for folder in folders])
+        yield next(turns)
+        yield next(turns)
+        raise RuntimeError("a crash")
+
+    with pytest.raises(RuntimeError):
+        list(recorded_members(crashing(), folders, checkpoint_every=0))
+    for folder in folders:
+        assert finished(folder.path / "checkpoints")
+        again, alone = proximo.resume(folder.path), list(training(folder.config))
+        assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == len(alone) > 2
+        assert close(again.agent.policy, alone[-1].agent.policy, 1e-4)
 
 
 @pytest.mark.parametrize(
