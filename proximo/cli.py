@@ -5,6 +5,7 @@ Each command is a module of `proximo.commands`, imported when it is asked for.
 
 import contextlib
 import importlib
+import os
 import sys
 import traceback
 import warnings
@@ -76,7 +77,9 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         command = importlib.import_module(f"proximo.commands.{words[0]}")
         with one_line_warnings(name, "--debug" in words):
-            return int(command.run(command.read(words[1:])))
+            status = int(command.run(command.read(words[1:])))
+            sys.stdout.flush()
+            return status
     except UserError as error:
         if "--debug" in words:
             traceback.print_exc()
@@ -85,3 +88,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"proximo {name}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        print(f"proximo {name}: nobody reads the output any more", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not written
+        return 141

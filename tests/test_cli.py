@@ -125,6 +125,16 @@ def test_check(capsys):
     assert isinstance(json.loads(capsys.readouterr().out), list)
 
 
+def test_a_reader_that_has_left_costs_one_line():
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "proximo", "check", "CartPole-v1", "--steps", "10"]
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 141
+    assert done.stderr == "proximo check: nobody reads the output any more\n"
+
+
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("proximo.runs.progress.LINE_SECONDS", 0.0)
     words = ["train", "CartPole-v1", *QUICK[:-1], "--out", str(tmp_path / "run")]

@@ -89,7 +89,7 @@ def save_model(
     """Write a language model, whole or not at all; an older one of ours there is replaced.
 
     tokenizer          saved with it; its PAD and ends of a text go into `config.json`
-    generation_config  content of `generation_config.json`
+    generation_config  further content of `generation_config.json`, such as a temperature
     dtype              that the weights are written in; as they are unless given
     max_shard_bytes    weights beyond this size are written to several files
 
@@ -185,18 +185,21 @@ def _files(
     """All files but the weights."""
     kept = {k: v for k, v in content.items() if k not in ("auto_map", "torch_dtype", "_name_or_path")}
     kept["dtype"] = str(np.dtype(trunk.embedding.dtype if dtype is None else dtype))
-    files = {} if tokenizer is None else dict(tokenizer.files())
+    files, generation = dict[str, bytes](), dict(generation_config or {})
     if tokenizer is not None:
+        files |= tokenizer.files()
         ends = tokenizer.eos_ids
-        kept |= {"pad_token_id": tokenizer.pad_id, "eos_token_id": ends[0] if len(ends) == 1 else list(ends)}
+        named = {"pad_token_id": tokenizer.pad_id, "eos_token_id": ends[0] if len(ends) == 1 else list(ends)}
+        kept |= named
+        generation = named | generation
         if tokenizer.vocab_size > trunk.config.vocabulary:
             raise UserError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, but the model only "
                 f"{trunk.config.vocabulary}: save it with its own"
             )
     files[CONFIG] = json.dumps(kept, indent=2, sort_keys=True).encode()
-    if generation_config is not None:
-        files[GENERATION] = json.dumps(dict(generation_config), indent=2, sort_keys=True).encode()
+    if generation:  # where `transformers`, and our tokenizer, look for the ends of a response
+        files[GENERATION] = json.dumps(generation, indent=2, sort_keys=True).encode()
     return files
 
 

@@ -28,7 +28,9 @@ class Optimisation:
     weight_decay: float = 0.0
     """Share of a matrix that a step of size 1 takes away (AdamW); biases and norms have none."""
     adam_beta1: float = 0.9
+    """How much of Adam's mean of gradients is kept at a step."""
     adam_beta2: float = 0.999
+    """How much of Adam's mean of squared gradients is kept at a step."""
     adam_epsilon: float = 1e-5
     """Added to the root AFTER the correction for bias."""
     max_grad_norm: float = 1.0

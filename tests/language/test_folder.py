@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,8 +86,16 @@ def test_the_files(model, tmp_path):
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"] and config["dtype"] == "float32"
     assert (config["pad_token_id"], config["eos_token_id"]) == (tokenizer.pad_id, tokenizer.eos_id)
-    assert json.loads((tmp_path / "m" / "generation_config.json").read_text()) == {"temperature": 0.7}
+    ends = {"pad_token_id": tokenizer.pad_id, "eos_token_id": tokenizer.eos_id}
+    generation = json.loads((tmp_path / "m" / "generation_config.json").read_text())
+    assert generation == {"temperature": 0.7} | ends
     assert load_tokenizer(tmp_path / "m").encode("up down") == tokenizer.encode("up down")
+
+
+def test_every_end_of_a_response_comes_back(model, tmp_path):
+    tokenizer = replace(word_tokenizer(["up", "down"]), eos_ids=(1, 4))
+    save_model(tmp_path / "m", model, tokenizer)
+    assert load_tokenizer(tmp_path / "m").eos_ids == (1, 4)
 
 
 def test_the_manifest_is_that_of_every_sealed_folder(saved):

@@ -91,7 +91,7 @@ def test_every_option_is_explained(command, capsys):
             .partition("(default")[0]
             .partition("(required")[0]
         )
-        assert len(said.split()) > 3 or name in ("adam_beta1", "adam_beta2"), name
+        assert len(said.split()) > 3, name
 
 
 # ---- what is said where nothing is asked
