@@ -46,6 +46,8 @@ class Reproduce:
     """Where the figures go."""
     json: bool = False
     """Print one JSON object."""
+    markdown: bool = False
+    """Print the tables as Markdown."""
     quiet: bool = False
     """No progress."""
     debug: bool = False
@@ -79,6 +81,10 @@ def command(arguments: Reproduce) -> int:
     numbers = kept_summary(grid, arguments.results)
     if arguments.json:
         print(json.dumps(numbers))
+    elif arguments.markdown:
+        from proximo.experiments.table import markdown
+
+        print(markdown(numbers))
     else:
         from proximo.experiments.table import show
 

@@ -1,4 +1,4 @@
-"""A grid's summary for people: one table of settings, one of environments."""
+"""A grid's summary for people: one table of settings, one of environments; on a terminal or in Markdown."""
 
 import sys
 from typing import Any
@@ -16,6 +16,18 @@ def show(summary: dict[str, Any]) -> None:
     console.print(environments(summary))
     for line in notes(summary):
         console.print(line, highlight=False)
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """Both tables and the notes as Markdown."""
+    parts = []
+    for table in (settings(summary), environments(summary)):
+        columns = [list(column.cells) for column in table.columns]
+        head = [str(column.header) for column in table.columns]
+        rule = ["---", *["---:"] * (len(head) - 1)]
+        lines = [head, rule, *zip(*columns, strict=True)]
+        parts += [f"{table.title}:", "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summary))])
 
 
 def settings(summary: dict[str, Any]) -> Table:

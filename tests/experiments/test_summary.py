@@ -126,3 +126,20 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path):
     changed = replace(GRID, steps=500)
     with pytest.raises(UserError, match="another configuration"):
         summary(changed, tmp_path / "results")
+
+
+def test_as_markdown(tmp_path):
+    write_random(tmp_path, score=3.5)
+    fill(tmp_path)
+    numbers = summary(GRID, tmp_path / "results")
+    text = table.markdown(numbers)
+    blocks = text.split("\n\n")
+    assert "8 of 8 runs" in blocks[0]
+    for block in (blocks[1], blocks[3]):
+        lines = block.splitlines()
+        assert lines[1].startswith("| --- | ---: |")
+        assert len({line.count("|") for line in lines}) == 1
+    # Returns of 12.5 and 13.5: their mean is 13; the worst score is 3.5, the best run's 93.5.
+    assert "| 13.0 | 13.0 |" in blocks[3]
+    assert blocks[3].splitlines()[-2:] == ["| counts as 0 | 3.5 | 3.5 |", "| counts as 1 | 93.5 | 93.5 |"]
+    assert blocks[4] == "- score: 0 is the random policy, 1 the best single run of the environment"
