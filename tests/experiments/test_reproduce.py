@@ -54,7 +54,7 @@ def test_results_that_are_there_are_printed_without_running_anything(tiny, capsy
     assert main(["reproduce", "tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == kept
     assert main(["reproduce", "tiny", "--markdown"]) == 0
-    assert capsys.readouterr().out.count("| ---: |") == 2
+    assert capsys.readouterr().out.count("\n| --- | ---: |") == 2
 
 
 def test_a_summary_is_rewritten_only_where_it_differs(tiny):
