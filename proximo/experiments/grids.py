@@ -99,7 +99,7 @@ def _candidate(name: str, label: str, **changes: Any) -> Setting:
 
 
 RECIPE_SETTINGS = (
-    Setting("paper", "paper: table 3", "paper"),
+    Setting("clip-0.2", "paper: table 3", "paper", {"objective": Clip(0.2)}, home="table1"),
     _candidate("start", "start: 8 x 256, log std -0.5, advantages every epoch"),
     # what Andrychowicz 2020 and Tianshou say helps, taken away or moved
     _candidate("advantages-once", "start, advantages once", advantages="once"),
