@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: train test lm-example bench-peers bench-language mutants clean
 
-train: .venv/ready
+train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
 
 test: .venv/ready
@@ -31,9 +31,13 @@ bench-language: .venv/ready .venv-peers-language/ready
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutate
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready: .venv/base
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 

@@ -15,6 +15,10 @@
     grid.py            how well a grid uses the machine; TRPO next to PPO       python -m benchmarks.grid
     worker_grid.py     an ensemble on one core                                     in .venv
 
+    learning.py        what the presets learn, and the picture of it           python -m benchmarks.learning
+    startup.py         import, first solution, memory                          python -m benchmarks.startup
+    checkpoints.py     what a checkpoint costs                               python -m benchmarks.checkpoints
+
 This file needs only the standard library, because workers of both virtual environments import it.
 """
 

@@ -15,6 +15,7 @@ from proximo.envs import find_spec
 from proximo.errors import UserError
 from proximo.presets import PRESETS
 
+NO_ENV = "ENV"  # stands in the help where nothing was named
 SWITCH = {"true": True, "false": False, "1": True, "0": False}
 
 Arguments = TypeVar("Arguments")
@@ -37,6 +38,9 @@ ALIASES = {  # CleanRL's and Stable-Baselines3's names for our options
     "--ent-coef": "--entropy-coefficient",
     "--vf-coef": "--value-coefficient",
     "--timesteps": "--steps",
+    "--track": "--wandb",
+    "--no-track": "--no-wandb",
+    "--wandb-project-name": "--wandb-project",
 }
 
 
@@ -44,10 +48,12 @@ ALIASES = {  # CleanRL's and Stable-Baselines3's names for our options
 class RecipeArguments:
     """What every command takes that needs a whole configuration."""
 
-    config: Annotated[Config, tyro.conf.OmitArgPrefixes] = field(default_factory=lambda: Config("ENV"))
+    config: Annotated[Config, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: Config(NO_ENV)
+    )
     preset: Literal[PRESETS] = "default"  # type: ignore[valid-type]
-    """`default`: the best-known recipe for this kind of environment; `paper`: Schulman 2017, table 3; or a
-    method it compares with."""
+    """`default`: our recipe for this kind of environment; `paper`: Schulman 2017, table 3; or a method it
+    compares with."""
     clip: float | None = None
     """Epsilon: short for `--objective clip:EPSILON`."""
     num_minibatches: int | None = None
@@ -143,6 +149,8 @@ def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
         return parse(kind, command, words)
     if env is None:
         env = parse(kind, command, words).config.env  # the options came first
+    if env == NO_ENV:
+        raise UserError(f"of which environment? Name it first: proximo {command} CartPole-v1")
     find_spec(env, allow_import=True)
     name = next((after for word, after in pairwise(words) if word == "--preset"), "default")
     return parse(kind, command, words, kind(config=preset(name, env)))

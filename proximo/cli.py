@@ -29,7 +29,7 @@ Proximal Policy Optimization, from an environment to a trained policy.
   bench ENV      how fast each part is      proximo bench HalfCheetah-v5
   check ENV      is the environment sound   proximo check my_module:MyEnv-v0
   reproduce GRID run a table of the paper   proximo reproduce table1-quick
-  lm COMMAND     train language models      proximo lm ppo MODEL --data prompts.jsonl --reward-model RUN
+  lm COMMAND     train language models      proximo lm sft MODEL --data texts.jsonl
 
 `proximo COMMAND --help` lists a command's options.
 """

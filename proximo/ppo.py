@@ -32,15 +32,18 @@ class PPO:
         model.save("cartpole"); model = PPO.load("cartpole")
 
     env          a Gymnasium id, an environment, a class, a function that makes one, or a vector
-    preset_name  "default" or "paper"
+    preset_name  "default", "paper", or a method that the paper compares with, such as "trpo"
     options      ours or Stable-Baselines3's names. Its `vf_coef` multiplies a squared error without the
                  factor 0.5, so it becomes twice as large a `value_coefficient`.
 
     Where it differs: `learn` starts from fresh parameters (a second call trains anew), and the default
-    hyper-parameters are our recipes, not Stable-Baselines3's.
+    hyper-parameters are our recipes, not Stable-Baselines3's. There is no name of a policy before the
+    environment: `hidden=(64, 64)` says how large the networks are. Raises UserError for it.
     """
 
-    def __init__(self, env: Any, *, preset_name: str = "default", **options: Any) -> None:
+    def __init__(self, env: Any, *more: Any, preset_name: str = "default", **options: Any) -> None:
+        if more:
+            raise UserError(f"{env!r} comes before the environment: leave it out, as in PPO('CartPole-v1')")
         ours = {NAMES.get(name, name): value for name, value in options.items()}
         if "vf_coef" in ours:
             ours["value_coefficient"] = 2.0 * ours.pop("vf_coef")

@@ -192,7 +192,7 @@ def test_known_command_lines_mean_the_same(tmp_path, capsys):
     cleanrl = [
         *("--env-id", "CartPole-v1", "--total-timesteps", "128", "--num-envs", "2", "--num-steps", "64"),
         *("--update-epochs", "2", "--num-minibatches", "4", "--learning-rate", "0.001", "--no-anneal-lr"),
-        *("--clip-coef", "0.1", "--ent-coef", "0.01", "--vf-coef", "0.7", "--seed", "4"),
+        *("--clip-coef", "0.1", "--no-track", "--ent-coef", "0.01", "--vf-coef", "0.7", "--seed", "4"),
     ]
     underscores = [
         *("--env_id=CartPole-v1", "--n_timesteps=128", "--n_envs=2", "--n_steps=64", "--n_epochs=2"),
@@ -230,6 +230,7 @@ def mistake(capsys, *words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([], "of which environment? Name it first: proximo train CartPole-v1"),
         (["CartPol-v1"], "did you mean CartPole-v1"),
         (["nowhere_at_all:Env-v0"], "could not be imported"),
         (["CartPole-v1", "--gama", "0.9"], "--gamma"),

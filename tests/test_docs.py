@@ -1,5 +1,6 @@
 """What the documents quote is in the code, what they name exists, and what they command can be typed."""
 
+import importlib
 import re
 import shlex
 import textwrap
@@ -7,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from proximo.arguments import config_from, parse_recipe, spelled
+from proximo.arguments import config_from, spelled
 from proximo.commands.train import Train
 from proximo.config import preset, validated
 from proximo.core import Objective
+from proximo.envs.check import check
 from proximo.learn.actor_steps import ActorStep, CrossEntropy
 from proximo.presets import METHODS
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PAGE = ROOT / "docs" / "paper.md"
 TEXT = PAGE.read_text()
 
@@ -38,8 +41,19 @@ def occurs(quote, source):
 
 
 def commands(text):
-    """The words after `proximo train` of every command in a block of its own."""
-    return [shlex.split(line)[2:] for line in re.findall(r"^proximo train .*$", text, flags=re.MULTILINE)]
+    """The words after `proximo` of every command in a block of its own."""
+    lines = re.findall(r"^proximo (.*)$", text, flags=re.MULTILINE)
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def headings(text):
+    """The anchors of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+# All but those of environments and functions that are the reader's own.
+TYPED = [words for page in PAGES for words in commands(page.read_text()) if "my_" not in " ".join(words)]
 
 
 def presets(text):
@@ -58,11 +72,16 @@ def test_a_quote_is_in_its_file(file, quote):
     assert occurs(quote, (ROOT / file).read_text())
 
 
-def test_links_lead_to_files():
-    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", prose) if not link.startswith("https:")]
-    assert len(links) > 10
-    assert [link for link in links if not (PAGE.parent / link).is_file()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", prose) if not link.startswith("https:")]
+    for link in links:
+        name, _, heading = link.partition("#")
+        place = page.parent / name if name else page
+        assert place.is_file(), link
+        if heading:
+            assert heading in headings(place.read_text()), link
 
 
 def test_every_picture_is_shown():
@@ -70,9 +89,12 @@ def test_every_picture_is_shown():
     assert shown == {path.stem for path in (PAGE.parent / "paper").glob("*.svg")}
 
 
-@pytest.mark.parametrize("words", commands(TEXT), ids=" ".join)
+@pytest.mark.parametrize("words", TYPED, ids=" ".join)
 def test_a_command_can_be_typed(words):
-    validated(config_from(parse_recipe(Train, "train", words)))
+    module = importlib.import_module(f"proximo.commands.{words[0]}")
+    arguments = module.read(words[1:])
+    if isinstance(arguments, Train):
+        validated(config_from(arguments))
 
 
 def test_the_table_of_presets():
@@ -103,7 +125,9 @@ def test_a_stale_quote_is_seen():
 
 def test_what_is_looked_for_is_found():
     assert quotes("```python\n# a/b.py\nx = 1\n```\n```python\ny\n```\n") == [("a/b.py", "x = 1\n")]
-    assert commands("```\nproximo train A-v0 --clip 0.1\n```\n") == [["A-v0", "--clip", "0.1"]]
+    assert commands("```\nproximo train A-v0 --clip 0.1  # so\n```\n") == [["train", "A-v0", "--clip", "0.1"]]
+    assert headings("# How fast, and why\n\n## B `c`\n") == {"how-fast-and-why", "b-c"}
+    assert len(TYPED) > 40
     assert presets("| `trpo` | `unclipped` | a |\n| $x$ | b |\n") == {"trpo": ["unclipped", "a"]}
 
 
@@ -114,6 +138,16 @@ def test_every_promise_names_a_test_that_exists(page, least):
     assert len(named) > least
     for file, name in named:
         assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
+def test_the_example_of_an_own_environment():
+    module = importlib.import_module("examples.own_environment")
+    assert [finding for finding in check(module.Walk, steps=300) if finding.level == "error"] == []
+    env = module.Walk()
+    observation, _ = env.reset(seed=0)
+    steps = [env.step(1) for _ in range(10 - int(observation[0]))]
+    assert [step[1] for step in steps] == [*[-0.1] * (len(steps) - 1), 1.0]
+    assert steps[-1][2] and not any(step[2] for step in steps[:-1])
 
 
 def test_the_language_guide_quotes_its_files():

@@ -114,3 +114,8 @@ def test_every_object_is_welcome():
     for env in (Probe(), gym.vector.SyncVectorEnv([Probe] * 2)):
         model = PPO(env, epochs=1, hidden=(8,), minibatch_size=64)
         assert model.learn(64).last.mean_return == 1.0
+
+
+def test_a_policys_name_is_not_wanted():
+    with pytest.raises(UserError, match=r"'MlpPolicy' comes before the environment: leave it out"):
+        PPO("MlpPolicy", "CartPole-v1")

@@ -65,14 +65,7 @@ def run(arguments: Evaluate) -> int:
     )
     for path in files:
         write(path, outcome.as_json())
-    if arguments.json:
-        print(json.dumps(outcome.as_json()))
-    else:
-        print(
-            f"{outcome.episodes} episodes: mean return {outcome.mean:,.2f} "
-            f"(95% interval {outcome.low:,.2f} to {outcome.high:,.2f}), std {outcome.std:,.2f}, "
-            f"mean length {sum(outcome.lengths) / outcome.episodes:,.1f}"
-        )
+    print(json.dumps(outcome.as_json()) if arguments.json else outcome)
     width = outcome.high - outcome.low
     if arguments.until_width is not None and width >= arguments.until_width:
         print(f"the interval is {width:,.2f} wide still: raise --max-episodes", file=sys.stderr)

@@ -149,7 +149,7 @@ def local_folder(folder: Path | str) -> Path:
     name = str(folder)
     if not HUB_ID.fullmatch(name):
         raise UserError(f"there is no folder {name}, and it is no id of the Hub such as Qwen/Qwen2.5-0.5B")
-    hub = needed("huggingface_hub", "language")
+    hub = needed("huggingface_hub", "hub")
     try:
         return Path(
             hub.snapshot_download(

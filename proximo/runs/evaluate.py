@@ -35,6 +35,13 @@ class Evaluation:
     seed: int = 0
     deterministic: bool = True
 
+    def __str__(self) -> str:
+        return (
+            f"{self.episodes} episodes: mean return {self.mean:,.2f} "
+            f"(95% interval {self.low:,.2f} to {self.high:,.2f}), std {self.std:,.2f}, "
+            f"mean length {sum(self.lengths) / self.episodes:,.1f}"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
         return asdict(self)

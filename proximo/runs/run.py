@@ -114,7 +114,8 @@ def train(
         run.agent.act(observation)
 
     env          a Gymnasium id, an environment, a class, a function that makes one, or a vector
-    preset_name  "default" (the best-known recipe for this kind of environment) or "paper"
+    preset_name  "default" (our recipe for this kind of environment), "paper", or a method that the paper
+                 compares with, such as "trpo"
     out          the run folder; one under `runs/` unless said otherwise
     progress     draw a progress bar
     allow_import let an id `module:EnvId` import its module, which runs the module's code

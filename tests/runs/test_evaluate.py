@@ -199,3 +199,10 @@ def test_a_bench_measures_every_part():
     assert rates.floor_share == rates.loop / rates.env_only
     # A part takes no longer than what contains it; a factor of 3 for a busy machine.
     assert rates.loop < 3 * rates.collect
+
+
+def test_what_is_printed_of_it():
+    # Mean 2, std 1, Student's t for 2 degrees of freedom 4.3027: 2 -+ 4.3027 / sqrt(3) = 2 -+ 2.48.
+    assert str(summary([1.0, 2.0, 3.0], [10, 20, 30])) == (
+        "3 episodes: mean return 2.00 (95% interval -0.48 to 4.48), std 1.00, mean length 20.0"
+    )
