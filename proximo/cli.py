@@ -12,9 +12,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proximo.errors import CheckpointDamaged, EnvironmentRestarted, EpisodesRestarted, UserError
+from proximo.errors import (
+    CheckpointDamaged,
+    EnvironmentRestarted,
+    EpisodesRestarted,
+    MachineChanged,
+    UserError,
+)
 
-TOLD = (CheckpointDamaged, EnvironmentRestarted, EpisodesRestarted)
+TOLD = (CheckpointDamaged, EnvironmentRestarted, EpisodesRestarted, MachineChanged)
 
 USAGE = """usage: proximo COMMAND ...
 

@@ -21,6 +21,10 @@ class CheckpointDamaged(RuntimeWarning):
     """A checkpoint is not what was saved, and an older one is taken instead."""
 
 
+class MachineChanged(RuntimeWarning):
+    """A run goes on where it did not begin: on other hardware, or with other versions."""
+
+
 class EnvironmentRestarted(RuntimeWarning):
     """An environment failed and was made anew; its episode counts as truncated, and the run goes on.
 

@@ -16,7 +16,7 @@ from proximo.commands.lm_words import groups, understood
 from proximo.errors import UserError
 from proximo.language.flat import option_types
 from proximo.language.progress import facts, shown
-from proximo.language.starting import SAMPLING, Work, begin, go_on, method
+from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
 
 if TYPE_CHECKING:
@@ -105,23 +105,25 @@ def run(asked: Asked) -> int:
     prepare_process()
     arguments = asked.arguments
     if isinstance(arguments, Resume):
+        deadline = Deadline(arguments.max_time)  # it takes time to read data and models too
         names = arguments.reward if asked.command in SAMPLING else None
         work = go_on(asked.command, arguments.resume, names, every=arguments.checkpoint_every)
-        return carried_out(asked.command, arguments, work, arguments.max_time)
-    work = begin(asked.command, arguments.options)
-    return carried_out(asked.command, arguments, work, arguments.options.run.max_time)
+        return carried_out(asked.command, arguments, work, deadline)
+    deadline = Deadline(arguments.options.run.max_time)
+    return carried_out(asked.command, arguments, begin(asked.command, arguments.options), deadline)
 
 
-def carried_out(command: str, arguments: Shown, work: Work, max_time: float | None) -> int:
+def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) -> int:
     """Train from wherever it stands; returns the exit status.
 
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
     one that was asked to stop; each can be gone on with.
     """
     if not arguments.quiet:
-        for note in getattr(work.trainer, "notes", ()):
+        for note in notes(work.trainer):
             print(f"note: {note}", file=sys.stderr)
-    started, deadline = time.perf_counter(), Deadline(max_time)
+    started = time.perf_counter()
+    deadline.begin()
     iteration, tokens, late, total = None, 0, False, work.trainer.total
     with (
         orderly_stop() as stop,

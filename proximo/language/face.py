@@ -24,7 +24,7 @@ from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
 from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.running import described
-from proximo.language.starting import SAMPLING, Work, begin, go_on, method
+from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.runs.model import replace_file
 from proximo.runs.process import Deadline, prepare_process
 
@@ -42,6 +42,7 @@ class LanguageRunResult:
     tokens             that went through the model
     seconds            they took
     metrics            of the last iteration; empty if there was none left to do
+    notes              what should be known of how data and model were read, such as records that were cut
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class LanguageRunResult:
     tokens: int
     seconds: float
     metrics: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     def load(self) -> LanguageModel:
         """The trained model. Raises UserError for a reward model, which continues no text."""
@@ -131,13 +133,14 @@ def resume(run: Any, *, reward: Rewards = (), progress: bool = False) -> Languag
     """
     prepare_process()
     folder = Path(_named(run))
-    command, _ = described(folder)
+    command = described(folder)["command"]
     functions, _ = functions_of(reward)
-    return _finished(command, go_on(command, folder, functions=functions), None, progress)
+    return _finished(command, go_on(command, folder, functions=functions), Deadline(None), progress)
 
 
 def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards = ()) -> LanguageRunResult:
     prepare_process()
+    deadline = Deadline(given.get("max_time"))
     place = Path(given["out"]).parent if given.get("out") is not None else Path("runs")
     for name in ("data", "evaluation_data"):
         if given.get(name) is not None:
@@ -146,12 +149,13 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
     if command in SAMPLING:
         functions, given["reward"] = functions_of(reward)
     options: Any = options_from(method(command)[0], _named(given))
-    return _finished(command, begin(command, options, functions), options.run.max_time, progress)
+    return _finished(command, begin(command, options, functions), deadline, progress)
 
 
-def _finished(command: str, work: Work, max_time: float | None, progress: bool) -> LanguageRunResult:
+def _finished(command: str, work: Work, deadline: Deadline, progress: bool) -> LanguageRunResult:
     """Train to the end, or as long as there is time."""
-    started, deadline = time.perf_counter(), Deadline(max_time)
+    started = time.perf_counter()
+    deadline.begin()
     number, tokens, total, metrics = work.number, 0, work.trainer.total, {}
     with (
         contextlib.closing(work.iterations()) as iterations,
@@ -162,7 +166,9 @@ def _finished(command: str, work: Work, max_time: float | None, progress: bool) 
             if deadline.passed():
                 break
     seconds = time.perf_counter() - started
-    return LanguageRunResult(work.run.path, command, number, total, tokens, seconds, metrics)
+    return LanguageRunResult(
+        work.run.path, command, number, total, tokens, seconds, metrics, notes(work.trainer)
+    )
 
 
 def functions_of(rewards: Rewards) -> tuple[list[RewardFunction], tuple[str, ...]]:

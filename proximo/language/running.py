@@ -49,8 +49,11 @@ class LanguageRun:
         self.started = time.perf_counter() - spent
 
     @classmethod
-    def create(cls, command: str, options: Any, out: Path | None) -> "LanguageRun":
-        """Make the folder `out`, or one under `runs/`. Raises UserError if anything lies there already."""
+    def create(cls, command: str, options: Any, out: Path | None, **more: Any) -> "LanguageRun":
+        """Make the folder `out`, or one under `runs/`. Raises UserError if anything lies there already.
+
+        more  what else `config.json` says of the run, as plain data
+        """
         date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         path = out if out is not None else Path("runs") / f"lm-{command}-{options.run.seed}-{date}"
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -60,7 +63,7 @@ class LanguageRun:
         except OSError as error:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
         run = cls(path)
-        described = {"command": command, "options": as_json(options)}
+        described = {"command": command, "options": as_json(options), **more}
         described |= {"versions": versions(), "fingerprint": fingerprint()}
         with run.writing():
             replace_file(path / CONFIG, (json.dumps(described, indent=1) + "\n").encode())
@@ -106,8 +109,11 @@ class LanguageRun:
             ) from error
 
 
-def described(run: Path) -> tuple[str, dict[str, Any]]:
-    """The command of a run and its options as plain data. Raises UserError if there is no such run."""
+def described(run: Path) -> dict[str, Any]:
+    """What `config.json` says of a run: its "command", its "options" as plain data, and more.
+
+    Raises UserError if there is no such run.
+    """
     try:
         content = parsed((run / CONFIG).read_bytes(), run / CONFIG)
     except OSError as error:
@@ -118,7 +124,7 @@ def described(run: Path) -> tuple[str, dict[str, Any]]:
         or "options" not in content
     ):
         raise UserError(f"{run / CONFIG} is not of a run of `proximo lm`")
-    return content["command"], content["options"]
+    return content
 
 
 def restored(run: Path, trainer: Trainer) -> tuple[LanguageRun, Any, int]:

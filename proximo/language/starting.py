@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 from proximo.errors import UserError
 from proximo.language.flat import with_folders
+from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
 from proximo.language.job import Iteration, Trainer
 from proximo.language.options import from_json
 from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.running import CONFIG, LanguageRun, described, recorded, restored
 from proximo.language.sharding import in_host_memory, mesh_of, meshed
+from proximo.runs.folder import warn_of_another_machine
 
 COMMANDS = ("sft", "reward", "ppo", "dpo", "grpo")
 SAMPLING = ("ppo", "grpo")  # those that take reward functions
@@ -69,7 +71,8 @@ def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None
     options = with_folders(options)
     trainer = build(options) if functions is None else build(options, functions)
     trainer = meshed(trainer, options.model.mesh)
-    run = LanguageRun.create(command, options, options.run.out)
+    more = {"inputs": sums_of_inputs(options), "notes": list(notes(trainer))}
+    run = LanguageRun.create(command, options, options.run.out, **more)
     return Work(options, trainer, run, options.run.checkpoint_every)
 
 
@@ -86,13 +89,15 @@ def go_on(
     functions  rewards from Python, in the place of these
     every      seconds between two checkpoints; as the run was begun unless given
 
-    Raises UserError where there is no run of this command, or where the rewards are others.
+    Raises UserError where there is no run of this command, and where data, models or rewards are others.
     """
-    began, data = described(run)
-    if began != command:
-        raise UserError(f"{run} is a run of `proximo lm {began}`, not of `proximo lm {command}`")
+    said = described(run)
+    if said["command"] != command:
+        raise UserError(f"{run} is a run of `proximo lm {said['command']}`, not of `proximo lm {command}`")
     kind, build = method(command)
-    options: Any = from_json(kind, data, str(run / CONFIG))
+    options: Any = from_json(kind, said["options"], str(run / CONFIG))
+    refuse_other_inputs(said.get("inputs"), options)
+    warn_of_another_machine(said)
     if command in SAMPLING:
         trainer = build(options, _same_rewards(options.rewards.reward, names, functions))
     else:
@@ -102,6 +107,12 @@ def go_on(
         folder, state, number = restored(run, trainer)
     every = options.run.checkpoint_every if every is None else every
     return Work(options, trainer, folder, every, state, number)
+
+
+def notes(trainer: Trainer) -> tuple[str, ...]:
+    """What the user should know of how data and model were read, a line each."""
+    found: tuple[str, ...] = getattr(trainer, "notes", ())
+    return found
 
 
 def _same_rewards(

@@ -7,7 +7,8 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 
 from proximo.config import Config, as_json
-from proximo.errors import UserError
+from proximo.errors import MachineChanged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration
 from proximo.runs.model import replace_file, save_model
@@ -137,6 +138,23 @@ def _cpu() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
+    """Warn, once, where a run began with other versions or on other hardware.
+
+    began_with  the content of its `config.json`
+    """
+    here = {**versions(), **fingerprint()}
+    there = {**began_with.get("versions", {}), **began_with.get("fingerprint", {})}
+    names = [name for name in here if there.get(name, here[name]) != here[name]]
+    if names:
+        changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in names)
+        warnings.warn(
+            f"the run began elsewhere ({changed}): it goes on, but perhaps not bit for bit",
+            MachineChanged,
+            stacklevel=3,
+        )
 
 
 def fingerprint() -> dict[str, Any]:

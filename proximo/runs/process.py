@@ -51,6 +51,10 @@ class Deadline:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._last, self._longest = time.monotonic(), 0.0
 
+    def begin(self) -> None:
+        """The iterations begin: what came before, such as reading a model, is no measure of them."""
+        self._last = time.monotonic()
+
     def passed(self) -> bool:
         """Asked after each iteration: is another one, half as long again as the longest so far, too much?"""
         now = time.monotonic()

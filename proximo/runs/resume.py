@@ -1,5 +1,6 @@
 """Going on with a run that was cut short: from its newest checkpoint that is whole."""
 
+import contextlib
 import csv
 import io
 import json
@@ -13,7 +14,7 @@ from proximo.envs import find_spec, name_of
 from proximo.errors import UserError
 from proximo.learn.iteration import Snapshot
 from proximo.runs.checkpoints import newest_valid, set_aside
-from proximo.runs.folder import EPISODES, METRICS, RunFolder
+from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
 from proximo.runs.model import replace_file
 
 SUPERSEDED = "superseded"  # log lines of what a crash made us do again
@@ -56,6 +57,8 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
     if out is None:
         set_aside(run, taken)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is for a warning alone
+        warn_of_another_machine(json.loads((run / "config.json").read_bytes()))
     path = run if out is None else copied(run, Path(out))
     for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
         keep_until(path, name, start.steps, steps_of)

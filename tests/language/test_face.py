@@ -201,6 +201,14 @@ def test_a_run_is_a_folder_a_result_and_a_model(tuned, place, model):
     )
 
 
+def test_what_was_cut_is_told(place):
+    data = [{"text": " ".join(["1"] * count)} for count in (4, 5, 60)]  # 60 words and their blanks do not fit
+    options = dict(packing=False, batch_size=3, length=16)
+    run = proximo.language.sft(model=place / "base", data=data, out=place / "cut", **options)
+    assert len(run.notes) == 1 and "1 records were cut to the length" in run.notes[0]
+    assert json.loads((run.folder / "config.json").read_text())["notes"] == list(run.notes)
+
+
 def test_records_are_kept_beside_the_run(tuned, place):
     said = json.loads((tuned.folder / "config.json").read_text())["options"]["data"]
     assert Path(said).parent == place and json.loads(Path(said).read_text().splitlines()[0]) == {

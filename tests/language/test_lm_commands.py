@@ -277,6 +277,16 @@ def test_a_run_is_resumed_as_what_it_was(there, capsys):
     assert "is not a run of `proximo lm`" in mistake(capsys, "ppo", "--resume", "base/nowhere")
 
 
+def test_a_run_does_not_go_on_with_other_data(there, capsys):
+    (there / "own.jsonl").write_bytes((there / "texts.jsonl").read_bytes())
+    words = [word.replace("texts", "own") for word in SFT]
+    assert main(["lm", *words, "--quiet", "--out", "own", "--max-time", "0"]) == 3
+    with (there / "own.jsonl").open("a") as file:
+        file.write("\n")
+    capsys.readouterr()
+    assert "own.jsonl is not what the run began with" in mistake(capsys, "sft", "--resume", "own")
+
+
 def test_a_module_named_in_a_run_is_not_imported(there, capsys, monkeypatch):
     (there / "evil.py").write_text("raise SystemExit('imported')")
     config = json.loads((there / "ppo" / "config.json").read_text())

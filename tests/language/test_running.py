@@ -78,9 +78,9 @@ def test_what_a_run_leaves(tmp_path):
 
 def test_a_run_is_described(tmp_path):
     new_run(tmp_path / "run")
-    command, options = described(tmp_path / "run")
-    assert command == "toy"
-    assert options["size"] == 3 and options["run"]["seed"] == 4
+    said = described(tmp_path / "run")
+    assert said["command"] == "toy"
+    assert said["options"]["size"] == 3 and said["options"]["run"]["seed"] == 4
     assert json.loads((tmp_path / "run/config.json").read_text())["versions"]["jax"] == jax.__version__
 
 

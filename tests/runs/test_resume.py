@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 from probes import Aim, small
 
 import proximo
-from proximo.errors import CheckpointDamaged, UserError
+from proximo.errors import CheckpointDamaged, MachineChanged, UserError
 from proximo.learn.train import training
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.folder import RunFolder
@@ -260,3 +261,16 @@ def test_damaged_checkpoints_do_not_outrank_the_ones_that_follow(tmp_path):
     rows = recorded(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
     next(rows), rows.close()
     assert finished(run.folder / "checkpoints")[0].name > kept[3].name
+
+
+def test_another_machine_is_told(tmp_path):
+    run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY)
+    config = json.loads((run.folder / "config.json").read_text())
+    config["fingerprint"]["cpu"], config["versions"]["jax"] = "Z80", "0.0.1"
+    (run.folder / "config.json").write_text(json.dumps(config))
+    message = r"the run began elsewhere \(jax 0\.0\.1 -> .*, cpu Z80 -> .*\): it goes on, but perhaps not bit"
+    with pytest.warns(MachineChanged, match=message):
+        resume_run(run.folder, steps=256)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resume_run(run.folder, steps=512)  # from here on, it is at home here

@@ -1,0 +1,72 @@
+"""What a run reads besides its options: files of data and models, by their content.
+
+A run that goes on with other data, or with another reference, is another run; `config.json` holds these
+sums, and who goes on compares them.
+"""
+
+import hashlib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from proximo.errors import UserError
+from proximo.language.flat import FOLDERS
+from proximo.language.folder import local_folder
+from proximo.runs.sealed import MANIFEST
+
+FILES = ("data", "evaluation_data")
+"""Options that name a file of data."""
+
+
+def sums_of_inputs(options: Any) -> dict[str, str]:
+    """Every file and folder that the options name -> a sum of its content.
+
+    Of a model of ours the manifest is summed, which has the sums of all files; of another folder
+    `config.json` and the names and sizes of all files, since weights are too large to be read twice. A model
+    of the Hub lies in a folder that is called after its revision.
+
+    Raises UserError where one cannot be read.
+    """
+    found: dict[str, str] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            found |= sums_of_inputs(value)
+        elif field.name in (*FILES, *FOLDERS) and value is not None:
+            for name in value if isinstance(value, tuple) else (value,):
+                found[str(name)] = _sum_of_data(name) if field.name in FILES else _sum_of_model(name)
+    return found
+
+
+def refuse_other_inputs(began_with: Any, options: Any) -> None:
+    """Raises UserError where a run would go on with other files than those that it began with.
+
+    began_with  what `sums_of_inputs` gave then; None in a run of an earlier version, which is let through
+    """
+    if not isinstance(began_with, dict):
+        return
+    for name, found in sums_of_inputs(options).items():
+        if began_with.get(name) != found:
+            raise UserError(
+                f"{name} is not what the run began with: put the old one back, or begin a new run"
+            )
+
+
+def _sum_of_data(name: str | Path) -> str:
+    try:
+        with Path(name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror})") from error
+
+
+def _sum_of_model(name: str | Path) -> str:
+    place = local_folder(name)
+    found = hashlib.sha256()
+    for telling in (MANIFEST, "config.json"):
+        if (place / telling).is_file():
+            found.update((place / telling).read_bytes())
+    if not (place / MANIFEST).is_file():
+        files = sorted(file for file in place.iterdir() if file.is_file())
+        found.update(repr([(file.name, file.stat().st_size) for file in files]).encode())
+    return found.hexdigest()

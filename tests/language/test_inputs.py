@@ -1,0 +1,75 @@
+"""A run goes on with the files that it began with, or not at all."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+
+from proximo.errors import UserError
+from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
+
+
+@dataclass(frozen=True)
+class Paid:
+    reward_model: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    model: str
+    data: str
+    evaluation_data: str | None = None
+    rewards: Paid = field(default_factory=Paid)
+    other: str = "prompts.jsonl"
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n')
+    for name in ("base", "judge"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(bytes(8))
+    return Options("base", "texts.jsonl", rewards=Paid(("judge",)))
+
+
+def test_every_file_and_folder_counts(options):
+    assert set(sums_of_inputs(options)) == {"base", "texts.jsonl", "judge"}
+    assert sums_of_inputs(options) == sums_of_inputs(options)
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("texts.jsonl", b'{"text": "b"}\n'),
+        ("base/config.json", b'{"vocab_size": 3}'),
+        ("judge/model.safetensors", bytes(9)),
+        ("judge/model-2.safetensors", bytes(8)),
+    ],
+)
+def test_a_change_is_refused(options, tmp_path, place, content):
+    began_with = json.loads(json.dumps(sums_of_inputs(options)))
+    refuse_other_inputs(began_with, options)
+    (tmp_path / place).write_bytes(content)
+    with pytest.raises(UserError, match=f"{place.split('/')[0]} is not what the run began with"):
+        refuse_other_inputs(began_with, options)
+
+
+def test_a_model_of_ours_is_known_by_its_manifest(options, tmp_path):
+    # Weights of the same size, trained further: config.json and sizes are the same, the manifest is not.
+    (tmp_path / "base" / "manifest.json").write_text('{"sha256": {"model.safetensors": "1"}}')
+    began_with = sums_of_inputs(options)
+    (tmp_path / "base" / "manifest.json").write_text('{"sha256": {"model.safetensors": "2"}}')
+    with pytest.raises(UserError, match="base is not what the run began with"):
+        refuse_other_inputs(began_with, options)
+
+
+def test_a_run_of_an_earlier_version_is_let_through(options):
+    refuse_other_inputs(None, options)
+
+
+def test_a_file_that_is_gone(options, tmp_path):
+    (tmp_path / "texts.jsonl").unlink()
+    with pytest.raises(UserError, match=r"texts.jsonl cannot be read \(No such file or directory\)"):
+        sums_of_inputs(options)
