@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from proximo.core import Scalar, k1, select
 from proximo.language.experience import response_facts
-from proximo.language.grpo_options import SMALLEST_SPREAD, GRPOOptions
+from proximo.language.grpo_options import GRPOOptions, differ
 from proximo.language.job import Outcome
 from proximo.language.loss import Tokens, policy_loss
 from proximo.language.optimise import (
@@ -73,7 +73,8 @@ class GRPO:
         """Sample a group of responses to each prompt, score them, and learn from them."""
         options, started = self.options, time.perf_counter()
         policy = eqx.combine(state.weights, self.frozen)
-        rollout = self.rollouts.collected(policy.model, number)
+        actor = in_precision(policy.model, options.optimisation)  # draws with the numbers that it learns with
+        rollout = self.rollouts.collected(actor, number)
         batch, facts = experience(
             policy,
             self.reference,
@@ -158,7 +159,7 @@ def experience(
     )
     price = options.beta if options.kl_in == "reward" else 0.0
     groups = (score - price * kl).reshape(-1, group)
-    spread = jnp.std(groups, axis=1, keepdims=True) > SMALLEST_SPREAD
+    spread = differ(groups)
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
     if options.skip_equal_groups:
         counts = counts * jnp.repeat(spread[:, 0], group)[:, None]

@@ -46,7 +46,16 @@ class RewardModel(eqx.Module):
 
     def everywhere(self, hidden: Float[Array, "... D"]) -> Float[Array, "..."]:
         """The score at each place, of hidden states."""
-        return self.score(hidden)[..., 0].astype(jnp.float32) + self.shift
+        return number(self.score, hidden) + self.shift
+
+
+def number(head: Linear, hidden: Float[Array, "... D"]) -> Float[Array, "..."]:
+    """What a head with one output says, in float32 whatever the trunk computes in.
+
+    In bfloat16 the number after 3 is 3.016, and less may decide between two answers.
+    """
+    with jax.default_matmul_precision("float32"):
+        return head(hidden.astype(jnp.float32))[..., 0]
 
 
 def last_valid(segments: Int[Array, "B L"]) -> Int[Array, "B"]:

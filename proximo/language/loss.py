@@ -52,23 +52,25 @@ class Tokens(NamedTuple):
     mask: Float[Array, "B T"]
 
 
-def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation) -> Float[Array, "B T"]:
+def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: int) -> Float[Array, "B T"]:
     """The share of each token in the mean over a whole minibatch.
 
     tokens     1 / (all valid tokens)                 every token counts alike (DAPO, arXiv 2503.14476)
     sequences  1 / (sequences, times this one's length)
                                                       every sequence counts alike (GRPO, arXiv 2402.03300)
-    length     1 / (B T)                              a constant: long answers are not diluted (Dr. GRPO,
+    length     1 / (B longest)                        a constant: long answers are not diluted (Dr. GRPO,
                                                       arXiv 2503.20783)
 
     A sequence none of whose tokens counts is none.
+
+    longest  most tokens that a response may have. T will not do: it is cut to what a batch needs
     """
     if aggregation == "tokens":
         return mask / jnp.maximum(jnp.sum(mask), 1.0)
     if aggregation == "sequences":
         lengths = jnp.sum(mask, axis=1, keepdims=True)
         return mask / jnp.maximum(lengths, 1.0) / jnp.maximum(jnp.sum(lengths > 0), 1)
-    return mask / mask.size
+    return mask / (len(mask) * longest)
 
 
 def log_ratio_of(

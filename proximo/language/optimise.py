@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 from proximo.core import Scalar
 from proximo.errors import UserError
 
+HEADS = ("value", "score")  # fields of a policy and of a reward model
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
@@ -108,10 +110,18 @@ def descended(
 
 
 def in_precision(tree: Any, options: Optimisation) -> Any:
-    """The weights as the passes compute with them; the gradient comes back in float32."""
+    """The weights as the passes compute with them; the gradient comes back in float32.
+
+    Heads for one number (`HEADS` of a tree) stay float32: they cost nothing, and their digits count.
+    """
     if options.precision == "float32":
         return tree
-    return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if eqx.is_inexact_array(x) else x, tree)
+
+    def cast(path: Any, x: Any) -> Any:
+        head = bool(path) and getattr(path[0], "name", None) in HEADS
+        return x if head or not eqx.is_inexact_array(x) else x.astype(jnp.bfloat16)
+
+    return jax.tree_util.tree_map_with_path(cast, tree)
 
 
 def summed_gradients(

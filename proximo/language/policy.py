@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from proximo.core import Scalar
+from proximo.language.heads import number
 from proximo.language.layers import Linear
 from proximo.language.likelihood import likelihood
 from proximo.language.model import Transformer
@@ -96,8 +97,7 @@ def said(
         return Said(log_prob, entropy, jnp.zeros((len(log_prob), log_prob.shape[1] + 1)))
     if policy.critic is not None:
         hidden = policy.critic.hidden(sequences.ids, segments, checkpoint=checkpoint)
-    value = policy.value(hidden[:, width - 1 :])[..., 0].astype(jnp.float32)
-    return Said(log_prob, entropy, value)
+    return Said(log_prob, entropy, number(policy.value, hidden[:, width - 1 :]))
 
 
 def reference_log_probs(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from proximo.core import Scalar
+from proximo.core import Scalar, masked_mean
 from proximo.language.loss import Aggregation, Tokens, token_weights
 from proximo.language.optimise import Optimisation, descended, in_parts, rows_of_part, summed_gradients
 from proximo.language.options import ModelOptions, RunOptions
@@ -84,23 +84,24 @@ def update(
     width            columns that prompts take
     held             the actor's model is to stay as it is, for the critic to learn alone
 
-    Returns weights and moments after it, and metrics: means over the steps taken, and the first one's ratio.
+    Returns weights and moments after it, and metrics (`summary`).
     """
     steps = options.steps
     part_rows = rows_of_part(order.shape[1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
     share = partial(loss, frozen=frozen, beta=beta, options=options, width=width)
+    shares = partial(shared, aggregation=steps.aggregation, longest=options.sampling.response_length)
 
     def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
         weights, moments, _ = state
         minibatch = jax.tree.map(lambda x: x[index], batch)
-        parts = in_parts(minibatch._replace(tokens=shared(minibatch.tokens, steps.aggregation)), part_rows)
+        parts = in_parts(minibatch._replace(tokens=shares(minibatch.tokens)), part_rows)
         gradients, metrics = summed_gradients(share, weights, parts)
         if held is not None:
             gradients = with_model(gradients, _chosen(held, _zeros(gradients.model), gradients.model))
         moved, after, norm = descended(weights, moments, gradients, rate, options.optimisation)
         if held is not None:  # weight decay moves without a gradient
             moved = with_model(moved, _chosen(held, weights.model, moved.model))
-        metrics |= {"policy/grad_norm": norm, "steps": jnp.ones(())}
+        metrics |= {"policy/grad_norm": norm, "counted": jnp.any(minibatch.tokens.mask > 0)}
         if steps.target_kl is None:
             return (moved, after, jnp.zeros((), bool)), metrics
         stopped = metrics["policy/approxkl_avg"] > EARLY_STOP_FACTOR * steps.target_kl
@@ -109,14 +110,28 @@ def update(
     start = (weights, moments, jnp.zeros((), bool))
     taking = step if steps.target_kl is None else partial(unless_stopped, step)
     (weights, moments, _), history = jax.lax.scan(taking, start, order)
-    taken = history.pop("steps")
-    metrics = {name: jnp.sum(x) / jnp.sum(taken) for name, x in history.items()}
-    return weights, moments, metrics | {"val/first_ratio": history["val/ratio"][0]}
+    return weights, moments, summary(history)
 
 
-def shared(tokens: Tokens, aggregation: Aggregation) -> Tokens:
-    """A minibatch's tokens with their shares in its loss and its metrics."""
-    weight, share = (token_weights(tokens.mask, by) for by in (aggregation, "tokens"))
+def summary(history: dict[str, Array]) -> dict[str, Array]:
+    """The mean of each metric over the steps taken, and the first step's ratio.
+
+    A step none of whose tokens counts (groups that are all equal, responses that are all masked out) says
+    nothing. Its ratio, and that of an iteration of such steps alone, is 1: there is nothing that has moved.
+
+    history  each metric at each step, and `counted`: whether it was taken and any of its tokens counted
+    """
+    counted, ratio = history["counted"], history["val/ratio"]
+    means = {name: masked_mean(x, counted) for name, x in history.items() if name != "counted"}
+    return means | {
+        "val/ratio": jnp.where(jnp.any(counted), means["val/ratio"], 1.0),
+        "val/first_ratio": jnp.where(counted[0], ratio[0], 1.0),
+    }
+
+
+def shared(tokens: Tokens, aggregation: Aggregation, longest: int) -> Tokens:
+    """A minibatch's tokens with their shares in its loss and its metrics. Arguments as of `token_weights`."""
+    weight, share = (token_weights(tokens.mask, by, longest) for by in (aggregation, "tokens"))
     return tokens._replace(weight=weight, share=share)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_models import small_config, small_model
 
 from proximo.errors import UserError
 from proximo.language.config import model_config
@@ -13,6 +14,8 @@ from proximo.language.folder import load_reward_model, save_reward_model
 from proximo.language.heads import RewardModel, last_valid, new_reward_model, normalised
 from proximo.language.layers import Linear
 from proximo.language.model import new_model
+from proximo.language.optimise import Optimisation, in_precision
+from proximo.language.policy import Sequences, new_policy, said
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,27 @@ def test_everywhere_is_the_score_at_each_place():
     model = RewardModel(trunk, Linear(jnp.array([[3.0], [-1.0]]), None), 0.5)
     hidden = jnp.array([[[1.0, 2.0], [0.0, 1.0], [2.0, 0.0]]])
     np.testing.assert_allclose(model.everywhere(hidden), [[1.5, -0.5, 6.5]])
+
+
+def test_a_head_says_more_than_its_trunk_can():
+    # In bfloat16 the numbers around 3 are 0.016 apart: 3 and 3.005 would be one.
+    hidden = jnp.array([[2.0, 0.0], [2.0, 1.0]], jnp.bfloat16)
+    head = Linear(jnp.array([[1.5], [0.005]]), None)
+    low = Optimisation(precision="bfloat16")
+    model = in_precision(RewardModel(new_model(small_config(), jax.random.key(0)), head), low)
+    assert model.trunk.embedding.dtype == jnp.bfloat16
+    np.testing.assert_allclose(model.everywhere(hidden), [3.0, 3.005], rtol=1e-6)
+
+
+def test_so_does_a_critics():
+    ids = jnp.array([[3, 4, 5, 6, 7]])
+    head = Linear(jnp.linspace(-0.5, 0.5, 16)[:, None], jnp.array([3.0]))
+    policy = in_precision(new_policy(small_model(), value=head), Optimisation(precision="bfloat16"))
+    sequences = Sequences(ids, jnp.array([2]), jnp.array([3]), jnp.array([True]))
+    hidden = policy.model.hidden(ids)[0, 1:]
+    assert hidden.dtype == jnp.bfloat16
+    by_hand = np.asarray(hidden, np.float32) @ np.linspace(-0.5, 0.5, 16) + 3.0
+    np.testing.assert_allclose(said(policy, sequences, 2).value[0], by_hand, rtol=1e-5)
 
 
 def test_a_new_head_is_as_wide_as_it_should_be():

@@ -12,16 +12,25 @@ MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
 
 
 def test_tokens_sequences_or_a_constant_count_alike():
-    # Six tokens in two sequences of two and four, four columns.
-    np.testing.assert_allclose(token_weights(MASK, "tokens"), MASK / 6)
-    np.testing.assert_allclose(token_weights(MASK, "sequences"), [[1 / 4] * 2 + [0] * 2, [1 / 8] * 4])
-    np.testing.assert_allclose(token_weights(MASK, "length"), MASK / 8)
+    # Six tokens in two sequences of two and four; at most five a sequence.
+    by_hand = {"tokens": MASK / 6, "sequences": [[1 / 4] * 2 + [0] * 2, [1 / 8] * 4], "length": MASK / 10}
+    for aggregation, expected in by_hand.items():
+        np.testing.assert_allclose(token_weights(MASK, aggregation, 5), expected)
+
+
+@pytest.mark.parametrize("aggregation", ["tokens", "sequences", "length"])
+def test_columns_without_tokens_change_nothing(aggregation):
+    # At most 64 tokens: in 32 columns and in 64 a response has the same shares.
+    mask = jnp.pad(MASK, ((0, 0), (0, 28)))
+    wide = token_weights(jnp.pad(mask, ((0, 0), (0, 32))), aggregation, 64)
+    np.testing.assert_array_equal(wide[:, :32], token_weights(mask, aggregation, 64))
 
 
 def test_a_sequence_that_is_masked_out_is_none():
     mask = jnp.concatenate([MASK, jnp.zeros((1, 4))])
-    np.testing.assert_allclose(token_weights(mask, "sequences")[:2], token_weights(MASK, "sequences"))
-    assert token_weights(mask, "sequences").sum() == pytest.approx(1.0)
+    weights = token_weights(mask, "sequences", 4)
+    np.testing.assert_allclose(weights[:2], token_weights(MASK, "sequences", 4))
+    assert weights.sum() == pytest.approx(1.0)
 
 
 def test_a_sequences_ratio_is_the_mean_of_its_log_ratios():
@@ -38,7 +47,7 @@ def test_a_log_ratio_is_held_within_twenty_nats():
 
 def tokens(advantage, old=0.0, reference=0.0, mask=MASK, aggregation="tokens"):
     fill = jnp.full(mask.shape, 1.0)
-    weight, share = token_weights(mask, aggregation), token_weights(mask, "tokens")
+    weight, share = (token_weights(mask, by, 4) for by in (aggregation, "tokens"))
     return Tokens(old * fill, reference * fill, advantage * fill, weight, share, mask)
 
 

@@ -15,7 +15,7 @@ from proximo.errors import UserError
 from proximo.language.grpo_options import Centred, GRPOOptions, LeaveOneOut
 from proximo.language.job import training
 from proximo.language.optimise import Optimisation
-from proximo.language.ppo_options import RewardOptions, checked
+from proximo.language.ppo_options import PPOOptions, RewardOptions, checked
 
 
 def test_before_the_first_step_the_policy_is_the_reference_and_the_sampler():
@@ -40,7 +40,87 @@ def test_a_sampler_of_another_temperature_is_noticed():
         next(training(trainer))
 
 
-@pytest.mark.parametrize("make", [lambda: ppo(options()), lambda: grpo(options(GRPOOptions))])
+@pytest.mark.parametrize("make", [ppo, grpo])
+def test_in_fewer_bits_the_sampler_computes_as_the_learner(make):
+    class Seen(Exception):
+        """What the sampler was given."""
+
+    def seen(model, number):
+        raise Seen(model.embedding.dtype)
+
+    kind = GRPOOptions if make is grpo else PPOOptions
+    for precision in ("bfloat16", "float32"):
+        trainer = make(options(kind, optimisation=dict(precision=precision)))
+        trainer.rollouts.collected = seen
+        with pytest.raises(Seen, match=precision):
+            next(training(trainer))
+
+
+def test_in_fewer_bits_the_sampler_agrees_with_the_learner():
+    asked = options(
+        optimisation=dict(precision="bfloat16"), sampling=dict(response_length=16, batch_size=16), episodes=16
+    )
+    first = next(training(ppo(asked, model=small_model(layers=4, size=128))))
+    assert first.metrics["val/sampler_gap"] < 0.015  # a sampler in float32 is 0.06 away
+    assert abs(first.metrics["objective/kl"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "rounding", "fault"),
+    [("cpu", "float32", 5e-4, 5e-3), ("gpu", "float32", 5e-3, 5e-2), ("gpu", "bfloat16", 5e-2, 0.2)],
+)
+def test_how_far_rounding_may_lead_depends_on_the_numbers(monkeypatch, backend, precision, rounding, fault):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    sound = {"objective/kl_per_token": 0.0, "val/first_ratio": 1.0}
+    check = rollouts(options()).check_first
+    check(sound | {"val/sampler_gap": rounding}, precision)
+    with pytest.raises(UserError, match=r"val/sampler_gap is .* before the first step"):
+        check(sound | {"val/sampler_gap": fault}, precision)
+
+
+def test_groups_that_are_all_equal_from_the_start_are_no_fault():
+    asked = options(GRPOOptions, skip_equal_groups=True, sampling=dict(batch_size=2, samples=6))
+    run = list(training(grpo(asked, functions=[lambda completions: [1000.1] * len(completions)])))
+    assert len(run) == 3
+    for name, value in {"val/ratio": 1.0, "val/first_ratio": 1.0, "objective/equal_groups": 1.0}.items():
+        assert [it.metrics[name] for it in run] == [value] * 3
+
+
+@pytest.mark.parametrize("make", [ppo, grpo])
+def test_responses_that_all_hit_the_limit_are_no_fault(make):
+    kind = GRPOOptions if make is grpo else PPOOptions
+    trainer = make(options(kind, rewards=RewardOptions(truncated="mask")))
+    trainer.rollouts.sampling = replace(trainer.rollouts.sampling, eos_ids=())
+    run = list(training(trainer))
+    assert [it.metrics["val/finished"] for it in run] == [0.0] * 3
+    assert [it.metrics["val/ratio"] for it in run] == [1.0] * 3
+
+
+def test_minibatches_without_tokens_do_not_pull_the_ratio():
+    # Only the answers to "a" differ: two of the eight minibatches, of one response each, have tokens.
+    asked = options(
+        GRPOOptions,
+        skip_equal_groups=True,
+        steps=dict(minibatches=8),
+        optimisation=dict(learning_rate=1e-6),
+    )
+
+    def reward(prompts, completions):
+        return [float(place % 2) if prompt == "a" else 0.0 for place, prompt in enumerate(prompts)]
+
+    for iteration in training(grpo(asked, functions=[reward])):
+        assert iteration.metrics["val/ratio"] == pytest.approx(1.0, abs=1e-3)
+        assert iteration.metrics["objective/equal_groups"] == 0.75
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ppo(options()),
+        lambda: ppo(options(critic=dict(critic_warmup=1), kl=AdaptiveKL(target=100.0, beta=1.0))),
+        lambda: grpo(options(GRPOOptions)),
+    ],
+)
 def test_going_on_from_a_state_is_the_uninterrupted_run(make):
     whole = list(training(make()))
     again = list(training(make(), whole[0].state, 1))
@@ -124,6 +204,24 @@ def test_while_the_critic_warms_up_the_actor_stays():
         assert distance(state.weights.model, trainer.first.model) == 0.0
         assert distance(state.weights.value, trainer.first.value) > 0.0
     assert distance(states[2].weights.model, trainer.first.model) > 0.0
+
+
+def test_while_the_critic_warms_up_the_price_stays():
+    # The actor is held in the first two iterations; their KL of 0 says nothing.
+    asked = options(critic=dict(critic_warmup=2), kl=AdaptiveKL(target=100.0, beta=1.0))
+    assert [float(it.state.kl.beta) for it in training(ppo(asked))] == [1.0, 1.0, 0.5]
+
+
+def test_after_the_warm_up_the_actors_first_step_is_a_first_step():
+    # After two steps of zeros Adam's third would be 0.1 / (1 - 0.9^3) / sqrt(0.001 / (1 - 0.999^3)) = 0.64 of
+    # it, and the next ones larger and larger.
+    given = dict(steps=dict(epochs=1), optimisation=dict(learning_rate=1e-2, schedule="constant"))
+    states = [it.state for it in training(ppo(options(critic=dict(critic_warmup=2), **given)))]
+    fresh = ppo(options(**given))
+    begun = states[1]._replace(moments=fresh.begin().moments)
+    by_hand = fresh.iterate(begun, 2).state
+    assert distance(by_hand.weights.model, states[2].weights.model) < 1e-6
+    assert distance(states[1].weights.model, states[2].weights.model) == pytest.approx(1e-2, rel=0.1)
 
 
 def test_the_value_head_says_zero_at_first():

@@ -1,0 +1,69 @@
+"""Steps on one batch of responses, with a loss that says what it was given."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.language.loss import Tokens
+from proximo.language.optimise import adam
+from proximo.language.options import ModelOptions
+from proximo.language.policy import Sequences
+from proximo.language.ppo_options import PPOOptions, SamplingOptions, StepOptions
+from proximo.language.update import Batch, summary, update
+
+# Two responses of two and four tokens, in four columns; a prompt of two.
+MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+
+
+def shares(weights, part, frozen, beta, options, width):
+    """A loss of the tokens' shares times a weight; its ratio is the sum of their shares in the metrics."""
+    loss = weights * jnp.sum(part.tokens.weight)
+    return loss, {"loss/policy_avg": loss, "val/ratio": jnp.sum(part.tokens.share)}
+
+
+def updated(mask, order, **steps):
+    """The metrics of an update at a weight of 1, whose rate is 0; responses have at most 16 tokens."""
+    options = PPOOptions(
+        data="",
+        model=ModelOptions(model=""),
+        sampling=SamplingOptions(response_length=16),
+        steps=StepOptions(**steps),
+    )
+    rows, lengths = len(mask), jnp.sum(mask, axis=1).astype(int)
+    sequences = Sequences(jnp.zeros((rows, 6), int), jnp.full(rows, 2), lengths, jnp.ones(rows, bool))
+    tokens = Tokens(**(dict.fromkeys(Tokens._fields, jnp.zeros_like(mask)) | {"mask": mask}))
+    batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask), jnp.ones(())
+    moments = adam(options.optimisation).init(weights)
+    *_, metrics = update(shares, weights, moments, None, batch, 0.0, 0.0, jnp.array(order), options, 2)
+    return metrics
+
+
+def test_the_constant_is_the_limit_of_a_response_not_the_columns():
+    # Six tokens, two responses of at most 16: 6 / 32, in four columns as in eight.
+    narrow = updated(MASK, [[0, 1]], aggregation="length")
+    wide = updated(jnp.pad(MASK, ((0, 0), (0, 4))), [[0, 1]], aggregation="length")
+    assert narrow["loss/policy_avg"] == wide["loss/policy_avg"] == 6 / 32
+
+
+def test_a_step_without_tokens_says_nothing():
+    history = {
+        "counted": jnp.array([False, True, True]),
+        "val/ratio": jnp.array([0.0, 1.0, 1.2]),
+        "policy/entropy_avg": jnp.array([0.0, 2.0, 4.0]),
+    }
+    means = summary(history)
+    # (1.0 + 1.2) / 2 and (2 + 4) / 2; over all three steps they would be 0.73 and 2.
+    np.testing.assert_allclose([means["val/ratio"], means["policy/entropy_avg"]], [1.1, 3.0], rtol=1e-6)
+    assert means["val/first_ratio"] == 1.0 and "counted" not in means
+
+
+def test_a_minibatch_of_masked_rows_is_such_a_step():
+    # The first row has no token; the shares of the other two sum to 1 each.
+    metrics = updated(jnp.concatenate([jnp.zeros((1, 4)), MASK]), [[0], [1], [2]])
+    assert metrics["val/ratio"] == metrics["val/first_ratio"] == 1.0
+
+
+def test_where_no_step_has_tokens_nothing_has_moved():
+    metrics = jax.device_get(updated(0 * MASK, [[0], [1]]))
+    assert metrics["val/ratio"] == metrics["val/first_ratio"] == 1.0
+    assert metrics["loss/policy_avg"] == metrics["policy/grad_norm"] == 0.0
