@@ -69,6 +69,7 @@ class DPOOptions:
 def checked(options: DPOOptions) -> DPOOptions:
     """The same options, or a UserError that says which cannot be."""
     options.optimisation.checked()
+    options.run.checked()
     check_counts(options, ("epochs", "batch_size", "length", "micro_batch_tokens"))
     if not 0 < options.beta < float("inf"):
         raise UserError(f"beta is {options.beta}: it must be above 0")

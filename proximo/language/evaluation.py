@@ -158,7 +158,8 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
         ),
         run=RunOptions(seed=options.seed),
     )
-    trainer = ppo_trainer(asked, functions)  # nothing is learned: its prompts and rewards are what is needed
+    # Nothing is learned: its prompts and rewards are what is needed.
+    trainer = ppo_trainer(asked, functions, greedy=True)
     source, model = trainer.rollouts, trainer.reference
     prompts = source.prompts
     batches = [source.collected(model, number) for number in range(-(-len(prompts) // options.batch_size))]

@@ -45,7 +45,7 @@ def options_from(kind: type[Options], given: Mapping[str, Any]) -> Options:
     given = dict(given)
     owners, types = option_owners(kind), option_types(kind)
     if "objective" in owners and "clip" in given:
-        given["objective"] = Clip(float(given.pop("clip")))
+        given["objective"] = Clip(_checked("clip", float, given.pop("clip")))
     for name in given:
         if name not in owners:
             raise unknown(name, owners)

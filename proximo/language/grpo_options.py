@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core.arrays import traceable
 from proximo.language.optimise import Optimisation
@@ -13,23 +13,49 @@ from proximo.language.ppo_options import (
     RewardOptions,
     SamplingOptions,
     StepOptions,
+    check_run,
     check_sampling,
     check_steps,
+    number,
     require,
     whole,
 )
 
-SMALLEST_SPREAD = 1e-4  # of a group's scores; below it there is nothing to learn from the group
+SMALLEST_SPREAD = 1e-6  # of a group's scores, relative to the largest; less is float32's rounding of them
+
+
+def from_first(score: Float[Array, "P G"]) -> Float[Array, "P G"]:
+    """score - the group's first: exactly 0 where all are equal. Their rounded mean may be another number."""
+    return score - score[:, :1]
+
+
+def differ(score: Float[Array, "P G"]) -> Bool[Array, "P 1"]:
+    """Whether a group's scores differ by more than rounding, whatever their unit."""
+    size = jnp.max(jnp.abs(score), axis=1, keepdims=True)
+    return jnp.max(jnp.abs(from_first(score)), axis=1, keepdims=True) > SMALLEST_SPREAD * size
+
+
+def centred(score: Float[Array, "P G"]) -> Float[Array, "P G"]:
+    """score - the group's mean."""
+    away = from_first(score)
+    return away - jnp.mean(away, axis=1, keepdims=True)
 
 
 @traceable
 @dataclass(frozen=True)
 class Standardised:
-    """(score - the group's mean) / the group's standard deviation (Shao et al. 2024, section 4.1.2)."""
+    """(score - the group's mean) / the group's standard deviation (Shao et al. 2024, section 4.1.2).
+
+    We depart: nothing is added to the standard deviation, so that the unit of the scores does not count; a
+    group whose scores are equal has 0.
+    """
 
     def __call__(self, score: Float[Array, "P G"]) -> Float[Array, "P G"]:
-        spread = jnp.std(score, axis=1, keepdims=True, ddof=1)
-        return (score - jnp.mean(score, axis=1, keepdims=True)) / (spread + SMALLEST_SPREAD)
+        away, there = from_first(score), differ(score)
+        # In units of the largest: the square of a small score would be 0 in float32.
+        unit = away / jnp.where(there, jnp.max(jnp.abs(away), axis=1, keepdims=True), 1.0)
+        spread = jnp.std(unit, axis=1, keepdims=True, ddof=1)
+        return jnp.where(there, centred(unit) / jnp.where(there, spread, 1.0), 0.0)
 
 
 @traceable
@@ -41,7 +67,7 @@ class Centred:
     """
 
     def __call__(self, score: Float[Array, "P G"]) -> Float[Array, "P G"]:
-        return score - jnp.mean(score, axis=1, keepdims=True)
+        return centred(score)
 
 
 @traceable
@@ -55,7 +81,7 @@ class LeaveOneOut:
 
     def __call__(self, score: Float[Array, "P G"]) -> Float[Array, "P G"]:
         group = score.shape[1]
-        return (score - jnp.mean(score, axis=1, keepdims=True)) * group / (group - 1)
+        return centred(score) * group / (group - 1)
 
 
 GroupAdvantage = Standardised | Centred | LeaveOneOut
@@ -96,12 +122,13 @@ def checked(options: GRPOOptions) -> GRPOOptions:
     check_sampling(options.sampling)
     check_steps(options.steps, options.sampling)
     options.optimisation.checked()
+    check_run(options.rewards, options.run)
     whole(options, "episodes", "samples_every")
     require(
         options.sampling.samples >= 2,
         f"samples is {options.sampling.samples}: a response is judged against others, so there must be 2",
     )
-    require(options.beta >= 0, f"beta is {options.beta}: it must be at least 0")
+    number("beta", options.beta, least=0)
     require(
         options.rewards.truncated != "bootstrap",
         "truncated is bootstrap, which needs a critic: take keep or mask",

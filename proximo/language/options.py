@@ -11,6 +11,7 @@ from proximo.errors import UserError
 from proximo.language.sharding import MeshOptions
 
 Options = TypeVar("Options")
+LARGEST_SEED = 2**63 - 1  # of JAX's keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,12 @@ class RunOptions:
     """Seconds of work that a crash may cost; 0 for a checkpoint after every iteration."""
     max_time: float | None = None
     """End in good time before so many seconds, with a checkpoint to go on from."""
+
+    def checked(self) -> "RunOptions":
+        """Itself; raises UserError for a seed that no random key has."""
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"seed is {self.seed}: it must be at least 0 and at most {LARGEST_SEED}")
+        return self
 
 
 def as_json(options: Any) -> Any:

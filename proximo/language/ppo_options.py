@@ -1,7 +1,9 @@
 """The options of PPO and GRPO for language models, and which of them cannot be."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any, Literal
 
 from proximo.core import Clip, ClippedSquaredError, FixedKL, KLController, ValueLoss
 from proximo.errors import UserError
@@ -25,7 +27,7 @@ class SamplingOptions:
     top_p: float = 1.0
     """Only 1, all tokens, can be trained with."""
     stop: tuple[str, ...] = ()
-    """A response also ends with one of these texts."""
+    """A response also ends with one of these texts, where it has the tokens that they are encoded as."""
     batch_size: int = 64
     """Prompts of an iteration."""
     samples: int = 1
@@ -125,20 +127,24 @@ class PPOOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-def checked(options: PPOOptions) -> PPOOptions:
-    """The same options, or a UserError that says which cannot be and what could."""
+def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
+    """The same options, or a UserError that says which cannot be and what could.
+
+    greedy  whether temperature 0, the likeliest token, will do: not to learn from, but to be measured
+    """
     critic = options.critic
-    check_sampling(options.sampling)
+    check_sampling(options.sampling, greedy)
     check_steps(options.steps, options.sampling)
+    check_run(options.rewards, options.run)
     options.optimisation.checked()
     whole(options, "episodes", "samples_every")
+    choice(options.kl)
     for name in ("gamma", "gae_lambda", "critic_lambda"):
-        value = getattr(critic, name)
-        require(value is None or 0 <= value <= 1, f"{name} is {value}: it must lie between 0 and 1")
-    require(
-        critic.length_lambda is None or critic.length_lambda > 0,
-        f"length_lambda is {critic.length_lambda}: it must be above 0",
-    )
+        number(name, getattr(critic, name), least=0, most=1)
+    number("length_lambda", critic.length_lambda, above=0)
+    number("value_coefficient", critic.value_coefficient, least=0)
+    whole(critic, "critic_warmup", least=0)
+    choice(critic.value_loss)
     require(
         critic.critic_from is None or critic.critic == "separate",
         "critic_from needs a critic of its own: --critic separate",
@@ -152,34 +158,85 @@ def checked(options: PPOOptions) -> PPOOptions:
 
 def check_steps(steps: StepOptions, sampling: SamplingOptions) -> None:
     """Raises UserError for steps that cannot be taken on such batches."""
-    whole(steps, "epochs", "minibatches")
+    whole(steps, "epochs", "minibatches", "micro_batch_tokens")
     rows = sampling.batch_size * sampling.samples
     require(
         rows % steps.minibatches == 0,
         f"minibatches is {steps.minibatches}: it must divide the {rows} responses of an iteration",
     )
-    require(
-        steps.target_kl is None or steps.target_kl > 0, f"target_kl is {steps.target_kl}: it must be above 0"
-    )
+    choice(steps.objective)
+    number("entropy_coefficient", steps.entropy_coefficient, least=0)
+    number("target_kl", steps.target_kl, above=0)
 
 
-def check_sampling(sampling: SamplingOptions) -> None:
-    """Raises UserError for what cannot be sampled, or not be trained on."""
+def check_sampling(sampling: SamplingOptions, greedy: bool = False) -> None:
+    """Raises UserError for what cannot be sampled, or not be trained on. `greedy` as of `checked`."""
     whole(sampling, "response_length", "batch_size", "samples", "prompt_length")
-    require(
-        sampling.temperature > 0,
-        f"temperature is {sampling.temperature}: it must be above 0, a greedy policy cannot explore",
-    )
+    if greedy:
+        number("temperature", sampling.temperature, least=0)
+    else:
+        number("temperature", sampling.temperature, above=0, why="a greedy policy cannot explore")
     biased = "the tokens would come from another distribution than the one they are scored with"
     require(sampling.top_k == 0, f"top_k is {sampling.top_k}: {biased}; leave it at 0")
     require(sampling.top_p == 1.0, f"top_p is {sampling.top_p}: {biased}; leave it at 1")
 
 
-def whole(options: object, *names: str) -> None:
-    """Raises UserError unless these options are whole numbers of at least 1."""
+def check_run(rewards: RewardOptions, run: RunOptions) -> None:
+    """Raises UserError for rewards that are no numbers, and for a seed that there is not."""
+    number("missing_eos_penalty", rewards.missing_eos_penalty)
+    for weight in rewards.reward_weights:
+        number("one of reward_weights", weight)
+    run.checked()
+
+
+def choice(part: Any) -> None:
+    """Raises UserError for an objective, a value loss or a price of KL whose numbers cannot be.
+
+    Widths, targets and horizons must be above 0; a price may be 0; a bound of the ratio must be above 1.
+    """
+    for one in fields(part):
+        name, value = f"{type(part).__name__}'s {one.name}", getattr(part, one.name)
+        if one.name == "beta":
+            number(name, value, least=0)
+        else:
+            number(name, value, above=1 if one.name == "bound" else 0)
+
+
+def whole(options: object, *names: str, least: int = 1, most: int | None = None) -> None:
+    """Raises UserError unless these options are None, or whole numbers within a range."""
     for name in names:
         value = getattr(options, name)
-        require(isinstance(value, int) and value >= 1, f"{name} is {value!r}: it must be at least 1")
+        good = value is None or (isinstance(value, int) and not isinstance(value, bool))
+        require(good, f"{name} is {value!r}: it must be a whole number")
+        number(name, value, least=least, most=most)
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    least: int | None = None,
+    above: int | None = None,
+    most: int | None = None,
+    why: str | None = None,
+) -> None:
+    """Raises UserError unless a value is a finite number within a range, or None, which stands for none.
+
+    least, above, most  bounds; `above` itself is not in the range
+    why                 what else to say of the range
+    """
+    if value is None:
+        return
+    require(isinstance(value, Real), f"{name} is {value!r}: it must be a number")
+    low, high = -math.inf if least is None else least, math.inf if most is None else most
+    finite = isinstance(value, int) or math.isfinite(value)
+    limits = [] if finite else ["finite"]
+    limits += [] if above is None else [f"above {above}"]
+    limits += [] if least is None else [f"at least {least}"]
+    limits += [] if most is None else [f"at most {most}"]
+    reason = "" if why is None else f", {why}"
+    good = finite and low <= value <= high and (above is None or value > above)
+    require(good, f"{name} is {value}: it must be {' and '.join(limits)}{reason}")
 
 
 def require(condition: bool, message: str) -> None:

@@ -66,6 +66,10 @@ class TooLong(UserError):
     """A record that "drop" leaves out."""
 
 
+LEFT_OUT = 'shorten it, allow more, or leave such records out (overlong "drop" of sft, reward and dpo)'
+MORE_ROOM = "shorten it, remove it, or allow longer prompts or shorter answers"  # nobody leaves out prompts
+
+
 def read_all(
     source: Source,
     allowed: Sequence[Columns],
@@ -94,9 +98,8 @@ def read_all(
             if drop:
                 dropped += 1
                 continue
-            raise UserError(
-                f'{where}: {error}: shorten it, allow more, or leave such records out (overlong "drop")'
-            ) from error
+            advice = MORE_ROOM if kind.columns == PROMPT else LEFT_OUT
+            raise UserError(f"{where}: {error}: {advice}") from error
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
         found.append(one)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,13 @@ from proximo.errors import UserError
 from proximo.language.data import read_prompts
 from proximo.language.loading import check_counts
 from proximo.language.model import Transformer
+from proximo.language.options import LARGEST_SEED
 from proximo.language.packing import bucket, padded_left
+from proximo.language.ppo_options import whole
 from proximo.language.records import Source
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
+from proximo.language.tokenizer_backend import encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Drawing:
     greedy: bool = False
     """Always the likeliest token, as with temperature 0."""
     stop: tuple[str, ...] = ()
-    """An answer also ends with one of these texts."""
+    """An answer also ends with one of these texts, where it has the tokens that they are encoded as."""
     seed: int = 0
     """The same seed, prompts and batch size give the same answers."""
     batch_size: int = 16
@@ -66,6 +69,7 @@ class Answer(NamedTuple):
 def checked(drawing: Drawing) -> Drawing:
     """The same, or a UserError that says what cannot be."""
     check_counts(drawing, ("max_new_tokens", "samples", "batch_size"))
+    whole(drawing, "seed", least=0, most=LARGEST_SEED)
     if not 0 <= drawing.temperature < math.inf:
         raise UserError(f"temperature is {drawing.temperature}: it must be at least 0, the likeliest token")
     if drawing.top_k < 0:
@@ -100,7 +104,7 @@ def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: D
         top_p=drawing.top_p,
         samples=drawing.samples,
         eos_ids=tokenizer.eos_ids,
-        stop_sequences=tuple(tuple(tokenizer.encode(text)) for text in drawing.stop),
+        stop_sequences=stop_sequences(tokenizer, drawing.stop),
     )
     key = jax.random.key(drawing.seed)
     rows = min(drawing.batch_size, len(prompts))
@@ -122,6 +126,44 @@ def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: D
                 float(np.sum(drawn.log_probs[row, :size])),
                 batch[place].columns,
             )
+
+
+BEFORE_STOP = ("\n", ".", "a", "0")
+"""What may stand before a stop: some tokenizers glue it to the one, some to the other."""
+
+
+def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Tokens that end an answer, for texts that do.
+
+    A stop is matched as its tokens, not as its text: an answer that has the same letters in other tokens
+    goes on. It has those that it is encoded as alone; and those that it has behind other text, where these
+    are others, since some tokenizers (SentencePiece's) mark a blank before whatever they are given alone.
+
+    Raises UserError for a text without tokens, which would end every answer, or that cannot be encoded.
+    """
+    found: dict[tuple[int, ...], None] = {}
+    for text in texts:
+        try:
+            alone = tokenizer.encode(text)
+        except UserError as error:
+            raise UserError(f"stop {text!r}: {error}") from error
+        if not alone:
+            raise UserError(f"stop is {text!r}, which has no token and would end every answer: leave it out")
+        found |= {tuple(alone): None, tuple(_behind_text(tokenizer, text) or alone): None}
+    return tuple(found)
+
+
+def _behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text behind another one; none where they cannot be told from the other's."""
+    for before in BEFORE_STOP:
+        try:
+            head, whole = tokenizer.encode(before), encoding(tokenizer.backend, before + text)
+        except UserError:  # not every tokenizer knows it
+            continue
+        ids, starts = list(whole.ids), [start for start, _ in whole.offsets[len(head) :]]
+        if head and ids[: len(head)] == head and min(starts, default=0) >= len(before):
+            return ids[len(head) :]
+    return []
 
 
 def as_given(source: Any, lines: list[int]) -> list[Any]:

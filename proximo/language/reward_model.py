@@ -71,6 +71,7 @@ class RewardModelOptions:
 def checked(options: RewardModelOptions) -> RewardModelOptions:
     """The same options, or a UserError that says which cannot be."""
     options.optimisation.checked()
+    options.run.checked()
     check_counts(options, ("epochs", "batch_size", "length", "micro_batch_tokens"))
     if not 0 <= options.evaluation_share < 1:
         raise UserError(f"evaluation_share is {options.evaluation_share}: it must be at least 0 and below 1")

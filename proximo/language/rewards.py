@@ -4,7 +4,9 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +17,15 @@ from jaxtyping import Array, Float
 
 from proximo.errors import UserError
 from proximo.language.heads import RewardModel
+from proximo.language.optimise import in_parts, rows_of_part
 from proximo.language.policy import Sequences, segments_of
+from proximo.language.templates import one_line
 
 RewardFunction = Callable[..., Sequence[float]]
 """f(prompts, completions, completion_ids, **columns) -> a number for each completion (TRL's signature).
 
-prompts, completions  texts (prompts as they stood in the data: messages stay messages)
+prompts               as they stand in the data: texts, or lists of messages
+completions           texts
 completion_ids        the tokens, end token included
 columns               the data's other columns, a list each
 """
@@ -33,66 +38,132 @@ class Scored(NamedTuple):
     parts: dict[str, Float[np.ndarray, "B"]]
 
 
+TAKEN = ("std",)
+"""Metrics of rewards that are of no single source: `rewards/std`, of the weighted sum."""
+
+
 def reward_function(name: str) -> RewardFunction:
     """The function that `module:function` names; the module may lie in the working folder.
 
     This imports the module, so the name must come from the user's own command line, never from a file.
+
+    Raises UserError where the module cannot be imported, whatever is wrong in it, or has no such function.
     """
-    module, separator, attribute = name.partition(":")
-    if not separator:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
         raise UserError(f"--reward {name!r}: write module:function")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        function = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise UserError(f"--reward {name!r}: cannot import {module} ({error})") from error
-    except AttributeError:
-        raise UserError(f"--reward {name!r}: {module} has no {attribute}") from None
+        imported = importlib.import_module(module)
+    except Exception as error:  # the user's own code: anything may be wrong in it
+        what = f"{type(error).__name__}: {one_line(error)}{_line_of(error)}"
+        raise UserError(f"--reward {name!r}: cannot import {module} ({what})") from error
+    if not hasattr(imported, attribute):
+        raise UserError(f"--reward {name!r}: {module} has no {attribute}")
+    function: RewardFunction = getattr(imported, attribute)
     if not callable(function):
         raise UserError(f"--reward {name!r}: {attribute} is not a function")
-    found: RewardFunction = function
-    return found
+    return function
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the imported code it happened; nothing where the error says so, or no code was found."""
+    ours = (__file__, importlib.__file__)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [one for one in frames if one.filename not in ours and not one.filename.startswith("<frozen")]
+    if isinstance(error, SyntaxError) or not theirs:
+        return ""
+    return f", {Path(theirs[-1].filename).name} line {theirs[-1].lineno}"
 
 
 def name_of(function: RewardFunction) -> str:
-    """What a function is called in the metrics."""
+    """What a function is called."""
     return getattr(function, "__name__", type(function).__name__)
 
 
+def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> list[str]:
+    """What each source of reward is called in the metrics: its own name, or `score-2` for a second `score`.
+
+    models  names of the reward models; functions come before them
+    """
+    names: list[str] = []
+    for name in [*map(name_of, functions), *models]:
+        number, free = 1, name
+        while free in names or free in TAKEN:
+            number += 1
+            free = f"{name}-{number}"
+        names.append(free)
+    return names
+
+
 def called(
+    name: str,
     function: RewardFunction,
     prompts: Sequence[Any],
     completions: Sequence[str],
     completion_ids: Sequence[list[int]],
-    columns: dict[str, list[Any]],
+    columns: Mapping[str, Sequence[Any]],
 ) -> Float[np.ndarray, "B"]:
-    """A function's scores. Raises UserError, with the index and the prompt, for whatever goes wrong in it."""
-    name = name_of(function)
-    wanted = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns}
-    takes = inspect.signature(function).parameters.values()
-    if not any(p.kind == p.VAR_KEYWORD for p in takes):
-        known = {p.name for p in takes}
-        wanted = {key: value for key, value in wanted.items() if key in known}
+    """A function's scores.
+
+    Raises UserError for whatever goes wrong in it, with the completion and the prompt where there is one to
+    blame: after an exception the function is called once more with each completion alone, up to the first
+    that it raises at.
+    """
+    given = _wanted(
+        function,
+        {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns},
+    )
+
+    def at(index: int) -> str:
+        return (
+            f"for completion {index} of the batch "
+            f"(prompt: {shown(prompts[index])}; completion: {shown(completions[index])})"
+        )
+
     try:
-        scores = list(function(**wanted))
+        scores = list(function(**given))
     except Exception as error:
-        raise UserError(
-            f"the reward function {name} raised {type(error).__name__}: {error} "
-            f"(a batch of {len(prompts)}; its first prompt: {shown(prompts[0])})"
-        ) from error
+        index, cause = _culprit(function, given, len(completions)) or (None, error)
+        together = f"for a batch of {len(completions)}, though for none of them alone"
+        where = together if index is None else at(index)
+        what = f"{type(cause).__name__}: {_cut(one_line(cause), 200)}"
+        raise UserError(f"the reward function {name} raised {what} {where}") from cause
     if len(scores) != len(completions):
         raise UserError(
-            f"the reward function {name} returned {len(scores)} numbers for {len(completions)} completions"
+            f"the reward function {name} returned {len(scores)} numbers for {len(completions)} completions: "
+            "return one for each"
         )
     for index, score in enumerate(scores):
         if not _is_number(score) or not math.isfinite(score):
-            raise UserError(
-                f"the reward function {name} returned {score!r} for completion {index} of the batch "
-                f"(prompt: {shown(prompts[index])}; completion: {shown(completions[index])})"
-            )
+            raise UserError(f"the reward function {name} returned {shown(score)} {at(index)}")
     return np.asarray(scores, np.float32)
+
+
+def _wanted(function: RewardFunction, given: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Those arguments that a function takes; all of them where it does not say, as some of C do not."""
+    try:
+        takes = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return given
+    if any(p.kind == p.VAR_KEYWORD for p in takes):
+        return given
+    known = {p.name for p in takes}
+    return {key: value for key, value in given.items() if key in known}
+
+
+def _culprit(
+    function: RewardFunction, given: Mapping[str, Sequence[Any]], count: int
+) -> tuple[int, Exception] | None:
+    """The first completion that a function raises at when it has that one alone, and what it raises."""
+    for index in range(count):
+        try:
+            list(function(**{key: [values[index]] for key, values in given.items()}))
+        except Exception as error:
+            return index, error
+    return None
 
 
 def _is_number(score: Any) -> bool:
@@ -101,21 +172,34 @@ def _is_number(score: Any) -> bool:
     )
 
 
-def shown(text: Any, most: int = 80) -> str:
-    """A text for a message: one line, not too long."""
-    line = repr(text)
+def shown(value: Any, most: int = 80) -> str:
+    """A text, or anything else, for a message: one line without runs of white space, not too long."""
+    return _cut(repr(" ".join(value.split()) if isinstance(value, str) else value), most)
+
+
+def _cut(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-@jax.jit
-def _scores(model: RewardModel, sequences: Sequences, width: Array) -> Float[Array, "B"]:
-    last = width + sequences.lengths - 1
-    return model.scores(sequences.ids, segments_of(sequences, width), last)
+@partial(jax.jit, static_argnames="rows")
+def _scores(model: RewardModel, sequences: Sequences, width: Array, rows: int) -> Float[Array, "B"]:
+    def part_scores(part: Sequences) -> Float[Array, "rows"]:
+        return model.scores(part.ids, segments_of(part, width), width + part.lengths - 1)
+
+    return jax.lax.map(part_scores, in_parts(sequences, rows)).reshape(-1)
 
 
-def model_scores(model: RewardModel, sequences: Sequences, width: int) -> Float[np.ndarray, "B"]:
-    """A reward model's scores of prompts with their responses, read at the last token of each."""
-    return np.asarray(_scores(model, sequences, jnp.asarray(width)))
+def model_scores(
+    model: RewardModel, sequences: Sequences, width: int, micro_batch_tokens: int | None = None
+) -> Float[np.ndarray, "B"]:
+    """A reward model's scores of prompts with their responses, read at the last token of each.
+
+    width               W, columns of the prompts
+    micro_batch_tokens  most that go through the model at once; None for all
+    """
+    count, length = sequences.ids.shape
+    rows = rows_of_part(count, length, micro_batch_tokens)
+    return np.asarray(_scores(model, sequences, jnp.asarray(width), rows))
 
 
 def weighted(parts: dict[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Scored:

@@ -19,13 +19,15 @@ from proximo.language.model import Transformer
 from proximo.language.packing import batch_indices, bucket, padded_left
 from proximo.language.policy import Sequences
 from proximo.language.ppo_options import RewardOptions, SamplingOptions
-from proximo.language.rewards import RewardFunction, Scored, called, model_scores, name_of, weighted
+from proximo.language.respond import stop_sequences
+from proximo.language.rewards import RewardFunction, Scored, called, model_scores, source_names, weighted
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
 
 SMALLEST = 8  # columns that prompts are padded to, and responses cut to, at least
 LOOKED_AT = 8  # completions that are written down at a time
-SAME = 1e-3  # difference of float32 log-probabilities, and of ratios, that rounding explains
+SAME = {"float32": 1e-3, "tensorfloat32": 1e-2, "bfloat16": 1e-1}
+"""Difference of log-probabilities, and of ratios, that rounding explains, by the numbers of the products."""
 
 
 class Rollout(NamedTuple):
@@ -54,13 +56,13 @@ class Rollout(NamedTuple):
         return int(np.sum(self.sequences.prompts) + np.sum(self.sequences.lengths))
 
     def rows(self) -> tuple[dict[str, Any], ...]:
-        """The first few, as plain data."""
+        """The first few, as plain data; a source of reward is called there as in the metrics."""
         return tuple(
             {
                 "prompt": self.prompts[i],
                 "completion": self.completions[i],
                 "score": float(self.score[i]),
-                **{name: float(part[i]) for name, part in self.parts.items()},
+                **{f"rewards/{name}": float(part[i]) for name, part in self.parts.items()},
                 "length": int(self.sequences.lengths[i]),
                 "finished": bool(self.sequences.finished[i]),
             }
@@ -74,8 +76,10 @@ class Rollouts:
     prompts    all of them
     tokenizer  of the policy
     sampling   how responses are drawn
-    functions, models, weights  sources of reward and what each counts
+    functions, models, weights  sources of reward and what each counts; models by their names
     seed       of prompts' order and of sampling
+    given      the prompts as they stand in the data, for reward functions; the texts unless given
+    micro_batch_tokens  most that go through a reward model at once; None for all
     """
 
     def __init__(
@@ -87,16 +91,21 @@ class Rollouts:
         models: dict[str, RewardModel],
         weights: Sequence[float],
         seed: int,
+        given: Sequence[Any] | None = None,
+        micro_batch_tokens: int | None = None,
     ) -> None:
         self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
         self.functions, self.models, self.seed = functions, models, seed
+        self.names = source_names(functions, models)
+        self.given = [prompt.text for prompt in prompts] if given is None else given
+        self.micro_batch_tokens = micro_batch_tokens
         self.weights = tuple(weights) or (1.0,) * (len(functions) + len(models))
         self.sampling = Sampling(
             length=sampling.response_length,
             temperature=sampling.temperature,
             samples=sampling.samples,
             eos_ids=tokenizer.eos_ids,
-            stop_sequences=tuple(tuple(tokenizer.encode(text)) for text in sampling.stop),
+            stop_sequences=stop_sequences(tokenizer, sampling.stop),
         )
 
     def collected(self, model: Transformer, number: int) -> Rollout:
@@ -117,8 +126,7 @@ class Rollouts:
         )
         completion_ids = [row[:n].tolist() for row, n in zip(out.ids, out.lengths, strict=True)]
         completions = [self.tokenizer.decode(tokens) for tokens in completion_ids]
-        repeated = [prompts[row] for row in rows]
-        scored = self.scored(repeated, completions, completion_ids, sequences, width)
+        scored = self.scored(chosen[rows].tolist(), completions, completion_ids, sequences, width)
         metrics = {f"rewards/{name}": float(np.mean(part)) for name, part in scored.parts.items()}
         metrics["rewards/std"] = float(np.std(scored.total))
         return Rollout(
@@ -127,29 +135,33 @@ class Rollouts:
             out.log_probs[:, :length],
             scored.total,
             metrics,
-            [prompt.text for prompt in repeated],
+            [prompts[row].text for row in rows],
             completions,
             scored.parts,
         )
 
     def scored(
         self,
-        prompts: Sequence[Prompt],
+        asked: Sequence[int],
         completions: Sequence[str],
         completion_ids: Sequence[list[int]],
         sequences: Sequences,
         width: int,
     ) -> Scored:
-        """What all sources of reward say of a batch, weighted."""
-        texts = [prompt.text for prompt in prompts]
-        names = {name for prompt in prompts for name in prompt.columns}
-        columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
-        parts = {
-            name_of(function): called(function, texts, completions, completion_ids, columns)
-            for function in self.functions
+        """What all sources of reward say of a batch, weighted; `asked` are the numbers of its prompts."""
+        given, prompts = [self.given[number] for number in asked], [self.prompts[number] for number in asked]
+        columns = {
+            name: [prompt.columns.get(name) for prompt in prompts]
+            for name in dict.fromkeys(name for prompt in prompts for name in prompt.columns)
         }
-        parts |= {name: model_scores(model, sequences, width) for name, model in self.models.items()}
-        return weighted(parts, self.weights)
+        said = [
+            called(name, function, given, completions, completion_ids, columns)
+            for name, function in zip(self.names, self.functions, strict=False)
+        ]
+        said += [
+            model_scores(model, sequences, width, self.micro_batch_tokens) for model in self.models.values()
+        ]
+        return weighted(dict(zip(self.names, said, strict=True)), self.weights)
 
     def save(self, folder: Path, model: Transformer) -> None:
         """Write a model, adapters folded in, with its tokenizer."""
@@ -160,16 +172,19 @@ class Rollouts:
 
         Before any step the policy is the reference and the sampler: KL 0, ratio 1, to rounding. Anything
         else means that two parts score differently, and that nothing learned from it would be right.
+
+        A step of sampling and a pass over whole sequences are two shapes of the same computation: they round
+        differently. Devices other than CPUs multiply float32 with 10 bits of its 23 (TensorFloat-32).
         """
-        if precision != "float32":
-            return  # two shapes of the same computation may differ by a percent there
+        fewer_bits = precision == "float32" and jax.default_backend() != "cpu"
+        most = SAME["tensorfloat32" if fewer_bits else precision]
         facts = {
             "objective/kl_per_token": metrics["objective/kl_per_token"],
             "val/first_ratio - 1": metrics["val/first_ratio"] - 1.0,
             "val/sampler_gap": metrics["val/sampler_gap"],
         }
         for name, value in facts.items():
-            if not math.isfinite(value) or abs(value) > SAME:
+            if not math.isfinite(value) or abs(value) > most:
                 raise UserError(
                     f"{name} is {value:.2g} before the first step, where it must be 0: the policy, the "
                     "reference and the sampler do not agree (does the model folder match its config.json?)"

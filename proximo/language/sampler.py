@@ -28,7 +28,7 @@ class Sampling:
     top_p           draw among the likeliest tokens that have this share together; 1 for all
     min_p           draw among tokens at least so likely, as a share of the likeliest; 0 for all
     eos_ids         a response ends with one of them
-    stop_sequences  or with one of these sequences of tokens
+    stop_sequences  or with one of these sequences of tokens, none of which is empty
     """
 
     length: int

@@ -1,6 +1,7 @@
 """From options to trainers of the two algorithms that sample: what is read from files, and put together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from proximo.errors import UserError
 from proximo.language import grpo_options, ppo_options
 from proximo.language.adapters import trainable, without_adapters
 from proximo.language.data import Prompt, read_prompts
-from proximo.language.folder import load_reward_model
+from proximo.language.folder import load_reward_model, local_folder
 from proximo.language.grpo_options import GRPOOptions
 from proximo.language.grpo_trainer import GRPO
 from proximo.language.heads import RewardModel
@@ -21,24 +22,38 @@ from proximo.language.model import Transformer
 from proximo.language.policy import Policy, new_policy
 from proximo.language.ppo_options import PPOOptions, SamplingOptions
 from proximo.language.ppo_trainer import PPO
-from proximo.language.rewards import RewardFunction, reward_function
+from proximo.language.respond import as_given
+from proximo.language.rewards import RewardFunction, reward_function, source_names
 from proximo.language.rollout import Rollouts, checked_weights
 from proximo.language.sharding import in_host_memory, laid_out, mesh_of
 from proximo.language.tokenizer import Tokenizer
+from proximo.language.tokenizer_backend import read_backend
 
 
-def ppo_trainer(options: PPOOptions, functions: Sequence[RewardFunction] | None = None) -> PPO:
+@dataclass(frozen=True)
+class Base:
+    """What a run begins with: the model with its tokenizer, and the options that named them."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    options: PPOOptions | GRPOOptions
+
+
+def ppo_trainer(
+    options: PPOOptions, functions: Sequence[RewardFunction] | None = None, greedy: bool = False
+) -> PPO:
     """A trainer of PPO: model, critic, reference, prompts and rewards as the options say.
 
     functions  rewards from Python; those that `options.rewards.reward` names unless given
+    greedy     whether temperature 0 will do, where nothing is to be learned
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
-    options = ppo_options.checked(options)
-    model, tokenizer = loaded(options.model, jax.random.key(options.run.seed))
-    rollouts = _rollouts(options, model, tokenizer, functions)
-    policy = _with_critic(model, options)
-    return PPO(options, policy, trainable(policy), without_adapters(model), rollouts)
+    options = ppo_options.checked(options, greedy)
+    base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
+    policy = _with_critic(base, options)
+    rollouts = _rollouts(base, policy, functions)
+    return PPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
 
 
 def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | None = None) -> GRPO:
@@ -49,56 +64,59 @@ def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | Non
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
     options = grpo_options.checked(options)
-    model, tokenizer = loaded(options.model, jax.random.key(options.run.seed))
-    rollouts = _rollouts(options, model, tokenizer, functions)
-    policy = Policy(model, None)
-    return GRPO(options, policy, trainable(policy), without_adapters(model), rollouts)
+    base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
+    policy = Policy(base.model, None)
+    rollouts = _rollouts(base, policy, functions)
+    return GRPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
 
 
-def _with_critic(model: Transformer, options: PPOOptions) -> Policy:
-    critic = options.critic
+def _with_critic(base: Base, options: PPOOptions) -> Policy:
+    model, critic = base.model, options.critic
     if critic.critic == "shared":
         return new_policy(model)
     if critic.critic_from is None:
         return new_policy(model, critic=jax.tree.map(lambda x: x, model))
-    scorer = _reward_model(critic.critic_from, model, options)
+    scorer = _reward_model(critic.critic_from, base)
     bias = jnp.full(1, scorer.shift, jnp.float32)
     return new_policy(model, scorer.trunk, Linear(scorer.score.weight, bias))
 
 
-def _rollouts(
-    options: PPOOptions | GRPOOptions,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    functions: Sequence[RewardFunction] | None,
-) -> Rollouts:
-    sampling, rewards = options.sampling, options.rewards
+def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:
+    options, rewards = base.options, base.options.rewards
     if functions is None:
         functions = [reward_function(name) for name in rewards.reward]
-    models = {_name(folder): _reward_model(folder, model, options) for folder in rewards.reward_model}
+    weights = checked_weights(rewards, len(functions), len(rewards.reward_model))
+    models = [_reward_model(folder, base) for folder in rewards.reward_model]
+    names = source_names(functions, map(_name, rewards.reward_model))[len(functions) :]
+    readers = [policy.model, *([policy.critic] if policy.critic else []), *(model.trunk for model in models)]
+    context = min(reader.config.context for reader in readers)
+    prompts = _prompts(options.data, base.tokenizer, options.sampling, context)
     return Rollouts(
-        _prompts(options.data, tokenizer, sampling, model),
-        tokenizer,
-        sampling,
+        prompts,
+        base.tokenizer,
+        options.sampling,
         functions,
-        models,
-        checked_weights(rewards, len(functions), len(models)),
+        dict(zip(names, models, strict=True)),
+        weights,
         options.run.seed,
+        as_given(options.data, [prompt.line for prompt in prompts]),
+        options.steps.micro_batch_tokens,
     )
 
 
-def _prompts(data: Any, tokenizer: Tokenizer, sampling: SamplingOptions, model: Transformer) -> list[Prompt]:
-    room = model.config.context - sampling.response_length
+def _prompts(data: Any, tokenizer: Tokenizer, sampling: SamplingOptions, context: int) -> list[Prompt]:
+    """Prompts that leave room for a response; `context` is the shortest of all models that read both."""
+    room = context - sampling.response_length
     if room < 1:
         raise UserError(
-            f"response_length is {sampling.response_length}: the model's context is {model.config.context} "
-            "tokens, and the prompt needs some"
+            f"response_length is {sampling.response_length}: the model, its critic or a reward model has a "
+            f"context of {context} tokens, and the prompt needs some"
         )
     return list(read_prompts(data, tokenizer, min(sampling.prompt_length, room)).records)
 
 
-def _reward_model(folder: str, model: Transformer, options: PPOOptions | GRPOOptions) -> RewardModel:
-    mesh = mesh_of(options.model.mesh)
+def _reward_model(folder: str, base: Base) -> RewardModel:
+    mesh, model = mesh_of(base.options.model.mesh), base.model
     with in_host_memory(mesh):
         found = load_reward_model(folder)
     if found.trunk.config.vocabulary != model.config.vocabulary:
@@ -106,7 +124,26 @@ def _reward_model(folder: str, model: Transformer, options: PPOOptions | GRPOOpt
             f"{folder} knows {found.trunk.config.vocabulary} tokens, the policy {model.config.vocabulary}: "
             "a reward model must read the policy's tokens"
         )
+    _check_tokens(folder, base.tokenizer)
     return laid_out(found, mesh)
+
+
+def _check_tokens(folder: str, tokenizer: Tokenizer) -> None:
+    """Raises UserError where a reward model's tokenizer, if it has one, gives the policy's tokens other ids.
+
+    PAD may differ, since nobody reads it.
+    """
+    place = local_folder(folder) / "tokenizer.json"
+    if not place.is_file():
+        return
+    theirs = read_backend(place).get_vocab()
+    for token, id in sorted(tokenizer.backend.get_vocab().items(), key=lambda pair: pair[1]):
+        if theirs.get(token) != id and id != tokenizer.pad_id:
+            there = f"id {theirs[token]}" if token in theirs else "no token"
+            raise UserError(
+                f"{folder} has another vocabulary: {token!r} is id {id} of the policy and {there} there: "
+                "take a reward model that was trained with the policy's tokenizer"
+            )
 
 
 def _name(folder: str) -> str:

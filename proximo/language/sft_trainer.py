@@ -57,6 +57,7 @@ class SFTOptions:
 def checked(options: SFTOptions) -> SFTOptions:
     """The same options, or a UserError that says which cannot be."""
     options.optimisation.checked()
+    options.run.checked()
     check_counts(options, ("epochs", "batch_size", "length", "micro_batch_tokens"))
     return options
 

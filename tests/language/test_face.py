@@ -238,6 +238,8 @@ def test_a_reward_model_is_measured_and_pays_for_answers(place):
     # Each source counts once: the reward is the sum of the two.
     assert paid["reward"] == pytest.approx(paid["rewards/rm"] + paid["rewards/ones"], abs=1e-5)
     assert paid["low"] <= paid["reward"] <= paid["high"]
+    likeliest = dict(model=place / "base", data=prompts, reward=ones, temperature=0.0, **QUICK)
+    assert proximo.language.evaluate(**likeliest, seed=1) == proximo.language.evaluate(**likeliest, seed=2)
 
 
 def test_perplexity_is_that_of_the_next_token(model, place):

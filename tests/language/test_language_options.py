@@ -8,12 +8,20 @@ from typing import get_type_hints
 import pytest
 
 from proximo.arguments import spelled
-from proximo.core import AdaptiveKL, Clip, DualClip, FixedKL, Huber
+from proximo.core import (
+    AdaptiveKL,
+    Clip,
+    ClippedSquaredError,
+    DualClip,
+    FixedKL,
+    Huber,
+    ProportionalKL,
+)
 from proximo.errors import UserError
 from proximo.language.flat import model_folder, option_owners, option_types, options_from, unknown
 from proximo.language.grpo_options import GRPOOptions, LeaveOneOut
 from proximo.language.options import as_json, from_json
-from proximo.language.ppo_options import PPOOptions
+from proximo.language.ppo_options import PPOOptions, checked
 from proximo.language.preference_losses import ConservativeLoss, IPOLoss
 from proximo.language.starting import COMMANDS, method
 
@@ -69,12 +77,62 @@ def test_clip_is_short_for_the_clipped_objective():
         ({"objective": "clip"}, "objective is 'clip': it must be Clip or DualClip"),
         ({"target_kl": "much"}, "target_kl is 'much': it must be float or None"),
         ({"lora_targets": [1]}, "lora_targets is (1,): it must be a list of str"),
+        ({"clip": "big"}, "clip is 'big': it must be float"),
     ],
 )
 def test_a_mistake_in_a_name_or_a_value_is_told(given, message):
     with pytest.raises(UserError) as error:
         options_from(PPOOptions, MINIMAL | given)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kl": FixedKL(-1.0)}, "FixedKL's beta is -1.0: it must be at least 0"),
+        ({"kl": AdaptiveKL(target=0.0)}, "AdaptiveKL's target is 0.0: it must be above 0"),
+        ({"kl": ProportionalKL(target=0.0)}, "ProportionalKL's target is 0.0: it must be above 0"),
+        ({"kl": ProportionalKL(horizon=0.0)}, "ProportionalKL's horizon is 0.0: it must be above 0"),
+        ({"clip": -0.2}, "Clip's epsilon is -0.2: it must be above 0"),
+        ({"objective": DualClip(0.2, 1.0)}, "DualClip's bound is 1.0: it must be above 1"),
+        ({"value_loss": ClippedSquaredError(-1.0)}, "ClippedSquaredError's epsilon is -1.0"),
+        ({"value_coefficient": -1.0}, "value_coefficient is -1.0: it must be at least 0"),
+        ({"entropy_coefficient": NAN}, "entropy_coefficient is nan: it must be finite and at least 0"),
+        ({"micro_batch_tokens": -5}, "micro_batch_tokens is -5: it must be at least 1"),
+        ({"critic_warmup": -3}, "critic_warmup is -3: it must be at least 0"),
+        ({"target_kl": 0.0}, "target_kl is 0.0: it must be above 0"),
+        ({"missing_eos_penalty": NAN}, "missing_eos_penalty is nan: it must be finite"),
+        ({"reward_weights": (1.0, NAN)}, "one of reward_weights is nan: it must be finite"),
+        ({"temperature": INFINITE}, "temperature is inf: it must be finite and above 0"),
+        ({"gamma": 1.5}, "gamma is 1.5: it must be at least 0 and at most 1"),
+        ({"seed": -1}, "seed is -1: it must be at least 0 and at most 9223372036854775807"),
+        (
+            {"seed": 2**63},
+            "seed is 9223372036854775808: it must be at least 0 and at most 9223372036854775807",
+        ),
+    ],
+)
+def test_a_number_that_cannot_be_is_told(given, message):
+    options = options_from(PPOOptions, MINIMAL | given)
+    with pytest.raises(UserError) as error:
+        checked(options)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_numbers_at_the_edge_of_what_can_be():
+    given = {"kl": FixedKL(0.0), "seed": 2**63 - 1, "critic_warmup": 0, "gamma": 1.0, "target_kl": None}
+    options = options_from(PPOOptions, MINIMAL | given | {"missing_eos_penalty": 0.0, "temperature": 1e-3})
+    assert checked(options) == options
+
+
+def test_a_greedy_policy_can_be_measured_but_not_trained():
+    options = options_from(PPOOptions, MINIMAL | {"temperature": 0.0})
+    assert checked(options, greedy=True) == options
+    with pytest.raises(UserError, match=r"temperature is 0\.0: it must be above 0, a greedy policy"):
+        checked(options)
 
 
 def test_what_has_no_default_must_be_given():

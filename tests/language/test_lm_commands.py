@@ -323,6 +323,8 @@ def test_from_preferences_to_rewards(there, capsys):
         ("sft base --data texts.jsonl --out sft", "choose another --out"),
         ("dpo base --data pairs.jsonl --loss ipoo", "take one of sigmoid-loss, conservative-loss, ipo-loss"),
         ("dpo base --data pairs.jsonl --beta 0", "beta is 0"),
+        ("sft base --data texts.jsonl --seed -1", "seed is -1"),
+        ("grpo base --data prompts.jsonl --reward rewards_of_mine:ones --beta inf", "beta is inf"),
         ("ppo base --data prompts.jsonl --response-length 4", "give --reward or --reward-model"),
         ("ppo base --data prompts.jsonl --reward nowhere", "write module:function"),
         ("ppo base --data prompts.jsonl --reward rewards_of_mine:none", "has no none"),
@@ -347,7 +349,7 @@ def test_a_mistake_is_one_line(there, capsys, words, message):
 def test_a_reward_function_that_fails_is_named_with_its_prompt(there, capsys):
     words = [*SAMPLED, "--reward", "rewards_of_mine:broken", "--quiet", "--out", "failed"]
     said = mistake(capsys, "ppo", "base", *words)
-    assert "broken raised ZeroDivisionError: no denominator" in said and "its first prompt: '" in said
+    assert "broken raised ZeroDivisionError: no denominator for completion 0" in said and "(prompt: '" in said
 
 
 # ---- processes of their own

@@ -1,0 +1,161 @@
+"""PPO and GRPO from folders and files: what is read, and which models do not go together."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+from policies import options
+from small_models import small_model
+from workplace import SYMBOLS, TEMPLATE, lines
+
+from proximo.errors import UserError
+from proximo.language.folder import save_model, save_reward_model
+from proximo.language.grpo_options import GRPOOptions
+from proximo.language.heads import new_reward_model
+from proximo.language.options import ModelOptions
+from proximo.language.ppo_options import RewardOptions
+from proximo.language.sampling_trainers import grpo_trainer, ppo_trainer
+from proximo.language.tokenizer import character_tokenizer
+
+TOKENIZER = replace(character_tokenizer(SYMBOLS), template=TEMPLATE)
+POLICY = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)  # its context is 64
+CONVERSATION = [{"role": "user", "content": "12"}]
+
+
+def reward_model(folder, seed=1, tokenizer=TOKENIZER, **fields):
+    """A reward model in a folder."""
+    trunk = small_model(vocabulary=TOKENIZER.vocab_size, layers=1, **fields)
+    save_reward_model(folder, new_reward_model(trunk, jax.random.key(seed)), tokenizer)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A policy, reward models, and prompts of 1 and of 13 tokens."""
+    folder = tmp_path_factory.mktemp("place")
+    save_model(folder / "base", POLICY, TOKENIZER)
+    reward_model(folder / "first" / "reward", seed=1)
+    reward_model(folder / "second" / "reward", seed=2)
+    reward_model(folder / "short", context=16)
+    lines(folder / "prompts.jsonl", [{"prompt": "1"}, {"prompt": "1234567890123"}])
+    lines(folder / "talk.jsonl", [{"prompt": CONVERSATION, "level": 3}])
+    return folder
+
+
+def asked(place, kind=None, data="prompts.jsonl", **given):
+    """Options of a run on the policy."""
+    own = {} if kind is None else {"kind": kind}
+    own |= {"data": str(place / data), "model": ModelOptions(model=str(place / "base"))}
+    sampling = dict(response_length=4, batch_size=2, samples=2) | given.pop("sampling", {})
+    return options(**own, sampling=sampling, **given)
+
+
+def rewarded(place, *names, weights=()):
+    return RewardOptions(reward_model=tuple(str(place / name) for name in names), reward_weights=weights)
+
+
+def ones(completions):
+    return [1.0] * len(completions)
+
+
+# ---- several sources
+
+
+def test_reward_models_of_one_last_name_add_up(place):
+    both = rewarded(place, "first/reward", "second/reward", weights=(1.0, 2.0, 3.0))
+    found = ppo_trainer(asked(place, rewards=both), [ones]).rollouts.collected(POLICY, 0)
+    first, second = found.parts["reward"], found.parts["reward-2"]
+    assert abs(first - second).max() > 0.01
+    assert found.score == pytest.approx(1.0 + 2.0 * first + 3.0 * second, abs=1e-5)
+    one = ppo_trainer(asked(place, rewards=rewarded(place, "second/reward"))).rollouts.collected(POLICY, 0)
+    assert second == pytest.approx(one.score, abs=1e-5)
+
+
+def test_a_weight_for_each_folder(place):
+    both = rewarded(place, "first/reward", "second/reward", weights=(1.0,))
+    with pytest.raises(UserError, match="1 reward_weights for 0 functions and 2 models: give one each"):
+        ppo_trainer(asked(place, rewards=both))
+
+
+def test_reward_models_read_no_more_tokens_at_once_than_asked(place):
+    parts = asked(place, rewards=rewarded(place, "first/reward"), steps=dict(micro_batch_tokens=100))
+    whole = replace(parts, steps=replace(parts.steps, micro_batch_tokens=None))
+    scores = [ppo_trainer(each).rollouts.collected(POLICY, 0).score for each in (parts, whole)]
+    assert ppo_trainer(parts).rollouts.micro_batch_tokens == 100
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+# ---- prompts
+
+
+@pytest.mark.parametrize(("kind", "make"), [(None, ppo_trainer), (GRPOOptions, grpo_trainer)])
+def test_functions_get_prompts_as_they_stand_in_the_data(place, kind, make):
+    seen = {}
+
+    def record(prompts, completions, level):
+        seen.update(prompts=prompts, level=level)
+        return ones(completions)
+
+    found = make(asked(place, kind, data="talk.jsonl"), [record]).rollouts.collected(POLICY, 0)
+    assert seen == {"prompts": [CONVERSATION] * 4, "level": [3] * 4}  # 2 prompts, 2 responses to each
+    assert found.prompts == ["12 "] * 4  # what the model read, as the template wrote it
+
+
+# ---- models that do not go together
+
+
+def test_a_prompt_must_fit_every_model_that_reads_it(place):
+    # The policy would take 60 tokens beside a response of 4, the reward model of 16 only 12.
+    with pytest.raises(UserError, match="line 2: has 13 tokens, of 12 that fit"):
+        ppo_trainer(asked(place, rewards=rewarded(place, "first/reward", "short")))
+    critic = dict(critic="separate", critic_from=str(place / "short"))
+    with pytest.raises(UserError, match="line 2: has 13 tokens, of 12 that fit"):
+        ppo_trainer(asked(place, critic=critic), [ones])
+    assert len(ppo_trainer(asked(place), [ones]).rollouts.prompts) == 2
+
+
+def test_a_response_must_fit_every_model_that_reads_it(place):
+    with pytest.raises(UserError, match=r"response_length is 16: .* has a context of 16 tokens"):
+        ppo_trainer(asked(place, sampling=dict(response_length=16), rewards=rewarded(place, "short")))
+
+
+def test_a_reward_model_of_other_tokens_is_refused(place, tmp_path):
+    other = reward_model(tmp_path / "other", tokenizer=character_tokenizer(SYMBOLS[::-1]))
+    said = "other has another vocabulary: '0' is id 3 of the policy and id 20 there: take a reward model"
+    for given in (
+        {"rewards": RewardOptions(reward_model=(other,))},
+        {"critic": dict(critic="separate", critic_from=other), "rewards": rewarded(place, "first/reward")},
+    ):
+        with pytest.raises(UserError, match=said):
+            ppo_trainer(asked(place, **given))
+
+
+def test_a_reward_model_of_more_tokens_is_refused(place, tmp_path):
+    trunk = small_model(vocabulary=TOKENIZER.vocab_size + 1, layers=1)
+    save_reward_model(tmp_path / "more", new_reward_model(trunk, jax.random.key(0)), TOKENIZER)
+    with pytest.raises(UserError, match=r"knows 22 tokens, the policy 21"):
+        ppo_trainer(asked(place, rewards=rewarded(tmp_path, "more")))
+
+
+# ---- what GRPO shares
+
+
+def test_grpo_refuses_numbers_that_cannot_be(place):
+    nan = RewardOptions(missing_eos_penalty=float("nan"))
+    with pytest.raises(UserError, match="missing_eos_penalty is nan: it must be finite"):
+        grpo_trainer(asked(place, GRPOOptions, rewards=nan), [ones])
+    with pytest.raises(UserError, match="seed is -1: it must be at least 0"):
+        grpo_trainer(asked(place, GRPOOptions, run=dict(seed=-1)), [ones])
+
+
+# ---- measuring
+
+
+def test_a_greedy_policy_can_be_measured(place):
+    likeliest = asked(place, sampling=dict(temperature=0.0))
+    with pytest.raises(UserError, match="a greedy policy cannot explore"):
+        ppo_trainer(likeliest, [ones])
+    source = ppo_trainer(likeliest, [ones], greedy=True).rollouts
+    found = source.collected(POLICY, 0)
+    for first, second in (found.completions[:2], found.completions[2:]):
+        assert first == second  # both answers to a prompt are the likeliest
