@@ -94,7 +94,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"proximo {name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # before the other errors of the system, of which it is one
         print(f"proximo {name}: nobody reads the output any more", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not written
         return 141
+    except OSError as error:  # such as a full disk: nothing that a stack of calls would explain
+        if "--debug" in words:
+            traceback.print_exc()
+        print(f"proximo {name}: {error}", file=sys.stderr)
+        return 1

@@ -254,6 +254,31 @@ def test_a_mistake_is_one_line(tmp_path, capsys, words, message):
     assert not (tmp_path / "run").exists()  # nothing to clear away before the next try
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "RUN", "--seed", "-1"], "seed is -1"),
+        (["watch", "RUN", "--seed", "-1", "--video", "a.gif"], "seed is -1"),
+        (["watch", "RUN", "--fps", "-5", "--video", "a.gif"], "fps is -5"),
+        (["check", "CartPole-v1", "--seed", "-1"], "seed is -1"),
+        (["bench", "CartPole-v1", "--repeats", "0"], "repeats is 0"),
+        (["bench", "CartPole-v1", "--preset", "cem"], "a population has no update to time apart"),
+        (["train", "--resume", "RUN", "--steps", "9999", "--out", "/proc/nowhere"], "cannot write in"),
+    ],
+)
+def test_mistakes_of_other_commands_are_one_line_too(trained, capsys, words, message):
+    assert message in mistake(capsys, *[str(trained[0]) if word == "RUN" else word for word in words])
+
+
+def test_a_run_without_a_model_yet_is_a_run(trained, tmp_path, capsys):
+    folder = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    shutil.rmtree(folder / "model")
+    assert main(["evaluate", str(folder), "--episodes", "2", "--save"]) == 0
+    assert (folder / "evaluation.json").exists()
+    checkpoint = next((folder / "checkpoints").iterdir())
+    assert main(["evaluate", str(checkpoint), "--episodes", "2"]) == 0
+
+
 def test_an_unknown_command(capsys):
     assert main(["trane"]) == 2
     assert "there is no command 'trane': take one of train" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def run(arguments: Evaluate) -> int:
 
 def targets(arguments: Evaluate) -> list[Path]:
     """The files that were asked for. Raises UserError where they cannot be, before anything is played."""
-    if arguments.save and not (arguments.run / "model").is_dir():
+    if arguments.save and (arguments.run / "model.json").is_file():
         raise UserError(f"{arguments.run} is a model folder, not a run: say --out FILE instead of --save")
     if arguments.out is not None and not arguments.out.parent.is_dir():
         raise UserError(f"cannot write {arguments.out}: there is no folder {arguments.out.parent}")

@@ -45,7 +45,7 @@ def run(arguments: Export) -> int:
 
 def default_file(folder: Path) -> Path:
     """`policy.onnx` in a run folder; beside a model folder, which is sealed: another file breaks its seal."""
-    if (folder / "model").is_dir():
+    if not (folder / "model.json").is_file():
         return folder / "policy.onnx"
     whole = folder.resolve()
     return whole.with_name(f"{whole.name}.onnx")

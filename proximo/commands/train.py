@@ -116,7 +116,7 @@ def carried_out(
         contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows,
     ):
         for iteration in rows:
-            late = deadline.passed() and iteration.steps < config.steps
+            late = deadline.passed() and not iteration.last
             if stop.requested or late:
                 break
     elapsed = time.perf_counter() - started
@@ -127,6 +127,8 @@ def carried_out(
             f"{iteration.steps:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
             f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}"
         )
+    if iteration is not None and iteration.last:
+        return 0  # asked to stop or not: it has come to its end
     if stop.requested or late:
         print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
     return stop.status or (OUT_OF_TIME if late else 0)
@@ -150,8 +152,8 @@ def run_seeds(arguments: Train) -> int:
         allow_import=True,
     )
     with orderly_stop() as stop, contextlib.closing(members) as turns:
-        for last in turns:  # noqa: B007 (read after the loop)
-            late = deadline.passed()
+        for last in turns:
+            late = deadline.passed() and not all(member.last for member in last[1].members)
             if stop.requested or late:
                 break
     if last is None:
@@ -162,7 +164,8 @@ def run_seeds(arguments: Train) -> int:
         print(json.dumps(rows))
     else:
         for row in rows:
-            print(f"{row['ep_rew_mean'] or math.nan:12,.1f}  {row['run']}")
+            score = row["ep_rew_mean"]
+            print(f"{math.nan if score is None else score:12,.1f}  {row['run']}")
         mean, low, high = interval([member.mean_return for member in overview.members])
         print(f"{mean:12,.1f}  mean of {len(rows)} seeds (95% interval {low:,.1f} to {high:,.1f})")
     diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]
@@ -172,8 +175,10 @@ def run_seeds(arguments: Train) -> int:
         )
     if stop.requested or late:
         for folder, member in zip(folders, overview.members, strict=True):
-            if member.sound and member.steps < folder.config.steps:
+            if not member.last:
                 print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
+    if all(member.last for member in overview.members):
+        return int(bool(diverged))
     return stop.status or (OUT_OF_TIME if late else int(bool(diverged)))
 
 

@@ -30,6 +30,8 @@ def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = Fa
         raise UserError("check looks at a single environment: pass its id, its class or one instance")
     if steps < 1:
         raise UserError(f"steps is {steps}: ask for at least 1")
+    if seed < 0:
+        raise UserError(f"seed is {seed}: it must be at least 0")
     first = make_one(env, allow_import=allow_import)
     second = first if first is env else make_one(env, allow_import=allow_import)
     with warnings.catch_warnings():

@@ -10,7 +10,7 @@ streams, statistics and end. What is shared is the price: one call acts for all,
 
 import operator
 from collections.abc import Generator, Hashable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -105,6 +105,8 @@ def together(configs: list[Config]) -> list[Config]:
         raise UserError("a population is an ensemble already: run the seeds of `cross-entropy` one by one")
     if own_num_envs(first.env) is not None:
         raise UserError("several seeds need environments of their own: pass an id, a class or a function")
+    if first.vectorization_mode == "vector_entry_point":
+        raise UserError("a vector of its own takes one seed for all: run the seeds one by one, or in `sync`")
     if any(kin(config) != kin(first) for config in configs):
         raise UserError("members of an ensemble may differ in seed and in the algorithm's numbers alone")
     return configs
@@ -187,7 +189,7 @@ class Ledger:
         )
         wanted = self.steps < self.config.steps and not solved(self.statistics, self.config.until)
         self.ended = not (wanted and iteration.sound)
-        return iteration
+        return replace(iteration, last=self.ended)
 
 
 def stacked(trees: Sequence[Any]) -> Any:

@@ -66,6 +66,7 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
             fitness = mean_returns(episodes, envs.num_envs)
             learner, metrics = evolved(learner, actors, fitness, step, remaining)
             number += 1
+            last = steps >= config.steps or solved(statistics, config.until)
             yield Iteration(
                 number=number,
                 steps=steps,
@@ -77,8 +78,9 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),
                 snapshot=partial(snapshot, number, steps, learner, statistics),
+                last=last,
             )
-            if solved(statistics, config.until):
+            if last:
                 return
     finally:
         envs.close()

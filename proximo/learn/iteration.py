@@ -60,6 +60,7 @@ class Iteration:
     mean_return: float  # of the last 100 training episodes; NaN before the first has ended
     mean_length: float
     snapshot: Callable[[], Snapshot]  # good until the next iteration is asked for
+    last: bool = False  # the training has come to its end: all its steps are made, or `until` is reached
 
     @property
     def sound(self) -> bool:

@@ -68,6 +68,7 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
             learner, metrics = update(learner, rollout, config.update, remaining)
             steps += int(rollout.mask.sum())
             number += 1
+            last = steps >= config.steps or solved(statistics, config.until)
             yield Iteration(
                 number=number,
                 steps=steps,
@@ -78,8 +79,9 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),
                 snapshot=partial(snapshot, number, steps, learner, statistics, stream),
+                last=last,
             )
-            if solved(statistics, config.until):
+            if last:
                 return
     finally:
         envs.close()

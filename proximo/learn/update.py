@@ -168,6 +168,7 @@ def epoch(
     options: UpdateOptions,
 ) -> tuple[State, dict[str, Array]]:
     """One pass over the batch in shuffled minibatches; metrics are [minibatches]."""
+    stopped = state.stopped
     if options.advantages == "every-epoch":
         advantage, value = advantages(state.policy, rollout, options)
         batch = for_the_actor(batch._replace(advantage=advantage, target=advantage + value), options)
@@ -178,7 +179,8 @@ def epoch(
     )
     if options.learning_rate_kl is not None:
         rate = adapted_rate(state.learning_rate, mean_kl(state.policy, batch), options.learning_rate_kl)
-        state = state._replace(learning_rate=rate)
+        # Once stopped, the policy rests: the same KL again is no news.
+        state = state._replace(learning_rate=jnp.where(stopped, state.learning_rate, rate))
     return state, metrics
 
 

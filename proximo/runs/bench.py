@@ -12,7 +12,9 @@ import numpy as np
 
 from proximo.config import Config, validated
 from proximo.envs import make_envs
+from proximo.errors import UserError
 from proximo.learn.actor import Actor
+from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.collect import Stream, collect
 from proximo.learn.iteration import environments
 from proximo.learn.streams import environment_seeds, streams
@@ -61,6 +63,10 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     drawn beforehand from the action space.
     """
     config = validated(config)
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}: it must be at least 1")
+    if isinstance(config.update.actor_step, CrossEntropy):
+        raise UserError("a population has no update to time apart: name a preset other than cem")
     seeds = streams(config.seed)
     envs = environments(config, config.num_envs, **make_options)
     plain = make_envs(config.env, config.num_envs, vectorization_mode="sync", **make_options)

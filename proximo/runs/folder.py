@@ -54,7 +54,7 @@ class RunFolder:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path, config)
         folder._describe()
-        with (path / EPISODES).open("w", newline="") as file:
+        with folder.writing(), (path / EPISODES).open("w", newline="") as file:
             csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
         return folder
 

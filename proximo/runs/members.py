@@ -59,8 +59,9 @@ def recorded_members(
             )
             under_way = []
     finally:
-        for record in records:
-            record.close(at_rest=record in under_way)
+        with contextlib.ExitStack() as later:  # each member, also when another one's disk fails
+            for record in records:
+                later.callback(record.close, at_rest=record in under_way)
 
 
 def train_members(

@@ -17,7 +17,7 @@ from proximo.runs.checkpoints import newest_valid, set_aside
 from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
 from proximo.runs.model import replace_file
 
-SUPERSEDED = "superseded"  # log lines of what a crash made us do again
+MODEL, SUPERSEDED = "model", "superseded"  # the latter has what a crash, or going on, made old
 
 
 class Resumed(NamedTuple):
@@ -55,25 +55,38 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
         find_spec(config.name)
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
-    if out is None:
-        set_aside(run, taken)
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is for a warning alone
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # it is for a warning alone
         warn_of_another_machine(json.loads((run / "config.json").read_bytes()))
-    path = run if out is None else copied(run, Path(out))
-    for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
-        keep_until(path, name, start.steps, steps_of)
+    path = run if out is None else Path(out)
+    try:
+        if out is None:
+            set_aside(run, taken)
+            supersede_model(run)
+        else:
+            copy_logs(run, path)
+        for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
+            keep_until(path, name, start.steps, steps_of)
+    except OSError as error:
+        raise UserError(f"cannot write in {path} ({error.strerror}): mend that, then resume again") from error
     return Resumed(config, start, RunFolder.again(path, config))
 
 
-def copied(run: Path, out: Path) -> Path:
-    """A new folder with the logs of a run. Raises UserError if it is not empty."""
+def supersede_model(run: Path) -> None:
+    """Move the model of a run that goes on out of the way: from now on its checkpoints know better."""
+    if (run / MODEL).exists():
+        (run / SUPERSEDED).mkdir(exist_ok=True)
+        shutil.rmtree(run / SUPERSEDED / MODEL, ignore_errors=True)
+        (run / MODEL).rename(run / SUPERSEDED / MODEL)
+
+
+def copy_logs(run: Path, out: Path) -> None:
+    """Make a new folder with the logs of a run. Raises UserError if it is not empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", METRICS, EPISODES):
         if (run / name).exists():
             shutil.copyfile(run / name, out / name)
-    return out
 
 
 def keep_until(path: Path, name: str, steps: int, steps_of: Callable[[str], int | None]) -> None:
@@ -84,15 +97,16 @@ def keep_until(path: Path, name: str, steps: int, steps_of: Callable[[str], int 
     log = path / name
     if not log.exists():
         return
-    lines = log.read_text(errors="replace").splitlines(keepends=True)
-    found = [steps_of(line) if line.endswith("\n") else None for line in lines]
+    *lines, torn = log.read_bytes().split(b"\n")  # as they are: other ends of lines would be other bytes
+    found = [steps_of(line.decode(errors="replace")) for line in lines]
     kept = [line for line, at in zip(lines, found, strict=True) if at is not None and at <= steps]
     gone = [line for line, at in zip(lines, found, strict=True) if at is None or at > steps]
+    gone += [torn] if torn else []
     if gone:
         (path / SUPERSEDED).mkdir(exist_ok=True)
-        with (path / SUPERSEDED / name).open("a") as file:
-            file.writelines(line if line.endswith("\n") else f"{line}\n" for line in gone)
-        replace_file(log, "".join(kept).encode())
+        with (path / SUPERSEDED / name).open("ab") as file:
+            file.writelines(line + b"\n" for line in gone)
+        replace_file(log, b"".join(line + b"\n" for line in kept))
 
 
 def steps_of_metrics(line: str) -> int | None:

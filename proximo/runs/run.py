@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 from proximo.config import Config, preset, validated, with_options
 from proximo.envs import find_spec
-from proximo.errors import UserError
+from proximo.errors import EnvironmentFault, EnvironmentRestarted, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Snapshot
 from proximo.learn.train import Iteration, training
-from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
+from proximo.runs.checkpoints import STATE, Checkpoints, finished, load_checkpoint, newest_valid
 from proximo.runs.evaluate import Evaluation, evaluate
 from proximo.runs.folder import RunFolder
 from proximo.runs.model import load_model
@@ -51,10 +52,10 @@ class Record:
         self._due = time.perf_counter() + checkpoint_every
 
     def add(self, iteration: Iteration) -> None:
-        """Log an iteration; write a checkpoint when it is time for one, and after the last step."""
+        """Log an iteration; write a checkpoint when it is time for one, and of the last one."""
         self.last, self._kept = iteration, not iteration.sound  # what diverged is nothing to go on from
         self.folder.log(iteration)
-        if time.perf_counter() >= self._due or iteration.steps >= self.folder.config.steps:
+        if time.perf_counter() >= self._due or iteration.last:
             self._keep()
 
     def close(self, at_rest: bool) -> None:
@@ -63,17 +64,22 @@ class Record:
         at_rest  the environments stand where the last iteration left them: its reader has had enough, and
                  the run can go on from there
         """
-        if self.last is not None:
-            self.folder.save(self.last.agent)
+        with contextlib.ExitStack() as later:  # each of these, also when another one fails
+            later.callback(self.folder.sinks.close)
             if at_rest:
-                self._keep()
-        self.folder.sinks.close()
+                later.callback(self._keep)
+            if self.last is not None:
+                self.folder.save(self.last.agent)
 
     def _keep(self) -> None:
         if self._kept or self.last is None:
             return
-        with self.folder.writing():
-            self.checkpoints.save(self.last)
+        try:
+            with self.folder.writing():
+                self.checkpoints.save(self.last)
+        except EnvironmentFault as fault:  # a worker died since its last step: the next step makes it anew
+            warnings.warn(f"{fault}; this checkpoint is left out", EnvironmentRestarted, stacklevel=2)
+            return
         self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
 
 
@@ -214,8 +220,9 @@ def _carried_out(
 def load(folder: str | Path) -> Agent:
     """The agent of a run folder, or of a model folder.
 
-    A run that was cut short before its first model gives that of its newest checkpoint. Nothing in it is
-    executed. Raises UserError when it is missing, unreadable or tampered with.
+    A run without a model, since it was cut short or still goes on, gives that of its newest checkpoint; so
+    does the folder of one checkpoint. Nothing in it is executed. Raises UserError when it is missing,
+    unreadable or tampered with.
     """
     folder = Path(folder)
     settle(folder / "model")
@@ -223,6 +230,8 @@ def load(folder: str | Path) -> Agent:
         return load_model(folder / "model")
     if finished(folder / "checkpoints"):
         return newest_valid(folder)[1][2]
+    if (folder / STATE).exists():
+        return load_checkpoint(folder)[2]
     if not (folder / "model.json").exists():
         raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
     return load_model(folder)

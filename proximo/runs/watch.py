@@ -46,6 +46,7 @@ def watch(
     """
     if not has_screen():
         raise UserError("there is no screen to open a window on: say --video FILE.mp4 to make a film")
+    require(seed, fps)
     envs = make_drawn(agent.name if env is None else env, "human", **make_options)
     if fps is not None:
         inner = envs.vector.envs[0].unwrapped  # type: ignore[attr-defined]
@@ -81,6 +82,7 @@ def film(
     """
     path = Path(path)
     check_film(path)
+    require(seed, fps)
     envs = make_drawn(agent.name if env is None else env, "rgb_array", **make_options)
     ends: list[Moment] = []
 
@@ -96,6 +98,14 @@ def film(
     finally:
         envs.close()
     return ends
+
+
+def require(seed: int, fps: float | None) -> None:
+    """Raises UserError for numbers that cannot be."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}: it must be at least 0")
+    if fps is not None and not 0 < fps <= 1000:
+        raise UserError(f"fps is {fps:g}: it must lie between 0 and 1000")
 
 
 def moments(play: Play, episodes: int) -> Iterator[Moment]:

@@ -280,3 +280,12 @@ def test_the_options_are_all_either_traced_or_static():
     leaves, structure = jax.tree_util.tree_flatten(options)
     rebuilt = jax.tree_util.tree_unflatten(structure, leaves)
     assert {f.name: getattr(rebuilt, f.name) for f in dataclasses.fields(options)} == vars(options)
+
+
+def test_a_stopped_update_says_nothing_more_about_the_rate(situation):
+    # Stopped in the first of 3 epochs, far above the KL that the rate should follow: lowered once, not thrice.
+    learner, rollout = situation
+    start = learner._replace(learning_rate=jnp.float32(1e-2))
+    after, metrics = updated((start, rollout), target_kl=1e-7, learning_rate_kl=1e-9, anneal=False)
+    assert metrics["train/kl_stopped"] == 1.0 and metrics["train/updates"] <= 4
+    np.testing.assert_allclose(after.learning_rate, 1e-2 / 1.5, rtol=1e-5)

@@ -90,6 +90,7 @@ def test_a_crash_costs_a_member_what_came_after_its_checkpoint(tmp_path):
             {"env": "CartPole-v1", "preset_name": "cem", "num_envs": 24},
             "a population is an ensemble already",
         ),
+        (2, {"env": "CartPole-v1", "vectorization_mode": "vector_entry_point"}, "one seed for all"),
     ],
 )
 def test_what_cannot_be(tmp_path, seeds, options, message):
@@ -126,3 +127,17 @@ def test_a_member_that_diverges_is_named_and_the_status_tells(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("left the finite numbers") == 2
     assert proximo.load(tmp_path / "all" / "seed-0").act(np.zeros(3, np.float32)).shape == (1,)
+
+
+def test_a_member_that_cannot_be_saved_does_not_cost_the_others(tmp_path, monkeypatch):
+    folders = member_folders(
+        member_configs(proximo.with_options(proximo.Config("CartPole-v1"), **TINY), 2), tmp_path
+    )
+
+    def refused(agent):
+        raise UserError("no room")
+
+    monkeypatch.setattr(folders[1], "save", refused)
+    with pytest.raises(UserError, match="no room"):
+        list(recorded_members(ensemble([folder.config for folder in folders]), folders, 0.0))
+    assert proximo.load(folders[0].path / "model").act(np.zeros(4, np.float32)).shape == ()

@@ -167,6 +167,15 @@ def test_runs_are_found(tmp_path):
     assert names == ["b/seed-2", "b/seed-10", "a", "c/lr/seed-0"]  # each once, by number
 
 
+def test_what_is_no_run_among_others_is_left_out(tmp_path):
+    write_run(tmp_path / "run")
+    (tmp_path / "sweep-CartPole-v1").mkdir()
+    (tmp_path / "report.html").write_text("")
+    assert find_runs(sorted(tmp_path.iterdir())) == [tmp_path / "run"]
+    with pytest.raises(UserError, match="there is no run among"):
+        find_runs([tmp_path / "sweep-CartPole-v1", tmp_path / "report.html"])
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [("empty", "is no run folder and holds none"), ("nowhere", "is not there"), ("file", "is a file")],

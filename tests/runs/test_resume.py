@@ -9,13 +9,20 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from probes import Aim, small
+from probes import Aim, BetterAction, equal, small
 
 import proximo
-from proximo.errors import CheckpointDamaged, MachineChanged, UserError
+from proximo.errors import (
+    CheckpointDamaged,
+    EnvironmentFault,
+    EnvironmentRestarted,
+    MachineChanged,
+    UserError,
+)
 from proximo.learn.train import training
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.folder import RunFolder
@@ -157,7 +164,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(tmp_path):
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from probes import Aim, small
+from probes import Aim, BetterAction, equal, small
 from proximo.errors import UserError
 from proximo.learn.train import training
 from proximo.runs.folder import RunFolder
@@ -274,3 +281,60 @@ def test_another_machine_is_told(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resume_run(run.folder, steps=512)  # from here on, it is at home here
+
+
+def test_logs_are_cut_without_changing_a_byte_of_what_stays(tmp_path):
+    # csv ends its lines with CRLF; a return may hold a character that only str.splitlines takes for an end.
+    head, first, second = b"step,env,return,length,terminated\r\n", b"8,0,1.0,3,1\r\n", b"16,1,2.0,3,0\r\n"
+    (tmp_path / "episodes.csv").write_bytes(head + first + second + b"24,1,")
+    keep_until(tmp_path, "episodes.csv", 8, steps_of_episode)
+    assert (tmp_path / "episodes.csv").read_bytes() == head + first
+    assert (tmp_path / "superseded" / "episodes.csv").read_bytes() == second + b"24,1,\n"
+
+
+def test_a_run_that_reached_its_goal_can_be_given_a_higher_one(tmp_path):
+    config = small(BetterAction, **{**TINY, "steps": 6000, "until": 0.9})
+    run = train_config(config, out=tmp_path / "run")
+    before = int(finished(run.folder / "checkpoints")[0].name)
+    again = proximo.resume(run.folder, env=BetterAction, until=2.0, steps=before + 50)
+    assert int(finished(again.folder / "checkpoints")[0].name) >= before + 50
+
+
+def test_a_run_that_goes_on_is_known_by_its_checkpoints(tmp_path):
+    config = small("CartPole-v1", **TINY)
+    run = train_config(config, out=tmp_path / "run")
+    stopped = proximo.load(run.folder)
+    resumed = resume_run(run.folder, steps=256)
+    assert equal(proximo.load(run.folder).policy, stopped.policy)  # the newest checkpoint is that policy
+    assert (run.folder / "superseded" / "model").is_dir()
+    rows = recorded(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
+    last = next(rows)  # and then the machine loses its power: nothing is closed
+    assert equal(proximo.load(run.folder).policy, last.agent.policy)
+    checkpoint = finished(run.folder / "checkpoints")[0]
+    assert equal(proximo.load(checkpoint).policy, last.agent.policy)
+    rows.close()
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write in .*: mend that, then resume again"):
+        resume_run(run.folder, out=tmp_path / "file" / "inside", steps=256)
+
+
+def test_a_worker_that_died_in_between_costs_one_checkpoint(tmp_path):
+    config = small("CartPole-v1", **TINY)
+
+    def iterations():
+        first, second, *_ = training(config)
+
+        def lost():
+            raise EnvironmentFault("its process was killed by signal 9")
+
+        yield replace(first, snapshot=lost)
+        yield second
+
+    folder = RunFolder.create(config, tmp_path / "run")
+    with pytest.warns(EnvironmentRestarted, match="signal 9; this checkpoint is left out"):
+        list(recorded(iterations(), folder, checkpoint_every=0))
+    assert len(finished(folder.path / "checkpoints")) == 1

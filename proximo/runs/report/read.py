@@ -118,22 +118,29 @@ class RunData:
 def find_runs(places: Sequence[Path]) -> list[Path]:
     """The run folders named, and those in the folders named; each once.
 
-    Raises UserError for a place that is no folder or holds no run.
+    Of several places, those without a run are left out: `runs/*` has other things too. Raises UserError for
+    one that is not there, and where there is no run at all.
     """
     found: dict[Path, Path] = {}
     for place in places:
-        if not place.is_dir():
-            what = "is a file: name the run folder it lies in" if place.exists() else "is not there"
-            raise UserError(f"{place} {what}")
         try:
-            inside = list(_runs_in(place, DEEPEST))
+            inside = list(_runs_in(place, DEEPEST)) if place.is_dir() else []
         except OSError as error:
             raise UserError(f"cannot read {place}: {error.strerror}") from error
-        if not inside:
-            raise UserError(f"{place} is no run folder and holds none: a run folder has {' or '.join(FILES)}")
+        if not inside and (len(places) == 1 or not place.exists()):
+            raise UserError(f"{place} {_what_it_is(place)}")
         for run in inside:
             found.setdefault(run.resolve(), run)
+    if not found:
+        raise UserError(f"there is no run among {', '.join(map(str, places[:3]))}, ...: name run folders")
     return list(found.values())
+
+
+def _what_it_is(place: Path) -> str:
+    """In place of a run."""
+    if place.is_dir():
+        return f"is no run folder and holds none: a run folder has {' or '.join(FILES)}"
+    return "is a file: name the run folder it lies in" if place.exists() else "is not there"
 
 
 def _runs_in(place: Path, depth: int) -> Iterator[Path]:
