@@ -6,15 +6,18 @@ would cost each worker a second and 200 MB.
 
 import faulthandler
 import multiprocessing
+import os
 import signal
 import sys
+import threading
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import numpy as np
 TRIES = 5_000  # of a semaphore before sleeping on it: about 0.4 ms, several steps of most simulations
 PATIENCE, SLEEPS = 4, 200  # waits in vain before sleeping, and for how many waits
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
+LAST_SECONDS = 5.0  # that a worker may go on once the process that learns is gone
 RESET, STEP, CLOSE, SAVE, RESTORE, READY, REMAKE = range(7)
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
 
@@ -214,11 +218,12 @@ def work(
     traces: Connection,
 ) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that learns decides what Ctrl-C means
+    obey_the_learner_alone()
     if hasattr(faulthandler, "register"):
         faulthandler.enable(traces)  # tells where native code crashed
         faulthandler.register(signal.SIGUSR1, traces)  # and, when asked, where it hangs
     learner, gate, arrays = multiprocessing.parent_process(), Gate(go), shared.arrays()
+    threading.Thread(target=end_after, args=(learner,), daemon=True).start()
 
     def tell(error: Exception) -> None:
         """The process that learns, of an exception."""
@@ -250,6 +255,24 @@ def work(
         done.release()
         if command == CLOSE:
             return
+
+
+def obey_the_learner_alone() -> None:
+    """Leave Ctrl-C and SIGTERM, which reach the whole group, to it: its last checkpoint needs this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not SIG_IGN: a program that an environment starts would inherit that, and could not be ended by it.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.siginterrupt(signal.SIGTERM, False)  # native code need not expect an interrupted call
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def end_after(learner: Any) -> None:
+    """End this process, whatever its environments are doing, soon after the one that learns."""
+    if learner is not None:
+        wait([learner.sentinel])
+        time.sleep(LAST_SECONDS)
+        os._exit(1)
 
 
 @cache

@@ -14,13 +14,14 @@ from typing import Any
 
 from proximo.errors import (
     CheckpointDamaged,
+    EnvironmentNotClosed,
     EnvironmentRestarted,
     EpisodesRestarted,
     MachineChanged,
     UserError,
 )
 
-TOLD = (CheckpointDamaged, EnvironmentRestarted, EpisodesRestarted, MachineChanged)
+TOLD = (CheckpointDamaged, EnvironmentNotClosed, EnvironmentRestarted, EpisodesRestarted, MachineChanged)
 
 USAGE = """usage: proximo COMMAND ...
 

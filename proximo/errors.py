@@ -25,6 +25,10 @@ class MachineChanged(RuntimeWarning):
     """A run goes on where it did not begin: on other hardware, or with other versions."""
 
 
+class EnvironmentNotClosed(RuntimeWarning):
+    """An environment failed to close; all that was to be learned has been learned."""
+
+
 class EnvironmentRestarted(RuntimeWarning):
     """An environment failed and was made anew; its episode counts as truncated, and the run goes on.
 

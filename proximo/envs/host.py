@@ -14,7 +14,7 @@ from proximo.envs import state as states
 from proximo.envs.faults import fault, restarted
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import action_codec, observation_codec
-from proximo.errors import EnvironmentFault, UserError
+from proximo.errors import EnvironmentFault, EnvironmentNotClosed, UserError
 from proximo_worker import WorkerError
 
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
@@ -164,12 +164,19 @@ class HostEnvs:
         return obs
 
     def close(self) -> None:
-        """Close owned environments; after a fault, end the worker processes without asking them."""
+        """Close owned environments; after a fault, end the worker processes without asking them.
+
+        What fails in that is a warning: all that was to be learned has been learned.
+        """
         if not self.owned:
             return
         workers = getattr(self.vector.unwrapped, "processes", ())
         if not (self._faulty and workers):
-            self.vector.close()
+            try:
+                self.vector.close()
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                warnings.warn(f"{self.name} failed to close: {reason}", EnvironmentNotClosed, stacklevel=2)
             return
         for worker in workers:  # one that has died cannot answer, and Gymnasium's close would wait for it
             worker.terminate()

@@ -121,7 +121,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         for worker in self.workers:
             worker.begin(CLOSE)
         try:
-            self.own.obey(CLOSE, 0)
+            all_of(env.close for env in self.own.envs)
         finally:
             for worker in self.workers:
                 worker.end()

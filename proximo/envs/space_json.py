@@ -1,5 +1,6 @@
 """Spaces as plain data, so that a saved model knows what it sees and does without its environment."""
 
+import math
 from functools import singledispatch
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo.errors import UserError
+
+LARGEST = 2**26  # entries of a space: an image of 4700 x 4700 in colour; a file must not fill the memory
 
 
 @singledispatch
@@ -56,19 +59,31 @@ def _(space: spaces.Tuple) -> dict[str, Any]:
 
 def _bounds(bounds: np.ndarray) -> Any:
     """One number as text where all are equal (images), else all of them; text, for JSON has no infinity."""
-    flat = [repr(float(bound)) for bound in bounds.ravel()]
+    kind = int if bounds.dtype.kind in "iu" else float
+    flat = [repr(kind(bound)) for bound in bounds.ravel()]
     return flat[0] if flat and len(set(flat)) == 1 else flat
 
 
 def _read_box(data: dict[str, Any]) -> spaces.Box:
     shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
-    low, high = (
-        np.broadcast_to(
-            np.asarray(data[name], np.float64).reshape(-1 if isinstance(data[name], list) else ()), (n,)
-        )
-        for name, n in (("low", int(np.prod(shape))), ("high", int(np.prod(shape))))
-    )
-    return spaces.Box(low.reshape(shape).astype(dtype), high.reshape(shape).astype(dtype), shape, dtype.type)
+    if dtype.kind not in "biuf":  # a text's length is in its name, and may be anything
+        raise ValueError(f"{dtype} is no kind of number")
+    low, high = (_read_bounds(data[name], shape, dtype) for name in ("low", "high"))
+    return spaces.Box(low, high, shape, dtype.type)
+
+
+def _read_bounds(bounds: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """What `_bounds` wrote. Whole numbers stay whole: a float does not hold 64 bits of them."""
+    flat = bounds if isinstance(bounds, list) else [bounds]
+    read = [_whole(bound, dtype) for bound in flat] if dtype.kind in "iu" else np.asarray(flat, np.float64)
+    return np.array(np.broadcast_to(np.asarray(read, dtype), (math.prod(shape),))).reshape(shape)
+
+
+def _whole(bound: Any, dtype: np.dtype) -> int:
+    try:
+        return int(bound)
+    except ValueError:  # older files have floats, "255.0"; the one for the last of 64 bits is one too high
+        return min(max(int(float(bound)), int(np.iinfo(dtype).min)), int(np.iinfo(dtype).max))
 
 
 READERS = {
@@ -84,10 +99,30 @@ READERS = {
 
 
 def space_from_json(data: dict[str, Any]) -> spaces.Space:
-    """The space that `space_to_json` wrote. Raises ValueError, KeyError or TypeError where it is not one."""
+    """The space that `space_to_json` wrote.
+
+    Raises ValueError, KeyError, TypeError or OverflowError where it is not one, and for more than `LARGEST`
+    entries, before there is memory for any.
+    """
     if data["kind"] not in READERS:
         raise ValueError(f"unknown kind of space {data['kind']!r}")
+    if not _entries(data) <= LARGEST:  # NaN is not
+        raise ValueError(f"a space of more than {LARGEST} entries")
     return READERS[data["kind"]](data)
+
+
+def _entries(data: dict[str, Any]) -> int:
+    """How many numbers an encoded observation of the space has; 0 for kinds that joined later."""
+    kind = data["kind"]
+    if kind in ("Box", "MultiBinary"):
+        return math.prod(data["shape"])
+    if kind == "Discrete":
+        return data["n"]
+    if kind == "MultiDiscrete":
+        return sum(np.asarray(data["nvec"]).ravel().tolist())
+    if kind == "Dict":
+        return sum(_entries(part) for _, part in data["spaces"])
+    return sum(_entries(part) for part in data["spaces"]) if kind == "Tuple" else 0
 
 
 @singledispatch

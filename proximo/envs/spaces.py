@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo.core.types import ActionKind, Binary, Categories, Continuous
+from proximo.envs.space_json import LARGEST
 from proximo.errors import EnvironmentFault, UserError
 
 FLOAT = np.dtype(np.float32)
@@ -115,6 +116,11 @@ def _(space: spaces.MultiDiscrete) -> ObservationCodec:
 
 def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> ObservationCodec:
     """One-hot codes of K components, one after another: size = sum(sizes)."""
+    if sum(sizes.tolist()) > LARGEST:
+        raise UserError(
+            f"a discrete observation of {sum(sizes.tolist())} values would be as many one-hot entries, more "
+            "than fit: wrap the environment with gymnasium.wrappers.TransformObservation"
+        )
     component = np.repeat(np.arange(len(sizes)), sizes)  # which component each entry of the code belongs to
     value = np.concatenate([first + np.arange(n) for n, first in zip(sizes, start, strict=True)])
 

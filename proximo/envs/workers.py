@@ -3,7 +3,9 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from typing import Any
 
 import gymnasium as gym
@@ -52,8 +54,10 @@ class Worker:
         self._traces, their_traces = CONTEXT.Pipe(duplex=False)
         words = (make, first, last, shared, self._go, done, theirs, their_traces)
         self.process = CONTEXT.Process(target=work, args=words, daemon=True)
-        with nobody_main():
+        with nobody_main(), _deaf():
             self.process.start()
+        # It does not hear SIGTERM, with which multiprocessing would end it at exit, and then wait for ever.
+        Finalize(self, self.process.kill, exitpriority=0)
         theirs.close()
         their_traces.close()
         self._started = False
@@ -91,7 +95,7 @@ class Worker:
         self._watch(self._pipe.poll)  # at first: it may be more than the pipe holds
         try:
             answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # before its answer, or amid it
             self.process.join(timeout=LOOK_SECONDS)  # its pipe closes a moment before it is gone
             raise self._gone(_end_of(self.process.exitcode)) from None
         if not self._failed[self.first]:
@@ -156,6 +160,19 @@ class Worker:
                 break
             found += piece
         return found.decode(errors="replace")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """SIGTERM waits meanwhile, and for a process that is started, until it obeys the learner alone."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _error(kind: type[WorkerError], index: int, message: str, trace: str) -> WorkerError:

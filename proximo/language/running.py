@@ -25,7 +25,7 @@ from proximo.errors import CheckpointDamaged, UserError
 from proximo.language.job import Iteration, Trainer, training
 from proximo.language.options import as_json
 from proximo.learn.named import filled, named_arrays
-from proximo.runs.checkpoints import finished, set_aside
+from proximo.runs.checkpoints import finished, hide, set_aside
 from proximo.runs.folder import fingerprint, versions
 from proximo.runs.model import arrays_from, replace_file
 from proximo.runs.resume import keep_until
@@ -93,7 +93,7 @@ class LanguageRun:
         with self.writing():
             write_folder(path, {ARRAYS: safetensors.numpy.save(arrays), STATE: json.dumps(state).encode()})
             for old in finished(path.parent)[KEPT:]:
-                old.rename(old.with_name(f".{old.name}.gone"))
+                hide(old, "gone")
             for gone in path.parent.glob(".*.gone"):
                 shutil.rmtree(gone, ignore_errors=True)
         return path

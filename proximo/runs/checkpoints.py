@@ -7,7 +7,9 @@ RUN/checkpoints/000000061440/
     manifest.json                   SHA-256 of each, written last and checked first
 """
 
+import itertools
 import json
+import os
 import re
 import shutil
 import warnings
@@ -19,11 +21,13 @@ import numpy as np
 import safetensors.numpy
 
 from proximo.config import Config, as_json, from_json
+from proximo.envs import Episode, observation_codec
 from proximo.errors import CheckpointDamaged, UserError
+from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Iteration, Snapshot
 from proximo.runs.model import ARRAYS, DESCRIPTION, agent_from, arrays_from, model_files
-from proximo.runs.sealed import parsed, read_folder, write_folder
+from proximo.runs.sealed import content_of, parsed, read_folder, write_folder
 
 FORMAT = 1
 STATE_ARRAYS, STATE = "state.safetensors", "state.json"
@@ -61,7 +65,7 @@ class Checkpoints:
         best = max(found, key=lambda path: (self._return_of(path), path.name))
         for path in found[self.keep :]:
             if path != best:
-                path.rename(path.with_name(f".{path.name}.gone"))  # no reader meets one that is half removed
+                hide(path, "gone")  # no reader meets one that is half removed
         for path in self.path.glob(".*.gone"):  # an earlier kill may have left some too
             shutil.rmtree(path, ignore_errors=True)
 
@@ -69,9 +73,9 @@ class Checkpoints:
         """A checkpoint's mean return; the lowest where it has none, or cannot be read."""
         if path.name not in self._returns:
             try:
-                value = parsed((path / STATE).read_bytes(), path / STATE)["mean_return"]
+                value = parsed(content_of(path / STATE), path / STATE)["mean_return"]
                 self._returns[path.name] = float("-inf") if value is None else float(value)
-            except (OSError, UserError, KeyError, TypeError, ValueError):
+            except (UserError, KeyError, TypeError, ValueError, OverflowError):
                 self._returns[path.name] = float("-inf")
         return self._returns[path.name]
 
@@ -111,7 +115,8 @@ def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
     arrays = arrays_from(files[STATE_ARRAYS], path / STATE_ARRAYS)
     try:
         config = from_json(description["config"])
-        snapshot = Snapshot(**put_together(description["snapshot"], arrays))
+        snapshot, agent = Snapshot(**put_together(description["snapshot"], arrays)), agent_from(files, path)
+        _check(snapshot, config, agent)
     except UserError:
         raise
     except Exception as error:  # plain data from a file: anything may be wrong with it
@@ -119,7 +124,44 @@ def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
         raise UserError(
             f"{path / STATE} does not describe a checkpoint ({reason}): it was changed"
         ) from error
-    return config, snapshot, agent_from(files, path)
+    return config, snapshot, agent
+
+
+def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
+    """Raise ValueError, KeyError or TypeError where a snapshot is not what a run of `config` would write.
+
+    Whoever goes on compares the learner's arrays with a new learner's, the environments' state with theirs.
+    """
+    (number, steps, learner, statistics, stream), envs = snapshot, (config.num_envs,)
+    recent, codec = statistics["recent"], observation_codec(agent.spaces[0])
+    sound = {
+        "number": _is_count(number) and number < 2**32,  # random streams count in 32 bits
+        "steps": _is_count(steps),
+        "learner": isinstance(learner, dict) and all(isinstance(x, np.ndarray) for x in learner.values()),
+        "return_so_far": _is_array(statistics["return_so_far"], np.float64, envs),
+        "length_so_far": _is_array(statistics["length_so_far"], np.int64, envs),
+        "recent": _is_array(recent, np.float64, (len(recent), len(Episode._fields)))
+        and np.isfinite(np.delete(recent, Episode._fields.index("episode_return"), axis=1)).all(),
+        "stream": (stream is None) == isinstance(config.update.actor_step, CrossEntropy),
+    }
+    if stream is not None:
+        sound |= {
+            "obs": _is_array(stream["obs"], codec.dtype, (*envs, *codec.shape)),
+            "seam": _is_array(stream["seam"], bool, envs),
+            "rows": _is_count(stream["rows"]),
+            "envs": stream["envs"] is None or isinstance(stream["envs"], dict),
+        }
+    wrong = [name for name, is_sound in sound.items() if not is_sound]
+    if wrong:
+        raise ValueError(f"not as its configuration asks for: {', '.join(wrong)}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_array(value: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape
 
 
 def newest_valid(run: Path) -> tuple[Path, tuple[Config, Snapshot, Agent]]:
@@ -141,7 +183,14 @@ def set_aside(run: Path, taken: Path) -> None:
     """Hide the checkpoints newer than the one that is `taken`: damaged ones, which would outrank new ones."""
     for path in finished(run / "checkpoints"):
         if path.name > taken.name:
-            path.rename(path.with_name(f".{path.name}.damaged"))
+            hide(path, "damaged")
+
+
+def hide(path: Path, why: str) -> None:
+    """Give a checkpoint a name that no reader takes for one; one of as many steps may be hidden already."""
+    names = itertools.chain([path.name], (f"{path.name}-{number}" for number in itertools.count(2)))
+    places = (path.with_name(f".{name}.{why}") for name in names)
+    path.rename(next(place for place in places if not os.path.lexists(place)))
 
 
 def taken_apart(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

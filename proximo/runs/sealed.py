@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,19 +81,31 @@ def read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     settle(path)
     wanted, files = sorted(names), {}
     for name in [*wanted, MANIFEST]:
-        try:
-            files[name] = (path / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{path / name} cannot be read ({error.strerror})") from error
+        files[name] = content_of(path / name)
     if files.pop(MANIFEST) != manifest(files):
         raise UserError(f"{path} is not what was saved (a SHA-256 sum differs): restore it from a copy")
     return files
 
 
+def content_of(path: Path) -> bytes:
+    """A file that anybody may have written; what is too large is not read at all, for it may fill the memory.
+
+    Raises UserError for JSON of an insane size, for what is no plain file, and where reading fails.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} cannot be read (it is not a plain file)")
+        if path.suffix == ".json":
+            _check_size(found.st_size, path)
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+
+
 def parsed(content: bytes, place: Path) -> Any:
     """JSON from a file that anybody may have written. Raises UserError unless size and depth are sane."""
-    if len(content) > LARGEST_JSON:
-        raise UserError(f"{place} has {len(content)} bytes, more than any description of ours")
+    _check_size(len(content), place)
     deepest = depth = 0
     for bracket in re.findall(rb"[][{}]", content):
         depth += 1 if bracket in (b"[", b"{") else -1
@@ -103,6 +116,11 @@ def parsed(content: bytes, place: Path) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
+
+
+def _check_size(size: int, place: Path) -> None:
+    if size > LARGEST_JSON:
+        raise UserError(f"{place} has {size} bytes, more than any description of ours")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -122,6 +122,24 @@ def test_a_worker_killed_between_two_steps(undisturbed):
         assert step.obs[:, 1].tolist() == [8, 2, 2] and not step.truncated.any()
 
 
+def test_a_worker_killed_at_rest_is_missed_by_a_checkpoint_and_mended_by_the_next_step():
+    with parallel(partial(gym.make, "CartPole-v1")) as envs:
+        envs.reset(SEEDS)
+        for _ in range(3):
+            envs.step(ACTIONS)
+        os.kill(envs.vector.workers[0].process.pid, signal.SIGKILL)
+        for _ in range(2):
+            with pytest.raises(EnvironmentFault, match=r"state of Walks could not be had: .*SIGKILL"):
+                envs.state()
+        with pytest.warns(EnvironmentRestarted, match=r"step 4.*SIGKILL.*; environments 1 to 2 were made"):
+            step = envs.step(ACTIONS)
+        assert step.truncated.tolist() == [False, True, True] and step.reward.tolist() == [1, 0, 0]
+        for _ in range(3):
+            step = envs.step(ACTIONS)
+        assert not (step.terminated | step.truncated).any() and step.reward.tolist() == [1, 1, 1]
+        assert envs.restarts == 1 and envs.state()["restarts"] == 1
+
+
 def test_the_state_of_an_environment_that_was_just_made_anew():
     """It goes on in a new process as it would have here, restarts counted."""
     make = partial(gym.make, "CartPole-v1")

@@ -158,6 +158,12 @@ def test_an_unsupported_space_says_what_to_do(codec, space):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("space", [spaces.Discrete(2**40), spaces.MultiDiscrete([2**31, 2**31])])
+def test_a_code_of_more_entries_than_fit_is_refused_before_it_is_made(space):
+    with pytest.raises(UserError, match="as many one-hot entries, more than fit: wrap the environment"):
+        observation_codec(space)
+
+
 def test_a_dict_of_actions_is_not_supported():
     with pytest.raises(UserError, match=r"Dict\('a': Discrete\(2\)\) is not supported: use Discrete"):
         action_codec(spaces.Dict(a=spaces.Discrete(2)))

@@ -283,7 +283,7 @@ def test_the_options_are_all_either_traced_or_static():
 
 
 def test_a_stopped_update_says_nothing_more_about_the_rate(situation):
-    # Stopped in the first of 3 epochs, far above the KL that the rate should follow: lowered once, not thrice.
+    # Stopped in the first of 3 epochs, above the KL that the rate should follow: lowered once, not 3 times.
     learner, rollout = situation
     start = learner._replace(learning_rate=jnp.float32(1e-2))
     after, metrics = updated((start, rollout), target_kl=1e-7, learning_rate_kl=1e-9, anneal=False)

@@ -23,6 +23,7 @@ from proximo.runs.checkpoints import (
     load_checkpoint,
     newest_valid,
     put_together,
+    set_aside,
     taken_apart,
 )
 from proximo.runs.sealed import manifest
@@ -131,6 +132,35 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path):
     assert path == finished(tmp_path / "checkpoints")[1] and paths
 
 
+def test_the_same_steps_can_be_damaged_and_hidden_again_and_again(tmp_path):
+    config = small(Aim, **TINY)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", config)
+    iterations = training(config)
+    taken = checkpoints.save(next(iterations))
+    newer = next(iterations)
+    for _ in range(3):
+        newest = checkpoints.save(newer)
+        set_aside(tmp_path, taken)
+        assert finished(tmp_path / "checkpoints") == [taken]
+    iterations.close()
+    hidden = sorted(path.name for path in taken.parent.glob(".*"))
+    assert hidden == sorted(f".{newest.name}{number}.damaged" for number in ("", "-2", "-3"))
+
+
+def test_one_that_was_half_removed_before_is_no_obstacle(tmp_path):
+    config = small(Aim, **TINY)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", config, keep=2)
+    first, *rest = (checkpoints.save(iteration) for iteration in training(config))
+    gone = [path for path in (first, *rest) if not path.exists()]
+    for path in (first, *rest):  # as a kill between the renaming and the removal would leave them
+        left = path.with_name(f".{path.name}.gone")
+        left.mkdir()
+        (left / "state.json").write_text("{}")
+    for iteration in training(config):
+        checkpoints.save(iteration)
+    assert gone and not list((tmp_path / "checkpoints").glob(".*.gone"))
+
+
 def test_a_run_never_starts_over_in_silence(tmp_path):
     with pytest.raises(UserError, match=r"there is no checkpoint in .*: start again with a new --out"):
         newest_valid(tmp_path)
@@ -205,6 +235,38 @@ CHANGES = {
     "a learner without weights": (changed("snapshot", "learner", to={}), "is missing"),
     "no snapshot": (changed("snapshot", to=[]), "does not describe a checkpoint"),
     "another network": (changed("config", "network", "hidden", to=[5]), "asks for"),
+    **{
+        f"{' '.join(way)} {to!r}": (
+            changed("snapshot", *way, to=to),
+            rf"state\.json does not describe a checkpoint .*{way[-1]}.*: it was changed",
+        )
+        for way, to in (
+            (("steps",), "x"),
+            (("steps",), -1),
+            (("steps",), True),
+            (("number",), None),
+            (("number",), 2.0),
+            (("number",), 2**32),
+            (("learner",), {"policy": 3}),
+            (("statistics", "return_so_far"), 0.0),
+            (("statistics", "return_so_far"), {"__array__": "/statistics/length_so_far"}),
+            (("statistics", "length_so_far"), {"__array__": "/statistics/return_so_far"}),
+            (("statistics", "recent"), {"__array__": "/statistics/return_so_far"}),
+            (("stream",), None),
+            (("stream", "obs"), {"__array__": "/stream/seam"}),
+            (("stream", "seam"), []),
+            (("stream", "rows"), "x"),
+            (("stream", "envs"), 3),
+        )
+    },
+    "no statistics": (changed("snapshot", "statistics", to={}), "does not describe a checkpoint .*recent"),
+    "a stream that is none": (changed("snapshot", "stream", to=[]), "does not describe a checkpoint"),
+    "a stream without a part": (changed("snapshot", "stream", to={"rows": 1}), "a checkpoint .*obs"),
+    "environments in words": (
+        changed("snapshot", "stream", "envs", "vector", to="x"),
+        "the saved state does not fit the environments",
+    ),
+    "another number of environments": (changed("config", "num_envs", to=4), "not as its configuration asks"),
 }
 
 

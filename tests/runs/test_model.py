@@ -1,6 +1,7 @@
 """A model on disk acts as it did in memory; whatever was done to its files is said in one line."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -175,7 +176,56 @@ CHANGES = {
     "another number of actions": changed("action_space", "n", to=lambda _: 5),
     "an unsupported space": changed("action_space", to=lambda _: {"kind": "Tuple", "spaces": []}),
     "a space in a word": changed("action_space", to=lambda _: "Discrete"),
+    "a space of letters": changed("observation_space", "dtype", to=lambda _: "U900000000"),
 }
+
+
+BOMBS = {
+    "observations": changed("observation_space", "shape", to=lambda _: [2_000_000_000]),
+    "a size past 64 bits": changed("observation_space", "shape", to=lambda _: [2**32, 2**32]),
+    "a code": changed("observation_space", to=lambda _: {"kind": "Discrete", "n": 10**9, "start": 0}),
+    "codes": changed(
+        "observation_space", to=lambda _: {"kind": "MultiDiscrete", "nvec": [2, 10**9], "start": [0, 0]}
+    ),
+    "switches": changed("observation_space", to=lambda _: {"kind": "MultiBinary", "shape": [2**16, 2**16]}),
+    "parts": changed(
+        "observation_space", to=lambda whole: {"kind": "Tuple", "spaces": [{**whole, "shape": [2**25]}] * 3}
+    ),
+}
+
+
+@pytest.fixture
+def little_memory():
+    """1 GiB more than is in use; what is refused before it is built needs none of it."""
+    resource, statm = pytest.importorskip("resource"), Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("needs Linux")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(statm.read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_space_that_would_fill_the_memory_is_refused_before_it_is_built(folder, name, little_memory):
+    description = json.loads((folder / "model.json").read_text())
+    BOMBS[name](description)
+    (folder / "model.json").write_text(json.dumps(description))
+    sealed(folder)
+    assert "a space of more than 67108864 entries" in refused(folder)
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(folder, little_memory):
+    with (folder / "model.json").open("r+b") as file:
+        file.truncate(200 * 2**30)  # a hole: it takes no place on the disk
+    assert "model.json has 214748364800 bytes, more than any description of ours" in refused(folder)
+
+
+def test_what_is_no_plain_file_is_not_read(folder, little_memory):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("/dev/zero")  # has no end
+    assert "model.safetensors cannot be read (it is not a plain file)" in refused(folder)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -237,6 +287,22 @@ any_space = st.recursive(
 def test_every_space_survives_json(space):
     text = json.dumps(space_to_json(space), allow_nan=False)
     assert same(space, space_from_json(json.loads(text)))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int8])
+def test_the_bounds_of_whole_numbers_stay_whole(kind):
+    ends = np.iinfo(kind)
+    for low, high in ((0, ends.max), (ends.min, ends.max), (ends.max // 2 - 1, ends.max - 1)):
+        text = json.dumps(space_to_json(spaces.Box(low=low, high=high, dtype=kind)))
+        read = space_from_json(json.loads(text))
+        assert (read.low.item(), read.high.item(), read.dtype) == (low, high, kind)
+
+
+def test_bounds_that_were_written_as_floats_are_read():
+    old = {"kind": "Box", "low": "0.0", "high": ["255.0", "7.0"], "shape": [2], "dtype": "uint8"}
+    assert space_from_json(old).high.tolist() == [255, 7]
+    old |= {"high": repr(float(2**63 - 1)), "dtype": "int64"}
+    assert space_from_json(old).high.tolist() == [2**63 - 1] * 2
 
 
 def test_a_space_of_another_kind_cannot_be_saved():

@@ -111,6 +111,14 @@ def test_a_plot():
     assert 'd="M1000 500h0"' in plot([Line(alone, 0)], "a single point")
 
 
+def test_a_band_of_which_nothing_is_known_is_not_drawn():
+    steps, ones, unknown = np.array([0.0, 50.0]), np.ones(2), np.full(2, np.nan)
+    drawn = plot([Line(Curve(steps, ones, unknown, ones), 0)], "a mean", whole=True)
+    assert 'class="band' not in drawn and 'class="line' in drawn  # a path must begin with a point
+    known = plot([Line(Curve(steps, ones, np.array([0.0, np.nan]), ones), 0)], "a mean", whole=True)
+    assert 'class="band' in known
+
+
 def test_families_in_their_order():
     names = ["time/fps", "objective/kl", "train/loss", "alone", "rollout/ep_rew_mean"]
     assert list(families(names)) == ["rollout", "train", "time", "objective", "other"]

@@ -120,6 +120,8 @@ def _band(frame: Frame, line: Line) -> Markup:
     if line.faint or curve.low is None or curve.high is None or np.array_equal(curve.low, curve.high):
         return Markup()
     known = np.isfinite(curve.low) & np.isfinite(curve.high)
+    if not known.any():
+        return Markup()
     x = frame.x(curve.steps[known])
     there, back = _points(x, frame.y(curve.high[known])), _points(x[::-1], frame.y(curve.low[known])[::-1])
     return tag("path", class_=f"band {style(line.number)}", d=f"M{there}L{back}Z")

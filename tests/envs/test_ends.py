@@ -1,0 +1,172 @@
+"""Worker processes end with the process that learns, and not before it: whoever tells the group to end."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from env_probes import Walk
+
+from proximo.envs import HostEnvs, make_envs
+from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.workers import WorkerGone
+from proximo.errors import EnvironmentNotClosed, EnvironmentRestarted
+
+STILL = np.zeros(2, int)
+
+SCRIPT = """
+import functools, os, sys, time
+import gymnasium as gym
+sys.path.insert(0, {here!r})
+from env_probes import Misbehaves, Walk
+from proximo.envs.parallel import ParallelVectorEnv
+
+make = {make}
+vector = ParallelVectorEnv(make, make(), 2, 1)
+vector.reset(seed=[0, 9])
+print(vector.workers[0].process.pid, flush=True)
+"""
+
+
+def script(make, ending):
+    """A process of its own that steps environments, and its worker's number."""
+    text = SCRIPT.format(here=os.path.dirname(__file__), make=make) + ending
+    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    return process, int(process.stdout.readline())
+
+
+def is_gone(number, seconds):
+    """Whether a process ends within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def parallel(make):
+    return HostEnvs(ParallelVectorEnv(make, make(), 2, 1), "Walks")
+
+
+def test_a_worker_leaves_sigterm_to_the_process_that_learns():
+    with parallel(Walk) as envs:
+        number = envs.vector.workers[0].process.pid
+        os.kill(number, signal.SIGTERM)  # before it has begun to work, perhaps
+        envs.reset([0, 1])
+        os.kill(number, signal.SIGTERM)
+        time.sleep(0.2)
+        for _ in range(3):
+            envs.step(STILL)
+        assert envs.restarts == 0
+    assert is_gone(number, 1)
+
+
+class Starts(Walk):
+    """Starts a program, and asks it to end when it is reset."""
+
+    def reset(self, *, seed=None, options=None):
+        program = subprocess.Popen(["sleep", "60"])
+        program.terminate()
+        assert program.wait(timeout=10) == -signal.SIGTERM
+        return super().reset(seed=seed)
+
+
+def test_a_program_that_an_environment_starts_can_be_ended():
+    with parallel(Starts) as envs:
+        envs.reset([0, 1])
+
+
+def test_a_vector_that_nobody_closed_does_not_keep_its_process_from_ending():
+    process, worker = script("Walk", "")
+    assert process.wait(timeout=20) == 0
+    assert is_gone(worker, 1)
+
+
+def test_nor_does_one_that_nobody_has_any_more():
+    envs = parallel(Walk)
+    envs.reset([0, 1])
+    worker = envs.vector.workers[0].process
+    del envs
+    gc.collect()
+    worker.join(timeout=5)
+    assert worker.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("make", ["Walk", "functools.partial(Misbehaves, 'hang', at=1)"])
+def test_a_worker_ends_after_the_process_that_learns(make):
+    """Even if an environment hangs, and nobody watches it any more."""
+    process, worker = script(make, "vector.step([0, 0])\n" if "hang" in make else "time.sleep(60)")
+    time.sleep(0.5)
+    process.kill()
+    process.wait()
+    assert is_gone(worker, 15)
+
+
+class ClosesBadly(Walk):
+    """Fails to close once it has made a step."""
+
+    closed: list[int] = []  # noqa: RUF012
+
+    def close(self):
+        if getattr(self, "clock", 0):
+            self.closed.append(1)
+            raise RuntimeError("the window is\nalready gone")
+
+
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+def test_an_environment_that_fails_to_close_is_a_warning(mode):
+    envs = make_envs(ClosesBadly, 2, vectorization_mode=mode)
+    envs.reset([0, 1])
+    envs.step(STILL)
+    with pytest.warns(
+        EnvironmentNotClosed, match="ClosesBadly failed to close: RuntimeError: the window is al"
+    ) as caught:
+        envs.close()
+    assert len(caught) == 1 and "\n" not in str(caught[0].message)
+
+
+def test_the_others_of_its_share_and_the_workers_are_closed_all_the_same():
+    ClosesBadly.closed.clear()
+    envs = HostEnvs(ParallelVectorEnv(ClosesBadly, ClosesBadly(), 5, 1), "Walks")
+    envs.reset(range(5))
+    envs.step(np.zeros(5, int))
+    with pytest.warns(EnvironmentNotClosed, match="Walks failed to close"):
+        envs.close()
+    assert len(ClosesBadly.closed) == 2  # here; the other three there
+    assert envs.vector.workers[0].process.exitcode == 0
+
+
+class Heavy(Walk):
+    """Tells a state of 8 MB."""
+
+    def get_state(self):
+        return {"position": self.position, "clock": self.clock, "ballast": np.zeros(10**6)}
+
+    def set_state(self, state):
+        self.position, self.clock = state["position"], state["clock"]
+
+
+def test_a_worker_that_is_killed_while_it_tells_its_state_is_mended_by_the_next_step():
+    """In the middle of an answer, which is more than a pipe holds."""
+    with parallel(Heavy) as envs:
+        envs.reset([0, 1])
+        for _ in range(3):
+            envs.step(STILL)
+        assert envs.state() is not None
+        worker = envs.vector.workers[0]
+        worker.begin_save()
+        assert worker._pipe.poll(10)
+        time.sleep(0.2)  # as much as the pipe holds
+        os.kill(worker.process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerGone, match="SIGKILL"):
+            worker.save()
+        with pytest.warns(EnvironmentRestarted, match=r"step 4.*SIGKILL"):
+            envs.step(STILL)
+        assert envs.step(STILL).obs[:, 1].tolist() == [5, 0] and envs.state() is not None

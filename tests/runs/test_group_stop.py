@@ -1,0 +1,47 @@
+"""SIGTERM to the whole process group, as `timeout`, SLURM and systemd send it, is an orderly end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from proximo.envs.parallel import spare_workers
+from proximo.runs.checkpoints import finished, newest_valid
+
+OPTIONS = ("--vectorization-mode", "parallel", "--num-envs", "2", "--horizon", "64", "--quiet")
+
+
+def members(group):
+    """The processes of a group that still run."""
+    found = subprocess.run(["ps", "-eo", "pgid=,pid=,stat="], capture_output=True, text=True).stdout
+    rows = [line.split() for line in found.splitlines()]
+    return [pid for pgid, pid, state in rows if int(pgid) == group and not state.startswith("Z")]
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg") or not spare_workers(2), reason="needs groups, and two cores")
+def test_a_group_that_is_told_to_end_ends_in_good_order(tmp_path):
+    run = tmp_path / "run"
+    words = ("train", "Pendulum-v1", *OPTIONS, "--steps", "10000000", "--out", str(run))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proximo", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log, deadline = run / "metrics.jsonl", time.monotonic() + 100
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= 3):
+        time.sleep(0.05)
+    assert len(members(process.pid)) >= 2  # the environments have a process of their own
+    assert not finished(run / "checkpoints")  # so the one below is that of the end
+    os.killpg(process.pid, signal.SIGTERM)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 143, complaint
+    assert f"proximo train --resume {run}" in complaint and "Traceback" not in complaint
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert newest_valid(run)[1][1].steps == last["time/total_timesteps"]
+    assert last["rollout/restarts"] == 0 and "made anew" not in complaint
+    deadline = time.monotonic() + 10
+    while members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not members(process.pid)
