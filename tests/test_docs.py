@@ -13,6 +13,9 @@ from proximo.commands.train import Train
 from proximo.config import preset, validated
 from proximo.core import Objective
 from proximo.envs.check import check
+from proximo.experiments.grids import grid_called
+from proximo.experiments.summary import summary
+from proximo.experiments.table import markdown
 from proximo.learn.actor_steps import ActorStep, CrossEntropy
 from proximo.presets import METHODS
 
@@ -56,6 +59,16 @@ def headings(text):
 TYPED = [words for page in PAGES for words in commands(page.read_text()) if "my_" not in " ".join(words)]
 
 
+def tables(text):
+    """(command, what stands between it and the end) of every table that a command prints."""
+    return re.findall(
+        r"^<!-- (proximo .*) -->\n\n(.*?)\n\n<!-- end -->$", text, flags=re.DOTALL | re.MULTILINE
+    )
+
+
+TABLES = tables(TEXT)
+
+
 def presets(text):
     """The rows of the table of presets: name -> cells."""
     rows = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `"))
@@ -79,9 +92,16 @@ def test_links_lead_to_files_and_headings(page):
     for link in links:
         name, _, heading = link.partition("#")
         place = page.parent / name if name else page
-        assert place.is_file(), link
+        assert place.exists(), link
         if heading:
             assert heading in headings(place.read_text()), link
+
+
+@pytest.mark.parametrize(("command", "shown"), TABLES, ids=lambda value: value.partition("\n")[0])
+def test_a_table_is_that_of_the_results(command, shown):
+    proximo, reproduce, grid, as_markdown = command.split()
+    assert (proximo, reproduce, as_markdown) == ("proximo", "reproduce", "--markdown")
+    assert shown == markdown(summary(grid_called(grid), ROOT / "results"))
 
 
 def test_every_picture_is_shown():
@@ -128,6 +148,8 @@ def test_what_is_looked_for_is_found():
     assert commands("```\nproximo train A-v0 --clip 0.1  # so\n```\n") == [["train", "A-v0", "--clip", "0.1"]]
     assert headings("# How fast, and why\n\n## B `c`\n") == {"how-fast-and-why", "b-c"}
     assert len(TYPED) > 40
+    assert tables("<!-- proximo a -->\n\n| b |\n\n<!-- end -->\n") == [("proximo a", "| b |")]
+    assert TABLES
     assert presets("| `trpo` | `unclipped` | a |\n| $x$ | b |\n") == {"trpo": ["unclipped", "a"]}
 
 
