@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from proximo import Config, with_options
 from proximo.envs import make_envs
-from proximo.learn.actor import Actor
+from proximo.learn.actor import actor_of
 from proximo.learn.collect import Stream, collect
 from proximo.learn.streams import environment_seeds, streams
 from proximo.learn.train import new_learner
@@ -200,7 +200,7 @@ def beginning(config):
     envs = make_envs(config.env, config.num_envs)
     learner = new_learner(config, envs, seeds)
     stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
-    return learner, stream, Actor(learner.policy, learner.observations)
+    return learner, stream, actor_of(learner.policy, learner.observations)
 
 
 def first_rollout(config):

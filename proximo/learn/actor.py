@@ -1,8 +1,11 @@
 """A policy as a cheap function, called once per environment step."""
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
@@ -44,7 +47,8 @@ class Actor:
     The parameters an action depends on travel as ONE flat vector, because every argument of a compiled
     call costs about a microsecond.
 
-    head        the policy's head, which draws the noise
+    head        of the policy
+    noise       (key, shape) -> the noise of so many actions, [*shape, ...]
     parameters  (policy, observations) -> that vector
     sample      (vector, observations [N, ...], noise [N, ...]) -> sampled actions [N, ...]
     mode        (vector, observations [N, ...]) -> the most likely actions [N, ...]
@@ -52,6 +56,7 @@ class Actor:
 
     def __init__(self, policy: ActorCritic, observations: ObservationNormaliser) -> None:
         self.head = policy.head
+        self.noise = jax.jit(lambda key, shape: policy.head.noise(key, shape), static_argnames="shape")
         _, unravel = ravel_pytree((policy.without_critic(), observations))
 
         def distribution(flat: Array, obs: Array) -> Distribution:
@@ -74,3 +79,15 @@ class Actor:
         """
         sample, shared_obs, shared_noise = self.sample, SharedInput(obs), SharedInput(noise)
         return lambda obs, noise: np.asarray(sample(flat, shared_obs(obs), shared_noise(noise)))
+
+
+def actor_of(policy: ActorCritic, observations: ObservationNormaliser) -> Actor:
+    """The actor of a policy; one that was compiled for another policy of the same shape serves again."""
+    leaves, structure = jax.tree.flatten((policy, observations))
+    return _actor(structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+
+
+@lru_cache(maxsize=64)
+def _actor(structure: Any, shapes: tuple[tuple[tuple[int, ...], Any], ...]) -> Actor:
+    like = [jnp.zeros(shape, dtype) for shape, dtype in shapes]
+    return Actor(*jax.tree.unflatten(structure, like))

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from proximo.envs import action_codec, is_single, observation_codec
 from proximo.envs.spaces import space_name
 from proximo.errors import UserError
-from proximo.learn.actor import Actor
+from proximo.learn.actor import Actor, actor_of
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic
 
@@ -45,7 +45,7 @@ class Agent:
     @cached_property
     def actor(self) -> Actor:
         """The policy, compiled; shared by the agents of one training run."""
-        return self._actor or Actor(self.policy, self.observations)
+        return self._actor or actor_of(self.policy, self.observations)
 
     @cached_property
     def parameters(self) -> Array:

@@ -23,7 +23,7 @@ from proximo.config import Config, validated
 from proximo.core.types import Rollout
 from proximo.envs import EpisodeStatistics, own_num_envs
 from proximo.errors import UserError
-from proximo.learn.actor import Actor, SharedInput
+from proximo.learn.actor import Actor, SharedInput, actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Act, Stream, collect
@@ -72,7 +72,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
         seeds = [streams(config.seed) for config in configs]
         members = [new_learner(config, envs, seed) for config, seed in zip(configs, seeds, strict=True)]
         learner, options = stacked(members), stacked([config.update for config in configs])
-        actor = Actor(members[0].policy, members[0].observations)
+        actor = actor_of(members[0].policy, members[0].observations)
         crew = Crew(actor, count, num_envs, first.horizon, stacked([seed.actions for seed in seeds]))
         stream = Stream(envs, [seed for s in seeds for seed in environment_seeds(s.environments, num_envs)])
         ledgers = [Ledger(config) for config in configs]

@@ -17,7 +17,7 @@ from proximo.config import Config
 from proximo.core import candidates, refit
 from proximo.core.types import Rollout
 from proximo.envs import Episode
-from proximo.learn.actor import Actor, SharedInput
+from proximo.learn.actor import SharedInput, actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.actor_vector import with_actor
 from proximo.learn.agent import Agent
@@ -94,7 +94,7 @@ class Candidates:
     """
 
     def __init__(self, learner: Learner, config: Config) -> None:
-        self.actor = Actor(learner.policy, learner.observations)
+        self.actor = actor_of(learner.policy, learner.observations)
         self.idle = np.zeros((config.horizon, config.num_envs), np.float32)
         self._mode = jax.jit(jax.vmap(self.actor.mode))
 

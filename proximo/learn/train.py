@@ -14,7 +14,7 @@ import numpy as np
 
 from proximo.config import Config, validated
 from proximo.errors import UserError
-from proximo.learn.actor import Actor
+from proximo.learn.actor import actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import collect
@@ -55,13 +55,12 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
     envs = environments(config, config.num_envs, **make_options)
     try:
         learner, stream, statistics, number, steps = begin(config, envs, seeds, start)
-        actor = Actor(learner.policy, learner.observations)
+        actor = actor_of(learner.policy, learner.observations)
         shape = (config.horizon, envs.num_envs)
-        draw = jax.jit(partial(learner.policy.head.noise, shape=shape))
         while steps < config.steps:
             remaining = 1.0 - steps / config.steps
             learner = scheduled(learner, remaining)
-            noise = np.asarray(draw(jax.random.fold_in(seeds.actions, number)))
+            noise = np.asarray(actor.noise(jax.random.fold_in(seeds.actions, number), shape=shape))
             act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
             rollout = collect(act, stream, noise)
             episodes = statistics.update(rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)

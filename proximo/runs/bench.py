@@ -13,7 +13,7 @@ import numpy as np
 from proximo.config import Config, validated
 from proximo.envs import make_envs
 from proximo.errors import UserError
-from proximo.learn.actor import Actor
+from proximo.learn.actor import actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.collect import Stream, collect
 from proximo.learn.iteration import environments
@@ -76,7 +76,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     noise = np.asarray(learner.policy.head.noise(seeds.actions, (config.horizon, envs.num_envs)))
     envs.vector.action_space.seed(config.seed)
     random_actions = [envs.vector.action_space.sample() for _ in range(config.horizon)]
-    actor = Actor(learner.policy, learner.observations)
+    actor = actor_of(learner.policy, learner.observations)
     act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
     forever = training(Config(**{**vars(config), "steps": 10**9, "until": None}), **make_options)
     rollout = collect(act, stream, noise)

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
-from probes import KINDS
+from probes import KINDS, RightAction, beginning, small
 
 from proximo.core.types import Categories
 from proximo.envs import action_codec, observation_codec
 from proximo.errors import UserError
-from proximo.learn.actor import Actor
+from proximo.learn.actor import Actor, actor_of
 from proximo.learn.agent import Agent
 from proximo.learn.normalise import observation_normaliser
 from proximo.policies import ActorCritic, NetworkOptions
@@ -96,3 +96,20 @@ def test_an_agent_without_a_distribution_for_its_action_is_refused():
     assert action_codec(SHIFTED).kind == Categories((3,), scalar=True)
     with pytest.raises(UserError, match=r"action space .* is not supported"):
         agent_for(action=spaces.Text(3))
+
+
+def test_policies_of_one_shape_share_what_is_compiled():
+    one, other = (beginning(small(RightAction, seed=seed))[0] for seed in (0, 1))
+    wide = beginning(small(RightAction, hidden=(5,)))[0]
+    shared = actor_of(one.policy, one.observations)
+    assert shared is actor_of(other.policy, other.observations)
+    assert shared is not actor_of(wide.policy, wide.observations)
+    # Nothing of the policy that it was compiled for is left in it.
+    obs = np.array([[0.5], [-0.5]], np.float32)
+    for learner in (one, other):
+        noise = np.asarray(shared.noise(jax.random.key(0), shape=(2,)))
+        own = Actor(learner.policy, learner.observations)
+        flat = own.parameters(learner.policy, learner.observations)
+        np.testing.assert_array_equal(shared.sample(flat, obs, noise), own.sample(flat, obs, noise))
+        np.testing.assert_array_equal(shared.mode(flat, obs), own.mode(flat, obs))
+        np.testing.assert_array_equal(shared.parameters(learner.policy, learner.observations), flat)
