@@ -127,11 +127,10 @@ def carried_out(
             f"{iteration.steps:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
             f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}"
         )
-    if iteration is not None and iteration.last:
+    if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
-    if stop.requested or late:
-        print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
-    return stop.status or (OUT_OF_TIME if late else 0)
+    print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
+    return stop.status or OUT_OF_TIME
 
 
 def run_seeds(arguments: Train) -> int:
@@ -173,13 +172,10 @@ def run_seeds(arguments: Train) -> int:
         print(
             f"proximo train: {path} left the finite numbers: its policy is the last good one", file=sys.stderr
         )
-    if stop.requested or late:
-        for folder, member in zip(folders, overview.members, strict=True):
-            if not member.last:
-                print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
-    if all(member.last for member in overview.members):
-        return int(bool(diverged))
-    return stop.status or (OUT_OF_TIME if late else int(bool(diverged)))
+    unfinished = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.last]
+    for path in unfinished:
+        print(f"stopped; go on with: proximo train --resume {path}", file=sys.stderr)
+    return (stop.status or OUT_OF_TIME) if unfinished else int(bool(diverged))
 
 
 def result(folder: Path, iteration: Any, elapsed: float) -> dict[str, Any]:

@@ -175,8 +175,8 @@ class HostEnvs:
             try:
                 self.vector.close()
             except Exception as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                warnings.warn(f"{self.name} failed to close: {reason}", EnvironmentNotClosed, stacklevel=2)
+                told = f"{self.name} failed to close: {_reason(error)}"
+                warnings.warn(told, EnvironmentNotClosed, stacklevel=2)
             return
         for worker in workers:  # one that has died cannot answer, and Gymnasium's close would wait for it
             worker.terminate()

@@ -11,9 +11,7 @@ from proximo.envs import snapshot
 from proximo.envs.parallel import ParallelVectorEnv
 
 FLAGS = ("_autoreset_envs", "_terminations", "_truncations", "_rewards")  # of Gymnasium's sync vector
-
-
-EVERY = slice(None)
+EVERY = slice(None)  # environment of a vector
 
 
 def save(vector: gym.vector.VectorEnv, part: slice = EVERY) -> dict[str, Any] | None:

@@ -22,8 +22,8 @@ def sums_of_inputs(options: Any) -> dict[str, str]:
     """Every file and folder that the options name -> a sum of its content.
 
     Of a model of ours the manifest is summed, which has the sums of all files; of another folder
-    `config.json` and the names and sizes of all files, since weights are too large to be read twice. A model
-    of the Hub lies in a folder that is called after its revision.
+    `config.json` and the names and sizes of all files, since weights are too large to be read twice; of a
+    model of the Hub its revision too, which its folder is called after.
 
     Raises UserError where one cannot be read.
     """
@@ -62,7 +62,7 @@ def _sum_of_data(name: str | Path) -> str:
 
 def _sum_of_model(name: str | Path) -> str:
     place = local_folder(name)
-    found = hashlib.sha256()
+    found = hashlib.sha256(b"" if Path(name).is_dir() else place.name.encode())
     for telling in (MANIFEST, "config.json"):
         if (place / telling).is_file():
             found.update((place / telling).read_bytes())

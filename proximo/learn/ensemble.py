@@ -27,7 +27,7 @@ from proximo.learn.actor import Actor, SharedInput, actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Act, Stream, collect
-from proximo.learn.iteration import Iteration, environments, new_learner, scheduled, snapshot, solved
+from proximo.learn.iteration import Iteration, environments, new_learner, over, scheduled, snapshot
 from proximo.learn.streams import environment_seeds, streams
 from proximo.learn.train import training
 from proximo.learn.update import Learner, update
@@ -57,8 +57,8 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
     Yields a list with an `Iteration` per member, in order; None for one that had come to its end before.
     A member's snapshot is that of a run of its own, and `training` goes on from it. An update that leaves
     the finite numbers ends its own member alone: its last iteration holds the metrics as they came, and
-    the learner from before. Raises UserError for members that are no kin and
-    for what `training` raises it for, EnvironmentFault when an environment fails.
+    the learner from before. Raises UserError for members that are no kin and for what `training` raises it
+    for, EnvironmentFault when an environment fails.
     """
     if len(configs) == 1:
         for iteration in training(configs[0], **make_options):
@@ -187,8 +187,7 @@ class Ledger:
             mean_length=self.statistics.mean_length(),
             snapshot=partial(snapshot, number, self.steps, learner, self.statistics, stream, mine),
         )
-        wanted = self.steps < self.config.steps and not solved(self.statistics, self.config.until)
-        self.ended = not (wanted and iteration.sound)
+        self.ended = over(self.config, self.steps, self.statistics) or not iteration.sound
         return replace(iteration, last=self.ended)
 
 

@@ -27,9 +27,9 @@ from proximo.learn.iteration import (
     Iterations,
     Snapshot,
     environments,
+    over,
     resumed,
     snapshot,
-    solved,
 )
 from proximo.learn.streams import later_seeds, streams
 from proximo.learn.update import Learner
@@ -66,7 +66,7 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
             fitness = mean_returns(episodes, envs.num_envs)
             learner, metrics = evolved(learner, actors, fitness, step, remaining)
             number += 1
-            last = steps >= config.steps or solved(statistics, config.until)
+            last = over(config, steps, statistics)
             yield Iteration(
                 number=number,
                 steps=steps,

@@ -162,8 +162,12 @@ def scheduled(learner: Learner, remaining: float | Array) -> Learner:
     return learner._replace(policy=eqx.tree_at(lambda policy: policy.head, learner.policy, head))
 
 
-def solved(statistics: EpisodeStatistics, until: float | None) -> bool:
-    """Whether the last 100 episodes (all of them there) reach the wanted mean return, if one is wanted."""
-    if until is None:
-        return False
-    return len(statistics.recent) == statistics.recent.maxlen and statistics.mean_return() >= until
+def over(config: Config, steps: int, statistics: EpisodeStatistics) -> bool:
+    """Whether a training has come to its end: all its steps are made, or `until` is reached.
+
+    That asks for the mean return of the last 100 episodes, all of them there.
+    """
+    if steps >= config.steps:
+        return True
+    whole = len(statistics.recent) == statistics.recent.maxlen
+    return config.until is not None and whole and statistics.mean_return() >= config.until

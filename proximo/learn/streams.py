@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from proximo.errors import UserError
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -23,7 +25,9 @@ class Streams:
 
 
 def streams(seed: int) -> Streams:
-    """The streams of `seed`, the same on every machine."""
+    """The streams of `seed`, the same on every machine. Raises UserError for a seed below 0."""
+    if seed < 0:
+        raise UserError(f"seed is {seed}: it must be at least 0")
     initialisation, actions, shuffling, environments, evaluation = np.random.SeedSequence(seed).spawn(5)
 
     def key(sequence: np.random.SeedSequence) -> Array:

@@ -26,9 +26,9 @@ from proximo.learn.iteration import (
     begin,
     environments,
     new_learner,
+    over,
     scheduled,
     snapshot,
-    solved,
 )
 from proximo.learn.streams import streams
 from proximo.learn.update import update
@@ -67,7 +67,7 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
             learner, metrics = update(learner, rollout, config.update, remaining)
             steps += int(rollout.mask.sum())
             number += 1
-            last = steps >= config.steps or solved(statistics, config.until)
+            last = over(config, steps, statistics)
             yield Iteration(
                 number=number,
                 steps=steps,

@@ -91,8 +91,6 @@ def evaluate(
     """
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
-    if seed < 0:
-        raise UserError(f"seed is {seed}: it must be at least 0")
     if until_width is not None:
         if until_width <= 0:
             raise UserError(f"until_width is {until_width}: it must be above 0")

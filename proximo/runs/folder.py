@@ -146,7 +146,8 @@ def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
     began_with  the content of its `config.json`
     """
     here = {**versions(), **fingerprint()}
-    there = {**began_with.get("versions", {}), **began_with.get("fingerprint", {})}
+    said = [began_with.get(name) for name in ("versions", "fingerprint")]  # from a file: it may be anything
+    there = {name: value for part in said if isinstance(part, dict) for name, value in part.items()}
     names = [name for name in here if there.get(name, here[name]) != here[name]]
     if names:
         changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in names)

@@ -55,7 +55,7 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
         find_spec(config.name)
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
-    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # it is for a warning alone
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is for a warning alone
         warn_of_another_machine(json.loads((run / "config.json").read_bytes()))
     path = run if out is None else Path(out)
     try:

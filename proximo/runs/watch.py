@@ -46,7 +46,7 @@ def watch(
     """
     if not has_screen():
         raise UserError("there is no screen to open a window on: say --video FILE.mp4 to make a film")
-    require(seed, fps)
+    check_rate(fps)
     envs = make_drawn(agent.name if env is None else env, "human", **make_options)
     if fps is not None:
         inner = envs.vector.envs[0].unwrapped  # type: ignore[attr-defined]
@@ -82,28 +82,26 @@ def film(
     """
     path = Path(path)
     check_film(path)
-    require(seed, fps)
+    check_rate(fps)
     envs = make_drawn(agent.name if env is None else env, "rgb_array", **make_options)
     ends: list[Moment] = []
 
-    def pictures() -> Iterator[np.ndarray]:
-        for moment in moments(Play(agent, envs, seed, deterministic), episodes):
+    def pictures(play: Play) -> Iterator[np.ndarray]:
+        for moment in moments(play, episodes):
             yield captioned(drawn(envs), moment)
             if moment.over:
                 ends.append(moment)
 
     try:
         rate = fps or (envs.vector.metadata or {}).get("render_fps") or FRAMES_PER_SECOND
-        write_film(path, pictures(), float(rate))
+        write_film(path, pictures(Play(agent, envs, seed, deterministic)), float(rate))
     finally:
         envs.close()
     return ends
 
 
-def require(seed: int, fps: float | None) -> None:
-    """Raises UserError for numbers that cannot be."""
-    if seed < 0:
-        raise UserError(f"seed is {seed}: it must be at least 0")
+def check_rate(fps: float | None) -> None:
+    """Raises UserError for a number of pictures per second that cannot be."""
     if fps is not None and not 0 < fps <= 1000:
         raise UserError(f"fps is {fps:g}: it must lie between 0 and 1000")
 

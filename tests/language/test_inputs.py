@@ -73,3 +73,18 @@ def test_a_file_that_is_gone(options, tmp_path):
     (tmp_path / "texts.jsonl").unlink()
     with pytest.raises(UserError, match=r"texts.jsonl cannot be read \(No such file or directory\)"):
         sums_of_inputs(options)
+
+
+def test_another_revision_of_the_hub_is_another_model(options, tmp_path, monkeypatch):
+    # The same names and sizes: what differs is what the Hub's revision is called.
+    for revision in ("a1", "b2"):
+        (tmp_path / revision).mkdir()
+        (tmp_path / revision / "config.json").write_text("{}")
+    fetched = {"owner/model": tmp_path / "a1"}
+    monkeypatch.setattr("proximo.language.inputs.local_folder", fetched.get)
+    hub = Options("owner/model", "texts.jsonl")
+    began_with = sums_of_inputs(hub)
+    refuse_other_inputs(began_with, hub)
+    fetched["owner/model"] = tmp_path / "b2"
+    with pytest.raises(UserError, match="owner/model is not what the run began with"):
+        refuse_other_inputs(began_with, hub)

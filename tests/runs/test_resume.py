@@ -338,3 +338,12 @@ def test_a_worker_that_died_in_between_costs_one_checkpoint(tmp_path):
     with pytest.warns(EnvironmentRestarted, match="signal 9; this checkpoint is left out"):
         list(recorded(iterations(), folder, checkpoint_every=0))
     assert len(finished(folder.path / "checkpoints")) == 1
+
+
+@pytest.mark.parametrize("content", ['{"versions": null, "fingerprint": [3]}', "[]", "{"])
+def test_what_cannot_be_compared_is_no_other_machine(tmp_path, content):
+    run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY)
+    (run.folder / "config.json").write_text(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resume_run(run.folder, steps=256).start.steps >= 128
