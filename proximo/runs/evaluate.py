@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs, own_num_envs
+from proximo.config import recipe
+from proximo.envs import Episode, EpisodeStatistics, HostEnvs, find_spec, make_envs, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.streams import environment_seeds, streams
@@ -85,9 +86,11 @@ def evaluate(
     until_width    go on, `episodes` at a time, until the interval is narrower than this. To look after every
                    round makes it a little too narrow: ask for few rounds of many episodes
     max_episodes   and no further than this
+    make_options   as of `make_envs`; environments that are trained on all cores are played on all of them
 
-    The same arguments give the same returns; a later round gives those that so many episodes at once would
-    have. Raises UserError for fewer than one episode, and for a width that no interval can have.
+    The same arguments give the same returns, on however many cores; a later round gives those that so many
+    episodes at once would have. Raises UserError for fewer than one episode, and for a width that no
+    interval can have; EnvironmentFault when an environment fails, for half an episode is no sample.
     """
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
@@ -97,7 +100,7 @@ def evaluate(
         if max_episodes < episodes:
             raise UserError(f"max_episodes is {max_episodes}: it must be at least episodes, {episodes}")
     where = agent.name if env is None else env
-    envs = make_envs(where, own_num_envs(where) or min(episodes, MOST_ENVS), **make_options)
+    envs = _arena(where, own_num_envs(where) or min(episodes, MOST_ENVS), **make_options)
     try:
         fits = envs.observation.shape == agent.observation.shape and envs.action.kind == agent.action.kind
         if not fits:
@@ -112,6 +115,17 @@ def evaluate(
             total = min(total + episodes, max_episodes)
     finally:
         envs.close()
+
+
+def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
+    """Environments over all cores where `default` trains so; none of them is made anew when it fails."""
+    if "vectorization_mode" not in make_options:
+        if isinstance(where, str):  # whose module may have to be imported before its family is known
+            find_spec(where, allow_import=make_options.get("allow_import", False))
+        if recipe(where).get("vectorization_mode") == "parallel":
+            watch = {"max_restarts": 0}
+            make_options = {"vectorization_mode": "parallel", "vector_kwargs": watch, **make_options}
+    return make_envs(where, num_envs, **make_options)
 
 
 class Play:

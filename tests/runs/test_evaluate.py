@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from probes import Probe, small, walk
+from probes import Endless, Probe, small, walk
 
 import proximo
 from proximo import Evaluation, evaluate, training
 from proximo.cli import main
-from proximo.errors import UserError
+from proximo.envs import make_envs
+from proximo.errors import EnvironmentFault, UserError
 from proximo.runs.bench import bench
 from proximo.runs.evaluate import summary
 
@@ -80,6 +81,38 @@ def test_sampled_actions_vary_and_the_most_likely_do_not(agent):
 
     assert len(set(evaluate(agent, Counting, episodes=40, deterministic=False).returns)) == 2
     assert len(set(evaluate(agent, Counting, episodes=40).returns)) == 1
+
+
+def test_on_all_cores_the_returns_are_the_same(monkeypatch):
+    # Reacher-v5 is trained on all cores by `default`, hence played on them; 5 environments, 50 steps each.
+    made = []
+
+    def noted(*arguments, **options):
+        made.append(options.get("vectorization_mode"))
+        return make_envs(*arguments, **options)
+
+    monkeypatch.setattr("proximo.runs.evaluate.make_envs", noted)
+    player = next(training(small("Reacher-v5", num_envs=2, minibatch_size=32, epochs=1))).agent
+    spread = evaluate(player, episodes=7, deterministic=False)
+    assert spread == evaluate(player, episodes=7, deterministic=False, vectorization_mode="sync")
+    assert made == ["parallel", "sync"] and set(spread.lengths) == {50}
+
+
+def test_an_environment_that_fails_ends_it(agent, monkeypatch):
+    # It fails once, in its third step. Training would make it anew and go on; half an episode is no sample.
+    failed = []
+
+    class FailsOnce(Endless):
+        def turn(self, action):
+            if self.clock == 2 and not failed:
+                failed.append(True)
+                raise RuntimeError("out of oil")
+            return super().turn(action)
+
+    monkeypatch.setattr("proximo.runs.evaluate.recipe", lambda env: {"vectorization_mode": "parallel"})
+    with pytest.raises(EnvironmentFault, match="out of oil"):
+        evaluate(agent, FailsOnce, episodes=2)
+    assert evaluate(agent, FailsOnce, episodes=2).returns == [5.0, 5.0]
 
 
 # ---- until the interval is narrow
