@@ -57,7 +57,7 @@ class DPOOptions:
     loss: PreferenceLoss = field(default_factory=SigmoidLoss)
     """`sigmoid-loss`, `conservative-loss:0.1` for labels of which a tenth is wrong, `ipo-loss`."""
     micro_batch_tokens: int | None = None
-    """Most tokens that go through the model at once; less memory, the same gradient."""
+    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(learning_rate=1e-6, schedule="linear", warmup=0.1)

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from proximo.core import Scalar
 from proximo.errors import UserError
+from proximo.language.sharding import data_parallel
 
 HEADS = ("value", "score")  # fields of a policy and of a reward model
+CPU_TOKENS = 1024  # that go through a model at once: what is kept of so many for the gradient fits the caches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +159,16 @@ def in_parts(batch: Any, rows: int) -> Any:
 
 
 def rows_of_part(rows: int, width: int, tokens: int | None) -> int:
-    """How many rows of a batch go through the model at once: the most that divide it and fit.
+    """How many rows of a batch go through the model at once: they divide it.
 
     rows    of the batch
     width   tokens in each
-    tokens  most at once; None for all
+    tokens  most at once, if a single row fits. Unless said that is all of them, but on a single CPU about
+            CPU_TOKENS
     """
-    if tokens is None:
+    divisors = [part for part in range(1, rows + 1) if rows % part == 0]
+    if tokens is not None:
+        return max(part for part in divisors if part == 1 or part * width <= tokens)
+    if jax.default_backend() != "cpu" or data_parallel() > 1:
         return rows
-    most = max(1, tokens // width)
-    return next(part for part in range(min(most, rows), 0, -1) if rows % part == 0)
+    return min(divisors, key=lambda part: abs(math.log(part * width / CPU_TOKENS)))

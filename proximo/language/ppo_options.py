@@ -61,7 +61,7 @@ class StepOptions:
     minibatches: int = 1
     """Gradient steps in each pass."""
     micro_batch_tokens: int | None = None
-    """Most tokens that go through the model at once; less memory, the same gradient."""
+    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     objective: TokenObjective = field(default_factory=Clip)
     """`clip:0.2`, `dual-clip:0.2,3`, `asymmetric-clip:0.2,0.28`, ..."""
     ratio: RatioOf = "token"

@@ -59,7 +59,7 @@ class RewardModelOptions:
     normalise: bool = True
     """Save it so that the answers of the data have rewards of mean 0 and standard deviation 1."""
     micro_batch_tokens: int | None = None
-    """Most tokens that go through the model at once; less memory, the same gradient."""
+    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(learning_rate=1e-5, schedule="linear", warmup=0.03)

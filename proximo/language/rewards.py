@@ -195,7 +195,7 @@ def model_scores(
     """A reward model's scores of prompts with their responses, read at the last token of each.
 
     width               W, columns of the prompts
-    micro_batch_tokens  most that go through the model at once; None for all
+    micro_batch_tokens  most that go through the model at once (`rows_of_part`)
     """
     count, length = sequences.ids.shape
     rows = rows_of_part(count, length, micro_batch_tokens)

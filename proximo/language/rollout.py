@@ -79,7 +79,7 @@ class Rollouts:
     functions, models, weights  sources of reward and what each counts; models by their names
     seed       of prompts' order and of sampling
     given      the prompts as they stand in the data, for reward functions; the texts unless given
-    micro_batch_tokens  most that go through a reward model at once; None for all
+    micro_batch_tokens  most that go through a reward model at once (`rows_of_part`)
     """
 
     def __init__(

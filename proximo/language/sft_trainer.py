@@ -45,7 +45,7 @@ class SFTOptions:
     overlong: Overlong = "truncate"
     """What becomes of longer texts: `truncate`, `drop`, or `refuse` to begin."""
     micro_batch_tokens: int | None = None
-    """Most tokens that go through the model at once; less memory, the same gradient."""
+    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(learning_rate=2e-5, schedule="cosine", warmup=0.03)

@@ -145,7 +145,9 @@ def test_a_batch_in_parts():
 @pytest.mark.parametrize(
     ("rows", "width", "tokens", "part"),
     [
-        (8, 100, None, 8),
+        (8, 100, None, 8),  # on a CPU about 1024 tokens: 800 are nearest
+        (64, 64, None, 16),
+        (67, 64, None, 67),  # one row at a time would be 64 tokens, sixteen times too few; all are four times
         (8, 100, 800, 8),
         (8, 100, 799, 4),  # 7 rows would fit, but do not divide 8
         (6, 100, 399, 3),
