@@ -153,6 +153,7 @@ def timed(seconds: dict[str, float], name: str) -> None:
 
 def main() -> None:
     shape, task, _ = asked()
+    jax.config.update("jax_enable_compilation_cache", False)  # a first run compiles, and its peak counts that
     prepare_process()
     seconds = dict.fromkeys(PARTS, 0.0)
     for name in PARTS:
