@@ -89,7 +89,9 @@ ATTENTION_AND_MLP = {
     "gate_proj": "gate",
     "up_proj": "up",
     "down_proj": "down",
-    "all-linear": "query key value output gate up down",
+    "c_attn": "query key value",  # GPT-2's
+    "c_fc": "up",
+    "c_proj": "output down",
 }
 VALUES: dict[str, dict[str, str]] = {  # what their values are called here
     "--lora-targets": ATTENTION_AND_MLP,
@@ -112,6 +114,36 @@ PEFT = {"--lora-rank": "16", "--lora-alpha": "32"}  # what --use-peft alone mean
 BATCH, PARTS = "--per-device-train-batch-size", "--gradient-accumulation-steps"
 GROUP = 8  # samples of a prompt in GRPO, TRL's default and ours
 
+HARMLESS: dict[str, tuple[str, ...]] = {  # TRL's, with these values or with any: nothing to do here
+    "--attn-implementation": (),
+    "--dataset-num-proc": (),
+    "--dataset-test-split": (),
+    "--dataset-train-split": (),
+    "--eval-steps": (),
+    "--eval-strategy": (),
+    "--fp16": ("false",),
+    "--kl-estimator": ("k1",),
+    "--load-in-4bit": ("false",),
+    "--load-in-8bit": ("false",),
+    "--logging-first-step": (),
+    "--logging-steps": (),
+    "--logging-strategy": (),
+    "--lora-dropout": ("0", "0.0"),
+    "--lora-task-type": (),
+    "--max-steps": ("-1",),
+    "--num-sample-generations": (),
+    "--optim": ("adamw_torch", "adamw_torch_fused", "adamw"),
+    "--per-device-eval-batch-size": (),
+    "--push-to-hub": ("false",),
+    "--repetition-penalty": ("1", "1.0"),
+    "--report-to": ("none",),
+    "--save-strategy": ("no", "epoch", "steps"),
+    "--stop-token": ("eos",),
+    "--trust-remote-code": ("false",),
+    "--use-liger-kernel": (),
+    "--use-vllm": ("false",),
+    "--warmup-steps": ("0",),
+}
 COUNTED = "responses are counted here: say --episodes (passes x prompts x samples)"
 REFUSED: dict[str, str] = {  # what has no counterpart, and what to say instead
     "--fp16": "16-bit floats overflow: say --precision bfloat16",
@@ -120,15 +152,29 @@ REFUSED: dict[str, str] = {  # what has no counterpart, and what to say instead
     "--load-in-4bit": "quantised weights are not supported: say --lora-rank and --precision bfloat16",
     "--load-in-8bit": "quantised weights are not supported: say --lora-rank and --precision bfloat16",
     "--local-rollout-forward-batch-size": "say --micro-batch-tokens, in tokens",
-    "--logging-steps": "every iteration is logged, in metrics.jsonl: leave it out",
     "--lora-dropout": "adapters have no dropout: leave it out",
     "--push-to-hub": "nothing is uploaded: RUN/model is a folder as the Hub has them",
+    "--kl-estimator": "a token's price is log pi - log pi_ref, which is k1; GRPO has --kl-estimate",
+    "--max-steps": "say --epochs",
+    "--optim": "Adam with decoupled weight decay is the optimiser: leave it out",
+    "--repetition-penalty": "it would bias the ratio to the policy that answered: leave it out",
     "--report-to": "metrics are lines of RUN/metrics.jsonl: leave it out",
     "--resume-from-checkpoint": "say --resume RUN alone",
+    "--save-strategy": "say --checkpoint-every, in seconds",
+    "--stop-token": "the tokenizer's EOS ends a response: say --eos-token, or --stop for texts",
+    "--trust-remote-code": "nothing in a model's folder is executed: leave it out",
+    "--warmup-steps": "say --warmup, as a share of the run",
     "--save-steps": "say --checkpoint-every, in seconds",
     "--use-vllm": "responses are drawn in this process: leave it out",
 }
 REFUSED_BY: dict[str, dict[str, str]] = {
+    "sft": {"--assistant-only-loss": "say --completion-only"},
+    "dpo": {"--max-prompt-length": "say --length, of prompt and answer together"},
     "ppo": {"--num-train-epochs": COUNTED, "--max-steps": COUNTED},
-    "grpo": {"--num-train-epochs": COUNTED, "--max-steps": COUNTED},
+    "grpo": {
+        "--delta": "say --objective dual-clip:EPSILON,DELTA",
+        "--max-steps": COUNTED,
+        "--num-train-epochs": COUNTED,
+        "--steps-per-generation": "say --minibatches",
+    },
 }

@@ -59,7 +59,7 @@ def told(found: dict[str, Any]) -> str:
         return (
             f"{found['records']:,} pairs: accuracy {found['accuracy']:.1%} "
             f"(95% interval {found['accuracy_low']:.1%} to {found['accuracy_high']:.1%}), "
-            f"mean margin {found['margin']:.4g}, loss {found['loss']:.4g} nats"
+            f"mean margin {found['margin']:.4g}"
         )
     return (
         f"{found['answers']:,} answers to {found['prompts']:,} prompts: mean reward {found['reward']:.4g} "

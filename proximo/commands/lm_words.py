@@ -9,6 +9,7 @@ from proximo.commands.lm_aliases import (
     ALIASES,
     BATCH,
     GROUP,
+    HARMLESS,
     LOSS_TYPES,
     PARTS,
     PEFT,
@@ -24,11 +25,15 @@ TRAINED = ("sft", "reward", "ppo", "dpo", "grpo")
 
 
 class Said(NamedTuple):
-    """An option with its values, such as `--reward a:b c:d`; `typed`, or read from a file."""
+    """An option with its values, such as `--reward a:b c:d`; `typed`, or read from a file.
+
+    by  its name before it was translated
+    """
 
     name: str
     values: tuple[str, ...]
     typed: bool = True
+    by: str = ""
 
 
 def understood(command: str, words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
@@ -38,8 +43,8 @@ def understood(command: str, words: Sequence[str], types: Mapping[str, Any]) -> 
     types    every option of the command by its flat name
 
     The first word may be the model. Raises UserError for a file that cannot be read or that names an unknown
-    option, for names of TRL that have no counterpart, and for a reward function in the file that is not
-    confirmed on the command line: it imports a module, which no file may ask for.
+    option, for names of TRL that have no counterpart or contradict each other, and for a reward function in
+    the file that is not confirmed on the command line: it imports a module, which no file may ask for.
     """
     loose, typed = groups(words)
     files = [path for said in typed if said.name == "--config" for path in said.values]
@@ -50,8 +55,11 @@ def understood(command: str, words: Sequence[str], types: Mapping[str, Any]) -> 
     found: dict[str, Said] = {}
     for said in sorted(translated(command, every, types), key=lambda said: said.typed):
         before = found.get(said.name)
-        if before is not None and before.typed and _takes_several(types.get(flat(said.name))):
-            said = said._replace(values=before.values + said.values)
+        if before is not None and before.typed == said.typed:
+            if said.typed and _takes_several(types.get(flat(said.name))):
+                said = said._replace(values=before.values + said.values)
+            elif before.by != said.by and before.values != said.values:
+                raise UserError(f"{before.by} and {said.by} both say what {said.name} is: give one of them")
         found[said.name] = said
     reward = found.get("--reward")
     if reward is not None and not reward.typed:
@@ -70,6 +78,8 @@ def groups(words: Iterable[str]) -> tuple[list[str], list[Said]]:
     for index, word in enumerate(words):
         if word in ("-h", "--help"):
             loose.append("--help")
+        elif word == "--":
+            raise UserError("-- stands alone: to give a value that begins with a hyphen, say --name=VALUE")
         elif word.startswith("--"):
             name, separator, value = word.partition("=")
             found.append(Said(name.replace("_", "-"), (value,) if separator else ()))
@@ -110,7 +120,7 @@ def trl_names(command: str) -> set[str]:
     """All names of TRL's that a command knows: to take, or to say why not."""
     names = {*ALIASES[command]}
     if command in TRAINED:
-        names |= {*REFUSED, *REFUSED_BY.get(command, {}), BATCH, PARTS, "--use-peft"}
+        names |= {*HARMLESS, *REFUSED, *REFUSED_BY.get(command, {}), BATCH, PARTS, "--use-peft"}
     return names | ({"--epsilon-high"} if command == "grpo" else set())
 
 
@@ -121,6 +131,10 @@ def translated(command: str, every: Sequence[Said], types: Mapping[str, Any]) ->
     last = {said.name: said for said in every}
     found: list[Said] = []
     for said in every:
+        if command in TRAINED and _is_harmless(said):
+            continue
+        if said.name == "--loss-type" and "--label-smoothing" in last and said.values == ("sigmoid",):
+            continue  # together they are the conservative loss, which contains the other
         if said.name == "--model-name-or-path" and "--sft-model-path" in last:
             continue  # TRL's PPO takes only the tokenizer from there
         if said.name == "--epsilon" and "--epsilon-high" in last and command == "grpo":
@@ -150,9 +164,15 @@ def _switched(said: Said, types: Mapping[str, Any], command: str) -> Said:
     return said._replace(name=name, values=("false",))
 
 
+def _is_harmless(said: Said) -> bool:
+    """Whether an option of TRL's asks for what happens here anyway, or for nothing."""
+    values = " ".join(said.values).lower() or "true"
+    return said.name in HARMLESS and (not HARMLESS[said.name] or values in HARMLESS[said.name])
+
+
 def _renamed(command: str, said: Said) -> list[Said]:
     """An option by our own name, its values by ours; nothing for a switch that is off."""
-    template = ALIASES[command].get(said.name)
+    template, said = ALIASES[command].get(said.name), said._replace(by=said.name)
     if template is None:
         return [said]
     name, _, rest = template.partition(" ")

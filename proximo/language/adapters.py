@@ -21,6 +21,7 @@ from proximo.language.weights import named
 Tree = TypeVar("Tree")
 
 TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
+ALL = "all-linear"  # each of these that a model has
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class LoRA:
 
     rank     of the change; 8 is enough for most tasks (their section 7.2)
     alpha    the change counts alpha / rank times, so that the learning rate need not follow the rank
-    targets  maps of each layer: of query, key, value, output, gate, up, down; the paper's choice is query
-             and value
+    targets  maps of each layer: of query, key, value, output, gate, up, down, or `all-linear` for all; the
+             paper's choice is query and value
     """
 
     rank: int = 8
@@ -42,7 +43,7 @@ class LoRA:
             raise UserError(
                 f"adapters need a rank of 1 or more and a positive alpha, not {self.rank} and {self.alpha}"
             )
-        unknown = [name for name in self.targets if name not in TARGETS]
+        unknown = [name for name in self.targets if name not in (*TARGETS, ALL)]
         if unknown or not self.targets:
             raise UserError(
                 f"adapters go to some of {', '.join(TARGETS)}, not {', '.join(unknown) or 'none'}"
@@ -83,14 +84,15 @@ def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
     nodes = maps_in(model)
     if has_adapters(model):
         raise UserError("this model has adapters already: merge them first")
-    wanted = {f"{part}.{name}" for part in ("attention", "mlp") for name in lora.targets}
+    named_targets = TARGETS if ALL in lora.targets else lora.targets
+    wanted = {f"{part}.{name}" for part in ("attention", "mlp") for name in named_targets}
     chosen = {
         name: node
         for name, node in nodes.items()
         # by two names: a critic's head is called value too
         if isinstance(node, Linear) and ".".join(name.split(".")[-2:]) in wanted
     }
-    absent = sorted(set(lora.targets) - {name.rpartition(".")[2] for name in chosen})
+    absent = sorted(set(lora.targets) - {ALL} - {name.rpartition(".")[2] for name in chosen})
     if absent:
         raise UserError(f"this model's layers have no {absent[0]}: choose other targets for the adapters")
 

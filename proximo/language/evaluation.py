@@ -117,7 +117,7 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
 
 
 def _preferences(options: EvaluationOptions) -> dict[str, Any]:
-    """How often the better answer has the higher score."""
+    """How often the better answer has the higher score; saved scores have no scale for a loss in nats."""
     folder = local_folder(options.model)
     model, tokenizer = load_reward_model(folder), load_tokenizer(folder, options.eos_token, options.pad_token)
     config = model.trunk.config
@@ -136,7 +136,6 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
         "accuracy": metrics["eval_accuracy"],
         "accuracy_low": metrics["eval_accuracy_low"],
         "accuracy_high": metrics["eval_accuracy_high"],
-        "loss": metrics["eval_loss"],
         "margin": float(np.mean(scores[:, 0] - scores[:, 1])),
     }
 

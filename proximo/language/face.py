@@ -54,6 +54,9 @@ class LanguageRunResult:
     metrics: dict[str, float]
     notes: tuple[str, ...] = ()
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
     def load(self) -> LanguageModel:
         """The trained model. Raises UserError for a reward model, which continues no text."""
         return load(self.folder)
@@ -140,7 +143,6 @@ def resume(run: Any, *, reward: Rewards = (), progress: bool = False) -> Languag
 
 def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards = ()) -> LanguageRunResult:
     prepare_process()
-    deadline = Deadline(given.get("max_time"))
     place = Path(given["out"]).parent if given.get("out") is not None else Path("runs")
     for name in ("data", "evaluation_data"):
         if given.get(name) is not None:
@@ -149,6 +151,7 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
     if command in SAMPLING:
         functions, given["reward"] = functions_of(reward)
     options: Any = options_from(method(command)[0], _named(given))
+    deadline = Deadline(options.run.max_time)
     return _finished(command, begin(command, options, functions), deadline, progress)
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -73,7 +75,7 @@ def with_folders(options: Options) -> Options:
     return replace(options, **changes)  # type: ignore[type-var]
 
 
-def model_folder(name: str | Path) -> str:
+def model_folder(name: str | os.PathLike[str]) -> str:
     """A model's folder, or an id of the Hub, as it is; of a run's folder the model in it.
 
     Raises UserError for a run that has no model yet.
@@ -83,7 +85,7 @@ def model_folder(name: str | Path) -> str:
         return str(place / "model")
     if (place / "metrics.jsonl").is_file() and (place / "checkpoints").is_dir():
         raise UserError(f"the run {place} has no model yet: let it come to an end, or resume it")
-    return str(name)
+    return os.fspath(name)
 
 
 def _checked(name: str, declared: Any, value: Any) -> Any:
@@ -91,12 +93,12 @@ def _checked(name: str, declared: Any, value: Any) -> Any:
     if Path not in kinds:
         parts = [str(one) if isinstance(one, Path) else one for one in _several(value)]
         value = tuple(parts) if isinstance(value, list | tuple) else parts[0]
-    if isinstance(value, str) and any(fits(kind, (value,)) for kind in kinds):
-        value = (value,)  # one of what may be several
-    value = as_declared(declared, value)
-    if not fits(declared, value):
-        raise UserError(f"{name} is {value!r}: it must be {words(declared)}")
-    return value
+    value, alone = as_declared(declared, value), as_declared(declared, (value,))
+    if fits(declared, value):
+        return value
+    if fits(declared, alone):  # one of what may be several
+        return alone
+    raise UserError(f"{name} is {reprlib.repr(value)}: it must be {words(declared)}")
 
 
 def _several(value: Any) -> list[Any]:

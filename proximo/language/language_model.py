@@ -1,6 +1,7 @@
 """A language model with its tokenizer, as Python programs use it: arrays and texts in and out."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from proximo.errors import UserError
 from proximo.language.config import ModelConfig
 from proximo.language.evaluation import is_reward_model
-from proximo.language.flat import model_folder
+from proximo.language.flat import model_folder, options_from
 from proximo.language.folder import load_config, load_model, local_folder, save_model
 from proximo.language.loading import check_vocabulary
 from proximo.language.model import Transformer
@@ -42,9 +43,15 @@ class LanguageModel:
         mask  [B, L], 1 for a token, 0 for padding on either side; what stands there says nothing. All are
               tokens unless given
 
-        Raises UserError for other shapes, and for ids that the model does not have.
+        Raises UserError for other shapes, for ids that the model does not have, for a hole between tokens,
+        and for more of them than positions that were learned.
         """
-        ids = np.asarray(ids)
+        try:
+            ids = np.asarray(ids)
+        except ValueError:  # rows of different lengths
+            raise UserError(
+                "ids are rows of different lengths: fill them up, and say where in mask"
+            ) from None
         mask = np.ones_like(ids) if mask is None else np.asarray(mask)
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or ids.size == 0:
             raise UserError(f"ids are {ids.dtype}{list(ids.shape)}: give whole numbers [texts, tokens]")
@@ -55,20 +62,25 @@ class LanguageModel:
             wrong = here.min() if here.min() < 0 else here.max()
             raise UserError(f"id {wrong} is not of this model: it has 0 to {self.config.vocabulary - 1}")
         segments = (mask != 0).astype(np.int32)
+        if np.any(np.sum(np.diff(segments, axis=1, prepend=0) == 1, axis=1) > 1):
+            raise UserError("mask has a hole between tokens: padding stands before them, or behind them")
+        longest = int(segments.sum(axis=1).max())
+        if self.config.learned_positions and longest > self.config.context:
+            raise UserError(f"a text has {longest} tokens: the model has positions for {self.config.context}")
         return np.asarray(_logits(self.transformer, ids.astype(np.int32), segments))
 
     def generate(
         self,
         prompts: Any,
         *,
-        max_new_tokens: int = Drawing.max_new_tokens,
+        max_new_tokens: int | None = Drawing.max_new_tokens,
         temperature: float = Drawing.temperature,
         top_k: int = Drawing.top_k,
         top_p: float = Drawing.top_p,
         greedy: bool = Drawing.greedy,
         samples: int = Drawing.samples,
         seed: int = Drawing.seed,
-        stop: Sequence[str] = Drawing.stop,
+        stop: str | Sequence[str] = Drawing.stop,
         batch_size: int = Drawing.batch_size,
     ) -> list[Any]:
         """An answer to each prompt; with several `samples`, a list of so many answers to each.
@@ -78,7 +90,7 @@ class LanguageModel:
 
         Raises UserError for prompts that are empty or too long, and for options that cannot be.
         """
-        drawing = Drawing(
+        given = dict(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -86,9 +98,10 @@ class LanguageModel:
             greedy=greedy,
             samples=samples,
             seed=seed,
-            stop=tuple(stop),
+            stop=stop,
             batch_size=batch_size,
         )
+        drawing = options_from(Drawing, given)
         records = [{"prompt": prompt} for prompt in as_prompts(prompts)]
         found = [one.completion for one in answers(self.transformer, self.tokenizer, records, drawing)]
         if samples == 1:
@@ -110,18 +123,22 @@ def as_prompts(prompts: Any) -> list[Any]:
     """What `generate` takes as a list of prompts, each a text or a list of messages."""
     if isinstance(prompts, str):
         return [prompts]
+    if not isinstance(prompts, Iterable):
+        raise UserError(f"prompts is {prompts!r}: give a text, a conversation, or a list of these")
     found = list(prompts)
     if found and all(isinstance(one, Mapping) for one in found):
         return [found]
     return found
 
 
-def load(folder: str | Path, *, eos_token: str | None = None, pad_token: str | None = None) -> LanguageModel:
+def load(
+    folder: str | os.PathLike[str], *, eos_token: str | None = None, pad_token: str | None = None
+) -> LanguageModel:
     """A language model with its tokenizer.
 
         model = proximo.language.load("Qwen/Qwen2.5-0.5B-Instruct")
 
-    folder                a model's folder, a run's folder, or an id of the Hugging Face Hub
+    folder                a model's folder, a run's folder or result, or an id of the Hugging Face Hub
     eos_token, pad_token  tokens, where the tokenizer does not name them
 
     Raises UserError where there is none, or where it is not supported or damaged.
@@ -129,7 +146,7 @@ def load(folder: str | Path, *, eos_token: str | None = None, pad_token: str | N
     name = model_folder(folder)
     place = local_folder(name)
     if is_reward_model(name):
-        raise UserError(f"{folder} is a reward model: it scores texts, so give it as `reward_model`")
+        raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
     tokenizer = load_tokenizer(place, eos_token, pad_token)
     check_vocabulary(load_config(place), tokenizer, name)
     return LanguageModel(load_model(place), tokenizer)

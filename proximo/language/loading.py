@@ -41,8 +41,14 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
 
 
 def adapted(model: Model, options: ModelOptions, key: PRNGKeyArray) -> Model:
-    """The model with adapters if the options ask for them; they change nothing yet."""
+    """The model with adapters if the options ask for them; they change nothing yet.
+
+    Raises UserError for options of adapters without a rank.
+    """
     if options.lora_rank == 0:
+        for name in ("lora_alpha", "lora_targets"):
+            if getattr(options, name) != getattr(ModelOptions, name):
+                raise UserError(f"{name} is for adapters, and lora_rank is 0: give a rank, such as 16")
         return model
     return with_adapters(model, LoRA(options.lora_rank, options.lora_alpha, options.lora_targets), key)
 

@@ -27,7 +27,7 @@ class ModelOptions:
     lora_alpha: float = 16.0
     """Adapters count alpha / rank times."""
     lora_targets: tuple[str, ...] = ("query", "value")
-    """Which maps have adapters: of query, key, value, output, gate, up, down."""
+    """Which maps have adapters: of query, key, value, output, gate, up, down; or `all-linear`."""
     eos_token: str | None = None
     """The token that ends a text, where the tokenizer does not say."""
     pad_token: str | None = None
@@ -109,8 +109,9 @@ def kinds_of(declared: Any) -> tuple[Any, ...]:
 def as_declared(declared: Any, value: Any) -> Any:
     """A value as an option holds it: lists are tuples, a path where one is declared is a Path."""
     kinds = kinds_of(declared)
-    if isinstance(value, list):
-        return tuple(value)
+    if isinstance(value, list | tuple):
+        members = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), Any)
+        return tuple(as_declared(members, part) for part in value)
     if isinstance(value, str) and Path in kinds and str not in kinds:
         return Path(value)
     return float(value) if type(value) is int and float in kinds and int not in kinds else value

@@ -22,13 +22,15 @@ from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
 from proximo.language.tokenizer_backend import encoding
 
+USUAL_LENGTH = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """How answers are drawn."""
 
-    max_new_tokens: int = 64
-    """Most tokens of an answer."""
+    max_new_tokens: int | None = None
+    """Most tokens of an answer; 64 unless said, or half the model's context where that is less."""
     samples: int = 1
     """Answers to each prompt."""
     temperature: float = 1.0
@@ -88,17 +90,20 @@ def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: D
 
     Raises UserError for what cannot be drawn, and for prompts that cannot be read or leave no room.
     """
-    drawing, room = checked(drawing), model.config.context - drawing.max_new_tokens
+    drawing, length = checked(drawing), drawing.max_new_tokens
+    if length is None:
+        length = min(USUAL_LENGTH, model.config.context // 2)
+    room = model.config.context - length
     if room < 1:
         raise UserError(
-            f"max_new_tokens is {drawing.max_new_tokens}: the model's context is {model.config.context} "
+            f"max_new_tokens is {length}: the model's context is {model.config.context} "
             "tokens, and the prompt needs some"
         )
     source = source if isinstance(source, str | Path) else list(source)
     prompts = read_prompts(source, tokenizer, room, vocabulary=model.config.vocabulary).records
     given = as_given(source, [prompt.line for prompt in prompts])
     sampling = Sampling(
-        length=drawing.max_new_tokens,
+        length=length,
         temperature=0.0 if drawing.greedy else drawing.temperature,
         top_k=drawing.top_k,
         top_p=drawing.top_p,

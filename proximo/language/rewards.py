@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,10 +111,8 @@ def called(
     blame: after an exception the function is called once more with each completion alone, up to the first
     that it raises at.
     """
-    given = _wanted(
-        function,
-        {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns},
-    )
+    own = {"prompts": prompts, "completions": completions, "completion_ids": map(list, completion_ids)}
+    given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
 
     def at(index: int) -> str:
         return (
@@ -132,14 +129,16 @@ def called(
         what = f"{type(cause).__name__}: {_cut(one_line(cause), 200)}"
         raise UserError(f"the reward function {name} raised {what} {where}") from cause
     if len(scores) != len(completions):
+        first = f"; there is none {at(len(scores))}" if len(scores) < len(completions) else ""
         raise UserError(
             f"the reward function {name} returned {len(scores)} numbers for {len(completions)} completions: "
-            "return one for each"
+            f"return one for each{first}"
         )
-    for index, score in enumerate(scores):
-        if not _is_number(score) or not math.isfinite(score):
-            raise UserError(f"the reward function {name} returned {shown(score)} {at(index)}")
-    return np.asarray(scores, np.float32)
+    numbers = np.array([_number(score) for score in scores], np.float32)
+    if not np.isfinite(numbers).all():
+        wrong = int(np.argmin(np.isfinite(numbers)))
+        raise UserError(f"the reward function {name} returned {shown(scores[wrong])} {at(wrong)}")
+    return numbers
 
 
 def _wanted(function: RewardFunction, given: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
@@ -166,10 +165,16 @@ def _culprit(
     return None
 
 
-def _is_number(score: Any) -> bool:
-    return isinstance(score, int | float | np.integer | np.floating) or (
-        hasattr(score, "shape") and score.shape == ()
-    )
+def _number(score: Any) -> np.float32:
+    """A score as the trainers have it; NaN for what is no real number."""
+    alone = isinstance(score, int | float | np.number) or getattr(score, "shape", None) == ()
+    if not alone or isinstance(score, str) or np.iscomplexobj(score):
+        return np.float32(np.nan)
+    try:
+        with np.errstate(over="ignore"):  # the largest of 64 bits are infinite in 32
+            return np.float32(float(score.detach() if hasattr(score, "detach") else score))
+    except (TypeError, ValueError, OverflowError):
+        return np.float32(np.nan)
 
 
 def shown(value: Any, most: int = 80) -> str:

@@ -57,7 +57,7 @@ def choose_eos(
     if first is not None:
         return tuple(dict.fromkeys([id_of(backend, first), *known])), ()
     return tuple(dict.fromkeys(known)), tuple(
-        f"no EOS is named: {backend.id_to_token(id)!r} ({id}) of generation_config.json is used"
+        f"no EOS is named: {backend.id_to_token(id)!r} ({id}), where the model's generation ends, is used"
         for id in known[:1]
     )
 

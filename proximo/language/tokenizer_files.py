@@ -23,7 +23,7 @@ class Description:
 
     named     `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
     special   the other tokens that are never text
-    eos_ids   the ends that `generation_config.json` names
+    eos_ids   the ends that `generation_config.json` names, or `config.json` where that names none
     template  the chat template, where there is one
     kept      what is saved as it came
     notes     what had to be chosen
@@ -51,7 +51,7 @@ def read_description(folder: Path) -> Description:
     return Description(
         named={name: token for name, token in named.items() if token is not None},
         special=tuple(_special(config, place)),
-        eos_ids=_eos_ids(folder / "generation_config.json"),
+        eos_ids=_eos_ids(folder / "generation_config.json") or _eos_ids(folder / "config.json"),
         template=template,
         kept={name: config[name] for name in KEPT if name in config},
         notes=notes,

@@ -66,7 +66,7 @@ def with_tensors(
     dtype     of the model's arrays
     inside    as in `entries`
 
-    Raises UserError, naming the tensor, where one is missing, of another shape, or of no use.
+    Raises UserError, naming the tensor, where one is missing, of another shape, of no use, or not finite.
     """
     shapes = named(template)
     listed = entries(config, shapes, inside)
@@ -81,6 +81,8 @@ def with_tensors(
         _check_spare(name, there, config, place, inside)
     for entry in listed:
         whole = there[entry.hub].array()
+        if not np.isfinite(whole).all():
+            raise UserError(f"{place}: {entry.hub} is not finite: restore the file from a copy")
         whole = whole.T if entry.transposed else whole
         borders = np.cumsum([shapes[name].shape[-1] for name in entry.ours])[:-1]
         for name, part in zip(entry.ours, np.split(whole, borders, axis=-1), strict=True):

@@ -24,6 +24,8 @@ from proximo.language.adapters import (
 )
 from proximo.language.heads import new_reward_model
 from proximo.language.layers import Linear
+from proximo.language.loading import adapted
+from proximo.language.options import ModelOptions
 from proximo.language.weights import named
 
 EVERY = ("query", "key", "value", "output", "gate", "up", "down")
@@ -303,12 +305,24 @@ def refused(act, *arguments):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_all_linear_is_every_map_that_a_family_has(name):
+    model = families.random_model(name)
+    found = maps_in(with_adapters(model, LoRA(targets=("all-linear",)), jax.random.key(0)))
+    inner = [node for path, node in found.items() if path.startswith("blocks.")]
+    assert all(isinstance(node, AdaptedLinear) for node in inner)
+    assert len(inner) == len(model.blocks) * (6 if name == "gpt2" else 7)  # GPT-2 has no gate
+
+
 def test_adapters_that_cannot_be():
     model, key = families.random_model("gpt2"), jax.random.key(0)
     assert "rank of 1 or more" in refused(LoRA, 0)
     assert "positive alpha" in refused(LoRA, 1, 0.0)
     assert "not q_proj" in refused(LoRA, 8, 16.0, ("q_proj",))
     assert "have no gate" in refused(with_adapters, model, LoRA(targets=("gate",)), key)
+    for options in ({"lora_targets": ("gate",)}, {"lora_alpha": 8.0}):
+        asked = ModelOptions(model="", **options)
+        assert "lora_rank is 0: give a rank" in refused(adapted, model, asked, key)
     assert "adapters already" in refused(with_adapters, with_adapters(model, LoRA(), key), LoRA(), key)
 
 

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from workplace import lines, workplace
@@ -12,8 +14,10 @@ from workplace import lines, workplace
 import proximo
 from proximo.core import FixedKL
 from proximo.errors import UserError
+from proximo.language.config import model_config
 from proximo.language.face import functions_of, kept
 from proximo.language.language_model import as_prompts
+from proximo.language.model import new_model
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,31 @@ def test_a_seed_decides_the_answers(model):
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+def test_without_a_length_an_answer_has_half_the_context(model):
+    # The context is 64 tokens. An unsaid length leaves room for the prompt.
+    assert model.generate("1", greedy=True, batch_size=1) == model.generate(
+        "1", greedy=True, batch_size=1, max_new_tokens=32
+    )
+
+
+def test_a_lone_stop_is_one_text(model):
+    drawn = dict(samples=8, seed=3, max_new_tokens=8, batch_size=1)
+    assert model.generate("1", stop="1 2", **drawn) == model.generate("1", stop=["1 2"], **drawn)
+
+
+def test_logits_that_cannot_be_are_refused(model):
+    with pytest.raises(UserError, match="a hole between tokens"):
+        model.logits([[5, 0, 6, 7]], mask=[[1, 0, 1, 1]])
+    with pytest.raises(UserError, match="rows of different lengths"):
+        model.logits([[1, 2], [3]])
+    both_sides = model.logits([[0, 5, 6, 0]], mask=[[0, 1, 1, 0]])[0, 2]
+    np.testing.assert_allclose(both_sides, model.logits([[5, 6]])[0, 1], atol=1e-5)
+    gpt2 = dict(model_type="gpt2", vocab_size=16, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    learned = replace(model, transformer=new_model(model_config(gpt2), jax.random.key(0)))
+    with pytest.raises(UserError, match="a text has 17 tokens: the model has positions for 16"):
+        learned.logits(np.full((1, 17), 4))
+
+
 def test_greedy_takes_the_token_of_the_highest_logit(model):
     prompt = model.tokenizer.encode("1 2")
     likeliest = model.tokenizer.decode([int(np.argmax(model.logits([prompt])[0, -1]))])
@@ -155,6 +184,9 @@ def test_a_lone_conversation_is_one_prompt():
         ("1 " * 60, {}, "tokens"),
         ("1", {"max_new_tokens": 64}, "the model's context is 64"),
         ("1", {"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ("1", {"top_k": 2.0}, "top_k is 2.0: it must be int"),
+        ("1", {"temperature": "0"}, "temperature is '0': it must be float"),
+        (None, {}, "prompts is None: give a text"),
         ("1", {"temperature": -1.0}, "temperature is -1.0"),
         ("1", {"top_p": 0.0}, "top_p is 0.0"),
         ("1", {"top_k": -1}, "top_k is -1"),
@@ -196,6 +228,7 @@ def test_a_run_is_a_folder_a_result_and_a_model(tuned, place, model):
     learned = tuned.load()
     assert not np.array_equal(learned.logits([[3, 4]]), model.logits([[3, 4]]))
     assert proximo.language.load(tuned.folder / "model").config == learned.config
+    assert proximo.language.load(tuned).config == learned.config
     assert proximo.language.generate(tuned, "1", greedy=True, **SHORT) == learned.generate(
         "1", greedy=True, **SHORT
     )

@@ -63,6 +63,16 @@ def test_the_same_option_may_be_said_in_the_ways_of_python():
     assert type(options.optimisation.learning_rate) is float
 
 
+def test_whole_numbers_stand_for_numbers_in_lists_too():
+    for given in ([1, -0.5], (1, -0.5)):
+        weights = options_from(PPOOptions, {**MINIMAL, "reward_weights": given}).rewards.reward_weights
+        assert weights == (1.0, -0.5) and type(weights[0]) is float
+    for alone in (2, 2.0):
+        assert options_from(PPOOptions, {**MINIMAL, "reward_weights": alone}).rewards.reward_weights == (2.0,)
+    with pytest.raises(UserError, match="reward_weights is "):
+        options_from(PPOOptions, {**MINIMAL, "reward_weights": [1, "2"]})
+
+
 def test_clip_is_short_for_the_clipped_objective():
     assert options_from(PPOOptions, MINIMAL | {"clip": 0.1}).steps.objective == Clip(0.1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proximo.commands.lm_aliases import ALIASES, GROUP
+from proximo.commands.lm_aliases import ALIASES, GROUP, HARMLESS
 from proximo.commands.lm_train import arguments_of, read
 from proximo.commands.lm_words import flat
 from proximo.core import AsymmetricClip, Clip, ClippedSquaredError, FixedKL
@@ -48,9 +48,15 @@ KNOWN = [
     ("sft", "--lora_target_modules q_proj o_proj", {"lora_targets": ("query", "output")}),
     (
         "sft",
-        "--lora_target_modules all-linear",
-        {"lora_targets": ("query", "key", "value", "output", "gate", "up", "down")},
+        "--lora_target_modules c_attn c_proj",  # GPT-2's names
+        {"lora_targets": ("query", "key", "value", "output", "down")},
     ),
+    ("sft", "--lora_target_modules all-linear", {"lora_targets": ("all-linear",)}),
+    ("sft", "--logging_steps 25 --report_to none --fp16 False --seed 3", {"seed": 3}),
+    ("ppo", "--dataset_train_split train --stop_token eos --num_sample_generations 0 --seed 3", {"seed": 3}),
+    ("reward", "--eval_strategy steps --eval_steps 50 --seed 3", {"seed": 3}),
+    ("dpo", "--label_smoothing 0.1 --loss_type sigmoid", {"loss": ConservativeLoss(0.1)}),
+    ("dpo", "--loss_type sigmoid --label_smoothing 0.1", {"loss": ConservativeLoss(0.1)}),
     ("reward", "--max_length 128 --num_train_epochs 2", {"length": 128, "epochs": 2}),
     ("reward", "--center_rewards_coefficient 0.01", {"center_rewards_coefficient": 0.01}),
     ("dpo", "--beta 0.2 --max_length 128", {"beta": 0.2, "length": 128}),
@@ -107,10 +113,15 @@ def flat_options(options):
 PARTS = ("Options", "Optimisation")
 
 
+def names_of(command, ours):
+    return {ours} | {alias for alias, template in ALIASES[command].items() if template.split()[0] == ours}
+
+
 def options_of(command, *words):
-    given = {} if "--sft_model_path" in words else {"--model": "base"}
-    words = [word for pair in (given | {"--data": "data.jsonl"}).items() for word in pair] + list(words)
-    return flat_options(read(command, words).arguments.options)
+    said = {word.partition("=")[0].replace("_", "-") for word in words}
+    missing = [] if said & names_of(command, "--model") else ["--model", "base"]
+    missing += [] if said & names_of(command, "--data") else ["--data", "data.jsonl"]
+    return flat_options(read(command, [*missing, *words]).arguments.options)
 
 
 @pytest.mark.parametrize(("command", "words", "expected"), KNOWN)
@@ -133,7 +144,7 @@ def test_every_alias_is_tried():
 def test_an_alias_never_hides_an_option_of_ours():
     for command in COMMANDS:
         ours = option_types(arguments_of(command))
-        assert not {*map(flat, ALIASES[command])} & {*ours}, command
+        assert not {*map(flat, [*ALIASES[command], *HARMLESS])} & {*ours}, command
         for template in ALIASES[command].values():
             assert flat(template.split()[0]) in ours, template
     assert GRPOOptions.__dataclass_fields__["sampling"].default_factory().samples == GROUP
@@ -153,6 +164,16 @@ def test_an_alias_never_hides_an_option_of_ours():
         ("ppo", "--kl_coef much", "much"),
         ("ppo", "--use_vllm", "drawn in this process"),
         ("ppo", "--learn-rate 1", "--learning-rate"),
+        ("sft", "--report_to wandb", "RUN/metrics.jsonl"),
+        ("sft", "--max_steps 100", "say --epochs"),
+        ("ppo", "--stop_token period", "EOS ends a response"),
+        (
+            "dpo",
+            "--loss_type ipo --label_smoothing 0.1",
+            "--loss-type and --label-smoothing both say what --loss",
+        ),
+        ("ppo", "--kl adaptive-kl:6 --kl_coef 0.1", "--kl and --kl-coef both say what --kl is"),
+        ("ppo", "--stop -- --seed 1", "-- stands alone"),
     ],
 )
 def test_what_has_no_counterpart_says_what_to_do(command, words, message):

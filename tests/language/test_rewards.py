@@ -212,7 +212,43 @@ def test_a_score_that_is_no_number_is_told_with_its_completion():
 
 def test_a_wrong_count_is_told_with_both():
     said = failure(lambda completions: [1.0])
-    assert said == "the reward function mine returned 1 numbers for 3 completions: return one for each"
+    assert said.startswith(
+        "the reward function mine returned 1 numbers for 3 completions: return one for each; "
+    )
+    assert "there is none for completion 1 of the batch (prompt: 'second'; completion: 'b bbb" in said
+    assert failure(lambda completions: [1.0] * 4).endswith("4 numbers for 3 completions: return one for each")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.str_("1"),
+        "1",
+        10**400,
+        1e39,
+        np.complex128(1 + 2j),
+        np.array(1j),
+        None,
+        [1.0],
+        np.datetime64("now"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_number_of_32_bits_is_told(wrong):
+    assert "the reward function mine returned" in failure(lambda completions: [1.0, 1.0, wrong])
+    assert "for completion 2 of the batch" in failure(lambda completions: [1.0, 1.0, wrong])
+
+
+def test_a_function_cannot_change_what_is_ours():
+    prompts, completions, ids = ["a", "b"], ["x", "y"], [[1], [2]]
+
+    def spoils(prompts, completions, completion_ids):
+        prompts.clear(), completions.reverse(), completion_ids[0].clear()
+        return [1, np.float64(2)]
+
+    scores = called("mine", spoils, prompts, completions, ids, {})
+    assert scores.tolist() == [1.0, 2.0] and scores.dtype == np.float32
+    assert (prompts, completions, ids) == (["a", "b"], ["x", "y"], [[1], [2]])
 
 
 def test_a_function_that_does_not_say_what_it_takes_gets_everything():

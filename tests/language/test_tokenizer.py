@@ -348,9 +348,17 @@ def test_without_eos(tmp_path, qwen_like):
     tokenizer = load_tokenizer(write(tmp_path, qwen_like, {"eos_token_id": [2, 0, 2]}))
     assert tokenizer.eos_ids == (2, 0)
     note, _ = tokenizer.notes  # the other is on PAD
-    assert note == "no EOS is named: '<|im_end|>' (2) of generation_config.json is used"
+    assert note == "no EOS is named: '<|im_end|>' (2), where the model's generation ends, is used"
     assert load_tokenizer(write(tmp_path, qwen_like, {"eos_token_id": 2})).eos_ids == (2,)
     refused(write(tmp_path, qwen_like, {"eos_token_id": 4000}), "names no EOS")
+
+
+def test_without_a_generation_config_the_models_own_ends_count(tmp_path, qwen_like):
+    # So does `transformers`, which makes one from config.json.
+    folder = write(tmp_path, qwen_like, {})
+    (folder / "config.json").write_text('{"eos_token_id": [2, 0]}')
+    assert load_tokenizer(folder).eos_ids == (2, 0)
+    assert load_tokenizer(write(tmp_path, qwen_like, {"eos_token_id": 0})).eos_ids == (0,)
 
 
 # ---- files that are not what they should be

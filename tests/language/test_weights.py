@@ -162,6 +162,9 @@ def test_missing_unexpected_and_wrong_tensors_are_named():
     )
     message = refused(model, there | {name: np.zeros((16, 24), np.float32)})
     assert "layers.1.mlp.up_proj.weight is [16, 24], but config.json asks for [24, 16]" in message
+    broken = there[name].copy()
+    broken[1, 2] = np.nan
+    assert "layers.1.mlp.up_proj.weight is not finite" in refused(model, there | {name: broken})
     message = refused(model, there | {"model.layers.2.mlp.up_proj.weight": there[name]})
     assert "layers.2.mlp.up_proj.weight is no part of a llama model of 2 layers" in message
     assert "is a reward model" in refused(model, there | {"score.weight": np.zeros((1, 16), np.float32)})
