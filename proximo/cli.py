@@ -92,9 +92,9 @@ def main(words: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"proximo {name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:  # it may carry the signal's number
         print(f"proximo {name}: interrupted", file=sys.stderr)
-        return 130
+        return 128 + int(interrupt.args[0]) if interrupt.args else 130
     except BrokenPipeError:  # before the other errors of the system, of which it is one
         print(f"proximo {name}: nobody reads the output any more", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not written

@@ -300,6 +300,10 @@ def test_a_model_that_was_tampered_with(trained, tmp_path, capsys):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+    assert main(["evaluate", str(folder), "--episodes", "1"]) == 0  # its newest checkpoint is whole
+    said = capsys.readouterr().err
+    assert "a SHA-256 sum differs" in said and "the newest checkpoint is taken" in said
+    shutil.rmtree(folder / "checkpoints")
     assert "a SHA-256 sum differs" in mistake(capsys, "evaluate", folder)
 
 

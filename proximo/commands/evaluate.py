@@ -10,6 +10,7 @@ import tyro
 
 from proximo.arguments import parse
 from proximo.errors import UserError
+from proximo.runs.sealed import check_target
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def run(arguments: Evaluate) -> int:
     )
     for path in files:
         write(path, outcome.as_json())
-    print(json.dumps(outcome.as_json()) if arguments.json else outcome)
+    print(json.dumps(outcome.as_json(), allow_nan=False) if arguments.json else outcome)
     width = outcome.high - outcome.low
     if arguments.until_width is not None and width >= arguments.until_width:
         print(f"the interval is {width:,.2f} wide still: raise --max-episodes", file=sys.stderr)
@@ -76,8 +77,8 @@ def targets(arguments: Evaluate) -> list[Path]:
     """The files that were asked for. Raises UserError where they cannot be, before anything is played."""
     if arguments.save and (arguments.run / "model.json").is_file():
         raise UserError(f"{arguments.run} is a model folder, not a run: say --out FILE instead of --save")
-    if arguments.out is not None and not arguments.out.parent.is_dir():
-        raise UserError(f"cannot write {arguments.out}: there is no folder {arguments.out.parent}")
+    if arguments.out is not None:
+        check_target(arguments.out)
     saved = arguments.run / "evaluation.json" if arguments.save else None
     return [path for path in (saved, arguments.out) if path is not None]
 
@@ -87,6 +88,6 @@ def write(path: Path, content: Any) -> None:
     from proximo.runs.model import replace_file
 
     try:
-        replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
+        replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -7,6 +7,7 @@ import tyro
 
 from proximo.arguments import parse
 from proximo.errors import UserError
+from proximo.runs.sealed import check_target
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def run(arguments: Export) -> int:
 
     if not arguments.onnx:
         raise UserError("say what to write: --onnx")
+    if arguments.out is not None:
+        check_target(arguments.out)
     agent, out = load(arguments.run), arguments.out
     if out is None:
         out = default_file(arguments.run)

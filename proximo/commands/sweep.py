@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import shlex
 import sys
 from collections.abc import Mapping
@@ -187,6 +188,8 @@ def span(words: str, values: str, kinds: tuple[Any, ...]) -> "Span":
         bounds = kind(low), kind(high)
     except ValueError as error:
         raise UserError(f"--vary {words} cannot be read: {error}") from None
+    if not all(map(math.isfinite, bounds)):
+        raise UserError(f"--vary {words}: LOW and HIGH must be finite")
     if not bounds[0] < bounds[1] or (scale == "log" and bounds[0] <= 0):
         raise UserError(f"--vary {words}: LOW must be below HIGH, and above 0 for `log`")
     return Span(*bounds, log=scale == "log", whole=kind is int)

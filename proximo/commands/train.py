@@ -3,8 +3,10 @@
 import contextlib
 import json
 import math
+import shlex
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ import tyro
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
 from proximo.config import Config, validated
 from proximo.envs import find_spec
+from proximo.errors import UserError
 from proximo.runs.sinks import SinkOptions
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class RunArguments:
     out: Path | None = None
     """The run folder; a new one under `runs/` for a new run, the run's own for a resumed one."""
     json: bool = False
-    """End with one JSON object on standard output."""
+    """End with one JSON object on standard output; with --seeds with a list of them."""
     quiet: bool = False
     """No progress."""
     debug: bool = False
@@ -78,6 +81,7 @@ def run(arguments: Train | Resume) -> int:
     from proximo.runs.resume import resume_run
 
     prepare_process()
+    check_seconds(arguments)
     if isinstance(arguments, Resume):
         changes = {name: getattr(arguments, name) for name in ("steps", "until")}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -107,13 +111,14 @@ def carried_out(
     from proximo.runs.run import recorded
 
     started, deadline = time.perf_counter(), Deadline(arguments.max_time)
-    iteration, late = None, False
+    iteration, late, begun = None, False, start.steps if start else 0
     folder.sinks = arguments.sinks.open(folder.path, config)
     run = recorded(training(config, start, allow_import=True), folder, arguments.checkpoint_every)
     with (
         orderly_stop() as stop,
         contextlib.closing(run) as iterations,
-        contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows,
+        contextlib.closing(shown(iterations, config, not arguments.quiet, begun=begun)) as rows,
+        told_how_to_go_on(arguments, folder.path),
     ):
         for iteration in rows:
             late = deadline.passed() and not iteration.last
@@ -121,15 +126,16 @@ def carried_out(
                 break
     elapsed = time.perf_counter() - started
     if arguments.json:
-        print(json.dumps(result(folder.path, iteration, elapsed)))
+        print(json.dumps(result(folder.path, iteration, elapsed, begun)))
     elif iteration is not None:
+        where = " ".join(["", "--env", *imported(arguments)]) if imported(arguments) else ""
         print(
-            f"{iteration.steps:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
-            f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}"
+            f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
+            f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}{where}"
         )
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
-    print(f"stopped; go on with: proximo train --resume {folder.path}", file=sys.stderr)
+    print(f"stopped; go on with: {going_on(arguments, folder.path)}", file=sys.stderr)
     return stop.status or OUT_OF_TIME
 
 
@@ -174,18 +180,52 @@ def run_seeds(arguments: Train) -> int:
         )
     unfinished = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.last]
     for path in unfinished:
-        print(f"stopped; go on with: proximo train --resume {path}", file=sys.stderr)
+        print(f"stopped; go on with: {going_on(arguments, path)}", file=sys.stderr)
     return (stop.status or OUT_OF_TIME) if unfinished else int(bool(diverged))
 
 
-def result(folder: Path, iteration: Any, elapsed: float) -> dict[str, Any]:
-    """What `train --json` ends with."""
+def check_seconds(arguments: RunArguments) -> None:
+    """Raises UserError for times that cannot be."""
+    if not arguments.checkpoint_every >= 0:
+        raise UserError(f"--checkpoint-every is {arguments.checkpoint_every:g}: give 0 or more seconds")
+    if arguments.max_time is not None and not arguments.max_time >= 0:
+        raise UserError(f"--max-time is {arguments.max_time:g}: give 0 or more seconds")
+
+
+def imported(arguments: Train | Resume) -> list[str]:
+    """The environment where it was typed `module:EnvId`, since a run's files never import a module."""
+    env = arguments.env if isinstance(arguments, Resume) else arguments.config.env
+    return [env] if isinstance(env, str) and ":" in env else []
+
+
+def going_on(arguments: Train | Resume, path: Path) -> str:
+    """The command that goes on with a run as it was carried out."""
+    sinks, words = arguments.sinks, ["proximo", "train", "--resume", str(path), *imported(arguments)]
+    words += [f"--{name}" for name in ("tensorboard", "wandb") if getattr(sinks, name)]
+    words += [] if sinks.video_every is None else ["--video-every", str(sinks.video_every)]
+    return shlex.join(words)
+
+
+@contextlib.contextmanager
+def told_how_to_go_on(arguments: Train | Resume, path: Path) -> Iterator[None]:
+    """When training fails, the command that goes on from what is kept."""
+    try:
+        yield
+    except UserError:
+        if any((path / "checkpoints").glob("[0-9]*")):
+            told = f"proximo train: when that is mended, go on with: {going_on(arguments, path)}"
+            print(told, file=sys.stderr)
+        raise
+
+
+def result(folder: Path, iteration: Any, elapsed: float, begun: int = 0) -> dict[str, Any]:
+    """What `train --json` ends with; `begun` are the steps of the run that was resumed."""
     steps = iteration.steps if iteration else 0
     mean_return = iteration.mean_return if iteration and math.isfinite(iteration.mean_return) else None
     return {
         "run": str(folder),
         "steps": steps,
         "seconds": elapsed,
-        "steps_per_second": steps / elapsed,
+        "steps_per_second": max(steps - begun, 0) / elapsed,
         "ep_rew_mean": mean_return,
     }

@@ -1,5 +1,6 @@
 """An environment that misbehaves, said in one line: which one, when, after what action, and why."""
 
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
@@ -59,13 +60,20 @@ def _failure(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, er
     return f"{where} failed {_when(step, action, index)}: {reason}"
 
 
-def check_finite(obs: np.ndarray, reward: np.ndarray, action: Any, first_step: int) -> None:
+def check_finite(
+    obs: np.ndarray,
+    reward: np.ndarray,
+    action: Any,
+    first_step: int,
+    applied: Callable[[Any], Any] = lambda action: action,
+) -> None:
     """Raise EnvironmentFault if an observation or a reward of a rollout is NaN or infinite.
 
     obs         [T+1, N, ...]  encoded
     reward      [T, N]         raw
-    action      [T, N, ...]    what the policy chose, for the message
+    action      [T, N, ...]    what the policy chose
     first_step  how many steps had been taken before the rollout; 0 for the first one
+    applied     actions [N, ...] as the environments got them, for the message
 
     A sound rollout costs two sums. A sum of finite numbers can overflow, so only the second look decides.
     """
@@ -86,7 +94,7 @@ def check_finite(obs: np.ndarray, reward: np.ndarray, action: Any, first_step: i
     if row < 0:
         when = "at its reset" if first_step == 0 else f"at step {first_step}"
     else:
-        when = f"at step {first_step + row + 1}, after the action {_text(action[row][index])}"
+        when = f"at step {first_step + row + 1}, after the action {_text(applied(action[row])[index])}"
     raise EnvironmentFault(
         f"environment {index} returned {bad} in its {what} {when}: find the division by zero, the overflow "
         "or the unstable simulation behind it; nothing was learned from it"

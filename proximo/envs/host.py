@@ -11,6 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from proximo.envs import state as states
+from proximo.envs.alarm import Within
 from proximo.envs.faults import fault, restarted
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import action_codec, observation_codec
@@ -76,6 +77,7 @@ class HostEnvs:
         spec = getattr(vector, "spec", None)
         self.spec: EnvSpec | None = spec if isinstance(spec, EnvSpec) else None
         self.steps = 0
+        self.step_timeout: float | None = None  # seconds of a step of all; our own vector has limits itself
         mode = _autoreset_mode(vector, name)
         self.seam_rows = mode in ("nextstep", "undeclared")
         # What is left to do after a step; nothing where the stream already holds every observation.
@@ -117,7 +119,8 @@ class HostEnvs:
         """Apply a batch of actions (as `action.to_environment` gives it). Raises EnvironmentFault."""
         self.steps += 1
         try:
-            obs, reward, terminated, truncated, info = self.vector.step(actions)
+            with Within(self.step_timeout):
+                obs, reward, terminated, truncated, info = self.vector.step(actions)
             step = Step(obs, reward, terminated, truncated, None)
             return step if self._complete is None else self._complete(step, info)
         except Exception as error:

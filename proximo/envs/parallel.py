@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from proximo.envs.alarm import Within
 from proximo.envs.restarts import Restarts
 from proximo.envs.workers import Worker, WorkerGone
 from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared
@@ -41,7 +42,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     An environment that raises is made anew; so are all of a worker that is killed or hangs. Their row is
     the last of a truncated episode: reward 0, and the last good observation again. What would happen again
-    is raised instead (`Restarts`). An environment in this process cannot be watched: it may hang.
+    is raised instead (`Restarts`). An environment in this process is watched as far as `Within` can.
     """
 
     def __init__(
@@ -134,12 +135,18 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         slow = at < 0 or self.restarts.unproven(at)
         return self.reset_timeout if slow else self.step_timeout
 
+    def _own_limit(self, command: int) -> float:
+        """Seconds for all environments of this process; its workers are watched one environment at a time."""
+        limits = [self._limit(at) for at in range(self.own.first, self.own.last)]
+        return sum(limits) if command == STEP else len(limits) * self.reset_timeout
+
     def _everywhere(self, command: int) -> None:
         failed: list[tuple[Share, Exception]] = []
         for worker in self.workers:
             worker.begin(command)
         try:
-            self.own.obey(command, 0)
+            with Within(self._own_limit(command)):
+                self.own.obey(command, 0)
         except Exception as error:
             failed.append((self.own, error))
         for worker in self.workers:

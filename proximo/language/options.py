@@ -49,7 +49,11 @@ class RunOptions:
     """End in good time before so many seconds, with a checkpoint to go on from."""
 
     def checked(self) -> "RunOptions":
-        """Itself; raises UserError for a seed that no random key has."""
+        """Itself; raises UserError for a seed that no random key has, and for times that cannot be."""
+        if not self.checkpoint_every >= 0:
+            raise UserError(f"checkpoint_every is {self.checkpoint_every:g}: it must be at least 0 seconds")
+        if self.max_time is not None and not self.max_time >= 0:
+            raise UserError(f"max_time is {self.max_time:g}: it must be at least 0 seconds")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise UserError(f"seed is {self.seed}: it must be at least 0 and at most {LARGEST_SEED}")
         return self

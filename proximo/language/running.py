@@ -27,6 +27,7 @@ from proximo.language.options import as_json
 from proximo.learn.named import filled, named_arrays
 from proximo.runs.checkpoints import finished, hide, set_aside
 from proximo.runs.folder import fingerprint, versions
+from proximo.runs.lock import Lock
 from proximo.runs.model import arrays_from, replace_file
 from proximo.runs.resume import keep_until
 from proximo.runs.sealed import parsed, read_folder, write_folder
@@ -44,8 +45,9 @@ class LanguageRun:
     started  when the run began, on this process's clock; earlier, by what was spent already, if resumed
     """
 
-    def __init__(self, path: Path, spent: float = 0.0) -> None:
+    def __init__(self, path: Path, spent: float = 0.0, lock: Lock | None = None) -> None:
         self.path = path
+        self.lock = Lock(path) if lock is None else lock  # nobody else writes there before it is released
         self.started = time.perf_counter() - spent
 
     @classmethod
@@ -143,10 +145,11 @@ def restored(run: Path, trainer: Trainer) -> tuple[LanguageRun, Any, int]:
         except UserError as error:
             warnings.warn(f"{error}; an older checkpoint is taken", CheckpointDamaged, stacklevel=2)
             continue
+        lock = Lock(run)
         set_aside(run, path)
         for name in (METRICS, COMPLETIONS):
             keep_until(run, name, number, step_of)
-        return LanguageRun(run, elapsed), state, number
+        return LanguageRun(run, elapsed, lock), state, number
     what = "no checkpoint is whole" if found else "there is no checkpoint"
     raise UserError(f"{what} in {run / 'checkpoints'}: start again with a new --out")
 
@@ -166,7 +169,7 @@ def step_of(line: str) -> int | None:
     """The iteration that a line of a log belongs to; None if it is torn."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -192,6 +195,7 @@ def recorded(
         if state is not None:  # without an iteration too: a run may have been killed just before its model
             with run.writing():
                 trainer.save(state, run.path / "model")
+        run.lock.release()
 
 
 Make = Callable[[], Trainer]

@@ -81,8 +81,9 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
         mask[1:] = ~ended[:-1]
         stream.seam = ended[-1]
     action = np.stack(actions)
-    check_finite(obs, reward, action, stream.rows)
+    applied = envs.action.to_environment
+    check_finite(obs, reward, action, stream.rows, applied)
     if final_obs is not None:  # a row's final observation is its successor, as the next row's is elsewhere
-        check_finite(np.concatenate([obs[:1], final_obs]), reward, action, stream.rows)
+        check_finite(np.concatenate([obs[:1], final_obs]), reward, action, stream.rows, applied)
     stream.obs, stream.rows = obs[-1], stream.rows + horizon
     return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)

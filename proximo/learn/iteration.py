@@ -77,7 +77,10 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     if mode == "parallel":
         watch = {name: getattr(config, name) for name in ("step_timeout", "max_restarts", "restart_interval")}
         make_options = {"vector_kwargs": watch, **make_options}
-    return make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
+    envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
+    if mode != "parallel":
+        envs.step_timeout = config.step_timeout * envs.num_envs
+    return envs
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:

@@ -8,7 +8,15 @@ import jax
 import numpy as np
 
 from proximo.config import recipe
-from proximo.envs import Episode, EpisodeStatistics, HostEnvs, find_spec, make_envs, own_num_envs
+from proximo.envs import (
+    Episode,
+    EpisodeStatistics,
+    HostEnvs,
+    check_finite,
+    find_spec,
+    make_envs,
+    own_num_envs,
+)
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.streams import environment_seeds, streams
@@ -90,12 +98,13 @@ def evaluate(
 
     The same arguments give the same returns, on however many cores; a later round gives those that so many
     episodes at once would have. Raises UserError for fewer than one episode, and for a width that no
-    interval can have; EnvironmentFault when an environment fails, for half an episode is no sample.
+    interval can have; EnvironmentFault when an environment fails, for half an episode is no sample, and
+    when it returns what is not finite.
     """
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
     if until_width is not None:
-        if until_width <= 0:
+        if not until_width > 0:
             raise UserError(f"until_width is {until_width}: it must be above 0")
         if max_episodes < episodes:
             raise UserError(f"max_episodes is {max_episodes}: it must be at least episodes, {episodes}")
@@ -156,7 +165,7 @@ class Play:
         agent, envs = self.agent, self.envs
         obs = np.empty((envs.num_envs, *envs.observation.shape), envs.observation.dtype)
         envs.observation.encode(envs.reset(self.seeds), obs)
-        seam = np.zeros(envs.num_envs, bool)
+        seam, before = np.zeros(envs.num_envs, bool), np.empty_like(obs)
         while True:
             yield
             if self.deterministic:
@@ -164,8 +173,10 @@ class Play:
             else:
                 self.key, draw = jax.random.split(self.key)
                 action = agent.sample(obs, draw)
-            step = envs.step(envs.action.to_environment(action))
+            before[...], applied = obs, envs.action.to_environment(action)
+            step = envs.step(applied)
             envs.observation.encode(step.obs, obs)
+            check_finite(np.stack([before, obs]), np.asarray(step.reward)[None], [applied], envs.steps - 1)
             mask = (~seam).astype(np.float32)
             rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, step.truncated, mask))
             for episode in self.statistics.update(*rows):

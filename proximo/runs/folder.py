@@ -20,6 +20,7 @@ from proximo.config import Config, as_json
 from proximo.errors import MachineChanged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration
+from proximo.runs.lock import Lock
 from proximo.runs.model import replace_file, save_model
 from proximo.runs.sinks import Sinks
 
@@ -33,10 +34,12 @@ class RunFolder:
     path    where it lies
     config  what it was made with
     sinks   who else is told of every iteration; nobody unless somebody is put there
+    lock    nobody else writes there before it is released
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Config, lock: Lock | None = None) -> None:
         self.path, self.config = path, config
+        self.lock = Lock(path) if lock is None else lock
         self.sinks = Sinks()
         self._started = time.perf_counter()
 
@@ -54,19 +57,24 @@ class RunFolder:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path, config)
         folder._describe()
-        with folder.writing(), (path / EPISODES).open("w", newline="") as file:
-            csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
+        folder._begin_episodes()
         return folder
 
     @classmethod
-    def again(cls, path: Path, config: Config) -> "RunFolder":
+    def again(cls, path: Path, config: Config, lock: Lock) -> "RunFolder":
         """A folder to go on in; its clock goes on too."""
-        folder = cls(path, config)
+        folder = cls(path, config, lock)
         folder._describe()  # it may have been asked for more steps
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        if not (path / EPISODES).exists() or not (path / EPISODES).stat().st_size:
+            folder._begin_episodes()
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
             last = json.loads((path / METRICS).read_text().splitlines()[-1])
             folder._started -= last["time/time_elapsed"]
         return folder
+
+    def _begin_episodes(self) -> None:
+        with self.writing(), (self.path / EPISODES).open("w", newline="") as file:
+            csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
 
     def _describe(self) -> None:
         description = {**as_json(self.config), "versions": versions(), "fingerprint": fingerprint()}

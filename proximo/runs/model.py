@@ -56,8 +56,12 @@ def model_files(agent: Agent) -> dict[str, bytes]:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: under another name first, then renamed."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def load_model(folder: Path) -> Agent:

@@ -72,7 +72,7 @@ def orderly_stop() -> Iterator[StopRequest]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         if request.requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(request.number)
         request.number = number
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -27,18 +27,22 @@ Row = TypeVar("Row", bound=Progress)
 
 
 def shown(
-    rows: Iterator[Row], config: Config, enabled: bool, steps: int | None = None
+    rows: Iterator[Row], config: Config, enabled: bool, steps: int | None = None, begun: int = 0
 ) -> Generator[Row, None, None]:
-    """The same rows, with their progress on standard error if `enabled`; `steps` are those of all runs."""
+    """The same rows, with their progress on standard error if `enabled`.
+
+    steps  of all runs
+    begun  how many of them were made before, by the run that is resumed
+    """
     if not enabled:
         yield from rows
     elif sys.stderr.isatty():
-        yield from _bar(rows, config.name, steps or config.steps)
+        yield from _bar(rows, config.name, steps or config.steps, begun)
     else:
-        yield from _lines(rows, steps or config.steps)
+        yield from _lines(rows, steps or config.steps, begun)
 
 
-def _bar(rows: Iterator[Row], name: str, steps: int) -> Iterator[Row]:
+def _bar(rows: Iterator[Row], name: str, steps: int, begun: int) -> Iterator[Row]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,23 +51,23 @@ def _bar(rows: Iterator[Row], name: str, steps: int) -> Iterator[Row]:
     )
     started = time.perf_counter()
     with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        task = progress.add_task(name, total=steps, facts="compiling")
+        task = progress.add_task(name, total=steps, completed=begun, facts="compiling")
         for row in rows:
-            progress.update(task, completed=row.steps, facts=_facts(row, started))
+            progress.update(task, completed=row.steps, facts=_facts(row, started, begun))
             yield row
 
 
-def _lines(rows: Iterator[Row], steps: int) -> Iterator[Row]:
+def _lines(rows: Iterator[Row], steps: int, begun: int) -> Iterator[Row]:
     started = printed = time.perf_counter()
     for row in rows:
         if time.perf_counter() - printed > LINE_SECONDS:
             printed = time.perf_counter()
-            left = (steps - row.steps) * (printed - started) / row.steps
-            line = f"{row.steps:,}/{steps:,} steps  {_facts(row, started)}  {left:.0f} s left"
+            left = (steps - row.steps) * (printed - started) / (row.steps - begun)
+            line = f"{row.steps:,}/{steps:,} steps  {_facts(row, started, begun)}  {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
         yield row
 
 
-def _facts(row: Progress, started: float) -> str:
-    rate = row.steps / (time.perf_counter() - started)
+def _facts(row: Progress, started: float, begun: int) -> str:
+    rate = (row.steps - begun) / (time.perf_counter() - started)
     return f"return {row.mean_return:,.1f}  {rate:,.0f} steps/s"

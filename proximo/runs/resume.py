@@ -15,7 +15,9 @@ from proximo.errors import UserError
 from proximo.learn.iteration import Snapshot
 from proximo.runs.checkpoints import newest_valid, set_aside
 from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
+from proximo.runs.lock import Lock
 from proximo.runs.model import replace_file
+from proximo.runs.sealed import content_of, parsed
 
 MODEL, SUPERSEDED = "model", "superseded"  # the latter has what a crash, or going on, made old
 
@@ -55,20 +57,21 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
         find_spec(config.name)
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is for a warning alone
-        warn_of_another_machine(json.loads((run / "config.json").read_bytes()))
+    with contextlib.suppress(UserError, AttributeError):  # it is for a warning alone
+        warn_of_another_machine(parsed(content_of(run / "config.json"), run / "config.json"))
     path = run if out is None else Path(out)
     try:
+        if out is not None:
+            copy_logs(run, path)
+        lock = Lock(path)
         if out is None:
             set_aside(run, taken)
             supersede_model(run)
-        else:
-            copy_logs(run, path)
         for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
             keep_until(path, name, start.steps, steps_of)
     except OSError as error:
         raise UserError(f"cannot write in {path} ({error.strerror}): mend that, then resume again") from error
-    return Resumed(config, start, RunFolder.again(path, config))
+    return Resumed(config, start, RunFolder.again(path, config, lock))
 
 
 def supersede_model(run: Path) -> None:
@@ -113,13 +116,16 @@ def steps_of_metrics(line: str) -> int | None:
     """The steps that a line of metrics.jsonl tells of; None if it is torn."""
     try:
         return int(json.loads(line)["time/total_timesteps"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
 def steps_of_episode(line: str) -> int | None:
     """The steps that a line of episodes.csv tells of, -1 for its head; None if it is torn."""
-    row = next(csv.reader(io.StringIO(line)), [])
+    try:
+        row = next(csv.reader(io.StringIO(line)), [])
+    except csv.Error:
+        return None
     if row[:1] == ["step"]:
         return -1
     try:

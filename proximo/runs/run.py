@@ -1,6 +1,7 @@
 """A run: training that leaves a folder behind."""
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Generator, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 from proximo.config import Config, preset, validated, with_options
 from proximo.envs import find_spec
-from proximo.errors import EnvironmentFault, EnvironmentRestarted, UserError
+from proximo.errors import CheckpointDamaged, EnvironmentFault, EnvironmentRestarted, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Snapshot
 from proximo.learn.train import Iteration, training
@@ -49,7 +50,7 @@ class Record:
         self.checkpoints = Checkpoints(folder.path / "checkpoints", folder.config)
         self.last: Iteration | None = None
         self._kept = True
-        self._due = time.perf_counter() + checkpoint_every
+        self._due = -math.inf  # the first iteration: what fails early can be gone on with too
 
     def add(self, iteration: Iteration) -> None:
         """Log an iteration; write a checkpoint when it is time for one, and of the last one."""
@@ -65,6 +66,7 @@ class Record:
                  the run can go on from there
         """
         with contextlib.ExitStack() as later:  # each of these, also when another one fails
+            later.callback(self.folder.lock.release)
             later.callback(self.folder.sinks.close)
             if at_rest:
                 later.callback(self._keep)
@@ -208,7 +210,7 @@ def _carried_out(
     last = None
     with (
         contextlib.closing(recorded(training(config, start, **make_options), folder)) as iterations,
-        contextlib.closing(shown(iterations, config, progress)) as rows,
+        contextlib.closing(shown(iterations, config, progress, begun=start.steps if start else 0)) as rows,
     ):
         for last in rows:  # noqa: B007 (read after the loop)
             pass
@@ -221,13 +223,18 @@ def load(folder: str | Path) -> Agent:
     """The agent of a run folder, or of a model folder.
 
     A run without a model, since it was cut short or still goes on, gives that of its newest checkpoint; so
-    does the folder of one checkpoint. Nothing in it is executed. Raises UserError when it is missing,
-    unreadable or tampered with.
+    does the folder of one checkpoint; and a run whose model is damaged, with a warning. Nothing in it is
+    executed. Raises UserError when it is missing, unreadable or tampered with.
     """
     folder = Path(folder)
     settle(folder / "model")
     if (folder / "model").is_dir():
-        return load_model(folder / "model")
+        try:
+            return load_model(folder / "model")
+        except UserError as error:
+            if not finished(folder / "checkpoints"):
+                raise
+            warnings.warn(f"{error}; the newest checkpoint is taken", CheckpointDamaged, stacklevel=2)
     if finished(folder / "checkpoints"):
         return newest_valid(folder)[1][2]
     if (folder / STATE).exists():

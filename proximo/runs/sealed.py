@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -98,9 +99,21 @@ def content_of(path: Path) -> bytes:
             raise UserError(f"{path} cannot be read (it is not a plain file)")
         if path.suffix == ".json":
             _check_size(found.st_size, path)
+        elif found.st_size > _memory():
+            raise UserError(f"{path} has {found.st_size} bytes, more than this machine's memory")
         return path.read_bytes()
+    except MemoryError:
+        raise UserError(f"{path} is too large for the memory that is left") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def check_target(path: Path) -> None:
+    """Raises UserError where no file can be written, before the work that is to be written there."""
+    if path.is_dir() or not path.name:
+        raise UserError(f"cannot write {path}: it is a folder, so name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def parsed(content: bytes, place: Path) -> Any:
@@ -116,6 +129,13 @@ def parsed(content: bytes, place: Path) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
+
+
+def _memory() -> float:
+    """Bytes of this machine, where it says."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _check_size(size: int, place: Path) -> None:

@@ -173,7 +173,8 @@ class Films:
 
     def __init__(self, path: Path, env: Any, every: int) -> None:
         self.folder, self.env, self.every = path / "videos", env, every
-        made = [int(film.stem.rpartition("-")[2]) for film in self.folder.glob("step-*.mp4")]
+        names = [film.stem.removeprefix("step-") for film in self.folder.glob("step-*.mp4")]
+        made = [int(name) for name in names if name.isascii() and name.isdecimal()]
         self.done = max(made, default=0) // every
 
     def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:

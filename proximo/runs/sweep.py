@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def open_study(storage: Path, config: Config, search: Search, seeds: int) -> Any
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
-            storage=f"sqlite:///{storage.resolve()}",
+            storage=f"sqlite:///{quote(str(storage.resolve()))}",
             study_name=name,
             direction="maximize",
             load_if_exists=True,

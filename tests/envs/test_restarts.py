@@ -91,6 +91,19 @@ def test_so_is_an_environment_in_this_process(undisturbed):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+def test_a_hang_in_this_process_is_ended_by_an_alarm(undisturbed):
+    # Three environments of 0.1 s each; once it is made anew, it goes on as after an exception.
+    (obs, _, _, truncated), (warning,) = stream(parallel(partial(Misbehaves, "hang"), 0, step_timeout=0.1))
+    what = (
+        "environment 2 of Walks failed at step 5, after the action 1: it hangs: it was given 0.3 s; it was "
+    )
+    assert str(warning).startswith(what + "made anew")
+    assert np.argwhere(truncated).tolist() == [[5, 2]]
+    np.testing.assert_array_equal(obs[:, :2], undisturbed[0][:, :2])
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
 @pytest.mark.filterwarnings("ignore::proximo.errors.EnvironmentRestarted")
 @pytest.mark.parametrize("how", ["raise", "kill"])
 def test_a_cut_episode_counts_as_truncated(how):

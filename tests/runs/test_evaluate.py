@@ -115,6 +115,16 @@ def test_an_environment_that_fails_ends_it(agent, monkeypatch):
     assert evaluate(agent, FailsOnce, episodes=2).returns == [5.0, 5.0]
 
 
+def test_what_is_not_finite_is_named_not_averaged(agent):
+    class Broken(Endless):
+        def turn(self, action):
+            reward, *ends = super().turn(action)
+            return (np.nan if self.clock == 3 else reward), *ends
+
+    with pytest.raises(EnvironmentFault, match="environment 0 returned nan in its reward at step 3,"):
+        evaluate(agent, Broken, episodes=2)
+
+
 # ---- until the interval is narrow
 
 
@@ -152,6 +162,7 @@ def test_one_episode_is_no_interval(agent):
     ("options", "message"),
     [
         ({"until_width": 0.0}, "until_width is 0.0: it must be above 0"),
+        ({"until_width": float("nan")}, "until_width is nan: it must be above 0"),
         ({"until_width": 1.0, "max_episodes": 50}, "max_episodes is 50: it must be at least episodes, 100"),
     ],
 )
@@ -208,7 +219,12 @@ def test_an_interval_that_stays_wide_is_said(run, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--save"], "say --out FILE"), (["--out", "nowhere/at/all.json"], "there is no folder nowhere/at")],
+    [
+        (["--save"], "say --out FILE"),
+        (["--out", "nowhere/at/all.json"], "there is no folder nowhere/at"),
+        (["--out", "."], "it is a folder"),
+        (["--out", "/"], "it is a folder"),
+    ],
 )
 def test_what_cannot_be_written_is_said_before_anything_is_played(run, capsys, words, message):
     assert main(["evaluate", str(run.folder / "model"), "--episodes", "1000000", *words]) == 2

@@ -174,6 +174,12 @@ def test_the_command(tmp_path, capsys):
     assert proximo.load(run.folder / "model").name == "Aim"
 
 
+def test_what_cannot_be_written_is_said_first(tmp_path, capsys):
+    for out in (".", "/", str(tmp_path / "nowhere" / "policy.onnx")):
+        assert main(["export", "no-run", "--onnx", "--out", out]) == 2
+        assert "cannot write" in capsys.readouterr().err
+
+
 def test_mistakes_of_the_command(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--onnx"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -33,7 +33,7 @@ def test_a_group_that_is_told_to_end_ends_in_good_order(tmp_path):
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= 3):
         time.sleep(0.05)
     assert len(members(process.pid)) >= 2  # the environments have a process of their own
-    assert not finished(run / "checkpoints")  # so the one below is that of the end
+    assert len(finished(run / "checkpoints")) <= 1  # the first iteration's, so the one below is the end's
     os.killpg(process.pid, signal.SIGTERM)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 143, complaint

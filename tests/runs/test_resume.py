@@ -26,6 +26,7 @@ from proximo.errors import (
 from proximo.learn.train import training
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.folder import RunFolder
+from proximo.runs.lock import Lock
 from proximo.runs.resume import keep_until, resume_run, steps_of_episode, steps_of_metrics
 from proximo.runs.run import recorded, train_config
 
@@ -216,9 +217,37 @@ def test_later_and_torn_lines_are_moved_away(tmp_path):
 def test_the_clock_goes_on(tmp_path):
     config = small("CartPole-v1", **TINY)
     (tmp_path / "metrics.jsonl").write_text('{"time/time_elapsed": 1000.0}\n')
-    assert time.perf_counter() - RunFolder.again(tmp_path, config)._started > 999.0
-    (tmp_path / "metrics.jsonl").write_text("")
-    assert time.perf_counter() - RunFolder.again(tmp_path, config)._started < 100.0
+    lock = Lock(tmp_path)
+    assert time.perf_counter() - RunFolder.again(tmp_path, config, lock)._started > 999.0
+    for unknown in ("", '{"time/time_elapsed": "x"}', "[" * 100_000):
+        (tmp_path / "metrics.jsonl").write_text(unknown)
+        assert time.perf_counter() - RunFolder.again(tmp_path, config, lock)._started < 100.0
+
+
+@pytest.mark.parametrize(
+    ("name", "torn"),
+    [
+        ("metrics.jsonl", "[" * 100_000),
+        ("metrics.jsonl", '{"time/total_timesteps": 1e999}'),
+        ("episodes.csv", "12,0,-1.5,3\r,1"),
+        ("episodes.csv", "1" * 200_000),
+    ],
+)
+def test_no_line_of_a_log_is_a_reason_to_fail(tmp_path, name, torn):
+    run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY).folder
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole + torn.encode() + b"\n")
+    resumed = resume_run(run, steps=256)
+    assert (run / name).read_bytes() == whole
+    assert torn.encode() in (run / "superseded" / name).read_bytes()
+    assert resumed.start.steps >= 128
+
+
+def test_episodes_that_were_lost_begin_anew_with_their_head(tmp_path):
+    run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY).folder
+    (run / "episodes.csv").unlink()
+    proximo.resume(run, steps=256)
+    assert (run / "episodes.csv").read_text().startswith("step,env,return,length,terminated\n")
 
 
 # ---- what a user gets wrong
@@ -246,6 +275,9 @@ def test_an_environment_of_ones_own_is_named_again(tmp_path):
         resume_run(run.folder, steps=10_000)
     resumed = resume_run(run.folder, env=Aim, steps=256)
     assert resumed.config.env is Aim and resumed.start.steps >= 128
+    with pytest.raises(UserError, match="is being written by a run that still goes on"):
+        resume_run(run.folder, env=Aim, steps=256)
+    resumed.folder.lock.release()
     again = proximo.resume(run.folder, env=Aim, steps=256)
     assert again.agent.act(np.zeros(1, np.float32)).shape == (1,)
 
@@ -340,7 +372,7 @@ def test_a_worker_that_died_in_between_costs_one_checkpoint(tmp_path):
     assert len(finished(folder.path / "checkpoints")) == 1
 
 
-@pytest.mark.parametrize("content", ['{"versions": null, "fingerprint": [3]}', "[]", "{"])
+@pytest.mark.parametrize("content", ['{"versions": null, "fingerprint": [3]}', "[]", "{", "[" * 100_000])
 def test_what_cannot_be_compared_is_no_other_machine(tmp_path, content):
     run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY)
     (run.folder / "config.json").write_text(content)

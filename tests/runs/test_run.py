@@ -70,7 +70,8 @@ CHECKPOINT = (
 def test_the_names_in_a_run_folder(run):
     names = sorted(str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file())
     assert names == [
-        *(f"checkpoints/000000000072/{name}" for name in CHECKPOINT),
+        *(f"checkpoints/000000000024/{name}" for name in CHECKPOINT),  # of the first iteration
+        *(f"checkpoints/000000000072/{name}" for name in CHECKPOINT),  # and of the last
         "config.json",
         "episodes.csv",
         "metrics.jsonl",
@@ -167,7 +168,7 @@ def test_what_is_logged_is_appended(tmp_path):
     folder = RunFolder.create(SMALL, tmp_path / "run")
     iterations = list(training(SMALL))
     folder.log(iterations[0])
-    RunFolder(folder.path, SMALL).log(iterations[1])  # as after a restart
+    RunFolder(folder.path, SMALL, folder.lock).log(iterations[1])  # as after a restart
     assert [line["time/iterations"] for line in metrics_of(folder.path)] == [1, 2]
     assert len(episodes_of(folder.path)) == 16
 

@@ -119,6 +119,7 @@ def test_the_run_is_the_same_whoever_watches(tmp_path):
 def test_a_film_that_is_there_is_not_made_again(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "step-000000110.mp4").touch()
+    (tmp_path / "videos" / "step-best.mp4").touch()  # somebody else's
     assert Films(tmp_path, Drawn, 50).done == 2
     assert Films(tmp_path / "elsewhere", Drawn, 50).done == 0
 

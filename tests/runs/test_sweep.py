@@ -187,6 +187,13 @@ def test_a_search_that_cannot_be(tmp_path, options, message):
         made(tmp_path, **options)
 
 
+def test_a_path_is_taken_as_it_is(tmp_path):
+    # It becomes part of an address, where these would say something else.
+    place = tmp_path / "a ?b#c%20d" / "sweep.db"
+    open_study(place, BASE, SEARCH, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [place.parent.name] and place.stat().st_size > 0
+
+
 def test_a_file_that_is_no_database(tmp_path):
     (tmp_path / "sweep.db").write_text("dear diary, " * 100)
     with pytest.raises(UserError, match="cannot be used as the file of a sweep") as caught:
@@ -267,6 +274,8 @@ def test_what_can_be_varied():
         (["gamma=0.9"], "write it as gamma=LOW:HIGH or LOW:HIGH:log"),
         (["gamma=0.9:0.99:exp"], "write it as gamma=LOW:HIGH"),
         (["gamma=0.99:0.9"], "LOW must be below HIGH"),
+        (["learning_rate=1e-5:inf"], "LOW and HIGH must be finite"),
+        (["learning_rate=nan:1e-3"], "LOW and HIGH must be finite"),
         (["gamma=0:0.9:log"], "above 0 for `log`"),
         (["gamma=a:b"], "could not convert string to float"),
         (["epochs=1:2.5"], "invalid literal for int"),

@@ -1,0 +1,71 @@
+"""A limit on the time that environments of this process may take."""
+
+import signal
+import threading
+import time
+from functools import partial
+
+import pytest
+from env_probes import Misbehaves
+
+from proximo.config import Config, with_options
+from proximo.envs import make_envs
+from proximo.envs.alarm import Within
+from proximo.errors import EnvironmentFault
+from proximo.learn.iteration import environments
+from proximo_worker import WorkerError
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+
+
+def test_what_takes_too_long_is_interrupted():
+    started = time.monotonic()
+    with pytest.raises(WorkerError, match=r"it hangs: it was given 0.05 s"), Within(0.05):
+        time.sleep(20)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("seconds", [None, 20.0])
+def test_what_is_in_time_is_left_alone(seconds):
+    with Within(seconds):
+        time.sleep(0.01)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_alarm_that_is_somebody_elses_stays():
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    try:
+        with Within(0.01):
+            time.sleep(0.05)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_another_thread_has_no_limit():
+    slept = []
+
+    def sleep():
+        with Within(0.01):
+            time.sleep(0.05)
+        slept.append(True)
+
+    thread = threading.Thread(target=sleep)
+    thread.start(), thread.join()
+    assert slept
+
+
+def test_a_hang_in_gymnasiums_sync_vector_is_named():
+    with make_envs(partial(Misbehaves, "hang", at=2), 3) as envs:
+        envs.step_timeout = 0.1
+        envs.reset([4, 9, 6])  # 9 is unlucky
+        envs.step([0, 1, 0])
+        with pytest.raises(
+            EnvironmentFault, match=r"environment 1 of .* at step 2, after the action 1: it hangs"
+        ):
+            envs.step([0, 1, 0])
+
+
+def test_training_sets_the_limit():
+    config = with_options(Config("CartPole-v1"), num_envs=4, step_timeout=7.0)
+    with environments(config, 4) as envs:
+        assert envs.step_timeout == 28.0

@@ -1,0 +1,53 @@
+"""What `proximo train` says: how to go on, how fast it was, what cannot be."""
+
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from proximo.cli import main
+from proximo.commands.train import going_on, read, result
+from proximo.runs.process import orderly_stop
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["CartPole-v1"], "proximo train --resume 'runs/a b'"),
+        (["--resume", "runs/x", "module:Env-v0"], "proximo train --resume 'runs/a b' module:Env-v0"),
+        (
+            ["CartPole-v1", "--tensorboard", "--video-every", "500"],
+            "proximo train --resume 'runs/a b' --tensorboard --video-every 500",
+        ),
+    ],
+)
+def test_the_command_that_goes_on_is_the_whole_command(words, command):
+    assert going_on(read(words), Path("runs/a b")) == command
+
+
+def test_a_resumed_run_is_as_fast_as_its_own_steps():
+    # 10,000 of the 1,010,000 steps were made here, in two seconds.
+    iteration = SimpleNamespace(steps=1_010_000, mean_return=1.0)
+    said = result(Path("run"), iteration, 2.0, begun=1_000_000)
+    assert (said["steps"], said["steps_per_second"]) == (1_010_000, 5000.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--checkpoint-every", "nan"], "--checkpoint-every is nan: give 0 or more seconds"),
+        (["--max-time", "-5"], "--max-time is -5: give 0 or more seconds"),
+    ],
+)
+def test_times_that_cannot_be_are_told_before_there_is_a_run(tmp_path, capsys, words, message):
+    assert main(["train", "CartPole-v1", "--out", str(tmp_path / "run"), *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_carries_the_first_ones_number(number):
+    with pytest.raises(KeyboardInterrupt) as interrupt, orderly_stop():
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert interrupt.value.args == (number,)
