@@ -23,12 +23,13 @@ def members(group):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg") or not spare_workers(2), reason="needs groups, and two cores")
-def test_a_group_that_is_told_to_end_ends_in_good_order(tmp_path):
+def test_a_group_that_is_told_to_end_ends_in_good_order(tmp_path, request):
     run = tmp_path / "run"
     words = ("train", "Pendulum-v1", *OPTIONS, "--steps", "10000000", "--out", str(run))
     process = subprocess.Popen(
         [sys.executable, "-m", "proximo", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    request.addfinalizer(process.kill)  # where a line below fails, it would go on for hours
     log, deadline = run / "metrics.jsonl", time.monotonic() + 100
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= 3):
         time.sleep(0.05)
