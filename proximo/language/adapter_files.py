@@ -20,13 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.adapters import AdaptedLinear, has_adapters, maps_in, with_maps
+from proximo.language.adapters import AdaptedLinear, has_adapters, maps_in, merged, with_maps
 from proximo.language.config import ModelConfig
-from proximo.language.folder import local_folder
+from proximo.language.folder import CONFIG as CORE
+from proximo.language.folder import load_model, local_folder, save_model
 from proximo.language.model import Transformer
 from proximo.language.names import NAMINGS, maps_of
 from proximo.language.sealing import verify, whole_folder, write_bytes
 from proximo.language.tensors import Tensor, metadata, opened, write_file
+from proximo.language.tokenizer import Tokenizer
 from proximo.runs.sealed import parsed
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -101,6 +103,43 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
             what = f"{min(left)} belongs to no layer's map" if left else "there are no adapters"
             raise UserError(f"{place / WEIGHTS}: {what} of this {model.config.family} model")
     return with_maps(model, found)
+
+
+def whole_model(name: Path | str) -> Transformer:
+    """The model of a folder, or of the Hub; where that has adapters alone, their base with them folded in.
+
+    Raises UserError as `load_model` and `load_adapters`.
+    """
+    home = home_of(name)
+    model = load_model(home)
+    return model if home == local_folder(name) else merged(load_adapters(name, model))
+
+
+def home_of(name: Path | str) -> Path:
+    """The folder with the configuration and the tokenizer of a model: for adapters alone, their base's.
+
+    Raises UserError for adapters that do not name their base.
+    """
+    place = local_folder(name)
+    if (place / CORE).exists() or not (place / CONFIG).exists():
+        return place
+    base = _checked_config(place / CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{place / CONFIG} names no base (base_model_name_or_path): write the model there")
+    home = local_folder(base)
+    if not (home / CORE).exists():
+        raise UserError(f"{place / CONFIG}: {base}, the adapters' base, is no model")
+    return home
+
+
+def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, base: str) -> None:
+    """Write a model, adapters folded in; beside it, in `adapter`, these alone, where it has any.
+
+    base  as of `save_adapters`
+    """
+    save_model(folder, merged(model), tokenizer)
+    if has_adapters(model):
+        save_adapters(folder.with_name("adapter"), model, base)
 
 
 def _adapted(node: Any) -> bool:

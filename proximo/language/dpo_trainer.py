@@ -18,9 +18,8 @@ from jaxtyping import Array, Float
 
 from proximo.core import masked_sum
 from proximo.errors import UserError
-from proximo.language.adapters import merged
+from proximo.language.adapter_files import save_with_adapters
 from proximo.language.data import Overlong, Preference, read_preferences
-from proximo.language.folder import save_model
 from proximo.language.job import Outcome
 from proximo.language.likelihood import loss_of_tokens
 from proximo.language.loading import assembled, check_counts, loaded, longest_of, read_files, split
@@ -184,8 +183,9 @@ class DPO:
         return rows_of_part(self.batch_size, batch.ids[0].size, self.options.micro_batch_tokens)
 
     def save(self, state: Learner, folder: Path) -> None:
-        """Write the model, adapters folded in, with its tokenizer."""
-        save_model(folder, merged(assembled(state.weights, self.frozen)), self.tokenizer)
+        """Write the model with its tokenizer (`save_with_adapters`)."""
+        model = assembled(state.weights, self.frozen)
+        save_with_adapters(folder, model, self.tokenizer, self.options.model.model)
 
 
 class Compared(NamedTuple):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
+from proximo.language.adapter_files import home_of
 from proximo.language.data import read_preferences, read_training_texts
 from proximo.language.folder import CONFIG, load_reward_model, local_folder
 from proximo.language.loading import check_counts, loaded, longest_of
@@ -187,7 +188,7 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
 
 def is_reward_model(name: str) -> bool:
     """Whether a model folder scores texts instead of continuing them."""
-    path = local_folder(name) / CONFIG
+    path = home_of(name) / CONFIG
     if not path.is_file():
         raise UserError(f"there is no model in {name}: it has no {CONFIG}")
     content = parsed(path.read_bytes(), path)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core import Scalar, k1, select
+from proximo.language.adapter_files import save_with_adapters
 from proximo.language.experience import response_facts
 from proximo.language.grpo_options import GRPOOptions, differ
 from proximo.language.job import Outcome
@@ -111,7 +112,8 @@ class GRPO:
 
     def save(self, state: Learner, folder: Path) -> None:
         """Write the policy's model."""
-        self.rollouts.save(folder, eqx.combine(state.weights, self.frozen).model)
+        model = eqx.combine(state.weights, self.frozen).model
+        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model.model)
 
 
 def overlong_penalty(lengths: Array, longest: int, margin: int) -> Float[Array, "B"]:

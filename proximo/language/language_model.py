@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
+from proximo.language.adapter_files import home_of, whole_model
 from proximo.language.config import ModelConfig
 from proximo.language.evaluation import is_reward_model
 from proximo.language.flat import model_folder, options_from
-from proximo.language.folder import load_config, load_model, local_folder, save_model
+from proximo.language.folder import load_config, save_model
 from proximo.language.loading import check_vocabulary
 from proximo.language.model import Transformer
 from proximo.language.respond import Drawing, answers
@@ -138,15 +139,16 @@ def load(
 
         model = proximo.language.load("Qwen/Qwen2.5-0.5B-Instruct")
 
-    folder                a model's folder, a run's folder or result, or an id of the Hugging Face Hub
+    folder                a model's folder, a run's folder or result, an id of the Hugging Face Hub, or
+                          adapters, which name their base
     eos_token, pad_token  tokens, where the tokenizer does not name them
 
     Raises UserError where there is none, or where it is not supported or damaged.
     """
     name = model_folder(folder)
-    place = local_folder(name)
-    if is_reward_model(name):
+    place = home_of(name)
+    if is_reward_model(str(place)):
         raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
     tokenizer = load_tokenizer(place, eos_token, pad_token)
     check_vocabulary(load_config(place), tokenizer, name)
-    return LanguageModel(load_model(place), tokenizer)
+    return LanguageModel(whole_model(name), tokenizer)

@@ -8,10 +8,11 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from proximo.errors import UserError
+from proximo.language.adapter_files import home_of, whole_model
 from proximo.language.adapters import LoRA, trainable, with_adapters
 from proximo.language.config import ModelConfig
 from proximo.language.data import Dataset
-from proximo.language.folder import load_config, load_model, local_folder
+from proximo.language.folder import load_config
 from proximo.language.model import Transformer, new_model
 from proximo.language.options import ModelOptions
 from proximo.language.sharding import in_host_memory, laid_out, mesh_of
@@ -31,11 +32,12 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
     """
     weights_key, adapters_key = jax.random.split(key)
     mesh = mesh_of(options.mesh)
-    folder = local_folder(options.model)
+    folder = home_of(options.model)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token)
     check_vocabulary(load_config(folder), tokenizer, options.model)
     with in_host_memory(mesh):
-        model = new_model(load_config(folder), weights_key) if options.from_scratch else load_model(folder)
+        made_anew = options.from_scratch
+        model = new_model(load_config(folder), weights_key) if made_anew else whole_model(options.model)
         model = adapted(model, options, adapters_key)
     return laid_out(model, mesh), tokenizer
 

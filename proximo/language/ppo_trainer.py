@@ -26,6 +26,7 @@ from proximo.core import (
     standard_deviation,
     whiten,
 )
+from proximo.language.adapter_files import save_with_adapters
 from proximo.language.experience import Returns, response_facts, returns_of
 from proximo.language.job import Outcome
 from proximo.language.loss import Tokens, policy_loss
@@ -132,7 +133,8 @@ class PPO:
 
     def save(self, state: Learner, folder: Path) -> None:
         """Write the policy's model; its critic stays in the checkpoints."""
-        self.rollouts.save(folder, eqx.combine(state.weights, self.frozen).model)
+        model = eqx.combine(state.weights, self.frozen).model
+        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model.model)
 
 
 def restarted(moments: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from proximo.errors import UserError
-from proximo.language.adapters import merged
 from proximo.language.data import Prompt
-from proximo.language.folder import save_model
 from proximo.language.heads import RewardModel
 from proximo.language.model import Transformer
 from proximo.language.packing import batch_indices, bucket, padded_left
@@ -162,10 +159,6 @@ class Rollouts:
             model_scores(model, sequences, width, self.micro_batch_tokens) for model in self.models.values()
         ]
         return weighted(dict(zip(self.names, said, strict=True)), self.weights)
-
-    def save(self, folder: Path, model: Transformer) -> None:
-        """Write a model, adapters folded in, with its tokenizer."""
-        save_model(folder, merged(model), self.tokenizer)
 
     def check_first(self, metrics: dict[str, float], precision: str) -> None:
         """Raises UserError unless the first iteration began where it must.

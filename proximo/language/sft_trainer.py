@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from proximo.core import masked_sum
-from proximo.language.adapters import merged
+from proximo.language.adapter_files import save_with_adapters
 from proximo.language.data import Overlong, TrainingText, read_training_texts
-from proximo.language.folder import save_model
 from proximo.language.job import Outcome
 from proximo.language.likelihood import predicted
 from proximo.language.loading import assembled, check_counts, loaded, longest_of, read_files, split
@@ -164,8 +163,9 @@ class SFT:
         return rows_of_part(rows, width, self.options.micro_batch_tokens)
 
     def save(self, state: Learner, folder: Path) -> None:
-        """Write the model, adapters folded in, with its tokenizer."""
-        save_model(folder, merged(assembled(state.weights, self.frozen)), self.tokenizer)
+        """Write the model with its tokenizer (`save_with_adapters`)."""
+        model = assembled(state.weights, self.frozen)
+        save_with_adapters(folder, model, self.tokenizer, self.options.model.model)
 
 
 class Batch(NamedTuple):

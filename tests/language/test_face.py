@@ -335,3 +335,30 @@ def test_a_language_model_is_not_measured_on_preferences(place, tmp_path):
         proximo.language.evaluate(model=place / "base", data=tmp_path / "nowhere.jsonl")
     with pytest.raises(UserError, match="line 1"):
         proximo.language.evaluate(model=place / "base", data=lines(tmp_path / "odd.jsonl", [{"odd": 1}]))
+
+
+def test_adapters_are_kept_alone_too_and_stand_for_the_model(place):
+    data = [{"text": f"{i} {i + 1}"} for i in range(12)]
+    options = dict(packing=False, batch_size=6, learning_rate=1e-2)
+    run = proximo.language.sft(
+        model=place / "base", data=data, out=place / "adapted", lora_rank=2, lora_alpha=8.0, **options
+    )
+    alone = run.folder / "adapter"
+    assert sorted(path.name for path in alone.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
+    base, whole = proximo.language.load(place / "base"), run.load()
+    again = proximo.language.load(alone)  # they name their base
+    np.testing.assert_allclose(again.logits([[3, 4, 5]]), whole.logits([[3, 4, 5]]), atol=1e-5)
+    assert not np.allclose(base.logits([[3, 4, 5]]), whole.logits([[3, 4, 5]]), atol=1e-3)
+    longer = proximo.language.sft(model=alone, data=data, out=place / "longer", **options)
+    assert longer.load().config == base.config and not (longer.folder / "adapter").exists()
+    (alone / "manifest.json").unlink()
+    described = json.loads((alone / "adapter_config.json").read_text())
+    for base_name, message in ((None, "names no base"), (str(place), "the adapters' base, is no model")):
+        described["base_model_name_or_path"] = base_name
+        (alone / "adapter_config.json").write_text(json.dumps(described))
+        with pytest.raises(UserError, match=message):
+            proximo.language.load(alone)
