@@ -128,7 +128,7 @@ def carried_out(
     if arguments.json:
         print(json.dumps(result(folder.path, iteration, elapsed, begun)))
     elif iteration is not None:
-        where = " ".join(["", "--env", *imported(arguments)]) if imported(arguments) else ""
+        where = "".join(f" --env {env}" for env in imported(arguments))
         print(
             f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
             f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}{where}"
