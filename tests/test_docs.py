@@ -62,7 +62,7 @@ TYPED = [words for page in PAGES for words in commands(page.read_text()) if "my_
 def tables(text):
     """(command, what stands between it and the end) of every table that a command prints."""
     return re.findall(
-        r"^<!-- (proximo .*) -->\n\n(.*?)\n\n<!-- end -->$", text, flags=re.DOTALL | re.MULTILINE
+        r"^<!-- (proximo [^\n]*) -->\n\n(.*?)\n\n<!-- end -->$", text, flags=re.DOTALL | re.MULTILINE
     )
 
 
