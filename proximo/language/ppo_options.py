@@ -149,10 +149,6 @@ def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
         critic.critic_from is None or critic.critic == "separate",
         "critic_from needs a critic of its own: --critic separate",
     )
-    require(
-        options.model.lora_rank == 0 or critic.critic == "shared",
-        "adapters (lora_rank) go with a shared critic: a separate one would be trained whole",
-    )
     return options
 
 

@@ -17,7 +17,7 @@ from proximo.language.grpo_options import GRPOOptions
 from proximo.language.grpo_trainer import GRPO
 from proximo.language.heads import RewardModel
 from proximo.language.layers import Linear
-from proximo.language.loading import loaded
+from proximo.language.loading import adapted, loaded
 from proximo.language.model import Transformer
 from proximo.language.policy import Policy, new_policy
 from proximo.language.ppo_options import PPOOptions, SamplingOptions
@@ -78,7 +78,10 @@ def _with_critic(base: Base, options: PPOOptions) -> Policy:
         return new_policy(model, critic=jax.tree.map(lambda x: x, model))
     scorer = _reward_model(critic.critic_from, base)
     bias = jnp.full(1, scorer.shift, jnp.float32)
-    return new_policy(model, scorer.trunk, Linear(scorer.score.weight, bias))
+    # With adapters its trunk has some of its own, as a copy of the model has.
+    trunk = adapted(scorer.trunk, options.model, jax.random.key(options.run.seed))
+    trunk = laid_out(trunk, mesh_of(options.model.mesh))
+    return new_policy(model, trunk, Linear(scorer.score.weight, bias))
 
 
 def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:

@@ -16,6 +16,7 @@ from proximo.language.options import ModelOptions
 from proximo.language.ppo_options import RewardOptions
 from proximo.language.sampling_trainers import grpo_trainer, ppo_trainer
 from proximo.language.tokenizer import character_tokenizer
+from proximo.language.weights import named
 
 TOKENIZER = replace(character_tokenizer(SYMBOLS), template=TEMPLATE)
 POLICY = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)  # its context is 64
@@ -99,6 +100,20 @@ def test_functions_get_prompts_as_they_stand_in_the_data(place, kind, make):
     found = make(asked(place, kind, data="talk.jsonl"), [record]).rollouts.collected(POLICY, 0)
     assert seen == {"prompts": [CONVERSATION] * 4, "level": [3] * 4}  # 2 prompts, 2 responses to each
     assert found.prompts == ["12 "] * 4  # what the model read, as the template wrote it
+
+
+@pytest.mark.parametrize("critic_from", [None, "first/reward"])
+def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from):
+    critic = dict(critic="separate", critic_from=critic_from and str(place / critic_from))
+    asking = asked(place, critic=critic)
+    asking = replace(asking, model=replace(asking.model, lora_rank=2))
+    trainer = ppo_trainer(asking, [ones])
+    learned = set(named(trainer.first))
+    assert {name.partition(".")[0] for name in learned} == {"model", "critic", "value"}
+    assert all(".up" in name or ".down" in name or name.startswith("value") for name in learned)
+    outcome = trainer.iterate(trainer.begin(), 0)
+    before, after = named(trainer.first), named(outcome.state.weights)
+    assert any((before[name] != after[name]).any() for name in learned if name.startswith("critic"))
 
 
 # ---- models that do not go together
