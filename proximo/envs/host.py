@@ -78,6 +78,7 @@ class HostEnvs:
         self.spec: EnvSpec | None = spec if isinstance(spec, EnvSpec) else None
         self.steps = 0
         self.step_timeout: float | None = None  # seconds of a step of all; our own vector has limits itself
+        self._slow = True  # the next step begins episodes, or is the first one and may compile: no limit
         mode = _autoreset_mode(vector, name)
         self.seam_rows = mode in ("nextstep", "undeclared")
         # What is left to do after a step; nothing where the stream already holds every observation.
@@ -105,7 +106,7 @@ class HostEnvs:
         """
         if len(seeds) != self.num_envs:
             raise UserError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
-        self.steps = 0
+        self.steps, self._slow = 0, True
         own = isinstance(self.vector.unwrapped, SEED_EACH)
         seed: Any = [int(seed) for seed in seeds] if own else int(seeds[0])
         try:
@@ -119,8 +120,9 @@ class HostEnvs:
         """Apply a batch of actions (as `action.to_environment` gives it). Raises EnvironmentFault."""
         self.steps += 1
         try:
-            with Within(self.step_timeout):
+            with Within(None if self._slow else self.step_timeout):
                 obs, reward, terminated, truncated, info = self.vector.step(actions)
+            self._slow = self.step_timeout is not None and bool(np.any(terminated | truncated))
             step = Step(obs, reward, terminated, truncated, None)
             return step if self._complete is None else self._complete(step, info)
         except Exception as error:

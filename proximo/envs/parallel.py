@@ -137,8 +137,10 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     def _own_limit(self, command: int) -> float:
         """Seconds for all environments of this process; its workers are watched one environment at a time."""
-        limits = [self._limit(at) for at in range(self.own.first, self.own.last)]
-        return sum(limits) if command == STEP else len(limits) * self.reset_timeout
+        own = slice(self.own.first, self.own.last)
+        resets = np.any(self._arrays["terminated"][own] | self._arrays["truncated"][own])
+        slow = command != STEP or resets or any(map(self.restarts.unproven, range(own.start, own.stop)))
+        return (own.stop - own.start) * (self.reset_timeout if slow else self.step_timeout)
 
     def _everywhere(self, command: int) -> None:
         failed: list[tuple[Share, Exception]] = []

@@ -78,7 +78,7 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         watch = {name: getattr(config, name) for name in ("step_timeout", "max_restarts", "restart_interval")}
         make_options = {"vector_kwargs": watch, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
-    if mode != "parallel":
+    if mode != "parallel" and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
         envs.step_timeout = config.step_timeout * envs.num_envs
     return envs
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from env_probes import Misbehaves
+from probes import Endless
 
 from proximo.config import Config, with_options
 from proximo.envs import make_envs
@@ -63,6 +64,26 @@ def test_a_hang_in_gymnasiums_sync_vector_is_named():
             EnvironmentFault, match=r"environment 1 of .* at step 2, after the action 1: it hangs"
         ):
             envs.step([0, 1, 0])
+
+
+def test_a_reset_may_take_longer_than_a_step():
+    class SlowToBegin(Endless):
+        def begin(self):
+            super().begin()
+            time.sleep(0.2)
+
+    with make_envs(SlowToBegin, 1) as envs:
+        envs.step_timeout = 0.1
+        envs.reset([1])
+        for _ in range(13):  # episodes of five steps; the row behind each begins the next one
+            envs.step([0])
+    with make_envs(
+        SlowToBegin, 1, vectorization_mode="parallel", vector_kwargs={"step_timeout": 0.1}
+    ) as envs:
+        envs.reset([1])
+        for _ in range(13):
+            envs.step([0])
+        assert envs.restarts == 0
 
 
 def test_training_sets_the_limit():
