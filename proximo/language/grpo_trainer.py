@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from proximo.core import Scalar, k1, select
 from proximo.language.adapter_files import save_with_adapters
+from proximo.language.compiling import jit
 from proximo.language.experience import response_facts
 from proximo.language.grpo_options import GRPOOptions, differ
 from proximo.language.job import Outcome
@@ -126,7 +127,7 @@ def overlong_penalty(lengths: Array, longest: int, margin: int) -> Float[Array, 
     return jnp.clip((lengths - (longest - margin)) / margin, 0.0, 1.0)
 
 
-@partial(jax.jit, static_argnames=("options", "width"))
+@partial(jit, static_argnames=("options", "width"))
 def experience(
     policy: Policy,
     reference: Any,

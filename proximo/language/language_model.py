@@ -11,6 +11,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.adapter_files import home_of, whole_model
+from proximo.language.compiling import jit
 from proximo.language.config import ModelConfig
 from proximo.language.evaluation import is_reward_model
 from proximo.language.flat import model_folder, options_from
@@ -115,7 +116,7 @@ class LanguageModel:
         return Path(folder)
 
 
-@jax.jit
+@jit
 def _logits(model: Transformer, ids: Any, segments: Any) -> jax.Array:
     return model.logits(model.hidden(ids, segments))
 

@@ -27,6 +27,7 @@ from proximo.core import (
     whiten,
 )
 from proximo.language.adapter_files import save_with_adapters
+from proximo.language.compiling import jit
 from proximo.language.experience import Returns, response_facts, returns_of
 from proximo.language.job import Outcome
 from proximo.language.loss import Tokens, policy_loss
@@ -193,7 +194,7 @@ def returns_by(
     )
 
 
-@partial(jax.jit, static_argnames=("options", "width"))
+@partial(jit, static_argnames=("options", "width"))
 def experience(
     policy: Policy,
     reference: Any,

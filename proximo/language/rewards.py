@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from proximo.errors import UserError
+from proximo.language.compiling import jit
 from proximo.language.heads import RewardModel
 from proximo.language.optimise import in_parts, rows_of_part
 from proximo.language.policy import Sequences, segments_of
@@ -186,7 +187,7 @@ def _cut(line: str, most: int) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-@partial(jax.jit, static_argnames="rows")
+@partial(jit, static_argnames="rows")
 def _scores(model: RewardModel, sequences: Sequences, width: Array, rows: int) -> Float[Array, "B"]:
     def part_scores(part: Sequences) -> Float[Array, "rows"]:
         return model.scores(part.ids, segments_of(part, width), width + part.lengths - 1)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from proximo.core import Scalar
 from proximo.errors import UserError
+from proximo.language.compiling import jit
 from proximo.language.layers import LOWEST, attention, capped, causal
 from proximo.language.model import Transformer, positions_of
 from proximo.language.packing import bucket, padded_left
@@ -104,7 +105,7 @@ def sample(
     return _sample(model, jnp.asarray(prompts), jnp.asarray(lengths), key, temperature, shape, pad_id)
 
 
-@partial(jax.jit, static_argnames=("sampling", "pad_id"))
+@partial(jit, static_argnames=("sampling", "pad_id"))
 def _sample(
     model: Transformer,
     prompts: Int[Array, "P W"],

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from proximo.core import Scalar
+from proximo.language.compiling import jit
 from proximo.language.loading import assembled
 from proximo.language.optimise import (
     Optimisation,
@@ -54,7 +55,7 @@ def stepped(
     return learner, dict(jax.device_get({**facts, "learning_rate": rate}))
 
 
-@partial(jax.jit, static_argnames=("loss", "options", "rows"))
+@partial(jit, static_argnames=("loss", "options", "rows"))
 def _stepped(
     learner: Learner, frozen: Any, batch: Any, rate: Scalar, loss: PartLoss, options: Optimisation, rows: int
 ) -> tuple[Learner, dict[str, Array]]:
@@ -73,7 +74,7 @@ def measured(
     return dict(jax.device_get(_measured(weights, frozen, batch, loss, options, rows)))
 
 
-@partial(jax.jit, static_argnames=("loss", "options", "rows"))
+@partial(jit, static_argnames=("loss", "options", "rows"))
 def _measured(
     weights: Any, frozen: Any, batch: Any, loss: PartLoss, options: Optimisation, rows: int
 ) -> dict[str, Array]:

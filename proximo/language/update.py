@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from proximo.core import Scalar, masked_mean
+from proximo.language.compiling import jit
 from proximo.language.loss import Aggregation, Tokens, token_weights
 from proximo.language.optimise import Optimisation, descended, in_parts, rows_of_part, summed_gradients
 from proximo.language.options import ModelOptions, RunOptions
@@ -62,7 +63,7 @@ Loss = Callable[..., tuple[Array, dict[str, Array]]]
 """(weights, part, frozen, beta, options, width) -> a part's share of the loss, and of each metric."""
 
 
-@partial(jax.jit, static_argnames=("loss", "options", "width"))
+@partial(jit, static_argnames=("loss", "options", "width"))
 def update(
     loss: Loss,
     weights: Any,
