@@ -11,20 +11,70 @@ from jaxtyping import Array, Float, Int
 
 
 @dataclass(frozen=True)
+class Llama3:
+    """Llama 3's stretching: by how often a wave turns within the context that the model was trained with.
+
+    low      below so many turns it is stretched
+    high     above so many it stays; between the two it is blended
+    context  tokens
+    """
+
+    low: float
+    high: float
+    context: int
+
+    def kept(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
+        """How much of each wave stays as it was, 0 to 1."""
+        turns = self.context * plain / (2 * math.pi)
+        return np.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class YaRN:
+    """YaRN's (Peng et al. 2023, arXiv 2309.00071): the same, but straight in the number of the wave.
+
+    fast     the wave that turns so often within the context, and those before it, stay as they are
+    slow     the one that turns so often, and those after it, are stretched
+    context  tokens of the model's training
+    whole    whether the two are rounded, outwards, to waves that there are
+    """
+
+    fast: float
+    slow: float
+    context: int
+    whole: bool
+
+    def kept(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
+        """How much of each wave stays as it was, 0 to 1."""
+
+        def wave(turns: float) -> float:  # solves context theta^(-2 i / head_size) = 2 pi turns for i
+            ratio = math.log(self.context / (2 * math.pi * turns)) / math.log(rotary.theta)
+            return rotary.head_size * ratio / 2
+
+        first, last = wave(self.fast), wave(self.slow)
+        if self.whole:
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, rotary.head_size - 1)
+        width = last - first or 0.001
+        return 1.0 - np.clip((np.arange(len(plain), dtype=np.float32) - first) / width, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Rotary:
     """The turning speeds of one kind of layer.
 
     theta      base of the wavelengths, 10000 in the paper
     head_size  width of a head; its halves are turned against each other
     factor     how far the context was stretched: wavelengths are longer by it
-    bands      Llama 3's: (low_freq_factor, high_freq_factor, original context), so that short wavelengths
-               stay as they are and those between are blended; None stretches all alike
+    unstretched    which wavelengths stay as they are; None stretches all alike
+    amplitude  of the rotations: queries and keys are longer by it (YaRN: 0.1 log(factor) + 1)
     """
 
     theta: float
     head_size: int
     factor: float = 1.0
-    bands: tuple[float, float, int] | None = None
+    unstretched: Llama3 | YaRN | None = None
+    amplitude: float = 1.0
 
     def frequencies(self) -> Float[np.ndarray, "half"]:
         """Radians per position.
@@ -33,20 +83,15 @@ class Rotary:
         """
         exponent = np.arange(0, self.head_size, 2, dtype=np.float32) / self.head_size
         plain = 1.0 / np.float32(self.theta) ** exponent
-        stretched = plain / self.factor
-        if self.bands is None:
-            return stretched.astype(np.float32)
-        low, high, context = self.bands
-        turns = context * plain / (2 * math.pi)  # over the original context
-        blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
-        return ((1 - blend) * stretched + blend * plain).astype(np.float32)
+        kept = 0.0 if self.unstretched is None else self.unstretched.kept(self, plain)
+        return ((1.0 - kept) * plain / self.factor + kept * plain).astype(np.float32)
 
     def angles(
         self, positions: Int[Array, "B L"]
     ) -> tuple[Float[Array, "B L half"], Float[Array, "B L half"]]:
-        """Cosine and sine of each position's rotation, in float32."""
+        """Cosine and sine of each position's rotation, times the amplitude, in float32."""
         angle = positions[..., None].astype(jnp.float32) * self.frequencies()
-        return jnp.cos(angle), jnp.sin(angle)
+        return self.amplitude * jnp.cos(angle), self.amplitude * jnp.sin(angle)
 
 
 def rotated(
@@ -80,11 +125,28 @@ def rotary_of(config: Mapping[str, Any], kind: str, head_size: int) -> Rotary:
         return Rotary(theta, head_size)
     if stretching == "linear":
         return Rotary(theta, head_size, float(said["factor"]))
+    context = int(said.get("original_max_position_embeddings") or config["max_position_embeddings"])
     if stretching == "llama3":
-        bands = (float(said["low_freq_factor"]), float(said["high_freq_factor"]))
-        context = said.get("original_max_position_embeddings") or config["max_position_embeddings"]
-        return Rotary(theta, head_size, float(said["factor"]), (*bands, int(context)))
-    raise ValueError(f"rope_type {stretching!r} is not supported: take default, linear or llama3")
+        bands = Llama3(float(said["low_freq_factor"]), float(said["high_freq_factor"]), context)
+        return Rotary(theta, head_size, float(said["factor"]), bands)
+    if stretching == "yarn":
+        factor = float(said.get("factor") or config["max_position_embeddings"] / context)
+        fast, slow = float(said.get("beta_fast") or 32), float(said.get("beta_slow") or 1)
+        waves = YaRN(fast, slow, context, bool(said.get("truncate", True)))
+        return Rotary(theta, head_size, factor, waves, _amplitude(said, factor))
+    raise ValueError(f"rope_type {stretching!r} is not supported: take default, linear, llama3 or yarn")
+
+
+def _amplitude(said: Mapping[str, Any], factor: float) -> float:
+    """YaRN's, from `attention_factor`, or from `mscale` and `mscale_all_dim` (DeepSeek's), or neither."""
+    if said.get("attention_factor") is not None:
+        return float(said["attention_factor"])
+
+    def longer(by: float) -> float:
+        return 0.1 * by * math.log(factor) + 1.0 if factor > 1.0 else 1.0
+
+    upper, lower = said.get("mscale"), said.get("mscale_all_dim")
+    return longer(float(upper)) / longer(float(lower)) if upper and lower else longer(1.0)
 
 
 def _before_version_5(config: Mapping[str, Any], kind: str) -> dict[str, Any]:

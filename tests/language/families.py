@@ -41,6 +41,7 @@ LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 2048}
 QWEN = ROTARY | {"rope_theta": 1e6, "hidden_act": "silu", "sliding_window": 4}
 GEMMA = ROTARY | {
     "head_dim": 6,
@@ -72,9 +73,22 @@ CONFIGS = {
     "llama-biases": LLAMA | {"attention_bias": True, "mlp_bias": True, "head_dim": 6},
     "llama-3": LLAMA | {"rope_theta": 500_000.0, "rope_scaling": LLAMA_3},
     "llama-linear": LLAMA | {"rope_scaling": {"type": "linear", "factor": 4.0}},
+    "llama-yarn": LLAMA | {"head_dim": 16, "max_position_embeddings": 16384, "rope_scaling": YARN},
+    "llama-yarn-scaled": LLAMA
+    | {
+        "head_dim": 16,
+        "max_position_embeddings": 16384,
+        "rope_scaling": YARN | {"beta_fast": 8, "beta_slow": 2, "mscale": 0.7, "mscale_all_dim": 0.4},
+    },
     "mistral": LLAMA | {"model_type": "mistral", "sliding_window": 4, "head_dim": 6},
     "mistral-whole": LLAMA | {"model_type": "mistral", "sliding_window": None},
     "qwen2": QWEN | {"model_type": "qwen2", "use_sliding_window": False, "tie_word_embeddings": True},
+    "qwen2-yarn": QWEN
+    | {
+        "model_type": "qwen2",
+        "head_dim": 16,
+        "rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": 1.5, "truncate": False},
+    },
     "qwen2-window": QWEN | {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1},
     "qwen3": QWEN | {"model_type": "qwen3", "head_dim": 6, "use_sliding_window": False},
     "qwen3-window": QWEN

@@ -290,7 +290,10 @@ def test_quantised_models_are_refused(saved):
 
 
 UNSUPPORTED = {
-    "rope_type 'yarn' is not supported": ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+    "rope_type 'dynamic' is not supported": (
+        "llama",
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+    ),
     "partial_rotary_factor": ("llama", {"partial_rotary_factor": 0.5}),
     "hidden_act 'relu'": ("llama", {"hidden_act": "relu"}),
     "has no 'hidden_size'": ("llama", {"hidden_size": None}),
