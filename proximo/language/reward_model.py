@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float
 
 from proximo.core import masked_sum
 from proximo.errors import UserError
-from proximo.language.adapters import merged
+from proximo.language.adapters import merged, without_adapters
 from proximo.language.calibration import calibration, share_with_interval
 from proximo.language.data import Overlong, Preference, read_preferences
 from proximo.language.folder import save_reward_model
@@ -28,6 +29,7 @@ from proximo.language.optimise import Optimisation, rows_of_part
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import batch_indices
 from proximo.language.pairs import Pairs, batch_of, batches_of, placed
+from proximo.language.reference_samples import ReferenceSamples
 from proximo.language.step import Learner, begun, epoch_ends, measured, middle, stepped
 from proximo.language.tokenizer import Tokenizer
 from proximo.runs.model import replace_file
@@ -56,8 +58,11 @@ class RewardModelOptions:
     """What becomes of longer pairs; a `truncate`d answer is judged by its beginning."""
     center_rewards_coefficient: float = 0.0
     """Weight of (r(chosen) + r(rejected))^2, which holds rewards near 0; 0.01 in Eisenstein et al. 2023."""
-    normalise: bool = True
-    """Save it so that the answers of the data have rewards of mean 0 and standard deviation 1."""
+    normalise: Literal["answers", "samples", "nothing"] = "answers"
+    """What has rewards of mean 0 and standard deviation 1 once it is saved: the data's answers, or samples of
+    the model that it begins from, which PPO begins from too."""
+    sample_length: int = 64
+    """Most tokens of such a sample."""
     micro_batch_tokens: int | None = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
@@ -72,7 +77,7 @@ def checked(options: RewardModelOptions) -> RewardModelOptions:
     """The same options, or a UserError that says which cannot be."""
     options.optimisation.checked()
     options.run.checked()
-    check_counts(options, ("epochs", "batch_size", "length", "micro_batch_tokens"))
+    check_counts(options, ("epochs", "batch_size", "length", "sample_length", "micro_batch_tokens"))
     if not 0 <= options.evaluation_share < 1:
         raise UserError(f"evaluation_share is {options.evaluation_share}: it must be at least 0 and below 1")
     if not 0 <= options.center_rewards_coefficient < float("inf"):
@@ -95,8 +100,13 @@ def reward_model_trainer(options: RewardModelOptions) -> "RewardTraining":
     )
     if options.evaluation_data is None:
         pairs, held_out = parted(pairs, options.evaluation_share, options.run.seed)
+    samples = None
+    if options.normalise == "samples":
+        prompts = [pair.prompt_ids for pair in pairs]
+        how = options.sample_length, options.batch_size, options.run.seed
+        samples = ReferenceSamples(without_adapters(trunk), tokenizer, prompts, *how)
     model = new_reward_model(trunk, head_key)
-    return RewardTraining(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes))
+    return RewardTraining(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes), samples)
 
 
 class RewardTraining:
@@ -108,6 +118,7 @@ class RewardTraining:
     pairs      to learn from
     held_out   to measure; may be empty
     notes      what the user should know, a line each
+    samples    of the language model that it begins from, where they are the measure of its scores
     """
 
     def __init__(
@@ -118,8 +129,9 @@ class RewardTraining:
         pairs: tuple[Preference, ...],
         held_out: tuple[Preference, ...] = (),
         notes: tuple[str, ...] = (),
+        samples: ReferenceSamples | None = None,
     ) -> None:
-        self.options, self.tokenizer, self.notes = options, tokenizer, notes
+        self.options, self.tokenizer, self.notes, self.samples = options, tokenizer, notes, samples
         self.pairs, self.held_out = pairs, held_out
         self.first, self.frozen = split(model)
         self.length = longest_of(options.length, model.trunk.config)
@@ -182,9 +194,12 @@ class RewardTraining:
         """
         model: RewardModel = merged(assembled(state.weights, self.frozen))
         mean, std = 0.0, 1.0
-        if self.options.normalise:
-            samples = self.scores(state, self.pairs[:NORMALISED_ON])
-            mean, std = float(samples.mean()), float(samples.std())
+        if self.options.normalise != "nothing":
+            if self.samples is None:
+                scores = self.scores(state, self.pairs[:NORMALISED_ON])
+            else:
+                scores = self.samples.scores(model, self.options.micro_batch_tokens)
+            mean, std = float(scores.mean()), float(scores.std())
         save_reward_model(folder, normalised(model, mean, std), self.tokenizer)
         if self.held_out:
             scores = self.scores(state, self.held_out)

@@ -32,7 +32,7 @@ OPTIONS = {
         data data_parallel debug eos_token epochs evaluation_data evaluation_share from_scratch
         gradient_checkpointing json learning_rate length lora_alpha lora_rank lora_targets max_grad_norm
         max_time micro_batch_tokens model model_parallel normalise out overlong pad_token precision
-        quiet schedule seed warmup weight_decay
+        quiet sample_length schedule seed warmup weight_decay
     """,
     "dpo": """
         adam_beta1 adam_beta2 adam_epsilon batch_size beta checkpoint_every config data data_parallel

@@ -265,3 +265,32 @@ def test_from_files_to_a_folder(tmp_path):
 def test_numbers_that_cannot_be_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         checked(options(**wrong))
+
+
+def made_from_files(folder, **changes):
+    """A trainer on a small model's folder and eight pairs."""
+    save_model(folder / "small", small_model(vocabulary=16, layers=1), TOKENIZER)
+    records = [{"prompt": f"w{i}", "chosen": "w1 w2", "rejected": f"w{i} w3"} for i in range(4, 12)]
+    data = folder / "data.jsonl"
+    data.write_text("".join(json.dumps(record) + "\n" for record in records))
+    model = ModelOptions(model=str(folder / "small"))
+    return reward_model_trainer(options(data=str(data), batch_size=8, model=model, **changes))
+
+
+def test_samples_of_the_model_that_it_began_from_can_be_the_measure(tmp_path):
+    """Mean 0 and standard deviation 1 on what that model says, not on the answers of the data."""
+    made = made_from_files(tmp_path, normalise="samples", sample_length=6)
+    state = made.begin()
+    made.save(state, tmp_path / "model")
+    on_samples = made.samples.scores(load_reward_model(tmp_path / "model"))
+    assert on_samples.shape == (512,)
+    np.testing.assert_allclose([on_samples.mean(), on_samples.std()], [0.0, 1.0], atol=1e-4)
+    plain = made_from_files(tmp_path)
+    plain.save(state, tmp_path / "plain")
+    on_samples = made.samples.scores(load_reward_model(tmp_path / "plain"))
+    assert abs(on_samples.mean()) > 0.05 or abs(on_samples.std() - 1.0) > 0.05
+
+
+def test_samples_need_room(tmp_path):
+    with pytest.raises(UserError, match="sample_length is 1000: no prompt leaves so much room"):
+        made_from_files(tmp_path, normalise="samples", sample_length=1000)
