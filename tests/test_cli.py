@@ -345,6 +345,19 @@ def test_a_sick_environment_is_named_with_its_step_and_action(
 # ---- a process of its own
 
 
+def test_the_users_module_may_lie_in_the_working_folder(module, tmp_path):
+    """`-P`: as the installed command, which Python does not give the working folder by itself."""
+    words = ["-P", "-m", "proximo", "train", "odd_environments:Odd-well-v0", *QUICK, "--quiet"]
+    done = subprocess.run(
+        [sys.executable, *words, "--out", str(tmp_path / "run")], cwd=module, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    # The run's file imports nothing: the next command must name the module again, and says how.
+    again = [sys.executable, "-P", "-m", "proximo", "evaluate", str(tmp_path / "run")]
+    done = subprocess.run(again, cwd=module, capture_output=True, text=True)
+    assert done.returncode == 2 and "--env module:Odd-well-v0" in done.stderr
+
+
 def test_a_mistake_in_a_process_of_its_own(tmp_path):
     process = command("train", "CartPole-v1", "--gamma", 3, cwd=tmp_path)
     out, err = process.communicate(timeout=60)

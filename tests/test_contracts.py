@@ -12,10 +12,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BELOW = {
     "core": set(),
     "policies": {"core", "errors"},
-    "envs": {"core", "errors"},
+    "envs": {"core", "errors", "importing"},
     "learn": {"core", "policies", "envs", "errors", "config"},
     "runs": {"core", "policies", "envs", "learn", "errors", "config"},
-    "language": {"core", "policies", "envs", "learn", "runs", "errors", "config"},
+    "language": {"core", "policies", "envs", "learn", "runs", "errors", "importing", "config"},
 }
 CORE_LIBRARIES = {"jax", "jaxtyping", "proximo"} | set(sys.stdlib_module_names)
 

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from proximo.envs.host import HostEnvs
 from proximo.envs.parallel import ParallelVectorEnv, fits, spare_workers
 from proximo.errors import UserError
+from proximo.importing import user_module
 
 Made = TypeVar("Made")
 
@@ -241,7 +242,7 @@ def _remedy(name: str, error: Exception) -> str:
 
 def _import(module: str, env_id: str) -> None:
     try:
-        importlib.import_module(module)
+        user_module(module)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
@@ -264,4 +265,7 @@ def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
     nearest = ", ".join(by_lower_case[match] for match in close)
     hint = f"did you mean {nearest}?" if nearest else "gymnasium.pprint_registry() lists all"
-    return f"no environment is called {name!r}: {hint} (one of your own is given as 'module:EnvId')"
+    return (
+        f"no environment is called {name!r}: {hint} (one of your own is named with its module, each time: "
+        f"train module:{name}, train module:{name} --resume RUN, evaluate RUN --env module:{name})"
+    )

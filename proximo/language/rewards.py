@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from proximo import importing
 from proximo.errors import UserError
 from proximo.language.compiling import jit
 from proximo.language.heads import RewardModel
@@ -52,11 +52,8 @@ def reward_function(name: str) -> RewardFunction:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise UserError(f"--reward {name!r}: write module:function")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
-        imported = importlib.import_module(module)
+        imported = importing.user_module(module)
     except Exception as error:  # the user's own code: anything may be wrong in it
         what = f"{type(error).__name__}: {one_line(error)}{_line_of(error)}"
         raise UserError(f"--reward {name!r}: cannot import {module} ({what})") from error
@@ -70,7 +67,7 @@ def reward_function(name: str) -> RewardFunction:
 
 def _line_of(error: Exception) -> str:
     """Where in the imported code it happened; nothing where the error says so, or no code was found."""
-    ours = (__file__, importlib.__file__)
+    ours = (__file__, importing.__file__, importlib.__file__)
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [one for one in frames if one.filename not in ours and not one.filename.startswith("<frozen")]
     if isinstance(error, SyntaxError) or not theirs:
