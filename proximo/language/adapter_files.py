@@ -26,6 +26,7 @@ from proximo.language.folder import CONFIG as CORE
 from proximo.language.folder import load_model, local_folder, save_model
 from proximo.language.model import Transformer
 from proximo.language.names import NAMINGS, maps_of
+from proximo.language.options import ModelOptions
 from proximo.language.sealing import verify, whole_folder, write_bytes
 from proximo.language.tensors import Tensor, metadata, opened, write_file
 from proximo.language.tokenizer import Tokenizer
@@ -132,13 +133,15 @@ def home_of(name: Path | str) -> Path:
     return home
 
 
-def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, base: str) -> None:
+def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, options: ModelOptions) -> None:
     """Write a model, adapters folded in; beside it, in `adapter`, these alone, where it has any.
 
-    base  as of `save_adapters`
+    options  that the model was made by. Adapters alone are of use only where what they change is a folder of
+             its own: not on weights that were drawn, nor on a model that was given as adapters itself
     """
     save_model(folder, merged(model), tokenizer)
-    if has_adapters(model):
+    base = options.model
+    if has_adapters(model) and not options.from_scratch and home_of(base) == local_folder(base):
         save_adapters(folder.with_name("adapter"), model, base)
 
 

@@ -185,7 +185,7 @@ class DPO:
     def save(self, state: Learner, folder: Path) -> None:
         """Write the model with its tokenizer (`save_with_adapters`)."""
         model = assembled(state.weights, self.frozen)
-        save_with_adapters(folder, model, self.tokenizer, self.options.model.model)
+        save_with_adapters(folder, model, self.tokenizer, self.options.model)
 
 
 class Compared(NamedTuple):

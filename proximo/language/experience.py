@@ -55,21 +55,22 @@ def returns_of(
     critic_lam: float | None = None,
     length_lam: float | None = None,
     whiten_rewards: bool = False,
+    counts: Float[Array, "B T"] | None = None,
     bootstrap: bool = False,
 ) -> Returns:
     """Rewards, advantages and targets of a batch of responses.
 
     value       before each token and after the last place; after a response's end it does not count
-    critic_lam  lambda of the critic's targets; that of the advantages unless given (VAPO, arXiv 2504.05118,
-                takes 1)
+    critic_lam  lambda of the critic's targets; `lam` unless given (VAPO, arXiv 2504.05118, takes 1)
     length_lam  alpha of VAPO's lambda = 1 - 1 / (alpha length), a response's own; None for `lam`
+    counts      1 for the tokens that rewards are whitened over; those of all responses unless given
     bootstrap   responses that hit the limit go on in the critic's eyes; otherwise they ended there
     """
     mask = (jnp.arange(log_prob.shape[1]) < lengths[:, None]).astype(jnp.float32)
     kl = select(k1(reference_log_prob - log_prob), mask)
     reward = select(token_rewards(score, kl, lengths, beta), mask)
     if whiten_rewards:
-        reward = whitened_rewards(reward, mask)
+        reward = whitened_rewards(reward, mask if counts is None else counts)
     last = jnp.arange(mask.shape[1]) == (lengths - 1)[:, None]
     ended = (last & (finished[:, None] | (not bootstrap))).astype(jnp.float32)
     discount = gamma * (1.0 - ended)

@@ -98,7 +98,7 @@ class GRPOOptions:
     advantage: GroupAdvantage = field(default_factory=Standardised)
     """How a response is judged against its group: `standardised`, `centred`, `leave-one-out`."""
     skip_equal_groups: bool = False
-    """Groups whose scores are all equal do not count in the mean (they have no gradient anyway)."""
+    """Groups whose scores are all equal do not count in the mean (what they were paid says nothing)."""
     soft_overlong: int = 0
     """Over so many tokens before the limit the score falls by up to 1 (DAPO, eq. 13); 0 for not at all."""
     beta: float = 0.04

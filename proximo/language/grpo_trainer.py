@@ -5,10 +5,10 @@ members of the family differ in how (`GroupAdvantage`), and in what counts alike
 (`loss.token_weights`):
 
     GRPO      --advantage standardised  --aggregation sequences
-    Dr. GRPO  --advantage centred       --aggregation length
+    Dr. GRPO  --advantage centred       --aggregation length  --beta 0
     DAPO      --advantage standardised  --aggregation tokens  --objective asymmetric-clip:0.2,0.28
-              --truncated mask  --skip-equal-groups
-    RLOO      --advantage leave-one-out --aggregation sequences
+              --truncated mask  --skip-equal-groups  --beta 0
+    RLOO      --advantage leave-one-out --aggregation length  --kl-in reward
 """
 
 import time
@@ -114,7 +114,7 @@ class GRPO:
     def save(self, state: Learner, folder: Path) -> None:
         """Write the policy's model."""
         model = eqx.combine(state.weights, self.frozen).model
-        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model.model)
+        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model)
 
 
 def overlong_penalty(lengths: Array, longest: int, margin: int) -> Float[Array, "B"]:
@@ -162,7 +162,7 @@ def experience(
     )
     price = options.beta if options.kl_in == "reward" else 0.0
     groups = (score - price * kl).reshape(-1, group)
-    spread = differ(groups)
+    spread = differ(score.reshape(-1, group))  # of the scores alone: their KLs always differ a little
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
     if options.skip_equal_groups:
         counts = counts * jnp.repeat(spread[:, 0], group)[:, None]

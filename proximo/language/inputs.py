@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.errors import UserError
+from proximo.language.adapter_files import home_of
 from proximo.language.flat import FOLDERS
 from proximo.language.folder import local_folder
 from proximo.runs.sealed import MANIFEST
@@ -62,7 +63,10 @@ def _sum_of_data(name: str | Path) -> str:
 
 def _sum_of_model(name: str | Path) -> str:
     place = local_folder(name)
+    home = home_of(place)
     found = hashlib.sha256(b"" if Path(name).is_dir() else place.name.encode())
+    if home != place:  # adapters alone, which another base makes another model
+        found.update(_sum_of_model(home).encode())
     for telling in (MANIFEST, "config.json"):
         if (place / telling).is_file():
             found.update((place / telling).read_bytes())

@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -61,7 +62,7 @@ def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: 
     length     1 / (B longest)                        a constant: long answers are not diluted (Dr. GRPO,
                                                       arXiv 2503.20783)
 
-    A sequence none of whose tokens counts is none.
+    A sequence none of whose tokens counts is none; but `length` is a constant, and counts it in B.
 
     longest  most tokens that a response may have. T will not do: it is cut to what a batch needs
     """
@@ -79,13 +80,16 @@ def log_ratio_of(
     """log pi(token) - log pi_old(token), or its mean over each sequence, the same for all its tokens.
 
     The mean over a sequence is the log of GSPO's ratio (Zheng et al. 2025, arXiv 2507.18071, eq. 7), the
-    length-th root of the sequences' likelihood ratio. Held within +-20.
+    length-th root of the sequences' likelihood ratio. Its gradient is that of GSPO-token (there eq. 14): each
+    token's goes to that token alone, so that advantages may differ within a sequence, as a critic's do;
+    where they do not, it is that of the mean. Held within +-20.
     """
     log_ratio = select(jnp.clip(log_prob - old_log_prob, -LARGEST, LARGEST), mask)
     if of == "token":
         return log_ratio
     lengths = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1.0)
-    return mask * jnp.sum(log_ratio, axis=1, keepdims=True) / lengths
+    mean = jax.lax.stop_gradient(jnp.sum(log_ratio, axis=1, keepdims=True) / lengths)
+    return mask * (mean + log_ratio - jax.lax.stop_gradient(log_ratio))
 
 
 def policy_loss(
@@ -119,8 +123,9 @@ def policy_loss(
         gain = gain - kl_coefficient * {"k1": k1, "k2": k2, "k3": k3}[kl_estimate](away)
     loss = -masked_sum(gain * tokens.weight, tokens.mask)
     low, high = clip_range(objective)
+    by_token = log_ratio_of(log_prob, tokens.old_log_prob, tokens.mask, "token")
     columns = {
-        "policy/approxkl_avg": k3(log_ratio),
+        "policy/approxkl_avg": k3(by_token),  # in nats a token, whatever the objective compares
         "policy/clipfrac_avg": clip_fraction(log_ratio, low, high),
         "policy/entropy_avg": entropy,
         "val/ratio": jnp.exp(log_ratio),

@@ -36,7 +36,7 @@ class Optimisation:
     adam_beta2: float = 0.999
     """How much of Adam's mean of squared gradients is kept at a step."""
     adam_epsilon: float = 1e-5
-    """Added to the root AFTER the correction for bias."""
+    """Added to the root of the mean square as it is, before that is corrected for bias."""
     max_grad_norm: float = 1.0
     """The gradient's global norm is held below this."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -85,8 +85,27 @@ rate_at = jax.jit(learning_rate_at, static_argnums=0)
 
 
 def adam(options: Optimisation) -> optax.GradientTransformation:
-    """Adam's direction; the norm is clipped before it and the step size applied after it, in `descended`."""
-    return optax.scale_by_adam(options.adam_beta1, options.adam_beta2, eps=options.adam_epsilon)
+    """Adam's direction; the norm is clipped before it and the step size applied after it, in `descended`.
+
+        sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon)
+
+    As at the end of section 2 of Kingma and Ba 2015, and in the code of Ziegler et al. 2019 (TensorFlow's):
+    epsilon is compared with the root of v before v is corrected for bias. PyTorch and Optax add it to the
+    corrected root. That is the same later on, but the first steps of small gradients are up to
+    1 / sqrt(1 - beta2) = 32 times as large: about six times where policies of language models begin (Huang
+    et al. 2024, "The N implementation details of RLHF with PPO").
+    """
+    decay1, decay2 = options.adam_beta1, options.adam_beta2
+
+    def direction(gradients: Any, state: Any, weights: Any = None) -> tuple[Any, Any]:
+        count = state.count + 1
+        mean = jax.tree.map(lambda m, g: decay1 * m + (1.0 - decay1) * g, state.mu, gradients)
+        square = jax.tree.map(lambda v, g: decay2 * v + (1.0 - decay2) * jnp.square(g), state.nu, gradients)
+        corrected = jnp.sqrt(1.0 - decay2**count) / (1.0 - decay1**count)
+        step = jax.tree.map(lambda m, v: corrected * m / (jnp.sqrt(v) + options.adam_epsilon), mean, square)
+        return step, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(optax.scale_by_adam(decay1, decay2).init, direction)
 
 
 def descended(

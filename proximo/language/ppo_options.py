@@ -144,6 +144,11 @@ def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
     number("length_lambda", critic.length_lambda, above=0)
     number("value_coefficient", critic.value_coefficient, least=0)
     whole(critic, "critic_warmup", least=0)
+    total = -(-options.episodes // (options.sampling.batch_size * options.sampling.samples))
+    require(
+        critic.critic_warmup == 0 or critic.critic_warmup < total,
+        f"critic_warmup is {critic.critic_warmup} of {total} iterations in all: the policy would never learn",
+    )
     choice(critic.value_loss)
     require(
         critic.critic_from is None or critic.critic == "separate",

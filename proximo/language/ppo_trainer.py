@@ -105,8 +105,8 @@ class PPO:
         rate = rate_at(options.optimisation, middle(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         warming = options.critic.critic_warmup
-        # Until the actor moves its KL is 0, which says nothing of the price.
-        kl = state.kl if number < warming else kl
+        # What the actor said before its first step has a KL of 0, which says nothing of the price.
+        kl = state.kl if number <= warming else kl
         weights, moments, metrics = update(
             part_loss,
             state.weights,
@@ -135,7 +135,7 @@ class PPO:
     def save(self, state: Learner, folder: Path) -> None:
         """Write the policy's model; its critic stays in the checkpoints."""
         model = eqx.combine(state.weights, self.frozen).model
-        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model.model)
+        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model)
 
 
 def restarted(moments: Any) -> Any:
@@ -173,6 +173,7 @@ def returns_by(
     reference_log_prob: Float[Array, "B T"],
     value: Float[Array, "B T1"],
     sequences: Sequences,
+    counts: Float[Array, "B T"],
     beta: Scalar,
 ) -> Returns:
     """`returns_of` as the options have it."""
@@ -190,6 +191,7 @@ def returns_by(
         critic_lam=critic.critic_lambda,
         length_lam=critic.length_lambda,
         whiten_rewards=options.whiten_rewards,
+        counts=counts,
         bootstrap=options.rewards.truncated == "bootstrap",
     )
 
@@ -219,9 +221,9 @@ def experience(
     score = score - options.rewards.missing_eos_penalty * ~sequences.finished
     log_prob, value, reference_log_prob = passes(policy, reference, sequences, options, width)
     beta = kl.beta if options.kl_in == "reward" else 0.0
-    returns = returns_by(options, score, log_prob, reference_log_prob, value, sequences, beta)
     mask = response_mask(sequences.lengths, log_prob.shape[1])
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
+    returns = returns_by(options, score, log_prob, reference_log_prob, value, sequences, counts, beta)
     tokens = Tokens(
         old_log_prob=log_prob,
         reference_log_prob=reference_log_prob,

@@ -102,7 +102,9 @@ def update(
         moved, after, norm = descended(weights, moments, gradients, rate, options.optimisation)
         if held is not None:  # weight decay moves without a gradient
             moved = with_model(moved, _chosen(held, weights.model, moved.model))
-        metrics |= {"policy/grad_norm": norm, "counted": jnp.any(minibatch.tokens.mask > 0)}
+        counted = jnp.any(minibatch.tokens.mask > 0)  # without, Adam's older gradients would move it still
+        moved, after = _chosen(counted, (moved, after), (weights, moments))
+        metrics |= {"policy/grad_norm": norm, "counted": counted}
         if steps.target_kl is None:
             return (moved, after, jnp.zeros((), bool)), metrics
         stopped = metrics["policy/approxkl_avg"] > EARLY_STOP_FACTOR * steps.target_kl
@@ -117,8 +119,8 @@ def update(
 def summary(history: dict[str, Array]) -> dict[str, Array]:
     """The mean of each metric over the steps taken, and the first step's ratio.
 
-    A step none of whose tokens counts (groups that are all equal, responses that are all masked out) says
-    nothing. Its ratio, and that of an iteration of such steps alone, is 1: there is nothing that has moved.
+    A step none of whose tokens counts (groups that are all equal, responses that are all masked out) is none,
+    and says nothing. Its ratio, and that of an iteration of such steps alone, is 1: nothing has moved.
 
     history  each metric at each step, and `counted`: whether it was taken and any of its tokens counted
     """

@@ -95,3 +95,9 @@ def test_whitened_rewards_keep_their_mean():
     assert rewards.mean() == pytest.approx(np.asarray(plain.reward)[valid].mean(), abs=1e-6)
     assert rewards.std() == pytest.approx(1.0, abs=1e-5)
     assert out.reward[0, 2] == 0
+
+
+def test_rewards_are_whitened_over_what_counts():
+    counts = jnp.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])  # the second response is masked out
+    rewards = np.asarray(returns(whiten_rewards=True, counts=counts).reward)
+    assert rewards[0, :2].std() == pytest.approx(1.0, abs=1e-5) and not rewards[1].any()

@@ -355,6 +355,9 @@ def test_adapters_are_kept_alone_too_and_stand_for_the_model(place):
     assert not np.allclose(base.logits([[3, 4, 5]]), whole.logits([[3, 4, 5]]), atol=1e-3)
     longer = proximo.language.sft(model=alone, data=data, out=place / "longer", **options)
     assert longer.load().config == base.config and not (longer.folder / "adapter").exists()
+    # On a model that was given as adapters, new ones have no folder that they could name as their base.
+    more = proximo.language.sft(model=alone, data=data, out=place / "more", lora_rank=2, **options)
+    assert not (more.folder / "adapter").exists()
     (alone / "manifest.json").unlink()
     described = json.loads((alone / "adapter_config.json").read_text())
     for base_name, message in ((None, "names no base"), (str(place), "the adapters' base, is no model")):

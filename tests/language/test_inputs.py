@@ -65,6 +65,18 @@ def test_a_model_of_ours_is_known_by_its_manifest(options, tmp_path):
         refuse_other_inputs(began_with, options)
 
 
+def test_adapters_are_another_model_on_another_base(options, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    described = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "base"}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(described))
+    adapted = Options("adapter", "texts.jsonl")
+    began_with = sums_of_inputs(adapted)
+    refuse_other_inputs(began_with, adapted)
+    (tmp_path / "base" / "model.safetensors").write_bytes(bytes(9))
+    with pytest.raises(UserError, match="adapter is not what the run began with"):
+        refuse_other_inputs(began_with, adapted)
+
+
 def test_a_run_of_an_earlier_version_is_let_through(options):
     refuse_other_inputs(None, options)
 

@@ -113,6 +113,10 @@ NAN, INFINITE = float("nan"), float("inf")
         ({"entropy_coefficient": NAN}, "entropy_coefficient is nan: it must be finite and at least 0"),
         ({"micro_batch_tokens": -5}, "micro_batch_tokens is -5: it must be at least 1"),
         ({"critic_warmup": -3}, "critic_warmup is -3: it must be at least 0"),
+        (
+            {"critic_warmup": 5, "episodes": 300},
+            "critic_warmup is 5 of 5 iterations in all: the policy would never learn",
+        ),
         ({"target_kl": 0.0}, "target_kl is 0.0: it must be above 0"),
         ({"missing_eos_penalty": NAN}, "missing_eos_penalty is nan: it must be finite"),
         ({"reward_weights": (1.0, NAN)}, "one of reward_weights is nan: it must be finite"),

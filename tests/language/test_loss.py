@@ -40,6 +40,39 @@ def test_a_sequences_ratio_is_the_mean_of_its_log_ratios():
     np.testing.assert_allclose(log_ratio_of(new, jnp.zeros((2, 4)), MASK, "token")[0], [0.2, 0.4, 0, 0])
 
 
+def gradient_of(ratio_of, advantage, new):
+    def loss(log_prob):
+        return policy_loss(log_prob, 0 * MASK, tokens(advantage), Clip(0.2), ratio_of=ratio_of)[0]
+
+    return jax.grad(loss)(new)
+
+
+def test_a_sequences_ratio_leaves_each_token_its_own_advantage():
+    # At ratio 1 a token's gradient is minus its advantage times its share, 1/6, as with ratios of tokens.
+    advantage = jnp.array([[1.0, -1.0, 0.0, 0.0], [3.0, -3.0, 2.0, 0.5]])
+    np.testing.assert_allclose(gradient_of("sequence", advantage, 0 * MASK), -advantage * MASK / 6, atol=1e-6)
+
+
+def test_with_one_advantage_for_all_its_gradient_is_that_of_the_mean():
+    new, advantage = jnp.array([[0.1, -0.05, 0.0, 0.0], [0.02, 0.1, -0.2, 0.1]]), jnp.array([[2.0], [-1.0]])
+
+    def by_mean(log_prob):
+        mean = jnp.sum(log_prob * MASK, axis=1, keepdims=True) / jnp.sum(MASK, axis=1, keepdims=True)
+        return -jnp.sum(jnp.exp(mean) * advantage * MASK / 6)
+
+    np.testing.assert_allclose(
+        gradient_of("sequence", advantage, new), jax.grad(by_mean)(new) * MASK, atol=1e-6
+    )
+
+
+def test_the_kl_that_is_told_is_that_of_tokens():
+    # Log ratios of 0.3 and -0.3, in the mean 0. k3: e^0.3 - 1 - 0.3 and e^-0.3 - 1 + 0.3, in the mean 0.0453.
+    new = jnp.array([[0.3, -0.3, 0.0, 0.0], [0.3, -0.3, 0.3, -0.3]])
+    for of in ("token", "sequence"):
+        _, metrics = policy_loss(new, 0 * MASK, tokens(1.0), Clip(0.2), ratio_of=of)
+        assert metrics["policy/approxkl_avg"] == pytest.approx(0.0453, abs=1e-4)
+
+
 def test_a_log_ratio_is_held_within_twenty_nats():
     far = log_ratio_of(jnp.full((1, 2), 500.0), jnp.zeros((1, 2)), jnp.ones((1, 2)), "token")
     assert far.tolist() == [[20.0, 20.0]]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from proximo.errors import UserError
@@ -66,6 +67,8 @@ def test_numbers_that_cannot_be_are_refused(wrong):
 
 # ---- one step
 
+EPSILON = 0.5 * 0.001**0.5  # in the first step it counts as a half
+
 
 def step(weights, gradients, moments=None, rate=0.1, **options):
     options = Optimisation(**options)
@@ -74,9 +77,13 @@ def step(weights, gradients, moments=None, rate=0.1, **options):
 
 
 def test_a_first_step_by_hand():
-    # Adam's first step is g / (|g| + epsilon) for every number: 0.5 / (0.5 + 0.5), -1.5 / (1.5 + 0.5).
+    # sqrt(1 - 0.999) / (1 - 0.9) * 0.1 g / (sqrt(0.001) |g| + epsilon) = g / (|g| + epsilon / sqrt(0.001)):
+    # with EPSILON for a half 0.5 / (0.5 + 0.5), -1.5 / (1.5 + 0.5).
     weights, _, norm = step(
-        {"a": jnp.array([1.0, 1.0])}, {"a": jnp.array([0.5, -1.5])}, adam_epsilon=0.5, max_grad_norm=jnp.inf
+        {"a": jnp.array([1.0, 1.0])},
+        {"a": jnp.array([0.5, -1.5])},
+        adam_epsilon=EPSILON,
+        max_grad_norm=jnp.inf,
     )
     np.testing.assert_allclose(weights["a"], [1.0 - 0.1 * 0.5, 1.0 + 0.1 * 0.75], rtol=1e-6)
     np.testing.assert_allclose(norm, 2.5**0.5)
@@ -87,7 +94,7 @@ def test_the_norm_is_clipped_over_all_arrays_together():
     weights, _, norm = step(
         {"a": jnp.zeros(1), "b": jnp.zeros((1, 1))},
         {"a": jnp.array([3.0]), "b": jnp.array([[4.0]])},
-        adam_epsilon=0.5,
+        adam_epsilon=EPSILON,
     )
     np.testing.assert_allclose(norm, 5.0)
     np.testing.assert_allclose(weights["a"], [-0.1 * 0.6 / 1.1], rtol=1e-5)
@@ -95,8 +102,29 @@ def test_the_norm_is_clipped_over_all_arrays_together():
 
 
 def test_a_small_gradient_is_not_made_larger():
-    weights, _, _ = step({"a": jnp.zeros(1)}, {"a": jnp.array([0.25])}, adam_epsilon=0.25)
-    np.testing.assert_allclose(weights["a"], [-0.05], rtol=1e-5)  # 0.25 / (0.25 + 0.25)
+    weights, _, _ = step({"a": jnp.zeros(1)}, {"a": jnp.array([0.5])}, adam_epsilon=EPSILON)
+    np.testing.assert_allclose(weights["a"], [-0.05], rtol=1e-5)  # 0.5 / (0.5 + 0.5)
+
+
+def test_the_first_step_of_a_small_gradient_is_a_sixth_of_what_pytorchs_adam_takes():
+    # 5e-5 / (5e-5 + 1e-5 / sqrt(0.001)) = 0.1365 against 5e-5 / (5e-5 + 1e-5) = 0.8333.
+    gradient = {"a": jnp.array([5e-5])}
+    weights, _, _ = step({"a": jnp.zeros(1)}, gradient, rate=1.0)
+    theirs, _ = optax.scale_by_adam(eps=1e-5).update(gradient, optax.scale_by_adam().init(gradient))
+    np.testing.assert_allclose([-weights["a"][0], theirs["a"][0]], [0.1365, 0.8333], rtol=1e-3)
+
+
+def test_later_on_it_is_everybodys_adam():
+    # After 5000 steps 1 - 0.999^5000 is 0.993: both see the same root.
+    gradient, options = {"a": jnp.array([3e-4])}, Optimisation()
+    ours, theirs = adam(options), optax.scale_by_adam(eps=1e-5)
+
+    def body(_, states):
+        return [one.update(gradient, state)[1] for one, state in zip((ours, theirs), states, strict=True)]
+
+    states = jax.lax.fori_loop(0, 5000, body, [one.init(gradient) for one in (ours, theirs)])
+    steps = [one.update(gradient, state)[0]["a"] for one, state in zip((ours, theirs), states, strict=True)]
+    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-3)
 
 
 def test_only_matrices_decay():

@@ -21,8 +21,8 @@ def shares(weights, part, frozen, beta, options, width):
     return loss, {"loss/policy_avg": loss, "val/ratio": jnp.sum(part.tokens.share)}
 
 
-def updated(mask, order, **steps):
-    """The metrics of an update at a weight of 1, whose rate is 0; responses have at most 16 tokens."""
+def updated(mask, order, rate=0.0, **steps):
+    """The metrics of an update at a weight of 1, and the weight; responses have at most 16 tokens."""
     options = PPOOptions(
         data="",
         model=ModelOptions(model=""),
@@ -34,8 +34,10 @@ def updated(mask, order, **steps):
     tokens = Tokens(**(dict.fromkeys(Tokens._fields, jnp.zeros_like(mask)) | {"mask": mask}))
     batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask), jnp.ones(())
     moments = adam(options.optimisation).init(weights)
-    *_, metrics = update(shares, weights, moments, None, batch, 0.0, 0.0, jnp.array(order), options, 2)
-    return metrics
+    weight, _, metrics = update(
+        shares, weights, moments, None, batch, 0.0, rate, jnp.array(order), options, 2
+    )
+    return metrics | {"weight": weight}
 
 
 def test_the_constant_is_the_limit_of_a_response_not_the_columns():
@@ -61,6 +63,13 @@ def test_a_minibatch_of_masked_rows_is_such_a_step():
     # The first row has no token; the shares of the other two sum to 1 each.
     metrics = updated(jnp.concatenate([jnp.zeros((1, 4)), MASK]), [[0], [1], [2]])
     assert metrics["val/ratio"] == metrics["val/first_ratio"] == 1.0
+
+
+def test_such_a_step_moves_nothing():
+    # Adam's mean of older gradients would go on moving the weight, by 0.67 of the first step and more.
+    mask = jnp.concatenate([MASK[:1], jnp.zeros((2, 4))])
+    alone, followed = (updated(mask, order, rate=0.1)["weight"] for order in ([[0]], [[0], [1], [2]]))
+    assert alone == followed < 1.0
 
 
 def test_where_no_step_has_tokens_nothing_has_moved():

@@ -113,6 +113,12 @@ def test_minibatches_without_tokens_do_not_pull_the_ratio():
         assert iteration.metrics["objective/equal_groups"] == 0.75
 
 
+def test_groups_are_equal_by_their_scores_whatever_was_paid_for_their_kl():
+    asked = options(GRPOOptions, beta=0.5, kl_in="reward", optimisation=dict(learning_rate=1e-2))
+    run = list(training(grpo(asked, functions=[lambda completions: [1.0] * len(completions)])))
+    assert [it.metrics["objective/equal_groups"] for it in run] == [1.0] * 3
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -152,8 +158,8 @@ def test_a_tether_holds():
 
 def test_an_adaptive_price_follows_the_kl():
     run = list(training(ppo(options(kl=AdaptiveKL(target=100.0, beta=1.0)))))
-    # Far below the target from the beginning: halved after each iteration.
-    assert [it.metrics["objective/kl_coefficient"] for it in run] == [1.0, 0.5, 0.25]
+    # Far below the target: halved after each iteration but the first, whose KL is 0 by definition.
+    assert [it.metrics["objective/kl_coefficient"] for it in run] == [1.0, 1.0, 0.5]
 
 
 def one_step(**given):
@@ -207,9 +213,11 @@ def test_while_the_critic_warms_up_the_actor_stays():
 
 
 def test_while_the_critic_warms_up_the_price_stays():
-    # The actor is held in the first two iterations; their KL of 0 says nothing.
+    # The actor is held in the first two iterations, so the third one's responses are still its first words:
+    # their KL of 0 says nothing.
     asked = options(critic=dict(critic_warmup=2), kl=AdaptiveKL(target=100.0, beta=1.0))
-    assert [float(it.state.kl.beta) for it in training(ppo(asked))] == [1.0, 1.0, 0.5]
+    asked = replace(asked, episodes=asked.episodes // 3 * 4)
+    assert [float(it.state.kl.beta) for it in training(ppo(asked))] == [1.0, 1.0, 1.0, 0.5]
 
 
 def test_after_the_warm_up_the_actors_first_step_is_a_first_step():
