@@ -111,6 +111,7 @@ def main(options: Options) -> bool:
         minibatches=4,
         episodes=160 * 100,
         learning_rate=3e-4,
+        adam_epsilon=1e-8,  # few and small gradients: 1e-5 would slow most of the run
         kl=FixedKL(0.01),
         seed=options.seed,
         out=options.out / "ppo",

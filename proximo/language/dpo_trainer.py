@@ -59,7 +59,9 @@ class DPOOptions:
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
-        default_factory=lambda: Optimisation(learning_rate=1e-6, schedule="linear", warmup=0.1)
+        default_factory=lambda: Optimisation(
+            learning_rate=1e-6, schedule="linear", warmup=0.1, adam_epsilon=1e-8
+        )
     )
     """1e-6 as in the paper's appendix B, for all weights; adapters take 1e-5."""
     run: RunOptions = field(default_factory=RunOptions)

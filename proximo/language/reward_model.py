@@ -67,7 +67,9 @@ class RewardModelOptions:
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
-        default_factory=lambda: Optimisation(learning_rate=1e-5, schedule="linear", warmup=0.03)
+        default_factory=lambda: Optimisation(
+            learning_rate=1e-5, schedule="linear", warmup=0.03, adam_epsilon=1e-8
+        )
     )
     """1e-5 is usual for all weights (Ouyang et al. 2022: 9e-6); adapters take 1e-4."""
     run: RunOptions = field(default_factory=RunOptions)

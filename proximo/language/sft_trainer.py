@@ -47,7 +47,9 @@ class SFTOptions:
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
-        default_factory=lambda: Optimisation(learning_rate=2e-5, schedule="cosine", warmup=0.03)
+        default_factory=lambda: Optimisation(
+            learning_rate=2e-5, schedule="cosine", warmup=0.03, adam_epsilon=1e-8
+        )
     )
     """2e-5 and a cosine are usual for all weights (Taori et al. 2023); adapters take 1e-4 to 2e-4."""
     run: RunOptions = field(default_factory=RunOptions)
