@@ -3,9 +3,10 @@
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import jax
 import tyro
 
 from proximo.core import Clip, DualClip
@@ -167,6 +168,11 @@ BELOW_1 = ("decay",)
 def _possible_choices(update: UpdateOptions, network: NetworkOptions, num_envs: int) -> None:
     """Raises UserError where an objective, a value loss or an actor step cannot be, or not together."""
     for choice in (update.objective, update.value_loss, update.actor_step):
+        require(
+            is_dataclass(choice) and not jax.tree_util.all_leaves([choice]),  # JAX sees into it
+            f"{type(choice).__name__} cannot be compiled in: make it a frozen dataclass of numbers, under "
+            "@traceable of proximo.core.arrays",
+        )
         for number in fields(choice):
             value, name = getattr(choice, number.name), f"{type(choice).__name__}'s {number.name}"
             zero_is_good = value == 0 and number.name in MAY_BE_0

@@ -25,6 +25,14 @@ from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
 from proximo.presets import METHODS, PRESETS, RECIPES
 
+
+@dataclasses.dataclass(frozen=True)
+class Unseen:
+    """An objective that JAX cannot see into: it is not `@traceable`."""
+
+    width: float = 0.2
+
+
 # Frozen: a new option needs a reason, a test and a line here; a lost one breaks someone's command.
 OPTIONS = [
     "activation",
@@ -143,6 +151,8 @@ def test_what_cannot_be_is_refused_and_named(name, value):
     ("options", "message"),
     [
         ({"objective": Clip(0.0)}, "Clip's epsilon is 0.0: it must be above 0"),
+        ({"objective": lambda *words: 0.0}, "function cannot be compiled in: make it a frozen dataclass"),
+        ({"objective": Unseen()}, "Unseen cannot be compiled in: .* under @traceable"),
         ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),
         ({"objective": LogClip(), "anneal_clip": True, "target_kl": 0.0}, "target_kl is 0.0"),
         ({"learning_rate_kl": -1.0}, "learning_rate_kl is -1.0: it must be above 0"),

@@ -6,6 +6,7 @@ import shlex
 import textwrap
 from pathlib import Path
 
+import jax
 import pytest
 
 from proximo.arguments import config_from, spelled
@@ -170,6 +171,13 @@ def test_the_example_of_an_own_environment():
     steps = [env.step(1) for _ in range(10 - int(observation[0]))]
     assert [step[1] for step in steps] == [*[-0.1] * (len(steps) - 1), 1.0]
     assert steps[-1][2] and not any(step[2] for step in steps[:-1])
+
+
+def test_the_example_of_an_own_objective():
+    module = importlib.import_module("examples.own_objective")
+    value, slope = jax.value_and_grad(lambda log_ratio: module.SmoothClip(5.0)(log_ratio, 3.0))(0.0)
+    assert (value, slope) == (0.0, 3.0)  # at ratio 1 the policy gradient's
+    assert module.learned(module.SmoothClip(), seed=0, steps=2_000) > 10
 
 
 def test_the_language_guide_quotes_its_files():

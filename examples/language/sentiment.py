@@ -163,25 +163,26 @@ def told(
     return verdict(prompts.parent / "figures.json", facts)
 
 
+CURVES = {"objective/kl": "kl", "rewards/gold": "gold", "rewards/reward": "reward model"}
+
+
 def pictured(path: Path, runs: dict[str, Path]) -> None:
-    """Gold and reward-model score against the square root of the KL, iteration by iteration."""
+    """Gold and reward-model score against the square root of the KL; what is drawn is written beside it."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    for colour, (name, run) in zip(("tab:blue", "tab:red"), runs.items(), strict=False):
+    drawn = {}
+    for colour, (name, run) in zip(("tab:blue", "tab:red"), runs.items(), strict=True):
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        distance = [max(row["objective/kl"], 0.0) ** 0.5 for row in rows]
-        axes.plot(
-            distance,
-            [row["rewards/reward"] for row in rows],
-            ":",
-            color=colour,
-            label=f"{name}: reward model",
-        )
-        axes.plot(distance, [row["rewards/gold"] for row in rows], "-", color=colour, label=f"{name}: gold")
+        curves = {ours: [round(row[metric], 4) for row in rows] for metric, ours in CURVES.items()}
+        distance = [max(kl, 0.0) ** 0.5 for kl in curves["kl"]]
+        for score, line in (("reward model", ":"), ("gold", "-")):
+            axes.plot(distance, curves[score], line, color=colour, label=f"{name}: {score}")
+        drawn[name] = curves
+    path.with_suffix(".json").write_text(json.dumps(drawn) + "\n")
     axes.set_xlabel("square root of KL(policy || SFT), nats")
     axes.set_ylabel("mean score")
     axes.legend()

@@ -36,8 +36,8 @@ class Optimisation:
     adam_beta2: float = 0.999
     """How much of Adam's mean of squared gradients is kept at a step."""
     adam_epsilon: float = 1e-5
-    """Added to the root of the mean square as it is, before that is corrected for bias. 1e-5 is PPO's (Ziegler
-    et al. 2019); labels are learned from with 1e-8, as everywhere."""
+    """Added to the root of the mean square, before that is corrected for bias. 1e-5 is PPO's (Ziegler et al.
+    2019); labels are learned from with 1e-8, as everywhere."""
     max_grad_norm: float = 1.0
     """The gradient's global norm is held below this."""
     precision: Literal["float32", "bfloat16"] = "float32"
