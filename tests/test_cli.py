@@ -375,7 +375,7 @@ def test_an_interrupt_leaves_a_model(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err and f"next: proximo evaluate {folder}" in out
     assert proximo.load(folder).act(np.zeros(4, np.float32)) in (0, 1)
 

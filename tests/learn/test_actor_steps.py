@@ -104,8 +104,8 @@ def exact_natural_step(policy, batch, gradient, max_kl, damping):
     jacobian = np.asarray(jax.jacobian(said)(flat), np.float64)  # [S, 2A, P]
     log_std = np.asarray(policy(obs)[0].log_std, np.float64)
     weight = np.concatenate([np.exp(-2 * log_std), np.full_like(log_std, 2.0)])
-    fisher = np.einsum("sap,a,saq->pq", jacobian, weight, jacobian) / len(obs)
-    fisher += damping * np.eye(len(flat))
+    rows = (jacobian * np.sqrt(weight)[:, None]).reshape(-1, len(flat))
+    fisher = rows.T @ rows / len(obs) + damping * np.eye(len(flat))
     direction = np.linalg.solve(fisher, np.asarray(gradient, np.float64))
     return direction * np.sqrt(2 * max_kl / (direction @ fisher @ direction))
 
