@@ -9,7 +9,7 @@ import proximo
 from proximo.core.arrays import traceable
 
 
-@traceable  # so that its numbers can be annealed, swept, or differ between the members of an ensemble
+@traceable  # JAX sees its numbers: they can be changed, or differ between members, without compiling anew
 @dataclass(frozen=True)
 class SmoothClip:
     """A tanh(k (r - 1)) / k: the policy gradient at r = 1, and ever less reward for moving further.

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
@@ -168,11 +169,9 @@ BELOW_1 = ("decay",)
 def _possible_choices(update: UpdateOptions, network: NetworkOptions, num_envs: int) -> None:
     """Raises UserError where an objective, a value loss or an actor step cannot be, or not together."""
     for choice in (update.objective, update.value_loss, update.actor_step):
-        require(
-            is_dataclass(choice) and not jax.tree_util.all_leaves([choice]),  # JAX sees into it
-            f"{type(choice).__name__} cannot be compiled in: make it a frozen dataclass of numbers, under "
-            "@traceable of proximo.core.arrays",
-        )
+        _compilable(choice)
+        if not type(choice).__module__.startswith("proximo."):
+            continue  # of the user's own: what its numbers may be, only they know
         for number in fields(choice):
             value, name = getattr(choice, number.name), f"{type(choice).__name__}'s {number.name}"
             zero_is_good = value == 0 and number.name in MAY_BE_0
@@ -193,6 +192,19 @@ def _possible_choices(update: UpdateOptions, network: NetworkOptions, num_envs: 
     if isinstance(update.actor_step, CrossEntropy):
         elite = update.actor_step.elite
         require(elite <= num_envs, f"elite is {elite}: at most num_envs = {num_envs}")
+
+
+def _compilable(choice: Any) -> None:
+    """Raises UserError unless JAX sees into it, and sees numbers."""
+    if isinstance(choice, type):
+        raise UserError(f"{choice.__name__} is a class: write {choice.__name__}()")
+    names = [one.name for one in fields(choice)] if is_dataclass(choice) else [""]
+    numbers = all(isinstance(getattr(choice, name, None), Real) for name in names)
+    require(
+        numbers and not jax.tree_util.all_leaves([choice]),
+        f"{type(choice).__name__} cannot be compiled in: make it a frozen dataclass of numbers, under "
+        "@traceable of proximo.core.arrays",
+    )
 
 
 def _whole_minibatches(config: Config) -> Config:
@@ -251,6 +263,11 @@ def _built(kind: Any, data: Mapping[str, Any]) -> Any:
         value = data[name]
         if isinstance(value, dict):
             choices = {choice.__name__: choice for choice in get_args(declared)}
+            require(
+                value.get("name") in choices,
+                f"its {name} is {value.get('name')!r}, no class of Proximo's, and a file imports none: "
+                "the run can be loaded and evaluated, but not resumed",
+            )
             value = choices[value["name"]](**{key: v for key, v in value.items() if key != "name"})
         values[name] = tuple(value) if isinstance(value, list) else value
     if unknown := set(data) - set(values):

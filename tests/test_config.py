@@ -153,6 +153,8 @@ def test_what_cannot_be_is_refused_and_named(name, value):
         ({"objective": Clip(0.0)}, "Clip's epsilon is 0.0: it must be above 0"),
         ({"objective": lambda *words: 0.0}, "function cannot be compiled in: make it a frozen dataclass"),
         ({"objective": Unseen()}, "Unseen cannot be compiled in: .* under @traceable"),
+        ({"objective": Unseen(width="wide")}, "Unseen cannot be compiled in: .* of numbers"),
+        ({"objective": Clip}, r"Clip is a class: write Clip\(\)"),
         ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),
         ({"objective": LogClip(), "anneal_clip": True, "target_kl": 0.0}, "target_kl is 0.0"),
         ({"learning_rate_kl": -1.0}, "learning_rate_kl is -1.0: it must be above 0"),

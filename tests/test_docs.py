@@ -177,7 +177,7 @@ def test_the_example_of_an_own_objective():
     module = importlib.import_module("examples.own_objective")
     value, slope = jax.value_and_grad(lambda log_ratio: module.SmoothClip(5.0)(log_ratio, 3.0))(0.0)
     assert (value, slope) == (0.0, 3.0)  # at ratio 1 the policy gradient's
-    assert module.learned(module.SmoothClip(), seed=0, steps=2_000) > 10
+    assert module.learned(module.SmoothClip(), seed=0, steps=12_000) > 60  # a random policy has about 22
 
 
 def test_the_language_guide_quotes_its_files():

@@ -140,9 +140,10 @@ def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, o
              its own: not on weights that were drawn, nor on a model that was given as adapters itself
     """
     save_model(folder, merged(model), tokenizer)
-    base = options.model
-    if has_adapters(model) and not options.from_scratch and home_of(base) == local_folder(base):
-        save_adapters(folder.with_name("adapter"), model, base)
+    base = Path(options.model)
+    adapters_themselves = base.is_dir() and not (base / CORE).exists()
+    if has_adapters(model) and not options.from_scratch and not adapters_themselves:
+        save_adapters(folder.with_name("adapter"), model, options.model)
 
 
 def _adapted(node: Any) -> bool:

@@ -66,7 +66,7 @@ def _sum_of_model(name: str | Path) -> str:
     home = home_of(place)
     found = hashlib.sha256(b"" if Path(name).is_dir() else place.name.encode())
     if home != place:  # adapters alone, which another base makes another model
-        found.update(_sum_of_model(home).encode())
+        found.update((home.name + _sum_of_model(home)).encode())  # of the Hub: its name is the revision
     for telling in (MANIFEST, "config.json"):
         if (place / telling).is_file():
             found.update((place / telling).read_bytes())

@@ -151,5 +151,6 @@ def whitened_rewards(reward: Float[Array, "B T"], mask: Float[Array, "B T"]) -> 
     Unlike `core.whiten` it does not centre, and unlike `core.scale` it leaves the mean as it is (Ziegler et
     al. 2019's code, described by Huang et al. 2024). It changes what a nat costs, too.
     """
-    centred = whiten(reward, mask)
-    return select(centred + masked_mean(reward, mask), mask)
+    centred = whiten(reward, mask) + masked_mean(reward, mask)
+    alone = jnp.sum(mask) <= 1  # one token has no deviation: `whiten` leaves it as it is
+    return select(jnp.where(alone, reward, centred), mask)

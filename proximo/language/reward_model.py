@@ -201,7 +201,8 @@ class RewardTraining:
                 scores = self.scores(state, self.pairs[:NORMALISED_ON])
             else:
                 scores = self.samples.scores(model, self.options.micro_batch_tokens)
-            mean, std = float(scores.mean()), float(scores.std())
+            # Where it scores all alike there is no unit to take, but the model is still to be kept.
+            mean, std = float(scores.mean()), float(scores.std()) or 1.0
         save_reward_model(folder, normalised(model, mean, std), self.tokenizer)
         if self.held_out:
             scores = self.scores(state, self.held_out)

@@ -31,7 +31,7 @@ class Llama3:
 
 @dataclass(frozen=True)
 class YaRN:
-    """YaRN's (Peng et al. 2023, arXiv 2309.00071): the same, but straight in the number of the wave.
+    """YaRN's (Peng et al. 2023, arXiv 2309.00071): the same, but linear in the number of the wave.
 
     fast     the wave that turns so often within the context, and those before it, stay as they are
     slow     the one that turns so often, and those after it, are stretched

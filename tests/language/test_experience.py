@@ -6,6 +6,7 @@ import pytest
 
 from proximo.core import gae
 from proximo.language.experience import returns_of, token_rewards
+from proximo.language.loss import whitened_rewards
 
 # Two responses: the first has two tokens and ended, the second three and hit the limit.
 LENGTHS = jnp.array([2, 3])
@@ -95,6 +96,11 @@ def test_whitened_rewards_keep_their_mean():
     assert rewards.mean() == pytest.approx(np.asarray(plain.reward)[valid].mean(), abs=1e-6)
     assert rewards.std() == pytest.approx(1.0, abs=1e-5)
     assert out.reward[0, 2] == 0
+
+
+def test_a_single_reward_stays_as_it_is():
+    reward, alone = jnp.array([[3.0, 7.0]]), jnp.array([[1.0, 0.0]])
+    assert whitened_rewards(reward, alone).tolist() == [[3.0, 0.0]]
 
 
 def test_rewards_are_whitened_over_what_counts():
