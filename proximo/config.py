@@ -198,10 +198,9 @@ def _compilable(choice: Any) -> None:
     """Raises UserError unless JAX sees into it, and sees numbers."""
     if isinstance(choice, type):
         raise UserError(f"{choice.__name__} is a class: write {choice.__name__}()")
-    names = [one.name for one in fields(choice)] if is_dataclass(choice) else [""]
-    numbers = all(isinstance(getattr(choice, name, None), Real) for name in names)
+    values = [getattr(choice, one.name) for one in fields(choice)] if is_dataclass(choice) else [None]
     require(
-        numbers and not jax.tree_util.all_leaves([choice]),
+        all(isinstance(value, Real) for value in values) and not jax.tree_util.all_leaves([choice]),
         f"{type(choice).__name__} cannot be compiled in: make it a frozen dataclass of numbers, under "
         "@traceable of proximo.core.arrays",
     )

@@ -9,7 +9,7 @@ import pytest
 from probes import Probe
 
 from proximo import Config, UserError, preset, with_options
-from proximo.config import as_json, option_owners, validated
+from proximo.config import as_json, from_json, option_owners, validated
 from proximo.core import (
     Clip,
     ClippedSquaredError,
@@ -20,6 +20,7 @@ from proximo.core import (
     PolicyGradient,
     Unclipped,
 )
+from proximo.core.arrays import traceable
 from proximo.learn.actor_steps import AverageTrustRegion, CrossEntropy, TrustRegion
 from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
@@ -265,6 +266,20 @@ def test_an_unknown_preset_is_refused():
 def test_an_object_brings_its_number_of_environments_along(env, num_envs):
     config = validated(preset("default", env))
     assert config.num_envs == num_envs
+
+
+@traceable
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """An objective of the user's own."""
+
+    shift: float = 0.0
+
+
+def test_what_the_numbers_of_an_own_objective_may_be_only_its_author_knows():
+    config = validated(with_options(Config("CartPole-v1"), objective=Own()))
+    with pytest.raises(UserError, match=r"its objective is 'Own', no class of Proximo's.* not resumed"):
+        from_json(as_json(config))
 
 
 # ---- as plain data

@@ -63,11 +63,11 @@ class YaRN:
 class Rotary:
     """The turning speeds of one kind of layer.
 
-    theta      base of the wavelengths, 10000 in the paper
-    head_size  width of a head; its halves are turned against each other
-    factor     how far the context was stretched: wavelengths are longer by it
-    unstretched    which wavelengths stay as they are; None stretches all alike
-    amplitude  of the rotations: queries and keys are longer by it (YaRN: 0.1 log(factor) + 1)
+    theta        base of the wavelengths, 10000 in the paper
+    head_size    width of a head; its halves are turned against each other
+    factor       how far the context was stretched: wavelengths are longer by it
+    unstretched  which wavelengths stay as they are; None stretches all alike
+    amplitude    of the rotations: queries and keys are longer by it (YaRN: 0.1 log(factor) + 1)
     """
 
     theta: float

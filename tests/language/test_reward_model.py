@@ -291,6 +291,12 @@ def test_samples_of_the_model_that_it_began_from_can_be_the_measure(tmp_path):
     assert abs(on_samples.mean()) > 0.05 or abs(on_samples.std() - 1.0) > 0.05
 
 
+def test_a_model_that_scores_all_alike_is_kept_too(tmp_path):
+    made = made_from_files(tmp_path)
+    made.save(jax.tree.map(jnp.zeros_like, made.begin()), tmp_path / "model")
+    assert not np.any(load_reward_model(tmp_path / "model").score.weight)
+
+
 def test_samples_need_room(tmp_path):
     with pytest.raises(UserError, match="sample_length is 1000: no prompt leaves so much room"):
         made_from_files(tmp_path, normalise="samples", sample_length=1000)
