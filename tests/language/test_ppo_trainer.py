@@ -114,9 +114,17 @@ def test_minibatches_without_tokens_do_not_pull_the_ratio():
 
 
 def test_groups_are_equal_by_their_scores_whatever_was_paid_for_their_kl():
+    # The first scores differ, and move the policy; from then on each response has a KL of its own.
+    calls = iter(range(3))
+
+    def reward(completions):
+        first = next(calls) == 0
+        return [float(place % 2) if first else 1.0 for place in range(len(completions))]
+
     asked = options(GRPOOptions, beta=0.5, kl_in="reward", optimisation=dict(learning_rate=1e-2))
-    run = list(training(grpo(asked, functions=[lambda completions: [1.0] * len(completions)])))
-    assert [it.metrics["objective/equal_groups"] for it in run] == [1.0] * 3
+    run = list(training(grpo(asked, functions=[reward])))
+    assert [it.metrics["objective/equal_groups"] for it in run] == [0.0, 1.0, 1.0]
+    assert abs(run[-1].metrics["objective/kl"]) > 1e-3
 
 
 @pytest.mark.parametrize(
