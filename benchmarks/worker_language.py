@@ -28,6 +28,7 @@ from benchmarks.language_task import (
 from proximo.core import FixedKL
 from proximo.language import ppo_trainer, rollout
 from proximo.language.config import ModelConfig, model_config
+from proximo.language.critics import own_critic
 from proximo.language.data import Prompt
 from proximo.language.heads import new_reward_model
 from proximo.language.model import new_model
@@ -87,7 +88,8 @@ def trainer(shape: Shape, critic: str) -> ppo_trainer.PPO:
     chosen, words = options(critic), tokenizer(shape)
     keys = jax.random.split(jax.random.key(0), 4)
     model, trunk = (new_model(config_of(shape), key) for key in keys[:2])
-    policy = new_policy(model, new_model(config_of(shape), keys[2]) if critic == "separate" else None)
+    own = [own_critic(new_model(config_of(shape), keys[2]))] if critic == "separate" else []
+    policy = new_policy(model, *own)
     prompts = [
         Prompt(np.array(ids, np.int32), words.decode(ids), {}, line)
         for line, ids in enumerate(shape.prompts(), 1)

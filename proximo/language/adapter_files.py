@@ -133,6 +133,16 @@ def home_of(name: Path | str) -> Path:
     return home
 
 
+def is_reward_model(name: str) -> bool:
+    """Whether a model folder scores texts instead of continuing them."""
+    path = home_of(name) / CORE
+    if not path.is_file():
+        raise UserError(f"there is no model in {name}: it has no {CORE}")
+    content = parsed(path.read_bytes(), path)
+    kinds = content.get("architectures") if isinstance(content, dict) else None
+    return isinstance(kinds, list) and any("SequenceClassification" in str(kind) for kind in kinds)
+
+
 def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, options: ModelOptions) -> None:
     """Write a model, adapters folded in; beside it, in `adapter`, these alone, where it has any.
 

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.adapter_files import home_of
+from proximo.language.adapter_files import is_reward_model
 from proximo.language.data import read_preferences, read_training_texts
-from proximo.language.folder import CONFIG, load_reward_model, local_folder
+from proximo.language.folder import load_reward_model, local_folder
 from proximo.language.loading import check_counts, loaded, longest_of
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
@@ -24,7 +24,6 @@ from proximo.language.sft_trainer import SFT, SFTOptions
 from proximo.language.step import Learner
 from proximo.language.tokenizer import load_tokenizer
 from proximo.runs.evaluate import interval
-from proximo.runs.sealed import parsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,16 +183,6 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
         f"rewards/{name}": float(np.concatenate([batch.parts[name] for batch in batches])[:count].mean())
         for name in batches[0].parts
     }
-
-
-def is_reward_model(name: str) -> bool:
-    """Whether a model folder scores texts instead of continuing them."""
-    path = home_of(name) / CONFIG
-    if not path.is_file():
-        raise UserError(f"there is no model in {name}: it has no {CONFIG}")
-    content = parsed(path.read_bytes(), path)
-    kinds = content.get("architectures") if isinstance(content, dict) else None
-    return isinstance(kinds, list) and any("SequenceClassification" in str(kind) for kind in kinds)
 
 
 def first_record(data: str) -> Mapping[str, Any]:

@@ -175,7 +175,7 @@ def experience(
         "objective/rlhf_reward": jnp.mean(groups),
         "objective/equal_groups": 1.0 - jnp.mean(spread.astype(jnp.float32)),
     }
-    return Batch(sequences, tokens, nothing, nothing), facts
+    return Batch(sequences, tokens, nothing, nothing, jnp.zeros_like(sequences.lengths)), facts
 
 
 def part_loss(

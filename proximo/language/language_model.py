@@ -10,10 +10,9 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.adapter_files import home_of, whole_model
+from proximo.language.adapter_files import home_of, is_reward_model, whole_model
 from proximo.language.compiling import jit
 from proximo.language.config import ModelConfig
-from proximo.language.evaluation import is_reward_model
 from proximo.language.flat import model_folder, options_from
 from proximo.language.folder import load_config, save_model
 from proximo.language.loading import check_vocabulary

@@ -43,6 +43,7 @@ class Tokens(NamedTuple):
     weight              share of each token in the loss of its minibatch (`token_weights`)
     share               the same in its metrics, where every token counts alike
     mask                1 for a token of the response, its end token included
+    bonus               1 where entropy is rewarded; everywhere unless given
     """
 
     old_log_prob: Float[Array, "B T"]
@@ -51,6 +52,7 @@ class Tokens(NamedTuple):
     weight: Float[Array, "B T"]
     share: Float[Array, "B T"]
     mask: Float[Array, "B T"]
+    bonus: Float[Array, "B T"] | None = None
 
 
 def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: int) -> Float[Array, "B T"]:
@@ -105,7 +107,7 @@ def policy_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The policy's part of the loss, and its metrics; both are shares that add up over a batch's parts.
 
-    - sum of weight (objective + entropy_coefficient entropy - kl_coefficient kl)
+    - sum of weight (objective + entropy_coefficient bonus entropy - kl_coefficient kl)
 
     log_prob, entropy  of the policy now, [B, T], in nats
     kl_coefficient     price of a nat from the reference, where it is paid here; None where it is paid in the
@@ -117,7 +119,8 @@ def policy_loss(
     log_ratio = log_ratio_of(log_prob, tokens.old_log_prob, tokens.mask, ratio_of)
     gain = objective(log_ratio, tokens.advantage)
     if entropy_coefficient:
-        gain = gain + entropy_coefficient * entropy
+        bonus = 1.0 if tokens.bonus is None else tokens.bonus
+        gain = gain + entropy_coefficient * bonus * entropy
     if kl_coefficient is not None:
         away = jnp.clip(tokens.reference_log_prob - log_prob, -LARGEST, LARGEST)
         gain = gain - kl_coefficient * {"k1": k1, "k2": k2, "k3": k3}[kl_estimate](away)

@@ -15,7 +15,7 @@ from proximo.core import Scalar
 from proximo.errors import UserError
 from proximo.language.sharding import data_parallel
 
-HEADS = ("value", "score")  # fields of a policy and of a reward model
+HEAD = "score"  # the field of a critic and of a reward model that gives one number
 CPU_TOKENS = 1024  # that go through a model at once: what is kept of so many for the gradient fits the caches
 
 
@@ -134,13 +134,13 @@ def descended(
 def in_precision(tree: Any, options: Optimisation) -> Any:
     """The weights as the passes compute with them; the gradient comes back in float32.
 
-    Heads for one number (`HEADS` of a tree) stay float32: they cost nothing, and their digits count.
+    Heads for one number (`HEAD`) stay float32: they cost nothing, and their digits count.
     """
     if options.precision == "float32":
         return tree
 
     def cast(path: Any, x: Any) -> Any:
-        head = bool(path) and getattr(path[0], "name", None) in HEADS
+        head = any(getattr(key, "name", None) == HEAD for key in path)
         return x if head or not eqx.is_inexact_array(x) else x.astype(jnp.bfloat16)
 
     return jax.tree_util.tree_map_with_path(cast, tree)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from proximo.core import Scalar
-from proximo.language.heads import number
-from proximo.language.layers import Linear
+from proximo.language.critics import Critic, shared_critic
 from proximo.language.likelihood import likelihood
 from proximo.language.model import Transformer
 
@@ -44,23 +43,19 @@ def response_mask(lengths: Int[Array, "B"], length: int) -> Float[Array, "B T"]:
 
 
 class Policy(eqx.Module):
-    """The actor, and a critic that reads its hidden states or those of a trunk of its own.
+    """The actor and its critics.
 
-    model   the language model
-    value   hidden state -> value, units of reward; None without a critic (GRPO)
-    critic  the critic's own trunk; None where it shares the actor's
+    model    the language model
+    critics  whose mean is the value; none of them in GRPO
     """
 
     model: Transformer
-    value: Linear | None
-    critic: Transformer | None = None
+    critics: tuple[Critic, ...] = ()
 
 
-def new_policy(model: Transformer, critic: Transformer | None = None, value: Linear | None = None) -> Policy:
-    """An actor with a critic whose head says 0 everywhere, or is that of a reward model."""
-    size = (model if critic is None else critic).config.size
-    head = Linear(jnp.zeros((size, 1)), jnp.zeros(1)) if value is None else value
-    return Policy(model, head, critic)
+def new_policy(model: Transformer, *critics: Critic) -> Policy:
+    """An actor with these critics; unless any is given, one on its own trunk that says 0 everywhere."""
+    return Policy(model, critics or (shared_critic(model),))
 
 
 class Said(NamedTuple):
@@ -68,12 +63,12 @@ class Said(NamedTuple):
 
     log_prob  [B, T], of their tokens, in nats
     entropy   [B, T], in nats
-    value     [B, T + 1], before each token, and after the last place; 0 everywhere without a critic
+    values    [B, C, T + 1], of each critic, before each token, and after the last place
     """
 
     log_prob: Float[Array, "B T"]
     entropy: Float[Array, "B T"]
-    value: Float[Array, "B T1"]
+    values: Float[Array, "B C T1"]
 
 
 def said(
@@ -93,11 +88,15 @@ def said(
     log_prob, entropy = likelihood(
         policy.model, hidden[:, width - 1 : -1], sequences.ids[:, width:], temperature
     )
-    if policy.value is None:
-        return Said(log_prob, entropy, jnp.zeros((len(log_prob), log_prob.shape[1] + 1)))
-    if policy.critic is not None:
-        hidden = policy.critic.hidden(sequences.ids, segments, checkpoint=checkpoint)
-    return Said(log_prob, entropy, number(policy.value, hidden[:, width - 1 :]))
+
+    def value_of(critic: Critic) -> Float[Array, "B T1"]:
+        own = critic.trunk
+        read = hidden if own is None else own.hidden(sequences.ids, segments, checkpoint=checkpoint)
+        return critic.everywhere(read[:, width - 1 :])
+
+    if not policy.critics:
+        return Said(log_prob, entropy, jnp.zeros((len(log_prob), 0, log_prob.shape[1] + 1)))
+    return Said(log_prob, entropy, jnp.stack([value_of(critic) for critic in policy.critics], axis=1))
 
 
 def reference_log_probs(

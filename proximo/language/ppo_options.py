@@ -80,10 +80,16 @@ class StepOptions:
 class CriticOptions:
     """The critic, and how advantages come from it."""
 
-    critic: Literal["shared", "separate"] = "shared"
-    """A value head on the policy's trunk, or a critic with a trunk of its own."""
+    critic: Literal["shared", "separate", "two"] = "shared"
+    """A value head on the policy's trunk, a critic with a trunk of its own, or two of these, which learn from
+    every other response each (AsyPPO)."""
     critic_from: str | None = None
-    """A reward model's folder that a separate critic starts from; the policy's weights unless given."""
+    """A model's or a reward model's folder that critics with trunks of their own start from, which may be
+    smaller; the policy's weights unless given."""
+    advantage_masking: float = 0.0
+    """Share of the tokens, those that two critics agree on most, that teach nothing (AsyPPO 0.2)."""
+    entropy_filtering: float = 0.0
+    """Share of the tokens, those that two critics agree on least, without entropy bonus (AsyPPO 0.2)."""
     critic_warmup: int = 0
     """Iterations at first in which only the critic learns."""
     value_loss: ValueLoss = field(default_factory=ClippedSquaredError)
@@ -151,8 +157,17 @@ def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
     )
     choice(critic.value_loss)
     require(
-        critic.critic_from is None or critic.critic == "separate",
-        "critic_from needs a critic of its own: --critic separate",
+        critic.critic_from is None or critic.critic != "shared",
+        "critic_from needs a critic of its own: --critic separate, or two",
+    )
+    for name in ("advantage_masking", "entropy_filtering"):
+        share = getattr(critic, name)
+        number(name, share, least=0, most=1)
+        require(share == 0 or critic.critic == "two", f"{name} needs two critics: --critic two")
+    filtering = critic.entropy_filtering > 0
+    require(
+        not filtering or options.steps.entropy_coefficient > 0,
+        "entropy_filtering needs a bonus to filter: --entropy-coefficient",
     )
     return options
 

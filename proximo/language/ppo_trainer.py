@@ -28,6 +28,7 @@ from proximo.core import (
 )
 from proximo.language.adapter_files import save_with_adapters
 from proximo.language.compiling import jit
+from proximo.language.critics import learns_from, of_learner, where_they_agree
 from proximo.language.experience import Returns, response_facts, returns_of
 from proximo.language.job import Outcome
 from proximo.language.loss import Tokens, policy_loss
@@ -151,19 +152,19 @@ def restarted(moments: Any) -> Any:
 
 def passes(
     policy: Policy, reference: Any, sequences: Sequences, options: PPOOptions, width: int
-) -> tuple[Float[Array, "B T"], Float[Array, "B T1"], Float[Array, "B T"]]:
-    """Log-probabilities and values of the policy, and log-probabilities of the reference, part by part."""
+) -> tuple[Float[Array, "B T"], Float[Array, "B C T1"], Float[Array, "B T"]]:
+    """Log-probabilities of the policy, what its critics say, and log-probabilities of the reference."""
     temperature, optimisation = options.sampling.temperature, options.optimisation
     policy, reference = (in_precision(tree, optimisation) for tree in (policy, reference))
 
     def both(part: Sequences) -> tuple[Array, Array, Array]:
         now = said(policy, part, width, temperature)
-        return now.log_prob, now.value, reference_log_probs(reference, part, width, temperature)
+        return now.log_prob, now.values, reference_log_probs(reference, part, width, temperature)
 
     rows = rows_of_part(len(sequences.ids), sequences.ids.shape[1], options.steps.micro_batch_tokens)
     parts = jax.lax.map(both, in_parts(sequences, rows))
-    log_prob, value, reference_log_prob = (x.reshape(-1, x.shape[-1]) for x in parts)
-    return log_prob, value, reference_log_prob
+    log_prob, values, reference_log_prob = (x.reshape(-1, *x.shape[2:]) for x in parts)
+    return log_prob, values, reference_log_prob
 
 
 def returns_by(
@@ -219,29 +220,39 @@ def experience(
     scores = merge(scores, moments_of(score[None], jnp.ones_like(score)[None]))
     score = score / standard_deviation(scores) if options.scale_scores else score
     score = score - options.rewards.missing_eos_penalty * ~sequences.finished
-    log_prob, value, reference_log_prob = passes(policy, reference, sequences, options, width)
+    log_prob, values, reference_log_prob = passes(policy, reference, sequences, options, width)
+    value = jnp.mean(values, axis=1)
     beta = kl.beta if options.kl_in == "reward" else 0.0
     mask = response_mask(sequences.lengths, log_prob.shape[1])
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
     returns = returns_by(options, score, log_prob, reference_log_prob, value, sequences, counts, beta)
+    critic = options.critic
+    teaches, bonus, gap = where_they_agree(values, counts, critic.advantage_masking, critic.entropy_filtering)
     tokens = Tokens(
         old_log_prob=log_prob,
         reference_log_prob=reference_log_prob,
-        advantage=whiten(returns.advantage, counts),
+        advantage=whiten(returns.advantage, counts) * teaches,
         weight=jnp.zeros_like(counts),  # depends on the minibatch, as the share
         share=jnp.zeros_like(counts),
         mask=counts,
+        bonus=bonus,
     )
     nats = jnp.sum(returns.kl, axis=1)
-    facts = response_facts(sequences, log_prob, sampled, nats, mask) | {
-        "objective/kl_coefficient": jnp.asarray(kl.beta, jnp.float32),
-        "objective/non_score_reward": jnp.mean(-beta * nats),
-        "objective/scores": jnp.mean(score),
-        "objective/rlhf_reward": jnp.mean(score - beta * nats),
-        "val/explained_var": explained_variance(value[:, :-1], returns.target, counts),
-    }
+    facts = (
+        response_facts(sequences, log_prob, sampled, nats, mask)
+        | gap
+        | {
+            "objective/kl_coefficient": jnp.asarray(kl.beta, jnp.float32),
+            "objective/non_score_reward": jnp.mean(-beta * nats),
+            "objective/scores": jnp.mean(score),
+            "objective/rlhf_reward": jnp.mean(score - beta * nats),
+            "val/explained_var": explained_variance(value[:, :-1], returns.target, counts),
+        }
+    )
     after = kl.adapted(facts["objective/kl"], float(score.size))
-    return Batch(sequences, tokens, value[:, :-1], returns.target), after, scores, facts
+    learner = learns_from(*values.shape[:2])
+    batch = Batch(sequences, tokens, of_learner(learner, values), returns.target, learner)
+    return batch, after, scores, facts
 
 
 def part_loss(
@@ -250,6 +261,8 @@ def part_loss(
     """The share that some rows have in a minibatch's loss, and in its metrics.
 
     policy loss + value_coefficient value loss, over the tokens that count (Schulman 2017, eq. 9)
+
+    Of two critics each learns from its own responses, and the means of their losses are added (AsyPPO).
     """
     steps, critic, optimisation = options.steps, options.critic, options.optimisation
     policy = in_precision(eqx.combine(weights, frozen), optimisation)
@@ -266,9 +279,9 @@ def part_loss(
         kl_coefficient=beta if options.kl_in == "loss" else None,
         kl_estimate=steps.kl_estimate,
     )
-    value = now.value[:, :-1]
+    value = of_learner(part.critic, now.values)
     error = critic.value_loss(value, part.value, part.target)
-    value_loss = masked_sum(error * part.tokens.weight, part.tokens.mask)
+    value_loss = len(policy.critics) * masked_sum(error * part.tokens.weight, part.tokens.mask)
     moved = jnp.abs(value - part.value) > getattr(critic.value_loss, "epsilon", jnp.inf)
     metrics |= {
         "loss/value_avg": value_loss,

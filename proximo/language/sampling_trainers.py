@@ -10,12 +10,14 @@ import jax.numpy as jnp
 
 from proximo.errors import UserError
 from proximo.language import grpo_options, ppo_options
+from proximo.language.adapter_files import home_of, is_reward_model, whole_model
 from proximo.language.adapters import trainable, without_adapters
+from proximo.language.critics import Critic, own_critic
 from proximo.language.data import Prompt, read_prompts
-from proximo.language.folder import load_reward_model, local_folder
+from proximo.language.folder import load_reward_model
 from proximo.language.grpo_options import GRPOOptions
 from proximo.language.grpo_trainer import GRPO
-from proximo.language.heads import RewardModel
+from proximo.language.heads import RewardModel, without_head
 from proximo.language.layers import Linear
 from proximo.language.loading import adapted, loaded
 from proximo.language.model import Transformer
@@ -65,7 +67,7 @@ def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | Non
     """
     options = grpo_options.checked(options)
     base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
-    policy = Policy(base.model, None)
+    policy = Policy(base.model)
     rollouts = _rollouts(base, policy, functions)
     return GRPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
 
@@ -74,14 +76,28 @@ def _with_critic(base: Base, options: PPOOptions) -> Policy:
     model, critic = base.model, options.critic
     if critic.critic == "shared":
         return new_policy(model)
-    if critic.critic_from is None:
-        return new_policy(model, critic=jax.tree.map(lambda x: x, model))
-    scorer = _reward_model(critic.critic_from, base)
-    bias = jnp.full(1, scorer.shift, jnp.float32)
-    # With adapters its trunk has some of its own, as a copy of the model has.
-    trunk = adapted(scorer.trunk, options.model, jax.random.key(options.run.seed))
-    trunk = laid_out(trunk, mesh_of(options.model.mesh))
-    return new_policy(model, trunk, Linear(scorer.score.weight, bias))
+    first = _own_critic(base, critic.critic_from)
+    if critic.critic == "separate":
+        return new_policy(model, first)
+    # They begin alike, but for their adapters: it is what they learn from that makes them differ.
+    return new_policy(model, first, _own_critic(base, critic.critic_from, number=1))
+
+
+def _own_critic(base: Base, folder: str | None, number: int = 0) -> Critic:
+    """A critic that begins as the policy's model or as that of a folder; with adapters if that has some."""
+    options, mesh, score = base.options, mesh_of(base.options.model.mesh), None
+    if folder is None:
+        trunk = without_head(without_adapters(base.model))
+    elif is_reward_model(folder):
+        scorer = _reward_model(folder, base)
+        trunk, bias = scorer.trunk, jnp.full(1, scorer.shift, jnp.float32)
+        score = Linear(scorer.score.weight, bias)
+    else:
+        with in_host_memory(mesh):
+            trunk = without_head(whole_model(folder))
+        _check_tokens(folder, trunk, base)
+    key = jax.random.fold_in(jax.random.key(options.run.seed), number)
+    return laid_out(own_critic(adapted(trunk, options.model, key), score), mesh)
 
 
 def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:
@@ -91,7 +107,8 @@ def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | 
     weights = checked_weights(rewards, len(functions), len(rewards.reward_model))
     models = [_reward_model(folder, base) for folder in rewards.reward_model]
     names = source_names(functions, map(_name, rewards.reward_model))[len(functions) :]
-    readers = [policy.model, *([policy.critic] if policy.critic else []), *(model.trunk for model in models)]
+    own = [critic.trunk for critic in policy.critics if critic.trunk is not None]
+    readers = [policy.model, *own, *(model.trunk for model in models)]
     context = min(reader.config.context for reader in readers)
     prompts = _prompts(options.data, base.tokenizer, options.sampling, context)
     return Rollouts(
@@ -119,24 +136,26 @@ def _prompts(data: Any, tokenizer: Tokenizer, sampling: SamplingOptions, context
 
 
 def _reward_model(folder: str, base: Base) -> RewardModel:
-    mesh, model = mesh_of(base.options.model.mesh), base.model
+    mesh = mesh_of(base.options.model.mesh)
     with in_host_memory(mesh):
         found = load_reward_model(folder)
-    if found.trunk.config.vocabulary != model.config.vocabulary:
-        raise UserError(
-            f"{folder} knows {found.trunk.config.vocabulary} tokens, the policy {model.config.vocabulary}: "
-            "a reward model must read the policy's tokens"
-        )
-    _check_tokens(folder, base.tokenizer)
+    _check_tokens(folder, found.trunk, base)
     return laid_out(found, mesh)
 
 
-def _check_tokens(folder: str, tokenizer: Tokenizer) -> None:
-    """Raises UserError where a reward model's tokenizer, if it has one, gives the policy's tokens other ids.
+def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
+    """Raises UserError where a model beside the policy would read its tokens as others.
 
-    PAD may differ, since nobody reads it.
+    Its tokenizer, if it has one, must give them the same ids; PAD may differ, since nobody reads it.
     """
-    place = local_folder(folder) / "tokenizer.json"
+    theirs_many, many = model.config.vocabulary, base.model.config.vocabulary
+    if theirs_many != many:
+        raise UserError(
+            f"{folder} knows {theirs_many} tokens, the policy {many}: a reward model or a critic must read "
+            "the policy's tokens"
+        )
+    tokenizer = base.tokenizer
+    place = home_of(folder) / "tokenizer.json"
     if not place.is_file():
         return
     theirs = read_backend(place).get_vocab()

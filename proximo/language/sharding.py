@@ -69,7 +69,7 @@ RULES = (
     Rule(r"mlp\.(gate|up)\.down", ()),
     Rule(r"mlp\.down(\.base\.weight|\.weight|\.down)", (ROWS,)),
     Rule(r"mlp\.down((\.base)?\.bias|\.up)", ()),
-    Rule(r"(?<!attention\.)(value|score)\.(weight|bias)", ()),  # heads for one number, not for tokens
+    Rule(r"score\.(weight|bias)", ()),  # heads for one number, not for tokens
 )
 """Every array of a model, of its gradients and of Adam's moments of it falls under exactly one."""
 

@@ -23,16 +23,18 @@ from proximo.learn.update import EARLY_STOP_FACTOR
 
 
 class Batch(NamedTuple):
-    """What the update needs of an iteration's responses; [B, T] but for the sequences.
+    """What the update needs of an iteration's responses.
 
-    value   the critic's, before each token; zeros without one
+    value   what the critic that learns from the response said before each token; zeros without one
     target  what it is to say; zeros without one
+    critic  its number
     """
 
     sequences: Sequences
     tokens: Tokens
     value: Float[Array, "B T"]
     target: Float[Array, "B T"]
+    critic: Int[Array, "B"]
 
 
 class Options(Protocol):

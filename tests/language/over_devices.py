@@ -95,7 +95,7 @@ def responses():
     later = dict.fromkeys(Tokens._fields, np.zeros_like(mask))  # what depends on the minibatch
     known = dict(old_log_prob=old - 4, reference_log_prob=reference - 4, advantage=noise, mask=mask)
     tokens = Tokens(**{**later, **known})
-    return Batch(sequences, tokens, value, target)
+    return Batch(sequences, tokens, value, target, np.zeros(ROWS, np.int32))
 
 
 def updated(policy, mesh):

@@ -6,6 +6,7 @@ from small_models import small_model
 
 from proximo.core import FixedKL
 from proximo.language.adapters import LoRA, trainable, with_adapters, without_adapters
+from proximo.language.critics import own_critic
 from proximo.language.data import read_prompts
 from proximo.language.grpo_options import GRPOOptions
 from proximo.language.grpo_trainer import GRPO
@@ -53,19 +54,19 @@ def rollouts(options, functions=(count_of_a,), tokenizer=TOKENIZER):
     return Rollouts(PROMPTS, tokenizer, options.sampling, functions, {}, (), options.run.seed)
 
 
-def ppo(options, model=None, lora=None, critic=None, functions=(count_of_a,)):
+def ppo(options, model=None, lora=None, critics=(), functions=(count_of_a,)):
     """A trainer of PPO on a small model."""
     model = small_model(layers=1) if model is None else model
     if lora:
         model = with_adapters(model, LoRA(lora, 16.0, ("query", "value")), jax.random.key(1))
-    policy = new_policy(model, critic)
+    policy = new_policy(model, *(own_critic(trunk) for trunk in critics))
     return PPO(options, policy, trainable(policy), without_adapters(model), rollouts(options, functions))
 
 
 def grpo(options, functions=(count_of_a,)):
     """A trainer of GRPO on a small model."""
     model = small_model(layers=1)
-    policy = Policy(model, None)
+    policy = Policy(model)
     return GRPO(options, policy, trainable(policy), model, rollouts(options, functions))
 
 

@@ -10,6 +10,7 @@ from small_models import small_config, small_model
 
 from proximo.errors import UserError
 from proximo.language.config import model_config
+from proximo.language.critics import Critic
 from proximo.language.folder import load_reward_model, save_reward_model
 from proximo.language.heads import RewardModel, last_valid, new_reward_model, normalised
 from proximo.language.layers import Linear
@@ -62,12 +63,12 @@ def test_a_head_says_more_than_its_trunk_can():
 def test_so_does_a_critics():
     ids = jnp.array([[3, 4, 5, 6, 7]])
     head = Linear(jnp.linspace(-0.5, 0.5, 16)[:, None], jnp.array([3.0]))
-    policy = in_precision(new_policy(small_model(), value=head), Optimisation(precision="bfloat16"))
+    policy = in_precision(new_policy(small_model(), Critic(head)), Optimisation(precision="bfloat16"))
     sequences = Sequences(ids, jnp.array([2]), jnp.array([3]), jnp.array([True]))
     hidden = policy.model.hidden(ids)[0, 1:]
     assert hidden.dtype == jnp.bfloat16
     by_hand = np.asarray(hidden, np.float32) @ np.linspace(-0.5, 0.5, 16) + 3.0
-    np.testing.assert_allclose(said(policy, sequences, 2).value[0], by_hand, rtol=1e-5)
+    np.testing.assert_allclose(said(policy, sequences, 2).values[0, 0], by_hand, rtol=1e-5)
 
 
 def test_a_new_head_is_as_wide_as_it_should_be():

@@ -32,7 +32,7 @@ def updated(mask, order, rate=0.0, **steps):
     rows, lengths = len(mask), jnp.sum(mask, axis=1).astype(int)
     sequences = Sequences(jnp.zeros((rows, 6), int), jnp.full(rows, 2), lengths, jnp.ones(rows, bool))
     tokens = Tokens(**(dict.fromkeys(Tokens._fields, jnp.zeros_like(mask)) | {"mask": mask}))
-    batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask), jnp.ones(())
+    batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask, 0 * lengths), jnp.ones(())
     moments = adam(options.optimisation).init(weights)
     weight, _, metrics = update(
         shares, weights, moments, None, batch, 0.0, rate, jnp.array(order), options, 2

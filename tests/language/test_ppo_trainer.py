@@ -197,7 +197,7 @@ def test_bfloat16_computes_about_the_same_and_keeps_float32_weights():
 def test_adapters_alone_learn_and_off_they_are_the_reference():
     trainer = ppo(options(), lora=2)
     learned = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(trainer.first)}
-    assert all(".up" in name or ".down" in name or ".value" in name for name in learned)
+    assert all(".up" in name or ".down" in name or ".score" in name for name in learned)
     states = [it.state for it in training(trainer)]
     assert distance(states[-1].weights, trainer.first) > 1e-4
     policy = eqx.combine(states[-1].weights, trainer.frozen)
@@ -206,9 +206,9 @@ def test_adapters_alone_learn_and_off_they_are_the_reference():
 
 
 def test_a_critic_of_its_own():
-    trainer = ppo(options(critic=dict(critic="separate")), critic=small_model(layers=1))
+    trainer = ppo(options(critic=dict(critic="separate")), critics=[small_model(layers=1)])
     states = [it.state for it in training(trainer)]
-    assert distance(states[-1].weights.critic, trainer.first.critic) > 1e-4
+    assert distance(states[-1].weights.critics, trainer.first.critics) > 1e-4
 
 
 def test_while_the_critic_warms_up_the_actor_stays():
@@ -216,7 +216,7 @@ def test_while_the_critic_warms_up_the_actor_stays():
     states = [it.state for it in training(trainer)]
     for state in states[:2]:
         assert distance(state.weights.model, trainer.first.model) == 0.0
-        assert distance(state.weights.value, trainer.first.value) > 0.0
+        assert distance(state.weights.critics, trainer.first.critics) > 0.0
     assert distance(states[2].weights.model, trainer.first.model) > 0.0
 
 
@@ -243,7 +243,8 @@ def test_after_the_warm_up_the_actors_first_step_is_a_first_step():
 def test_the_value_head_says_zero_at_first():
     # Trap 6: the first advantages are the rewards' alone.
     trainer = ppo(options())
-    assert not np.any(trainer.first.value.weight) and not np.any(trainer.first.value.bias)
+    (critic,) = trainer.first.critics
+    assert not np.any(critic.score.weight) and not np.any(critic.score.bias)
 
 
 def test_past_the_target_kl_no_step_is_taken():

@@ -9,7 +9,7 @@ from small_models import small_model
 from workplace import SYMBOLS, TEMPLATE, lines
 
 from proximo.errors import UserError
-from proximo.language.folder import save_model, save_reward_model
+from proximo.language.folder import load_reward_model, save_model, save_reward_model
 from proximo.language.grpo_options import GRPOOptions
 from proximo.language.heads import new_reward_model
 from proximo.language.options import ModelOptions
@@ -38,6 +38,8 @@ def place(tmp_path_factory):
     reward_model(folder / "first" / "reward", seed=1)
     reward_model(folder / "second" / "reward", seed=2)
     reward_model(folder / "short", context=16)
+    small = small_model(vocabulary=TOKENIZER.vocab_size, layers=1, size=8, head_dim=2)
+    save_model(folder / "small", small, TOKENIZER)
     lines(folder / "prompts.jsonl", [{"prompt": "1"}, {"prompt": "1234567890123"}])
     lines(folder / "talk.jsonl", [{"prompt": CONVERSATION, "level": 3}])
     return folder
@@ -102,18 +104,38 @@ def test_functions_get_prompts_as_they_stand_in_the_data(place, kind, make):
     assert found.prompts == ["12 "] * 4  # what the model read, as the template wrote it
 
 
-@pytest.mark.parametrize("critic_from", [None, "first/reward"])
-def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from):
-    critic = dict(critic="separate", critic_from=critic_from and str(place / critic_from))
+@pytest.mark.parametrize("critics", ["separate", "two"])
+@pytest.mark.parametrize("critic_from", [None, "first/reward", "small"])
+def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from, critics):
+    critic = dict(critic=critics, critic_from=critic_from and str(place / critic_from))
     asking = asked(place, critic=critic)
     asking = replace(asking, model=replace(asking.model, lora_rank=2))
     trainer = ppo_trainer(asking, [ones])
     learned = set(named(trainer.first))
-    assert {name.partition(".")[0] for name in learned} == {"model", "critic", "value"}
-    assert all(".up" in name or ".down" in name or name.startswith("value") for name in learned)
+    assert {name.partition(".")[0] for name in learned} == {"model", "critics"}
+    assert all(".up" in name or ".down" in name or ".score" in name for name in learned)
     outcome = trainer.iterate(trainer.begin(), 0)
     before, after = named(trainer.first), named(outcome.state.weights)
-    assert any((before[name] != after[name]).any() for name in learned if name.startswith("critic"))
+    assert any((before[name] != after[name]).any() for name in learned if name.startswith("critics"))
+
+
+def test_a_critic_may_be_smaller_than_the_actor(place):
+    trainer = ppo_trainer(asked(place, critic=dict(critic="two", critic_from=str(place / "small"))), [ones])
+    first, second = trainer.first.critics
+    assert trainer.first.model.embedding.shape[1] == 16
+    assert first.trunk.embedding.shape[1] == second.trunk.embedding.shape[1] == 8
+    assert not first.score.weight.any() and first.trunk.head is None  # says 0, and has no use for tokens
+    trainer.iterate(trainer.begin(), 0)
+
+
+def test_a_critic_from_a_reward_model_begins_as_that(place):
+    trainer = ppo_trainer(
+        asked(place, critic=dict(critic="two", critic_from=str(place / "first/reward"))), [ones]
+    )
+    scorer = load_reward_model(place / "first/reward")
+    for critic in trainer.first.critics:
+        assert (critic.score.weight == scorer.score.weight).all()
+        assert (critic.trunk.embedding == scorer.trunk.embedding).all()
 
 
 # ---- models that do not go together
@@ -136,10 +158,13 @@ def test_a_response_must_fit_every_model_that_reads_it(place):
 
 def test_a_reward_model_of_other_tokens_is_refused(place, tmp_path):
     other = reward_model(tmp_path / "other", tokenizer=character_tokenizer(SYMBOLS[::-1]))
+    words = str(tmp_path / "words" / "other")
+    save_model(tmp_path / "words" / "other", POLICY, character_tokenizer(SYMBOLS[::-1]))
     said = "other has another vocabulary: '0' is id 3 of the policy and id 20 there: take a reward model"
     for given in (
         {"rewards": RewardOptions(reward_model=(other,))},
         {"critic": dict(critic="separate", critic_from=other), "rewards": rewarded(place, "first/reward")},
+        {"critic": dict(critic="two", critic_from=words), "rewards": rewarded(place, "first/reward")},
     ):
         with pytest.raises(UserError, match=said):
             ppo_trainer(asked(place, **given))

@@ -18,6 +18,7 @@ from small_models import small_model
 from proximo.errors import UserError
 from proximo.language.adapters import TARGETS, LoRA, trainable, with_adapters
 from proximo.language.config import model_config
+from proximo.language.critics import own_critic
 from proximo.language.heads import new_reward_model
 from proximo.language.model import new_model
 from proximo.language.optimise import Optimisation, adam
@@ -49,7 +50,7 @@ def shapes(name, adapters=False):
         if adapters:
             targets = TARGETS if config.gated else tuple(target for target in TARGETS if target != "gate")
             model = with_adapters(model, LoRA(4, 8.0, targets), jax.random.key(1))
-        policy = new_policy(model, critic=model)
+        policy = new_policy(model, own_critic(model))
         learning = eqx.filter(policy, trainable(policy))
         moments = adam(Optimisation()).init(learning)
         return {"policy": policy, "moments": moments, "scorer": new_reward_model(model, jax.random.key(2))}
@@ -116,7 +117,7 @@ def test_no_head_is_cut():
 
 def test_heads_for_one_number_are_everywhere():
     found = shapes("llama")
-    assert splits_of(found, 2)["policy"].value.weight == WHOLE
+    assert splits_of(found, 2)["policy"].critics[0].score.weight == WHOLE
     assert splits_of(found, 2)["scorer"].score.weight == WHOLE
 
 
