@@ -146,28 +146,27 @@ def in_precision(tree: Any, options: Optimisation) -> Any:
     return jax.tree_util.tree_map_with_path(cast, tree)
 
 
-def summed_gradients(
-    loss: Callable[[Any, Any], tuple[Array, dict[str, Array]]], weights: Any, parts: Any
-) -> tuple[Any, dict[str, Array]]:
+Gradient = Callable[[Any, Any], tuple[Any, dict[str, Array]]]
+"""(weights, part) -> the gradient of a part's share of the loss, and its share of each metric."""
+
+
+def summed_gradients(gradient: Gradient, weights: Any, parts: Any) -> tuple[Any, dict[str, Array]]:
     """Gradients and metrics of a loss that is a sum over parts of a batch.
 
-    loss   (weights, part) -> a part's share of the loss, and of each metric; shares add up, since they are
-           divided by counts of the whole batch
-    parts  a tree of arrays whose first axis is the part's number; one at a time is in memory
+    gradient  of a part's share; shares add up, since they are divided by counts of the whole batch
+    parts     a tree of arrays whose first axis is the part's number; one at a time is in memory
 
     A mean of the parts' means would weigh a token by the length of its neighbours.
     """
     one = jax.tree.leaves(parts)[0].shape[0] == 1
     if one:
-        gradients, metrics = jax.grad(loss, has_aux=True)(weights, jax.tree.map(lambda x: x[0], parts))
-        return gradients, metrics
+        return gradient(weights, jax.tree.map(lambda x: x[0], parts))
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
-        share = jax.grad(loss, has_aux=True)(weights, part)
-        return jax.tree.map(jnp.add, total, share), None
+        return jax.tree.map(jnp.add, total, gradient(weights, part)), None
 
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(jax.grad(loss, has_aux=True), weights, first)
+    shapes = jax.eval_shape(gradient, weights, first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     total: tuple[Any, dict[str, Array]] = jax.lax.scan(add, zeros, parts)[0]
     return total

@@ -62,6 +62,9 @@ class StepOptions:
     """Gradient steps in each pass."""
     micro_batch_tokens: int | None = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
+    group_by_length: bool = False
+    """Responses of like length go through the model together, without the padding that the longest of all
+    needs: the same step, sooner where lengths differ; compiled three times."""
     objective: TokenObjective = field(default_factory=Clip)
     """`clip:0.2`, `dual-clip:0.2,3`, `asymmetric-clip:0.2,0.28`, ..."""
     ratio: RatioOf = "token"

@@ -62,7 +62,7 @@ def _stepped(
     def share(weights: Any, part: Any) -> tuple[Array, dict[str, Array]]:
         return loss(in_precision(assembled(weights, frozen), options), part)
 
-    gradients, facts = summed_gradients(share, learner.weights, in_parts(batch, rows))
+    gradients, facts = summed_gradients(jax.grad(share, has_aux=True), learner.weights, in_parts(batch, rows))
     weights, moments, norm = descended(learner.weights, learner.moments, gradients, rate, options)
     return Learner(weights, moments), facts | {"grad_norm": norm}
 

@@ -14,7 +14,14 @@ from jaxtyping import Array, Bool, Float, Int
 from proximo.core import Scalar, masked_mean
 from proximo.language.compiling import jit
 from proximo.language.loss import Aggregation, Tokens, token_weights
-from proximo.language.optimise import Optimisation, descended, in_parts, rows_of_part, summed_gradients
+from proximo.language.optimise import (
+    Gradient,
+    Optimisation,
+    descended,
+    in_parts,
+    rows_of_part,
+    summed_gradients,
+)
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import shuffled
 from proximo.language.policy import Sequences
@@ -90,15 +97,18 @@ def update(
     Returns weights and moments after it, and metrics (`summary`).
     """
     steps = options.steps
+    lengths = batch.sequences.lengths
     part_rows = rows_of_part(order.shape[1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
-    share = partial(loss, frozen=frozen, beta=beta, options=options, width=width)
+    gradient = jax.grad(partial(loss, frozen=frozen, beta=beta, options=options, width=width), has_aux=True)
+    gradient = cut_to_length(gradient, width) if steps.group_by_length else gradient
     shares = partial(shared, aggregation=steps.aggregation, longest=options.sampling.response_length)
 
     def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
         weights, moments, _ = state
+        index = index[jnp.argsort(lengths[index])] if steps.group_by_length else index
         minibatch = jax.tree.map(lambda x: x[index], batch)
         parts = in_parts(minibatch._replace(tokens=shares(minibatch.tokens)), part_rows)
-        gradients, metrics = summed_gradients(share, weights, parts)
+        gradients, metrics = summed_gradients(gradient, weights, parts)
         if held is not None:
             gradients = with_model(gradients, _chosen(held, _zeros(gradients.model), gradients.model))
         moved, after, norm = descended(weights, moments, gradients, rate, options.optimisation)
@@ -116,6 +126,31 @@ def update(
     taking = step if steps.target_kl is None else partial(unless_stopped, step)
     (weights, moments, _), history = jax.lax.scan(taking, start, order)
     return weights, moments, summary(history)
+
+
+def cut_to_length(gradient: Gradient, width: int) -> Gradient:
+    """The same gradient, of a part's columns up to the longest response in it.
+
+    That is, to all columns, to half or to a quarter of them: computations are compiled for a shape each.
+
+    width  columns that prompts take
+    """
+
+    def of_part(weights: Any, part: Batch) -> tuple[Any, dict[str, Array]]:
+        all_columns = part.tokens.mask.shape[1]
+        columns = sorted({max(-(-all_columns // share), 1) for share in (1, 2, 4)})
+        needed = jnp.searchsorted(jnp.array(columns), jnp.max(part.sequences.lengths))
+        branches = [lambda weights, part, n=n: gradient(weights, cut(part, width, n)) for n in columns]
+        return jax.lax.switch(needed, branches, weights, part)  # type: ignore[no-any-return]
+
+    return of_part
+
+
+def cut(batch: Batch, width: int, columns: int) -> Batch:
+    """The same batch with only the first columns of its responses, which begin after `width` columns."""
+    ids = batch.sequences.ids[:, : width + columns]
+    tokens, value, target = jax.tree.map(lambda x: x[:, :columns], (batch.tokens, batch.value, batch.target))
+    return Batch(batch.sequences._replace(ids=ids), tokens, value, target, batch.critic)
 
 
 def summary(history: dict[str, Array]) -> dict[str, Array]:

@@ -203,8 +203,8 @@ def uneven_batch(rows=8, length=5):
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_parts_have_the_gradient_of_the_whole(rows):
     batch, weights = uneven_batch(), jnp.array(0.3)
-    whole, facts = summed_gradients(squared_error, weights, in_parts(batch, 8))
-    parts, shares = summed_gradients(squared_error, weights, in_parts(batch, rows))
+    whole, facts = summed_gradients(jax.grad(squared_error, has_aux=True), weights, in_parts(batch, 8))
+    parts, shares = summed_gradients(jax.grad(squared_error, has_aux=True), weights, in_parts(batch, rows))
     np.testing.assert_allclose(parts, whole, rtol=1e-6)
     np.testing.assert_allclose(shares["loss"], facts["loss"], rtol=1e-6)
     np.testing.assert_allclose(shares["count"], 1.0, rtol=1e-6)
@@ -212,9 +212,9 @@ def test_parts_have_the_gradient_of_the_whole(rows):
 
 def test_a_mean_of_means_would_be_another_gradient():
     batch, weights = uneven_batch(), jnp.array(0.3)
-    whole, _ = summed_gradients(squared_error, weights, in_parts(batch, 8))
+    whole, _ = summed_gradients(jax.grad(squared_error, has_aux=True), weights, in_parts(batch, 8))
     own = jax.tree.map(lambda x: x, batch) | {
         "weight": batch["weight"] / batch["weight"].sum(axis=1, keepdims=True) / 8
     }
-    other, _ = summed_gradients(squared_error, weights, in_parts(own, 8))
+    other, _ = summed_gradients(jax.grad(squared_error, has_aux=True), weights, in_parts(own, 8))
     assert abs(float(whole - other)) > 0.01 * abs(float(whole))

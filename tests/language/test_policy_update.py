@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from proximo.language.loss import Tokens
 from proximo.language.optimise import adam
 from proximo.language.options import ModelOptions
 from proximo.language.policy import Sequences
 from proximo.language.ppo_options import PPOOptions, SamplingOptions, StepOptions
-from proximo.language.update import Batch, summary, update
+from proximo.language.update import Batch, cut_to_length, summary, update
 
 # Two responses of two and four tokens, in four columns; a prompt of two.
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
@@ -76,3 +77,20 @@ def test_where_no_step_has_tokens_nothing_has_moved():
     metrics = jax.device_get(updated(0 * MASK, [[0], [1]]))
     assert metrics["val/ratio"] == metrics["val/first_ratio"] == 1.0
     assert metrics["loss/policy_avg"] == metrics["policy/grad_norm"] == 0.0
+
+
+@pytest.mark.parametrize(("longest", "columns"), [(1, 3), (3, 3), (4, 6), (6, 6), (7, 11), (11, 11)])
+def test_a_part_takes_all_columns_or_half_or_a_quarter_of_them(longest, columns):
+    # Of 11 columns the half is 6 and the quarter 3; no response may lose a token.
+    seen = []
+
+    def gradient(weights, part):
+        seen.append((part.sequences.ids.shape, part.target.shape, part.tokens.bonus))
+        return weights, {"columns": jnp.asarray(part.value.shape[1]), "ids": jnp.sum(part.sequences.ids)}
+
+    mask = jnp.ones((2, 11))
+    sequences = Sequences(jnp.ones((2, 13), int), jnp.full(2, 2), jnp.array([1, longest]), jnp.ones(2, bool))
+    batch = Batch(sequences, Tokens(mask, mask, mask, mask, mask, mask), mask, mask, jnp.zeros(2, int))
+    _, metrics = cut_to_length(gradient, 2)(jnp.ones(()), batch)
+    assert metrics["columns"] == columns and metrics["ids"] == 2 * (2 + columns)
+    assert seen == [((2, 2 + n), (2, n), None) for n in (3, 6, 11)]  # each is compiled once

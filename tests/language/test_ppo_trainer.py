@@ -182,6 +182,14 @@ def test_micro_batches_do_not_change_the_step():
     assert distance(whole.weights, parts.weights) < 1e-5
 
 
+@pytest.mark.parametrize("steps", [dict(minibatches=2, micro_batch_tokens=40), {}])
+def test_responses_of_like_length_take_the_same_step_together(steps):
+    sampling = dict(response_length=12, batch_size=8)
+    apart = one_step(sampling=sampling, steps=steps)
+    grouped = one_step(sampling=sampling, steps=dict(group_by_length=True, **steps))
+    assert distance(apart.weights, grouped.weights) < 1e-5
+
+
 def test_gradient_checkpointing_does_not_change_the_step():
     plain = one_step()
     less = one_step(optimisation=dict(gradient_checkpointing=True))
