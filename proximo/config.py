@@ -158,7 +158,9 @@ def validated(config: Config) -> Config:
         value = getattr(update, name)
         require(value is None or value > 0.0, f"{name} is {value}: it must be above 0")
     _possible_choices(update, network, config.num_envs)
-    require(all(width >= 1 for width in network.hidden), f"hidden is {network.hidden}: widths start at 1")
+    for name in ("hidden", "critic_hidden"):
+        widths = getattr(network, name)
+        require(all(width >= 1 for width in widths or ()), f"{name} is {widths}: widths start at 1")
     return _whole_minibatches(config)
 
 

@@ -44,6 +44,7 @@ OPTIONS = [
     "anneal",
     "anneal_clip",
     "baseline",
+    "critic_hidden",
     "entropy_coefficient",
     "env",
     "epochs",
@@ -138,6 +139,7 @@ IMPOSSIBLE = [
     ("vectorization_mode", "other"),
     *((name, 8.0) for name in ("steps", "num_envs", "horizon", "seed", "epochs", "minibatch_size")),
     ("hidden", (64, 0)),
+    ("critic_hidden", (64, 0)),
 ]
 
 
@@ -191,6 +193,8 @@ def test_what_does_not_fit_together_is_refused_with_what_would(options, message)
         {"value_coefficient": 0.0, "entropy_coefficient": 0.0},
         {"target_kl": 1e-9},
         {"hidden": ()},
+        {"critic_hidden": ()},
+        {"shared": True, "critic_hidden": (8,)},
         {"num_envs": 1, "horizon": 1, "minibatch_size": 1, "steps": 1, "epochs": 1},
         {"objective": PolicyGradient()},
     ],

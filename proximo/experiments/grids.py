@@ -122,6 +122,7 @@ RECIPE_SETTINGS = (
     _candidate("wide", "start, 256 x 256", hidden=(256, 256)),
     _candidate("spo", "start, SPO's quadratic penalty", objective=QuadraticPenalty(0.2)),
     _candidate("asymmetric", "start, clip 0.2 below, 0.28 above", objective=AsymmetricClip(0.2, 0.28)),
+    _candidate("wide-critic", "start, critic 256 x 256", critic_hidden=(256, 256)),
 )
 CONFIRMED_SETTINGS = (
     Setting("paper", "paper: table 3", "paper"),

@@ -22,6 +22,8 @@ class NetworkOptions:
 
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
+    critic_hidden: tuple[int, ...] | None = None
+    """Widths of the critic's hidden layers, where they are others (SB3: `net_arch` with `pi` and `vf`)."""
     activation: Activation = "tanh"
     """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False
@@ -54,7 +56,8 @@ class ActorCritic(eqx.Module):
     def __init__(self, key: Array, features: int, kind: ActionKind, options: NetworkOptions) -> None:
         trunk_key, actor_key, actor_output_key, critic_key, critic_output_key = jax.random.split(key, 5)
         trunk_widths, own_widths = (options.hidden, ()) if options.shared else ((), options.hidden)
-        width = options.hidden[-1] if options.hidden else features
+        critic_widths = own_widths if options.critic_hidden is None else options.critic_hidden
+        width = (options.hidden or (features,))[-1]
 
         def network(network_key: Array, inputs: int, widths: tuple[int, ...]) -> MLP:
             return MLP(
@@ -71,11 +74,12 @@ class ActorCritic(eqx.Module):
         self.trunk = network(trunk_key, features, trunk_widths)
         between = width if options.shared else features
         self.actor = network(actor_key, between, own_widths)
-        self.critic = network(critic_key, between, own_widths)
+        self.critic = network(critic_key, between, critic_widths)
         self.actor_output = Dense(
             actor_output_key, width, self.head.inputs, options.policy_gain, options.initialiser
         )
-        self.critic_output = Dense(critic_output_key, width, 1, VALUE_GAIN, options.initialiser)
+        critic_width = (critic_widths or (between,))[-1]
+        self.critic_output = Dense(critic_output_key, critic_width, 1, VALUE_GAIN, options.initialiser)
 
     def __call__(
         self, obs: Float[Array, "*batch features"], carry: Any = (), reset: Array | None = None

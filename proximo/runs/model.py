@@ -85,9 +85,8 @@ def agent_from(files: Mapping[str, bytes], folder: Path) -> Agent:
             space_from_json(description["observation_space"]),
             space_from_json(description["action_space"]),
         )
-        network = NetworkOptions(
-            **{**description["network"], "hidden": tuple(description["network"]["hidden"])}
-        )
+        widths = {k: tuple(v) for k, v in description["network"].items() if isinstance(v, list)}
+        network = NetworkOptions(**{**description["network"], **widths})
         name = str(description["environment"])
         validated(Config(name, network=network))
         template = _template(observation_codec(spaces[0]), action_codec(spaces[1]), network)

@@ -102,6 +102,26 @@ def test_a_shared_trunk_learns_from_both():
     assert sum(x.size for x in jax.tree.leaves(policy)) == 117
 
 
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        # actor 4*8+8 + 8*6+6 + 6*2+2 mean + 2 log std = 110; critic 4*5+5 + 5*3+3 + 3+1 = 47
+        ({}, 157),
+        # trunk 94, mean 14, log std 2; critic on its 6 numbers 6*5+5 + 5*3+3 + 3+1 = 57
+        ({"shared": True}, 167),
+    ],
+)
+def test_a_critic_may_have_other_widths(options, weights):
+    policy = build(critic_hidden=(5, 3), **options)
+    assert policy.value(OBS).shape == OBS.shape[:-1]
+    assert sum(x.size for x in jax.tree.leaves(policy)) == weights
+
+
+def test_a_critic_may_be_linear():
+    policy = build(critic_hidden=())
+    np.testing.assert_allclose(policy.value(OBS), (OBS @ policy.critic_output.weight)[..., 0], atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("shared", [False, True])
 def test_without_its_critic_a_policy_acts_the_same(kind, shared):

@@ -55,7 +55,11 @@ def same(a, b):
 @pytest.mark.parametrize("action", KINDS.values(), ids=str)
 @pytest.mark.parametrize(
     ("observation", "options"),
-    [(ENDLESS, {}), (IMAGE, {"shared": True}), (PARTS, {"activation": "relu", "hidden": ()})],
+    [
+        (ENDLESS, {}),
+        (IMAGE, {"shared": True}),
+        (PARTS, {"activation": "relu", "hidden": (), "critic_hidden": (5, 3)}),
+    ],
 )
 def test_a_model_comes_back_as_it_was(tmp_path, observation, action, options):
     agent = agent_for(observation, action, **options)
