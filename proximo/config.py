@@ -261,6 +261,8 @@ def _built(kind: Any, data: Mapping[str, Any]) -> Any:
     """An options class from plain data: lists are tuples, {"name": ...} is one of an option's classes."""
     values = {}
     for name, declared in get_type_hints(kind).items():
+        if name not in data:  # an option that is newer than the file: its default
+            continue
         value = data[name]
         if isinstance(value, dict):
             choices = {choice.__name__: choice for choice in get_args(declared)}

@@ -42,7 +42,7 @@ def _silent(model: Transformer) -> Linear:
     return Linear(jnp.zeros((model.config.size, 1)), jnp.zeros(1))
 
 
-def learns_from(rows: int, critics: int) -> Int[Array, "B"]:
+def critic_of_row(rows: int, critics: int) -> Int[Array, "B"]:
     """The number of the critic that learns from each response.
 
     They take turns, so that several responses to a prompt, which stand side by side, are shared out evenly
@@ -51,7 +51,7 @@ def learns_from(rows: int, critics: int) -> Int[Array, "B"]:
     return jnp.arange(rows) % critics
 
 
-def of_learner(critic: Int[Array, "B"], values: Float[Array, "B C T1"]) -> Float[Array, "B T"]:
+def own_value(critic: Int[Array, "B"], values: Float[Array, "B C T1"]) -> Float[Array, "B T"]:
     """What the critic that learns from each response says before each of its tokens."""
     own = critic[:, None] == jnp.arange(values.shape[1])  # not an index: rows stay on their devices
     return jnp.sum(jnp.where(own[:, :, None], values[:, :, :-1], 0.0), axis=1)
@@ -60,30 +60,25 @@ def of_learner(critic: Int[Array, "B"], values: Float[Array, "B C T1"]) -> Float
 def where_they_agree(
     values: Float[Array, "B C T1"], counts: Float[Array, "B T"], masking: float, filtering: float
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], dict[str, Array]]:
-    """What two critics' disagreement says of the tokens (AsyPPO; one critic never disagrees).
+    """What the disagreement of critics, the standard deviation of their values, says of the tokens (AsyPPO).
 
     counts     1 for the tokens that count
     masking    share of these, where they agree most, that have little to teach
     filtering  share of these, where they agree least, whose entropy should not be raised
 
-    Returns 1 where a token is to teach the policy, 1 where its entropy is to be rewarded, and a metric.
+    Returns 1 where a token is to keep its advantage, 1 where its entropy is to be rewarded, and a metric.
     """
-    if values.shape[1] == 1:
-        return jnp.ones_like(counts), jnp.ones_like(counts), {}
-    gap = disagreement(values[:, :, :-1])
+    gap = jnp.std(values[:, :, :-1], axis=1)
     agreed, disputed = lowest(gap, counts, masking), lowest(-gap, counts, filtering)
-    return 1.0 - agreed, 1.0 - disputed, {"val/critics_gap": masked_mean(gap, counts)}
-
-
-def disagreement(values: Float[Array, "B C T"]) -> Float[Array, "B T"]:
-    """Standard deviation of what the critics say of each token, units of reward; 0 for one critic."""
-    return jnp.std(values, axis=1)
+    return 1.0 - agreed, 1.0 - disputed, {"val/critics_std": masked_mean(gap, counts)}
 
 
 def lowest(x: Float[Array, "B T"], mask: Float[Array, "B T"], share: float) -> Float[Array, "B T"]:
     """1 for the tokens whose x is among the lowest share of those in the mask, 0 for the others.
 
     Equal ones are in or out together, and out in doubt: where all are equal, none is low.
+
+    share  from 0 to below 1
     """
     low_first = jnp.sort(jnp.where(mask > 0, x, jnp.inf).ravel())
     many = jnp.floor(share * jnp.sum(mask)).astype(jnp.int32)

@@ -63,8 +63,8 @@ class StepOptions:
     micro_batch_tokens: int | None = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     group_by_length: bool = False
-    """Responses of like length go through the model together, without the padding that the longest of all
-    needs: the same step, sooner where lengths differ; compiled three times."""
+    """Micro-batches (on a CPU there always are some) are of responses of like length, and cut to a half or a
+    quarter of the columns where these fit: the same step, sooner where lengths differ, compiled thrice."""
     objective: TokenObjective = field(default_factory=Clip)
     """`clip:0.2`, `dual-clip:0.2,3`, `asymmetric-clip:0.2,0.28`, ..."""
     ratio: RatioOf = "token"
@@ -84,17 +84,17 @@ class CriticOptions:
     """The critic, and how advantages come from it."""
 
     critic: Literal["shared", "separate", "two"] = "shared"
-    """A value head on the policy's trunk, a critic with a trunk of its own, or two of these, which learn from
-    every other response each (AsyPPO)."""
+    """A value head on the policy's trunk, a critic with a trunk of its own, or two of these, which share out
+    the responses to each prompt (AsyPPO)."""
     critic_from: str | None = None
     """A model's or a reward model's folder that critics with trunks of their own start from, which may be
     smaller; the policy's weights unless given."""
     advantage_masking: float = 0.0
-    """Share of the tokens, those that two critics agree on most, that teach nothing (AsyPPO 0.2)."""
+    """Share of the tokens, those that two critics agree on most, whose advantage is set to 0 (AsyPPO 0.2)."""
     entropy_filtering: float = 0.0
     """Share of the tokens, those that two critics agree on least, without entropy bonus (AsyPPO 0.2)."""
     critic_warmup: int = 0
-    """Iterations at first in which only the critic learns."""
+    """Iterations at first in which only critics learn."""
     value_loss: ValueLoss = field(default_factory=ClippedSquaredError)
     """The critic's loss."""
     value_coefficient: float = 0.1
@@ -165,11 +165,14 @@ def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
     )
     for name in ("advantage_masking", "entropy_filtering"):
         share = getattr(critic, name)
-        number(name, share, least=0, most=1)
+        number(name, share, least=0, below=1)
         require(share == 0 or critic.critic == "two", f"{name} needs two critics: --critic two")
-    filtering = critic.entropy_filtering > 0
     require(
-        not filtering or options.steps.entropy_coefficient > 0,
+        critic.critic != "two" or options.sampling.samples > 1,
+        "two critics share out the responses to a prompt: --samples 2 or more",
+    )
+    require(
+        critic.entropy_filtering == 0 or options.steps.entropy_coefficient > 0,
         "entropy_filtering needs a bonus to filter: --entropy-coefficient",
     )
     return options
@@ -236,13 +239,14 @@ def number(
     *,
     least: int | None = None,
     above: int | None = None,
+    below: int | None = None,
     most: int | None = None,
     why: str | None = None,
 ) -> None:
     """Raises UserError unless a value is a finite number within a range, or None, which stands for none.
 
-    least, above, most  bounds; `above` itself is not in the range
-    why                 what else to say of the range
+    least, above, below, most  bounds; `above` and `below` themselves are not in the range
+    why                        what else to say of the range
     """
     if value is None:
         return
@@ -252,9 +256,11 @@ def number(
     limits = [] if finite else ["finite"]
     limits += [] if above is None else [f"above {above}"]
     limits += [] if least is None else [f"at least {least}"]
+    limits += [] if below is None else [f"below {below}"]
     limits += [] if most is None else [f"at most {most}"]
     reason = "" if why is None else f", {why}"
     good = finite and low <= value <= high and (above is None or value > above)
+    good = good and (below is None or value < below)
     require(good, f"{name} is {value}: it must be {' and '.join(limits)}{reason}")
 
 

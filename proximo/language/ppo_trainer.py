@@ -28,7 +28,7 @@ from proximo.core import (
 )
 from proximo.language.adapter_files import save_with_adapters
 from proximo.language.compiling import jit
-from proximo.language.critics import learns_from, of_learner, where_they_agree
+from proximo.language.critics import critic_of_row, own_value, where_they_agree
 from proximo.language.experience import Returns, response_facts, returns_of
 from proximo.language.job import Outcome
 from proximo.language.loss import Tokens, policy_loss
@@ -134,7 +134,7 @@ class PPO:
         return Outcome(Learner(weights, moments, kl, scores), numbers, rollout.tokens, completions)
 
     def save(self, state: Learner, folder: Path) -> None:
-        """Write the policy's model; its critic stays in the checkpoints."""
+        """Write the policy's model; its critics stay in the checkpoints."""
         model = eqx.combine(state.weights, self.frozen).model
         save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model)
 
@@ -226,12 +226,16 @@ def experience(
     mask = response_mask(sequences.lengths, log_prob.shape[1])
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
     returns = returns_by(options, score, log_prob, reference_log_prob, value, sequences, counts, beta)
-    critic = options.critic
-    teaches, bonus, gap = where_they_agree(values, counts, critic.advantage_masking, critic.entropy_filtering)
+    advantage, bonus = whiten(returns.advantage, counts), None
+    gap: dict[str, Array] = {}
+    if values.shape[1] > 1:
+        shares = options.critic.advantage_masking, options.critic.entropy_filtering
+        keeps, bonus, gap = where_they_agree(values, counts, *shares)
+        advantage = advantage * keeps
     tokens = Tokens(
         old_log_prob=log_prob,
         reference_log_prob=reference_log_prob,
-        advantage=whiten(returns.advantage, counts) * teaches,
+        advantage=advantage,
         weight=jnp.zeros_like(counts),  # depends on the minibatch, as the share
         share=jnp.zeros_like(counts),
         mask=counts,
@@ -250,8 +254,8 @@ def experience(
         }
     )
     after = kl.adapted(facts["objective/kl"], float(score.size))
-    learner = learns_from(*values.shape[:2])
-    batch = Batch(sequences, tokens, of_learner(learner, values), returns.target, learner)
+    critic = critic_of_row(*values.shape[:2])
+    batch = Batch(sequences, tokens, own_value(critic, values), returns.target, critic)
     return batch, after, scores, facts
 
 
@@ -262,7 +266,8 @@ def part_loss(
 
     policy loss + value_coefficient value loss, over the tokens that count (Schulman 2017, eq. 9)
 
-    Of two critics each learns from its own responses, and the means of their losses are added (AsyPPO).
+    Of two critics each learns from its own responses, which count as if they were half of the minibatch's
+    tokens, and the losses are added (AsyPPO).
     """
     steps, critic, optimisation = options.steps, options.critic, options.optimisation
     policy = in_precision(eqx.combine(weights, frozen), optimisation)
@@ -279,12 +284,12 @@ def part_loss(
         kl_coefficient=beta if options.kl_in == "loss" else None,
         kl_estimate=steps.kl_estimate,
     )
-    value = of_learner(part.critic, now.values)
+    value = own_value(part.critic, now.values)
     error = critic.value_loss(value, part.value, part.target)
-    value_loss = len(policy.critics) * masked_sum(error * part.tokens.weight, part.tokens.mask)
+    value_loss = masked_sum(error * part.tokens.weight, part.tokens.mask)
     moved = jnp.abs(value - part.value) > getattr(critic.value_loss, "epsilon", jnp.inf)
     metrics |= {
         "loss/value_avg": value_loss,
         "val/clipfrac_avg": masked_sum(moved * part.tokens.share, part.tokens.mask),
     }
-    return loss + critic.value_coefficient * value_loss, metrics
+    return loss + len(policy.critics) * critic.value_coefficient * value_loss, metrics

@@ -12,7 +12,7 @@ from proximo.errors import UserError
 from proximo.language import grpo_options, ppo_options
 from proximo.language.adapter_files import home_of, is_reward_model, whole_model
 from proximo.language.adapters import trainable, without_adapters
-from proximo.language.critics import Critic, own_critic
+from proximo.language.critics import own_critic
 from proximo.language.data import Prompt, read_prompts
 from proximo.language.folder import load_reward_model
 from proximo.language.grpo_options import GRPOOptions
@@ -76,28 +76,24 @@ def _with_critic(base: Base, options: PPOOptions) -> Policy:
     model, critic = base.model, options.critic
     if critic.critic == "shared":
         return new_policy(model)
-    first = _own_critic(base, critic.critic_from)
-    if critic.critic == "separate":
-        return new_policy(model, first)
-    # They begin alike, but for their adapters: it is what they learn from that makes them differ.
-    return new_policy(model, first, _own_critic(base, critic.critic_from, number=1))
+    # Two begin alike, but for their adapters: it is what they learn from that makes them differ.
+    trunk, score = _beginning_of_critics(base, critic.critic_from)
+    keys = jax.random.split(jax.random.key(options.run.seed), 2 if critic.critic == "two" else 1)
+    own = [own_critic(adapted(trunk, options.model, key), score) for key in keys]
+    return new_policy(model, *(laid_out(each, mesh_of(options.model.mesh)) for each in own))
 
 
-def _own_critic(base: Base, folder: str | None, number: int = 0) -> Critic:
-    """A critic that begins as the policy's model or as that of a folder; with adapters if that has some."""
-    options, mesh, score = base.options, mesh_of(base.options.model.mesh), None
+def _beginning_of_critics(base: Base, folder: str | None) -> tuple[Transformer, Linear | None]:
+    """A trunk without adapters, of the policy's model or of a folder's, and a head where that has one."""
     if folder is None:
-        trunk = without_head(without_adapters(base.model))
-    elif is_reward_model(folder):
+        return without_head(without_adapters(base.model)), None
+    if is_reward_model(folder):
         scorer = _reward_model(folder, base)
-        trunk, bias = scorer.trunk, jnp.full(1, scorer.shift, jnp.float32)
-        score = Linear(scorer.score.weight, bias)
-    else:
-        with in_host_memory(mesh):
-            trunk = without_head(whole_model(folder))
-        _check_tokens(folder, trunk, base)
-    key = jax.random.fold_in(jax.random.key(options.run.seed), number)
-    return laid_out(own_critic(adapted(trunk, options.model, key), score), mesh)
+        return scorer.trunk, Linear(scorer.score.weight, jnp.full(1, scorer.shift, jnp.float32))
+    with in_host_memory(mesh_of(base.options.model.mesh)):
+        trunk = without_head(whole_model(folder))
+    _check_tokens(folder, trunk, base)
+    return trunk, None
 
 
 def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:
@@ -164,7 +160,7 @@ def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
             there = f"id {theirs[token]}" if token in theirs else "no token"
             raise UserError(
                 f"{folder} has another vocabulary: {token!r} is id {id} of the policy and {there} there: "
-                "take a reward model that was trained with the policy's tokenizer"
+                "take a model that was trained with the policy's tokenizer"
             )
 
 

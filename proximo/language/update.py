@@ -100,12 +100,13 @@ def update(
     lengths = batch.sequences.lengths
     part_rows = rows_of_part(order.shape[1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
     gradient = jax.grad(partial(loss, frozen=frozen, beta=beta, options=options, width=width), has_aux=True)
-    gradient = cut_to_length(gradient, width) if steps.group_by_length else gradient
+    grouped = steps.group_by_length and part_rows < len(lengths)  # all of them are cut to the longest already
+    gradient = cut_to_length(gradient, width) if grouped else gradient
     shares = partial(shared, aggregation=steps.aggregation, longest=options.sampling.response_length)
 
     def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
         weights, moments, _ = state
-        index = index[jnp.argsort(lengths[index])] if steps.group_by_length else index
+        index = index[jnp.argsort(lengths[index])] if grouped else index
         minibatch = jax.tree.map(lambda x: x[index], batch)
         parts = in_parts(minibatch._replace(tokens=shares(minibatch.tokens)), part_rows)
         gradients, metrics = summed_gradients(gradient, weights, parts)

@@ -23,7 +23,7 @@ class NetworkOptions:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
     critic_hidden: tuple[int, ...] | None = None
-    """Widths of the critic's hidden layers, where they are others (SB3: `net_arch` with `pi` and `vf`)."""
+    """Widths of the critic's own hidden layers; unless given `hidden`, or none on a shared trunk."""
     activation: Activation = "tanh"
     """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False

@@ -1,36 +1,40 @@
 """Two critics of one policy: who learns from what, what they say together, and where they disagree."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import FREE, distance, options, ppo
+from policies import FREE, distance, options, ppo, rollouts
 from small_models import small_model
 
-from proximo.core import SquaredError
+from proximo.core import SquaredError, empty_moments
 from proximo.errors import UserError
 from proximo.language.adapters import trainable
-from proximo.language.critics import learns_from, lowest, of_learner, own_critic, where_they_agree
+from proximo.language.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
 from proximo.language.job import training
+from proximo.language.layers import Linear
 from proximo.language.loss import Tokens
-from proximo.language.policy import Sequences, new_policy, response_mask
+from proximo.language.policy import Sequences, new_policy, response_mask, said
 from proximo.language.ppo_options import checked
-from proximo.language.ppo_trainer import part_loss
+from proximo.language.ppo_trainer import experience, part_loss
 from proximo.language.update import Batch
 
 ALL = jnp.ones((1, 5))
+PAIRS = dict(sampling=dict(response_length=6, batch_size=4, samples=2))
 
 
 def test_responses_to_a_prompt_go_to_the_critics_in_turn():
     # 2 prompts with 3 responses each: of the first one's the critics get 2 and 1, of the second 1 and 2.
-    assert learns_from(6, 2).tolist() == [0, 1, 0, 1, 0, 1]
-    assert learns_from(3, 1).tolist() == [0, 0, 0]
+    assert critic_of_row(6, 2).tolist() == [0, 1, 0, 1, 0, 1]
+    assert critic_of_row(3, 1).tolist() == [0, 0, 0]
 
 
 def test_a_responses_value_is_its_own_critics():
     values = jnp.arange(12.0).reshape(2, 2, 3)  # [[[0 1 2] [3 4 5]] [[6 7 8] [9 10 11]]]
-    assert of_learner(jnp.array([1, 0]), values).tolist() == [[3, 4], [6, 7]]
+    assert own_value(jnp.array([1, 0]), values).tolist() == [[3, 4], [6, 7]]
 
 
 def test_the_lowest_share():
@@ -52,12 +56,37 @@ def test_where_critics_agree_and_where_they_do_not():
     teaches, bonus, facts = where_they_agree(values, ALL, 0.2, 0.4)
     assert teaches.tolist() == [[0, 1, 1, 1, 1]]
     assert bonus.tolist() == [[1, 1, 1, 0, 0]]
-    assert facts["val/critics_gap"] == 2.0
+    assert facts["val/critics_std"] == 2.0
 
 
-def test_one_critic_agrees_with_itself_and_says_nothing_of_it():
-    teaches, bonus, facts = where_they_agree(jnp.ones((1, 1, 6)), ALL, 0.0, 0.0)
-    assert np.all(teaches == 1) and np.all(bonus == 1) and facts == {}
+def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_bonus():
+    """Two critics of random heads; the shares are of 24 or fewer tokens, by hand."""
+    asked = options(
+        critic=dict(critic="two", advantage_masking=0.25, entropy_filtering=0.5),
+        sampling=dict(response_length=6, batch_size=2, samples=2),
+    )
+    model, trunk, draw = small_model(layers=1), small_model(layers=1, seed=3), np.random.default_rng(0)
+    heads = [Linear(jnp.asarray(draw.normal(size=(16, 1)), jnp.float32), jnp.zeros(1)) for _ in range(2)]
+    policy = new_policy(model, *(own_critic(trunk, head) for head in heads))
+    rollout = rollouts(asked).collected(model, 0)
+    given = rollout.sequences, rollout.score, rollout.log_prob, FREE, empty_moments(())
+
+    def batch(critic):
+        asking = replace(asked, critic=replace(asked.critic, **critic))
+        return experience(policy, model, *given, asking, rollout.width)[0]
+
+    plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})
+    valid = np.asarray(plain.tokens.mask) > 0
+    values = np.asarray(said(policy, rollout.sequences, rollout.width).values)[:, :, :-1]
+    gap, many = np.std(values, axis=1), valid.sum()
+    low, high = np.sort(gap[valid])[many // 4], -np.sort(-gap[valid])[many // 2]
+    assert 0 < (valid & (gap < low)).sum() < (valid & (gap > high)).sum() < many
+    kept = np.where(gap < low, 0.0, plain.tokens.advantage)
+    np.testing.assert_allclose(refined.tokens.advantage, np.where(valid, kept, 0.0), atol=1e-6)
+    np.testing.assert_array_equal(refined.tokens.bonus[valid], (gap <= high)[valid])
+    assert np.all(plain.tokens.bonus == 1.0)
+    np.testing.assert_allclose(plain.value[0], values[0, 0], atol=1e-5)  # the first row is the first critic's
+    np.testing.assert_allclose(plain.value[1], values[1, 1], atol=1e-5)
 
 
 def gradient(policy, batch):
@@ -80,7 +109,7 @@ def test_each_critic_has_the_gradient_that_one_alone_has():
     model, trunk = small_model(layers=1), small_model(layers=1, seed=3)
     alone = gradient(new_policy(model, own_critic(trunk)), batch).critics[0]
     both = gradient(
-        new_policy(model, own_critic(trunk), own_critic(trunk)), batch._replace(critic=learns_from(4, 2))
+        new_policy(model, own_critic(trunk), own_critic(trunk)), batch._replace(critic=critic_of_row(4, 2))
     )
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(alone)) > 0.01
     for critic in both.critics:
@@ -94,18 +123,19 @@ def test_a_critic_learns_from_its_own_responses_alone():
         optimisation=dict(learning_rate=3e-2, schedule="constant"),
         episodes=8 * 25,
         kl=FREE,
+        **PAIRS,
     )
     trunks = [small_model(layers=1), small_model(layers=1)]
     trainer = ppo(asked, critics=trunks, functions=[lambda completions: [1.0, 0.0] * (len(completions) // 2)])
     *_, last = training(trainer)
     biases = [float(critic.score.bias[0]) for critic in last.state.weights.critics]
     assert biases[0] > 0.1 + biases[1]
-    assert last.metrics["val/critics_gap"] > 0.2
+    assert last.metrics["val/critics_std"] > 0.2
 
 
 def test_masked_advantages_and_filtered_entropy_change_the_step_once_critics_differ():
     def states(**critic):
-        asked = options(critic=dict(critic="two", **critic), steps=dict(entropy_coefficient=0.1))
+        asked = options(critic=dict(critic="two", **critic), steps=dict(entropy_coefficient=0.1), **PAIRS)
         trunks = [small_model(layers=1), small_model(layers=1)]
         return [it.state.weights.model for it in training(ppo(asked, critics=trunks))]
 
@@ -121,8 +151,10 @@ def test_masked_advantages_and_filtered_entropy_change_the_step_once_critics_dif
     [
         (dict(critic=dict(advantage_masking=0.2)), "advantage_masking needs two critics: --critic two"),
         (dict(critic=dict(critic="separate", entropy_filtering=0.2)), "entropy_filtering needs two critics"),
-        (dict(critic=dict(critic="two", advantage_masking=1.2)), "advantage_masking is 1.2: it must be at"),
-        (dict(critic=dict(critic="two", entropy_filtering=0.2)), "entropy_filtering needs a bonus to filter"),
+        (dict(critic=dict(critic="two", advantage_masking=1.0)), "advantage_masking is 1.0: .* below 1"),
+        (dict(critic=dict(critic="two", entropy_filtering=-0.1)), "entropy_filtering is -0.1: .* least 0"),
+        (dict(critic=dict(critic="two", entropy_filtering=0.2), **PAIRS), "needs a bonus to filter"),
+        (dict(critic=dict(critic="two")), "two critics share out the responses to a prompt: --samples 2"),
     ],
 )
 def test_what_cannot_be_is_refused(given, says):
@@ -132,4 +164,4 @@ def test_what_cannot_be_is_refused(given, says):
 
 def test_all_of_it_can_be_asked_for():
     asked = dict(critic="two", advantage_masking=0.2, entropy_filtering=0.2)
-    checked(options(critic=asked, steps=dict(entropy_coefficient=0.01)))
+    checked(options(critic=asked, steps=dict(entropy_coefficient=0.01), **PAIRS))

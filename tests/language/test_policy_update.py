@@ -22,7 +22,7 @@ def shares(weights, part, frozen, beta, options, width):
     return loss, {"loss/policy_avg": loss, "val/ratio": jnp.sum(part.tokens.share)}
 
 
-def updated(mask, order, rate=0.0, **steps):
+def updated(mask, order, rate=0.0, loss=shares, **steps):
     """The metrics of an update at a weight of 1, and the weight; responses have at most 16 tokens."""
     options = PPOOptions(
         data="",
@@ -35,9 +35,7 @@ def updated(mask, order, rate=0.0, **steps):
     tokens = Tokens(**(dict.fromkeys(Tokens._fields, jnp.zeros_like(mask)) | {"mask": mask}))
     batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask, 0 * lengths), jnp.ones(())
     moments = adam(options.optimisation).init(weights)
-    weight, _, metrics = update(
-        shares, weights, moments, None, batch, 0.0, rate, jnp.array(order), options, 2
-    )
+    weight, _, metrics = update(loss, weights, moments, None, batch, 0.0, rate, jnp.array(order), options, 2)
     return metrics | {"weight": weight}
 
 
@@ -94,3 +92,23 @@ def test_a_part_takes_all_columns_or_half_or_a_quarter_of_them(longest, columns)
     _, metrics = cut_to_length(gradient, 2)(jnp.ones(()), batch)
     assert metrics["columns"] == columns and metrics["ids"] == 2 * (2 + columns)
     assert seen == [((2, 2 + n), (2, n), None) for n in (3, 6, 11)]  # each is compiled once
+
+
+@pytest.mark.parametrize(
+    ("steps", "columns"),
+    [
+        ({"micro_batch_tokens": 20}, 8 + 8),
+        # The two of one token go together, through a quarter of the columns, the others through all.
+        ({"micro_batch_tokens": 20, "group_by_length": True}, 2 + 8),
+        ({"group_by_length": True}, 8),  # one part: nothing to group
+    ],
+)
+def test_responses_of_like_length_go_together(steps, columns):
+    def counted(weights, part, frozen, beta, options, width):
+        loss, metrics = shares(weights, part, frozen, beta, options, width)
+        return loss, metrics | {"columns": jnp.asarray(part.tokens.mask.shape[1], float)}
+
+    mask = jnp.arange(8) < jnp.array([8, 1, 8, 1])[:, None]
+    metrics = updated(mask.astype(float), [[0, 1, 2, 3]], loss=counted, **steps)
+    assert metrics["columns"] == columns
+    assert metrics["val/ratio"] == pytest.approx(1.0)  # every token counts

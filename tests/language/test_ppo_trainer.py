@@ -132,6 +132,7 @@ def test_groups_are_equal_by_their_scores_whatever_was_paid_for_their_kl():
     [
         lambda: ppo(options()),
         lambda: ppo(options(critic=dict(critic_warmup=1), kl=AdaptiveKL(target=100.0, beta=1.0))),
+        lambda: ppo(options(critic=dict(critic="two")), critics=[small_model(layers=1)] * 2),
         lambda: grpo(options(GRPOOptions)),
     ],
 )
@@ -182,9 +183,8 @@ def test_micro_batches_do_not_change_the_step():
     assert distance(whole.weights, parts.weights) < 1e-5
 
 
-@pytest.mark.parametrize("steps", [dict(minibatches=2, micro_batch_tokens=40), {}])
-def test_responses_of_like_length_take_the_same_step_together(steps):
-    sampling = dict(response_length=12, batch_size=8)
+def test_responses_of_like_length_take_the_same_step_together():
+    steps, sampling = dict(minibatches=2, micro_batch_tokens=40), dict(response_length=12, batch_size=8)
     apart = one_step(sampling=sampling, steps=steps)
     grouped = one_step(sampling=sampling, steps=dict(group_by_length=True, **steps))
     assert distance(apart.weights, grouped.weights) < 1e-5

@@ -160,7 +160,7 @@ def test_a_reward_model_of_other_tokens_is_refused(place, tmp_path):
     other = reward_model(tmp_path / "other", tokenizer=character_tokenizer(SYMBOLS[::-1]))
     words = str(tmp_path / "words" / "other")
     save_model(tmp_path / "words" / "other", POLICY, character_tokenizer(SYMBOLS[::-1]))
-    said = "other has another vocabulary: '0' is id 3 of the policy and id 20 there: take a reward model"
+    said = "other has another vocabulary: '0' is id 3 of the policy and id 20 there: take a model"
     for given in (
         {"rewards": RewardOptions(reward_model=(other,))},
         {"critic": dict(critic="separate", critic_from=other), "rewards": rewarded(place, "first/reward")},
