@@ -105,14 +105,10 @@ RECIPE_SETTINGS = (
     _candidate("advantages-once", "start, advantages once", advantages="once"),
     _candidate("log-std-0", "start, log std 0", initial_log_std=0.0),
     _candidate("log-std-1", "start, log std -1", initial_log_std=-1.0),
-    _candidate("log-std-line", "start, log std -0.5 to -1.6 by a line (table 4)", final_log_std=-1.6),
     _candidate("not-annealed", "start, learning rate kept", anneal=False),
     _candidate("rate-kl-0.01", "start, learning rate by KL 0.01", learning_rate_kl=0.01, anneal=False),
-    _candidate("advantages-raw", "start, advantages not whitened", advantage_normalisation="none"),
     # shape of the rollout and of the passes over it
-    _candidate("1x2048", "start, 1 x 2048", num_envs=1, horizon=2048),
     _candidate("64x32", "start, 64 x 32", num_envs=64, horizon=32),
-    _candidate("8x128", "start, 8 x 128", horizon=128),
     _candidate("minibatch-32", "start, minibatches of 32", minibatch_size=32),
     _candidate("epochs-20", "start, 20 epochs", epochs=20),
     # credit, size, surrogate
@@ -123,6 +119,13 @@ RECIPE_SETTINGS = (
     _candidate("spo", "start, SPO's quadratic penalty", objective=QuadraticPenalty(0.2)),
     _candidate("asymmetric", "start, clip 0.2 below, 0.28 above", objective=AsymmetricClip(0.2, 0.28)),
     _candidate("wide-critic", "start, critic 256 x 256", critic_hidden=(256, 256)),
+    # of what helped, two together
+    _candidate(
+        "wide-critic-rate-6e-4",
+        "start, critic 256 x 256, learning rate 6e-4",
+        critic_hidden=(256, 256),
+        learning_rate=6e-4,
+    ),
 )
 CONFIRMED_SETTINGS = (
     Setting("paper", "paper: table 3", "paper"),
