@@ -67,7 +67,7 @@ def tables(text):
     )
 
 
-TABLES = tables(TEXT)
+TABLES = [table for page in PAGES for table in tables(page.read_text())]
 
 
 def presets(text):
