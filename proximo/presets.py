@@ -109,7 +109,9 @@ RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the enviro
         entropy_coefficient=0.01,
         vectorization_mode="parallel",
     ),
-    # Andrychowicz 2020 and Tianshou's table: normalisation, annealing, advantages of every epoch.
-    "mujoco": dict(steps=1_000_000, initial_log_std=-0.5, vectorization_mode="parallel"),
+    # What `proximo reproduce recipe` found: docs/recipe.md.
+    "mujoco": dict(
+        steps=1_000_000, initial_log_std=-0.5, critic_hidden=(256, 256), vectorization_mode="parallel"
+    ),
 }
 PRESETS = ("default", *METHODS)
