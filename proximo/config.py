@@ -191,6 +191,11 @@ def _possible_choices(update: UpdateOptions, network: NetworkOptions, num_envs: 
         update.actor_step.joint or not network.shared,
         f"{actor_step} moves the actor alone, which needs separate networks: leave --shared out",
     )
+    for name in ("target_kl", "learning_rate_kl"):
+        require(
+            update.actor_step.joint or getattr(update, name) is None,
+            f"{name} follows the actor's KL through the epochs, which {actor_step} moves once: leave it out",
+        )
     if isinstance(update.actor_step, CrossEntropy):
         elite = update.actor_step.elite
         require(elite <= num_envs, f"elite is {elite}: at most num_envs = {num_envs}")

@@ -21,7 +21,7 @@ from proximo.core import (
     Unclipped,
 )
 from proximo.core.arrays import traceable
-from proximo.learn.actor_steps import AverageTrustRegion, CrossEntropy, TrustRegion
+from proximo.learn.actor_steps import AverageTrustRegion, CrossEntropy, SingleGradient, TrustRegion
 from proximo.learn.options import UpdateOptions
 from proximo.policies import NetworkOptions
 from proximo.presets import METHODS, PRESETS, RECIPES
@@ -159,6 +159,11 @@ def test_what_cannot_be_is_refused_and_named(name, value):
         ({"objective": Unseen(width="wide")}, "Unseen cannot be compiled in: .* of numbers"),
         ({"objective": Clip}, r"Clip is a class: write Clip\(\)"),
         ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),
+        ({"actor_step": TrustRegion(), "target_kl": 0.01}, "target_kl follows the actor's KL .* TrustRegion"),
+        (
+            {"actor_step": SingleGradient(), "learning_rate_kl": 0.01},
+            "learning_rate_kl follows the actor's KL",
+        ),
         ({"objective": LogClip(), "anneal_clip": True, "target_kl": 0.0}, "target_kl is 0.0"),
         ({"learning_rate_kl": -1.0}, "learning_rate_kl is -1.0: it must be above 0"),
         ({"objective": DualClip(0.2, 1.0)}, "DualClip's bound is 1.0: it must be above 1"),

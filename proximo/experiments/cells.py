@@ -34,8 +34,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(f"cannot write {path} ({error.strerror}): mend that; {KEPT}") from error
 
 
-def read(path: Path) -> dict[str, Any] | None:
-    """A file's content, None without a file. Raises UserError if it is unreadable or of another format."""
+def read(path: Path, *needed: str) -> dict[str, Any] | None:
+    """A file's content, None without a file.
+
+    needed  what it must have
+
+    Raises UserError if it is unreadable, of another format, or lacks something.
+    """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
@@ -44,6 +49,8 @@ def read(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} cannot be read ({error}): {refused(path)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not of format {FORMAT}, the one this version reads: {refused(path)}")
+    if lacking := [name for name in needed if name not in content]:
+        raise UserError(f"{path} was changed, it has no {lacking[0]}: {refused(path)}")
     return content
 
 
@@ -62,7 +69,7 @@ def description_path(results: Path, grid: str) -> Path:
 
 def described(results: Path, grid: str) -> dict[str, Any]:
     """The grid's own file as it lies there, or as it would be written now."""
-    found = read(description_path(results, grid))
+    found = read(description_path(results, grid), "versions", "options", "machines")
     if found is not None:
         return found
     return {"format": FORMAT, "versions": versions(), "options": sorted(flat(Config("ENV"))), "machines": []}
@@ -144,8 +151,8 @@ def load(results: Path, cell: Cell, known: list[str]) -> dict[str, Any] | None:
     Raises UserError if the file there is of another format or was made with another configuration.
     """
     path = cell_path(results, cell)
-    content = read(path)
-    if content is not None and content.get("configuration") != digest(cell.config, known):
+    content = read(path, "configuration", "score", "curve", "episodes")
+    if content is not None and content["configuration"] != digest(cell.config, known):
         raise UserError(
             f"{path} was made with another configuration than the grid asks for now ({cell.command}): "
             f"{refused(path)}"

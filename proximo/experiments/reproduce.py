@@ -66,7 +66,7 @@ def command(arguments: Reproduce) -> int:
         from proximo.experiments.plots import require_matplotlib
 
         require_matplotlib()  # said before the work, not after it
-    complete = run_missing(
+    status = run_missing(
         grid,
         wanted,
         results=arguments.results,
@@ -75,9 +75,9 @@ def command(arguments: Reproduce) -> int:
         members=arguments.members,
         progress=not arguments.quiet,
     )
-    if not complete:
+    if status:
         print(f"proximo reproduce: interrupted; {files.KEPT}", file=sys.stderr)
-        return 130
+        return status
     numbers = kept_summary(grid, arguments.results)
     if arguments.json:
         print(json.dumps(numbers))
@@ -117,13 +117,13 @@ def run_missing(
     progress: bool = False,
     train: Any = None,
     kin: Any = None,
-) -> bool:
+) -> int:
     """Run those of the wanted cells that have no file yet, and the random policy where it is needed.
 
     train, kin  stand-ins for those of `proximo.learn.ensemble`; `train` must be importable by name
 
-    Returns False if somebody asked for the end before. Raises UserError for a file that does not fit the
-    grid, and when a run fails; what finished before is kept.
+    Returns 0, or an exit status if somebody asked for the end before. Raises UserError for a file that does
+    not fit the grid, and when a run fails; what finished before is kept.
     """
     known = {name: files.described(results, name)["options"] for name in {cell.grid for cell in wanted}}
     missing = [cell for cell in wanted if files.load(results, cell, known[cell.grid]) is None]
@@ -133,7 +133,7 @@ def run_missing(
         paths = {env: files.random_path(results, grid.name, env) for env in environments}
         tasks += [RandomPolicy(grid.name, env) for env, path in paths.items() if files.read(path) is None]
     if not missing and not tasks:
-        return True
+        return 0
     if train is None or kin is None:
         from proximo.learn.ensemble import ensemble
         from proximo.learn.ensemble import kin as ensemble_kin

@@ -6,7 +6,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any
 
 from proximo.errors import UserError
@@ -76,11 +76,8 @@ class Worker:
 
     def end(self) -> None:
         """End the process at once, whatever it does: files are whole or not there."""
-        self.process.terminate()
-        self.process.join(timeout=5.0)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        self.process.kill()
+        self.process.join()
         self.pipe.close()
 
     def _death(self) -> str:
@@ -94,7 +91,7 @@ class Worker:
 
 def run(
     tasks: Sequence[Task], places: Places, train: Callable[..., Any], *, processes: int, show: Show
-) -> bool:
+) -> int:
     """Do all tasks, in this order, over worker processes; each finished run is a file.
 
     tasks      what is missing
@@ -103,8 +100,9 @@ def run(
     processes  how many at a time, each on a core of its own while there are enough
     show       is told how many runs and steps are done
 
-    Returns False if Ctrl-C or SIGTERM asked for the end: the workers end at once, and what was not
-    finished starts over next time. Raises UserError if a worker failed or died, after ending the others.
+    Returns 0, or the exit status of Ctrl-C or SIGTERM, if one asked for the end: the workers end at once, and
+    what was not finished starts over next time. Raises UserError if a worker failed or died, after ending
+    the others.
     """
     waiting, cores, workers = deque(tasks), usable_cores(), list[Worker]()
     grids = sorted({grid for task in tasks for grid in _grids(task)})
@@ -121,10 +119,10 @@ def run(
                 show(sum(worker.cells for worker in workers), sum(worker.steps for worker in workers))
         finally:
             for worker in workers:
-                worker.process.terminate()
+                worker.process.kill()
             for worker in workers:
                 worker.end()
-        return not stop.requested
+        return stop.status
 
 
 def _answer(worker: Worker, waiting: deque[Task], grids: Iterable[str], places: Places) -> None:
@@ -157,11 +155,12 @@ def _pinned(core: int) -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def _no_interrupt() -> Generator[None, None, None]:
-    """A process started here never meets Ctrl-C: the terminal sends it to all, and one alone must answer."""
+    """A process started here never meets Ctrl-C or SIGTERM: sent to a whole group, one must answer alone."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # to start it unblocks these signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from proximo.config import Config
 from proximo.core import candidates, refit
 from proximo.core.types import Rollout
 from proximo.envs import Episode
+from proximo.errors import UserError
 from proximo.learn.actor import SharedInput, actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.actor_vector import with_actor
@@ -57,7 +58,7 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
             stream = Stream(envs, later_seeds(seeds.environments, number, envs.num_envs))
             statistics.restart()
             episodes: list[Episode] = []
-            for rollout in until_all_have_ended(act, stream, population.idle):
+            for rollout in until_all_have_ended(act, stream, population.idle, config.steps):
                 episodes += statistics.update(
                     rollout.reward, rollout.terminated, rollout.truncated, rollout.mask
                 )
@@ -122,11 +123,20 @@ class Candidates:
         return actors, act
 
 
-def until_all_have_ended(act: Act, stream: Stream, idle: np.ndarray) -> Iterator[Rollout]:
-    """Rollouts until every environment has ended an episode."""
-    ended = np.zeros(stream.envs.num_envs, bool)
+def until_all_have_ended(act: Act, stream: Stream, idle: np.ndarray, most: int) -> Iterator[Rollout]:
+    """Rollouts until every environment has ended an episode.
+
+    Raises UserError if that takes more than so many steps: a candidate is judged by whole episodes.
+    """
+    ended, steps = np.zeros(stream.envs.num_envs, bool), 0
     while not ended.all():
+        if steps > most:
+            raise UserError(
+                f"{stream.envs.name} has not ended an episode in {steps:,} steps, and candidates are judged "
+                "by whole ones: give it a time limit (gymnasium.wrappers.TimeLimit)"
+            )
         rollout = collect(act, stream, idle)
+        steps += int(rollout.mask.sum())
         ended |= (rollout.terminated | rollout.truncated).any(axis=0)
         yield rollout
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from proximo.config import Config, validated, with_options
 from proximo.errors import UserError
-from proximo.learn.ensemble import Turn, ensemble
+from proximo.learn.ensemble import Turn, ensemble, together
 from proximo.learn.iteration import Iteration
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
@@ -80,7 +80,7 @@ def train_members(
     """
     prepare_process()
     sinks = sinks or SinkOptions()
-    configs = member_configs(config, seeds)
+    configs = together(member_configs(config, seeds))  # before there are folders
     sinks.check(config.env)
     folders = member_folders(configs, out)
     for folder in folders:

@@ -131,11 +131,25 @@ def test_another_format_is_refused(tmp_path):
         run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("grid.json", "versions"), ("grid.json", "options"), ("CartPole-v1/high-0.json", "score")],
+)
+def test_a_file_that_lacks_something_is_refused(tmp_path, file, name):
+    fill(tmp_path)
+    path = tmp_path / "results" / "tiny" / file
+    content = json.loads(path.read_text())
+    del content[name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"{path.name} was changed, it has no {name}: move {path.name} away"):
+        run(tmp_path)
+
+
 def test_other_versions_are_refused_for_new_runs_alone(tmp_path, monkeypatch):
     write_random(tmp_path)
     fill(tmp_path, environments=["CartPole-v1"])
     monkeypatch.setattr(files, "versions", lambda: dict.fromkeys(files.VERSIONS, "9"))
-    assert run(tmp_path, only=["CartPole-v1"])  # nothing to run
+    assert run(tmp_path, only=["CartPole-v1"]) == 0  # nothing to run
     with pytest.raises(UserError, match=r"was made with proximo .*, and here is 9: install that one"):
         run(tmp_path)
 

@@ -44,23 +44,23 @@ def notes(tmp_path, monkeypatch):
 
 
 def test_only_what_is_missing_is_run(tmp_path, notes):
-    assert run(tmp_path, train=train_and_note, processes=2)
+    assert run(tmp_path, train=train_and_note, processes=2) == 0
     assert finished(tmp_path) == ALL and len(notes()) == 8
     for env in GRID.environments:
         assert files.read(files.random_path(tmp_path / "results", "tiny", env))["episodes"] == 100
     machines = files.described(tmp_path / "results", "tiny")["machines"]
     assert len(machines) == 1 and machines[0]["backend"] == "cpu"
 
-    assert run(tmp_path, train=train_and_note)
+    assert run(tmp_path, train=train_and_note) == 0
     assert notes() == []
     (tmp_path / "results" / "tiny" / "Pendulum-v1" / "low-1.json").unlink()
-    assert run(tmp_path, train=train_and_note)
+    assert run(tmp_path, train=train_and_note) == 0
     assert notes() == ["Pendulum-v1 Unclipped 1"] and finished(tmp_path) == ALL
 
 
 def test_a_part_alone(tmp_path, notes):
     write_random(tmp_path)
-    assert run(tmp_path, train=train_and_note, only=["Pendulum-v1"], setting=["high"], seeds=[1])
+    assert run(tmp_path, train=train_and_note, only=["Pendulum-v1"], setting=["high"], seeds=[1]) == 0
     assert notes() == ["Pendulum-v1 Clip 1"] and finished(tmp_path) == ["Pendulum-v1/high-1"]
 
 
@@ -89,7 +89,7 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path):
 
     threading.Thread(target=interrupt, daemon=True).start()
     started = time.monotonic()
-    assert not run(tmp_path, train=train_for_ever)
+    assert run(tmp_path, train=train_for_ever) == 130
     assert time.monotonic() - started < 60
     assert len(finished(tmp_path)) == 1
     fill(tmp_path)

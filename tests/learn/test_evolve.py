@@ -56,6 +56,20 @@ def test_every_generation_plays_whole_episodes_and_counts_all_its_steps():
     assert first.learner.steps == first.steps
 
 
+def test_an_environment_that_never_ends_an_episode_is_refused():
+    class Endless(Probe):
+        """It goes on and on."""
+
+        def begin(self):
+            pass
+
+        def turn(self, action):
+            return 1.0, False, False
+
+    with pytest.raises(UserError, match=r"has not ended an episode in 480 steps, .* give it a time limit"):
+        next(training(small(Endless, **{**POPULATION, "steps": 400})))
+
+
 def test_a_generations_episodes_are_its_own():
     class Counts(Probe):
         """Two steps; the observation counts the resets."""

@@ -13,7 +13,14 @@ from probes import Aim, RightAction, equal, small
 import proximo
 from proximo.core import AdaptiveKLPenalty
 from proximo.errors import CheckpointDamaged, EpisodesRestarted, UserError
-from proximo.learn.actor_steps import AdaptiveGradient, AverageTrustRegion, CrossEntropy
+from proximo.learn.actor_steps import (
+    AdaptiveGradient,
+    AverageTrustRegion,
+    CrossEntropy,
+    NaturalGradient,
+    SingleGradient,
+    TrustRegion,
+)
 from proximo.learn.iteration import Snapshot
 from proximo.learn.train import training
 from proximo.runs.checkpoints import (
@@ -54,9 +61,12 @@ def saved(tmp_path, config, after=2):
         ("CartPole-v1", dict(objective=AdaptiveKLPenalty(0.01))),
         ("CartPole-v1", dict(actor_step=AverageTrustRegion())),
         ("Pendulum-v1", dict(actor_step=AdaptiveGradient())),
+        ("Pendulum-v1", dict(actor_step=SingleGradient())),
+        ("CartPole-v1", dict(actor_step=TrustRegion())),
+        ("CartPole-v1", dict(actor_step=NaturalGradient())),
         ("Pendulum-v1", dict(learning_rate_kl=0.01, anneal=False)),
     ],
-    ids=["adaptive-kl", "average", "adaptive-gradient", "rate-by-kl"],
+    ids=["adaptive-kl", "average", "adaptive-gradient", "gradient", "trpo", "natural", "rate-by-kl"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, env, options):
     config = small(env, **{**CARTPOLE, **options})

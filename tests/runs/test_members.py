@@ -96,6 +96,7 @@ def test_a_crash_costs_a_member_what_came_after_its_checkpoint(tmp_path):
 def test_what_cannot_be(tmp_path, seeds, options, message):
     with pytest.raises(UserError, match=message):
         proximo.train_ensemble(**{"env": Aim, "seeds": seeds, "out": tmp_path / "all", **TINY, **options})
+    assert not (tmp_path / "all").exists()  # nothing in the way of the corrected command
 
 
 def test_the_command_line(tmp_path):
