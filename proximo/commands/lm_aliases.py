@@ -125,6 +125,7 @@ HARMLESS: dict[str, tuple[str, ...]] = {  # TRL's, with these values or with any
     "--kl-estimator": ("k1",),
     "--load-in-4bit": ("false",),
     "--load-in-8bit": ("false",),
+    "--local-rollout-forward-batch-size": (),  # how TRL saves memory; here --micro-batch-tokens does
     "--logging-first-step": (),
     "--logging-steps": (),
     "--logging-strategy": (),
@@ -151,7 +152,6 @@ REFUSED: dict[str, str] = {  # what has no counterpart, and what to say instead
     "--micro-batch-tokens",
     "--load-in-4bit": "quantised weights are not supported: say --lora-rank and --precision bfloat16",
     "--load-in-8bit": "quantised weights are not supported: say --lora-rank and --precision bfloat16",
-    "--local-rollout-forward-batch-size": "say --micro-batch-tokens, in tokens",
     "--lora-dropout": "adapters have no dropout: leave it out",
     "--push-to-hub": "nothing is uploaded: RUN/model is a folder as the Hub has them",
     "--kl-estimator": "a token's price is log pi - log pi_ref, which is k1; GRPO has --kl-estimate",

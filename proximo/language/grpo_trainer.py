@@ -9,6 +9,9 @@ members of the family differ in how (`GroupAdvantage`), and in what counts alike
     DAPO      --advantage standardised  --aggregation tokens  --objective asymmetric-clip:0.2,0.28
               --truncated mask  --skip-equal-groups  --beta 0
     RLOO      --advantage leave-one-out --aggregation length  --kl-in reward
+
+We depart from DAPO in one thing: groups that are all equal are left out, not sampled again until the batch is
+full.
 """
 
 import time

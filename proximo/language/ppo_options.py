@@ -74,7 +74,8 @@ class StepOptions:
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     kl_estimate: KLEstimate = "k2"
-    """What is differentiated where the KL from the reference is paid in the loss."""
+    """What is differentiated where the KL from the reference is paid in the loss: k2 pulls as the KL does, k3
+    as the reversed KL, k1 not at all on fresh samples."""
     target_kl: float | None = None
     """No more steps on a batch once the KL from where it was sampled passes 1.5 times this."""
 

@@ -56,7 +56,8 @@ class Answer(NamedTuple):
     completion  text, without the end token
     tokens      of the answer; its end token counts
     finished    whether it ended by itself, not at the limit
-    log_prob    of all its tokens together, in nats, under the distribution they were drawn from
+    log_prob    of all its tokens together, in nats, under the distribution they were drawn from; of the
+                likeliest answer (temperature 0) at temperature 1
     columns     what else stood in the prompt's record
     """
 

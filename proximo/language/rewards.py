@@ -95,6 +95,11 @@ def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> 
     return names
 
 
+def as_answer(prompt: Any, completion: str) -> Any:
+    """A completion as functions get it: messages where the prompt is a conversation, as in TRL, else text."""
+    return [{"role": "assistant", "content": completion}] if isinstance(prompt, list) else completion
+
+
 def called(
     name: str,
     function: RewardFunction,
@@ -109,7 +114,8 @@ def called(
     blame: after an exception the function is called once more with each completion alone, up to the first
     that it raises at.
     """
-    own = {"prompts": prompts, "completions": completions, "completion_ids": map(list, completion_ids)}
+    answers = [as_answer(*pair) for pair in zip(prompts, completions, strict=True)]
+    own = {"prompts": prompts, "completions": answers, "completion_ids": map(list, completion_ids)}
     given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
 
     def at(index: int) -> str:

@@ -144,11 +144,11 @@ def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
 
     Its tokenizer, if it has one, must give them the same ids; PAD may differ, since nobody reads it.
     """
-    theirs_many, many = model.config.vocabulary, base.model.config.vocabulary
-    if theirs_many != many:
+    known, needed = model.config.vocabulary, base.tokenizer.vocab_size
+    if known < needed:
         raise UserError(
-            f"{folder} knows {theirs_many} tokens, the policy {many}: a reward model or a critic must read "
-            "the policy's tokens"
+            f"{folder} knows {known} tokens, the policy's tokenizer has {needed}: a reward model or a critic "
+            "must read them all"
         )
     tokenizer = base.tokenizer
     place = home_of(folder) / "tokenizer.json"

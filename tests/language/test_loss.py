@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.core import AsymmetricClip, Clip, DualClip, PolicyGradient
+from proximo.core import AsymmetricClip, Clip, DualClip, PolicyGradient, k1, k2, k3
 from proximo.language.loss import Tokens, clip_range, log_ratio_of, policy_loss, token_weights
 
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
@@ -159,3 +159,20 @@ def test_what_counts_as_clipped():
     log_prob = jnp.array([[0.25, -0.25, 0, 0], [0, 0, 0, 0]])
     _, metrics = policy_loss(log_prob, log_prob * 0, tokens(1.0), AsymmetricClip(0.3, 0.28))
     assert metrics["policy/clipfrac_avg"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "divergence"),
+    [
+        (k1, lambda log_p, log_q: 0.0 * log_p[0]),
+        (k2, lambda log_p, log_q: jnp.sum(jnp.exp(log_p) * (log_p - log_q))),
+        (k3, lambda log_p, log_q: jnp.sum(jnp.exp(log_q) * (log_q - log_p))),
+    ],
+)
+def test_what_an_estimate_of_the_kl_pulls_at(estimate, divergence):
+    """Trap 9: over samples of p, k1's gradient is 0, k2's is KL(p || q)'s, k3's that of the reversed one."""
+    logits, log_q = jnp.array([0.3, -1.0, 0.7]), jax.nn.log_softmax(jnp.array([1.0, 0.0, -0.5]))
+    probability = jax.nn.softmax(logits)
+    sampled = jax.grad(lambda x: jnp.sum(probability * estimate(log_q - jax.nn.log_softmax(x))))(logits)
+    exact = jax.grad(lambda x: divergence(jax.nn.log_softmax(x), log_q))(logits)
+    np.testing.assert_allclose(sampled, exact, atol=1e-6)
