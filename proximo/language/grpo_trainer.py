@@ -30,7 +30,7 @@ from proximo.language.compiling import jit
 from proximo.language.experience import response_facts
 from proximo.language.grpo_options import GRPOOptions, differ
 from proximo.language.job import Outcome
-from proximo.language.loss import Tokens, policy_loss
+from proximo.language.loss import policy_loss, unweighted
 from proximo.language.optimise import (
     adam,
     in_parts,
@@ -170,14 +170,14 @@ def experience(
     if options.skip_equal_groups:
         counts = counts * jnp.repeat(spread[:, 0], group)[:, None]
     advantage = select(jnp.broadcast_to(options.advantage(groups).reshape(-1, 1), mask.shape), mask)
-    nothing = jnp.zeros_like(counts)  # the shares depend on the minibatch
-    tokens = Tokens(log_prob, reference_log_prob, advantage, nothing, nothing, counts)
+    tokens = unweighted(log_prob, reference_log_prob, advantage, counts)
     facts = response_facts(sequences, log_prob, sampled, kl, mask) | {
         "objective/non_score_reward": jnp.mean(-price * kl),
         "objective/scores": jnp.mean(score),
         "objective/rlhf_reward": jnp.mean(groups),
         "objective/equal_groups": 1.0 - jnp.mean(spread.astype(jnp.float32)),
     }
+    nothing = jnp.zeros_like(counts)
     return Batch(sequences, tokens, nothing, nothing, jnp.zeros_like(sequences.lengths)), facts
 
 

@@ -55,6 +55,18 @@ class Tokens(NamedTuple):
     bonus: Float[Array, "B T"] | None = None
 
 
+def unweighted(
+    log_prob: Float[Array, "B T"],
+    reference_log_prob: Float[Array, "B T"],
+    advantage: Float[Array, "B T"],
+    mask: Float[Array, "B T"],
+    bonus: Float[Array, "B T"] | None = None,
+) -> Tokens:
+    """Tokens whose weights and shares are still 0: they depend on the minibatch."""
+    nothing = jnp.zeros_like(mask)
+    return Tokens(log_prob, reference_log_prob, advantage, nothing, nothing, mask, bonus)
+
+
 def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: int) -> Float[Array, "B T"]:
     """The share of each token in the mean over a whole minibatch.
 

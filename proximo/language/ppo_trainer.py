@@ -31,7 +31,7 @@ from proximo.language.compiling import jit
 from proximo.language.critics import critic_of_row, own_value, where_they_agree
 from proximo.language.experience import Returns, response_facts, returns_of
 from proximo.language.job import Outcome
-from proximo.language.loss import Tokens, policy_loss
+from proximo.language.loss import policy_loss, unweighted
 from proximo.language.optimise import (
     adam,
     in_parts,
@@ -232,27 +232,16 @@ def experience(
         shares = options.critic.advantage_masking, options.critic.entropy_filtering
         keeps, bonus, gap = where_they_agree(values, counts, *shares)
         advantage = advantage * keeps
-    tokens = Tokens(
-        old_log_prob=log_prob,
-        reference_log_prob=reference_log_prob,
-        advantage=advantage,
-        weight=jnp.zeros_like(counts),  # depends on the minibatch, as the share
-        share=jnp.zeros_like(counts),
-        mask=counts,
-        bonus=bonus,
-    )
+    tokens = unweighted(log_prob, reference_log_prob, advantage, counts, bonus)
     nats = jnp.sum(returns.kl, axis=1)
-    facts = (
-        response_facts(sequences, log_prob, sampled, nats, mask)
-        | gap
-        | {
-            "objective/kl_coefficient": jnp.asarray(kl.beta, jnp.float32),
-            "objective/non_score_reward": jnp.mean(-beta * nats),
-            "objective/scores": jnp.mean(score),
-            "objective/rlhf_reward": jnp.mean(score - beta * nats),
-            "val/explained_var": explained_variance(value[:, :-1], returns.target, counts),
-        }
-    )
+    facts = gap | response_facts(sequences, log_prob, sampled, nats, mask)
+    facts |= {
+        "objective/kl_coefficient": jnp.asarray(kl.beta, jnp.float32),
+        "objective/non_score_reward": jnp.mean(-beta * nats),
+        "objective/scores": jnp.mean(score),
+        "objective/rlhf_reward": jnp.mean(score - beta * nats),
+        "val/explained_var": explained_variance(value[:, :-1], returns.target, counts),
+    }
     after = kl.adapted(facts["objective/kl"], float(score.size))
     critic = critic_of_row(*values.shape[:2])
     batch = Batch(sequences, tokens, own_value(critic, values), returns.target, critic)

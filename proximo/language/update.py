@@ -96,25 +96,21 @@ def update(
 
     Returns weights and moments after it, and metrics (`summary`).
     """
-    steps = options.steps
-    lengths = batch.sequences.lengths
+    steps, lengths = options.steps, batch.sequences.lengths
     part_rows = rows_of_part(order.shape[1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
     gradient = jax.grad(partial(loss, frozen=frozen, beta=beta, options=options, width=width), has_aux=True)
-    grouped = steps.group_by_length and part_rows < len(lengths)  # all of them are cut to the longest already
-    gradient = cut_to_length(gradient, width) if grouped else gradient
+    if steps.group_by_length and part_rows < len(lengths):  # all of them are cut to the longest already
+        gradient, order = cut_to_length(gradient, width), by_length(order, lengths)
     shares = partial(shared, aggregation=steps.aggregation, longest=options.sampling.response_length)
 
     def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
         weights, moments, _ = state
-        index = index[jnp.argsort(lengths[index])] if grouped else index
         minibatch = jax.tree.map(lambda x: x[index], batch)
         parts = in_parts(minibatch._replace(tokens=shares(minibatch.tokens)), part_rows)
         gradients, metrics = summed_gradients(gradient, weights, parts)
-        if held is not None:
-            gradients = with_model(gradients, _chosen(held, _zeros(gradients.model), gradients.model))
+        gradients = hold(held, gradients, _zeros(gradients))
         moved, after, norm = descended(weights, moments, gradients, rate, options.optimisation)
-        if held is not None:  # weight decay moves without a gradient
-            moved = with_model(moved, _chosen(held, weights.model, moved.model))
+        moved = hold(held, moved, weights)  # weight decay moves without a gradient
         counted = jnp.any(minibatch.tokens.mask > 0)  # without, Adam's older gradients would move it still
         moved, after = _chosen(counted, (moved, after), (weights, moments))
         metrics |= {"policy/grad_norm": norm, "counted": counted}
@@ -127,6 +123,16 @@ def update(
     taking = step if steps.target_kl is None else partial(unless_stopped, step)
     (weights, moments, _), history = jax.lax.scan(taking, start, order)
     return weights, moments, summary(history)
+
+
+def hold(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
+    """A new policy's tree, with the actor of the old one where that is to stay as it is."""
+    return new if held is None else with_model(new, _chosen(held, old.model, new.model))
+
+
+def by_length(order: Int[Array, "steps size"], lengths: Int[Array, "B"]) -> Int[Array, "steps size"]:
+    """The same minibatches, the rows of each from the shortest response to the longest."""
+    return jnp.take_along_axis(order, jnp.argsort(lengths[order], axis=1), axis=1)
 
 
 def cut_to_length(gradient: Gradient, width: int) -> Gradient:
