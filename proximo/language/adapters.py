@@ -85,10 +85,12 @@ def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
     if has_adapters(model):
         raise UserError("this model has adapters already: merge them first")
     named_targets = TARGETS if ALL in lora.targets else lora.targets
+    wanted = {f"{part}.{name}" for part in ("attention", "mlp") for name in named_targets}
     chosen = {
         name: node
         for name, node in nodes.items()
-        if isinstance(node, Linear) and name.rpartition(".")[2] in named_targets
+        # by two names: a head beside the transformer may be called value too
+        if isinstance(node, Linear) and ".".join(name.split(".")[-2:]) in wanted
     }
     absent = sorted(set(lora.targets) - {ALL} - {name.rpartition(".")[2] for name in chosen})
     if absent:

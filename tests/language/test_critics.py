@@ -1,6 +1,7 @@
 """Two critics of one policy: who learns from what, what they say together, and where they disagree."""
 
 from dataclasses import replace
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -93,7 +94,8 @@ def gradient(policy, batch):
     """Of the critics' loss; the actor's is 0 where no advantage is."""
     asked = options(critic=dict(value_loss=SquaredError()), steps=dict(), kl=FREE)
     weights, frozen = eqx.partition(policy, trainable(policy))
-    return jax.grad(part_loss, has_aux=True)(weights, batch, frozen, 0.0, asked, 2)[0]
+    loss = partial(part_loss, frozen=frozen, beta=0.0, options=asked, width=2)
+    return jax.jit(jax.grad(loss, has_aux=True))(weights, batch)[0]
 
 
 def test_each_critic_has_the_gradient_that_one_alone_has():
