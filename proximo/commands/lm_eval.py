@@ -1,6 +1,7 @@
 """`proximo lm eval MODEL`: measure a model on data."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,8 @@ def run(arguments: Evaluate) -> int:
     """Measure; returns the exit status."""
     prepare_process()
     found = evaluate_model(with_folders(arguments.options))
+    for note in found["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     print(json.dumps(found) if arguments.json else told(found))
     return 0
 

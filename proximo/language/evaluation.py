@@ -67,7 +67,7 @@ class EvaluationOptions:
 def evaluate_model(
     options: EvaluationOptions, functions: Sequence[RewardFunction] | None = None
 ) -> dict[str, Any]:
-    """The measurements, as plain data: `kind` says which.
+    """The measurements, as plain data: `kind` says which, `notes` what had to be chosen for the tokenizer.
 
     functions  rewards from Python; those that the options name are imported unless given
 
@@ -113,6 +113,7 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
         "perplexity": math.exp(metrics["eval_loss"]),
         "token_accuracy": metrics["eval_mean_token_accuracy"],
         "entropy": metrics["eval_entropy"],
+        "notes": list(tokenizer.notes),
     }
 
 
@@ -137,6 +138,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
         "accuracy_low": metrics["eval_accuracy_low"],
         "accuracy_high": metrics["eval_accuracy_high"],
         "margin": float(np.mean(scores[:, 0] - scores[:, 1])),
+        "notes": list(tokenizer.notes),
     }
 
 
@@ -179,6 +181,7 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
         "high": high,
         "length": float(length.mean()),
         "finished": float(finished.mean()),
+        "notes": list(trainer.notes),
     } | {
         f"rewards/{name}": float(np.concatenate([batch.parts[name] for batch in batches])[:count].mean())
         for name in batches[0].parts

@@ -1,6 +1,5 @@
 """Sampling: the prompt in one pass, then token by token with cached keys and values; one compiled call."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -11,11 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from proximo.core import Scalar
-from proximo.errors import UserError
 from proximo.language.compiling import jit
 from proximo.language.layers import LOWEST, attention, capped, causal
 from proximo.language.model import Transformer, positions_of
-from proximo.language.packing import bucket, padded_left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,34 +260,3 @@ def ended(
             tail = jax.lax.dynamic_slice_in_dim(ids, jnp.maximum(step + 1 - size, 0), size, axis=0)
             end |= jnp.all(tail == jnp.array(sequence)[:, None], axis=0) & (step + 1 >= size)
     return end
-
-
-def generate(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    key: PRNGKeyArray,
-    pad_id: int,
-    batch_size: int = 64,
-) -> list[list[list[int]]]:
-    """Responses to any number of prompts of any length: for each prompt, its samples' tokens.
-
-    Raises UserError for a prompt that leaves no room in the model's context.
-    """
-    room = model.config.context - sampling.length
-    for index, prompt in enumerate(prompts):
-        if not 0 < len(prompt) <= room:
-            raise UserError(
-                f"prompt {index} has {len(prompt)} tokens: between 1 and {room} fit beside a response of "
-                f"{sampling.length} in a context of {model.config.context}"
-            )
-    out: list[list[list[int]]] = []
-    for first in range(0, len(prompts), batch_size):
-        part = list(prompts[first : first + batch_size])
-        filled = part + [part[0]] * (min(batch_size, len(prompts)) - len(part))  # no new shape for the rest
-        ids, lengths = padded_left(filled, bucket(max(map(len, part)), smallest=8), pad_id)
-        drawn = jax.device_get(sample(model, ids, lengths, jax.random.fold_in(key, first), sampling, pad_id))
-        rows = [row[:n].tolist() for row, n in zip(drawn.ids, drawn.lengths, strict=True)]
-        each = sampling.samples
-        out += [rows[i * each : (i + 1) * each] for i in range(len(part))]
-    return out

@@ -1,6 +1,7 @@
 """`proximo lm ...`, as a user meets it: its options, its runs, going on with them, and mistakes."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -311,6 +312,24 @@ def test_from_preferences_to_rewards(there, capsys):
     assert found["kind"] == "rewards" and found["answers"] == 16 and found["low"] < found["high"]
 
 
+def test_what_was_chosen_for_a_tokenizer_is_said(there, capsys):
+    # Without a PAD of its own, the end token fills batches up.
+    shutil.copytree(there / "base", there / "padless")
+    (there / "padless" / "manifest.json").unlink()  # of sums; the change is meant
+    path = there / "padless" / "tokenizer_config.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps({name: x for name, x in described.items() if name != "pad_token"}))
+    words = ["--response-length", "4", "--reward", "rewards_of_mine:ones"]
+    for rest in (
+        ["generate", "padless", "--prompt", "1 ", "--max-new-tokens", "4"],
+        ["eval", "padless", "--data", "texts.jsonl"],
+        ["eval", "padless", "--data", "prompts.jsonl", *words],
+    ):
+        assert main(["lm", *rest]) == 0
+        said = capsys.readouterr()
+        assert said.err.startswith("note: ") and "PAD" in said.err and "note" not in said.out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -356,14 +375,32 @@ def test_a_reward_function_that_fails_is_named_with_its_prompt(there, capsys):
 # ---- processes of their own
 
 
-def command(place, *words):
+def command(place, *words, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "proximo", "lm", *words],
         cwd=place,
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_killed_run_goes_on_bit_for_bit(place):
+    words = ["ppo", "base", *SAMPLED, "--episodes", "16", "--reward", "rewards_of_mine:ones", "--quiet"]
+    words += ["--kl", "adaptive-kl:0.1", "--critic", "separate", "--checkpoint-every", "0"]
+    unharmed = command(place, *words, "--out", "unharmed")
+    killed = command(place, *words, "--out", "killed", KILLED_IN_CALL="3")
+    out, err = killed.communicate(timeout=180)
+    assert killed.returncode == -signal.SIGKILL and out == err == ""
+    assert len(numbers_of(place / "killed")) == 2 and not (place / "killed" / "model").exists()
+    again = command(place, "ppo", "--resume", "killed", "--reward", "rewards_of_mine:ones", "--quiet")
+    for process in (unharmed, again):
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err
+    assert numbers_of(place / "killed") == numbers_of(place / "unharmed")
+    models = [(place / run / "model" / "model.safetensors").read_bytes() for run in ("killed", "unharmed")]
+    assert models[0] == models[1]
 
 
 def test_an_interrupt_leaves_a_model_to_go_on_from(place):

@@ -1,5 +1,8 @@
 """From scored responses to what PPO learns from: every option arrives where it counts."""
 
+import re
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -137,6 +140,19 @@ def test_the_metrics_are_these(make, kind, names):
     assert first["episode"] == 8 and first["eps"] > 0
     assert first["val/num_eos_tokens"] == 8 * first["val/finished"]
     assert first["lr"] == pytest.approx(1e-2 * (1 - 1 / 6))  # the middle of the first of three iterations
+
+
+def test_the_metrics_are_explained():
+    table = (Path(__file__).parents[2] / "docs/language.md").read_text().partition("## What is logged")[2]
+    explained = {
+        name
+        for row in table.partition("\n## ")[0].splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`([^` ]+)`", row.split("|")[1])
+    }
+    own = {"rewards/count_of_a", "rewards/NAME"}  # sources are called as their functions
+    logged = SHARED | CRITICS | {"objective/equal_groups", "val/critics_std"}
+    assert explained - own == logged - own
 
 
 def test_completions_are_looked_at_every_so_often_and_at_the_end():

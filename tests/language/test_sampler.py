@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from small_models import small_model
 
-from proximo.errors import UserError
-from proximo.language import sampler
 from proximo.language.config import model_config
 from proximo.language.model import new_model
-from proximo.language.sampler import Sampling, draw, ended, generate, sample, truncated
+from proximo.language.sampler import Sampling, draw, ended, sample, truncated
 
 PROMPTS = np.array([[0, 0, 3, 4], [5, 6, 7, 8], [0, 9, 9, 1]], np.int32)  # padded left with 0
 LENGTHS = np.array([2, 4, 3], np.int32)
@@ -135,20 +133,3 @@ def test_a_stop_sequence_ends_a_response():
     assert ended(ids, ids[2], jnp.array(2), sampling).tolist() == [True, False]
     assert not ended(ids, ids[0], jnp.array(0), Sampling(length=4, stop_sequences=((9, 3),))).any()
     assert ended(ids, ids[0], jnp.array(0), Sampling(length=4, stop_sequences=((3,),))).all()
-
-
-def test_many_prompts_of_any_length_compile_once(model):
-    sampling = Sampling(length=4, eos_ids=(1,))
-    first = generate(model, [[3, 4], [5], [6, 7, 8]], sampling, KEY, pad_id=0, batch_size=2)
-    before = sampler._sample._cache_size()
-    again = generate(model, [[9, 9, 9], [2, 2]], sampling, KEY, pad_id=0, batch_size=2)
-    assert sampler._sample._cache_size() == before
-    assert [len(x) for x in (first, again)] == [3, 2]
-    assert all(1 <= len(tokens) <= 4 for samples in first + again for tokens in samples)
-
-
-def test_a_prompt_must_leave_room(model):
-    with pytest.raises(UserError, match="prompt 1 has 61 tokens: between 1 and 60 fit"):
-        generate(model, [[1], [1] * 61], Sampling(length=4), KEY, pad_id=0)
-    with pytest.raises(UserError, match="prompt 0 has 0 tokens"):
-        generate(model, [[]], Sampling(length=4), KEY, pad_id=0)

@@ -10,13 +10,18 @@ from proximo.language.tokenizer import character_tokenizer
 SYMBOLS = "0123456789 abcdefg"
 
 REWARDS = '''
-"""Rewards of the user's own; a file called `stop` asks for an end, as Ctrl-C or a scheduler would."""
+"""Rewards of the user's own. A file called as a signal asks for an end, as Ctrl-C or a scheduler would."""
+import itertools
 import os
 import pathlib
 import signal
 
+CALLS = itertools.count(1)
+
 
 def ones(completions, **columns):
+    if os.environ.get("KILLED_IN_CALL") == str(next(CALLS)):
+        os.kill(os.getpid(), signal.SIGKILL)
     for name in ("SIGINT", "SIGTERM"):
         asked = pathlib.Path(name)
         if asked.exists():

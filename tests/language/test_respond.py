@@ -1,0 +1,37 @@
+"""Answers to prompts, and the programs that draw them."""
+
+from policies import PROMPTS, TOKENIZER, options, rollouts
+from small_models import small_model
+
+from proximo.language import sampler
+from proximo.language.respond import Drawing, answers
+
+MODEL = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)
+
+
+def programs():
+    """How many were compiled for sampling in this process."""
+    return sampler._sample.compiled._cache_size()
+
+
+def texts(*prompts):
+    drawing = Drawing(max_new_tokens=5, batch_size=2, samples=2)
+    return list(answers(MODEL, TOKENIZER, [{"prompt": text} for text in prompts], drawing))
+
+
+def test_prompts_of_any_length_are_answered_by_one_program():
+    first = texts("ab", "c", "defghij")  # the last batch has one prompt
+    before = programs()
+    again = texts("aaaa", "hijklm", "m", "abcdef", "c")
+    assert programs() == before
+    assert [one.prompt for one in first] == ["ab", "ab", "c", "c", "defghij", "defghij"]
+    assert len(again) == 10 and all(1 <= one.tokens <= 5 for one in first + again)
+
+
+def test_iterations_sample_with_one_program():
+    source = rollouts(options())
+    source.collected(MODEL, 0)
+    before = programs()
+    widths = {source.collected(MODEL, number).width for number in (1, 2)}
+    assert programs() == before and len({len(prompt.ids) for prompt in PROMPTS}) == 4
+    assert widths == {8}  # of prompts of 1 to 4 tokens
