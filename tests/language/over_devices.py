@@ -1,6 +1,7 @@
 """The same computations on one device and on meshes of four: what `test_sharding` reads. It prints JSON."""
 
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,11 @@ import families
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import load_file
+from workplace import workplace
 
+from proximo import language
+from proximo.core import AdaptiveKL
 from proximo.language import likelihood
 from proximo.language.adapters import LoRA, trainable, with_adapters
 from proximo.language.config import model_config
@@ -118,11 +123,6 @@ def updated(policy, mesh):
     return results, (compiled.cost_analysis()["flops"], sorted(sent))
 
 
-@jax.jit
-def logits_of(model, part):
-    return model.logits(model.hidden(part.ids, part.segments))
-
-
 def sampled(model):
     """Two responses to each of eight prompts of some length."""
     draw = np.random.default_rng(3)
@@ -139,7 +139,6 @@ def computed(mesh_options):
     model = families.random_like(new_model(CONFIG, jax.random.key(0)))
     plain = laid_out(model, mesh)
     with on_mesh(mesh):
-        logits = logits_of(plain, texts())
         samples = sampled(plain)
     policy = laid_out(new_policy(model), mesh)
     after, work = updated(policy, mesh)
@@ -147,12 +146,33 @@ def computed(mesh_options):
     trainer = meshed(Imitation(laid_out(adapted, mesh)), mesh_options)
     *_, last = training(trainer)
     results = {
-        "logits": logits,
         "samples": samples,
         "step": (last.state, last.metrics),
         "update": after,
     }
     return results, work, policy, trainer
+
+
+def whole_run(folder, **mesh):
+    """`proximo lm ppo` for two iterations, as a user calls it: its metrics, and the model that it leaves."""
+    words = dict(critic="two", samples=4, batch_size=2, episodes=16, epochs=1, response_length=4)
+    words |= dict(group_by_length=True, micro_batch_tokens=64, kl=AdaptiveKL(0.1), learning_rate=1e-2)
+    run = language.ppo(
+        model=folder / "base",
+        data=folder / "prompts.jsonl",
+        reward=length,
+        out=folder / f"run{len(mesh)}",
+        **words,
+        **mesh,
+    )
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    timed = ("eps", "time/time_elapsed")
+    metrics = [{name: x for name, x in row.items() if name not in timed} for row in rows]
+    return {"metrics": metrics, "model": load_file(run.folder / "model" / "model.safetensors")}
+
+
+def length(completions):
+    return [float(len(text)) for text in completions]
 
 
 def difference(one, other):
@@ -169,11 +189,15 @@ def held(tree):
     }
 
 
-def report():
+def report_of(folder):
+    workplace(folder)
+    alone, apart = whole_run(folder), whole_run(folder, data_parallel=2, model_parallel=2)
     whole, (all_operations, _), policy, trainer = computed(MeshOptions())
     found = {
         "untouched": isinstance(trainer, Imitation),
         "moved": difference(policy, whole["update"]["weights"]),
+        "whole_run": difference(alone, apart),
+        "learned": difference(alone["model"], load_file(folder / "base" / "model.safetensors")),
     }
     for data, model in MESHES:
         results, (operations, sent), policy, trainer = computed(
@@ -197,4 +221,4 @@ def report():
 
 
 if __name__ == "__main__":
-    print(json.dumps(report()))
+    print(json.dumps(report_of(Path(sys.argv[1]))))
