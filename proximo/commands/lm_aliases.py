@@ -110,6 +110,7 @@ LOSS_TYPES: dict[str, dict[str, str]] = {
     "dpo": {"sigmoid": "sigmoid-loss", "ipo": "ipo-loss"},
     "grpo": {"grpo": "sequences", "dapo": "tokens", "bnpo": "tokens", "dr_grpo": "length"},
 }
+REPORTS = ("tensorboard", "wandb")  # those of --report-to
 PEFT = {"--lora-rank": "16", "--lora-alpha": "32"}  # what --use-peft alone means to TRL
 BATCH, PARTS = "--per-device-train-batch-size", "--gradient-accumulation-steps"
 GROUP = 8  # samples of a prompt in GRPO, TRL's default and ours
@@ -158,7 +159,6 @@ REFUSED: dict[str, str] = {  # what has no counterpart, and what to say instead
     "--max-steps": "say --epochs",
     "--optim": "Adam with decoupled weight decay is the optimiser: leave it out",
     "--repetition-penalty": "it would bias the ratio to the policy that answered: leave it out",
-    "--report-to": "metrics are lines of RUN/metrics.jsonl: leave it out",
     "--resume-from-checkpoint": "say --resume RUN alone",
     "--save-strategy": "say --checkpoint-every, in seconds",
     "--stop-token": "the tokenizer's EOS ends a response: say --eos-token, or --stop for texts",

@@ -15,6 +15,7 @@ from proximo.commands.lm_aliases import (
     PEFT,
     REFUSED,
     REFUSED_BY,
+    REPORTS,
     VALUES,
 )
 from proximo.errors import UserError
@@ -148,6 +149,8 @@ def translated(command: str, every: Sequence[Said], types: Mapping[str, Any]) ->
             given = {ours.name for other in every for ours in _renamed(command, other)}
             new = PEFT.items() if _is_on(said) else ()
             found += [Said(name, (number,), said.typed) for name, number in new if name not in given]
+        elif said.name == "--report-to" and command in TRAINED:
+            found += _reports(said)
         elif said.name in refused:
             raise UserError(f"{said.name}: {refused[said.name]}")
         else:
@@ -185,6 +188,18 @@ def _renamed(command: str, said: Said) -> list[Said]:
     if rest != "{}":
         words = [rest.format(_one(said._replace(values=tuple(words))))]
     return [said._replace(name=name, values=tuple(words))]
+
+
+def _reports(said: Said) -> list[Said]:
+    """`--report-to wandb` is `--wandb`."""
+    wanted = REPORTS if said.values == ("all",) else said.values
+    for name in wanted:
+        if name not in REPORTS:
+            raise UserError(
+                f"--report-to {name}: there are {' and '.join(REPORTS)}; "
+                "every number is a line of RUN/metrics.jsonl in any case"
+            )
+    return [Said(f"--{name}", ("true",), said.typed, said.name) for name in wanted]
 
 
 def _batch_size(command: str, last: Mapping[str, Said]) -> Said:

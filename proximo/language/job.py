@@ -61,6 +61,11 @@ class Iteration(NamedTuple):
     tokens: int
     completions: tuple[dict[str, Any], ...]
 
+    @property
+    def steps(self) -> int:
+        """What its metrics are drawn over."""
+        return self.number
+
 
 def training(trainer: Trainer, state: Any = None, number: int = 0) -> Iterator[Iteration]:
     """The trainer's iterations, from the beginning or from a state after `number` of them.

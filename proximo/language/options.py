@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from proximo.errors import UserError
 from proximo.language.sharding import MeshOptions
+from proximo.runs.sinks import ReportOptions
 
 Options = TypeVar("Options")
 LARGEST_SEED = 2**63 - 1  # of JAX's keys
@@ -47,9 +48,13 @@ class RunOptions:
     """Seconds of work that a crash may cost; 0 for a checkpoint after every iteration."""
     max_time: float | None = None
     """End in good time before so many seconds, with a checkpoint to go on from."""
+    reports: ReportOptions = field(default_factory=ReportOptions)
 
     def checked(self) -> "RunOptions":
-        """Itself; raises UserError for a seed that no random key has, and for times that cannot be."""
+        """Itself; raises UserError for a seed that no random key has, for times that cannot be, and for
+        reports whose package is missing.
+        """
+        self.reports.check_reports()
         if not self.checkpoint_every >= 0:
             raise UserError(f"checkpoint_every is {self.checkpoint_every:g}: it must be at least 0 seconds")
         if self.max_time is not None and not self.max_time >= 0:

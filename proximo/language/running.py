@@ -31,6 +31,7 @@ from proximo.runs.lock import Lock
 from proximo.runs.model import arrays_from, replace_file
 from proximo.runs.resume import keep_until
 from proximo.runs.sealed import parsed, read_folder, write_folder
+from proximo.runs.sinks import Sinks
 
 CONFIG, METRICS, COMPLETIONS = "config.json", "metrics.jsonl", "completions.jsonl"
 ARRAYS, STATE = "state.safetensors", "state.json"
@@ -49,6 +50,7 @@ class LanguageRun:
         self.path = path
         self.lock = Lock(path) if lock is None else lock  # nobody else writes there before it is released
         self.started = time.perf_counter() - spent
+        self.sinks = Sinks()  # who else is told of every iteration
 
     @classmethod
     def create(cls, command: str, options: Any, out: Path | None, **more: Any) -> "LanguageRun":
@@ -82,6 +84,7 @@ class LanguageRun:
                 with (self.path / COMPLETIONS).open("a") as file:
                     rows = ({"step": iteration.number, **sample} for sample in iteration.completions)
                     file.writelines(json.dumps(sample) + "\n" for sample in rows)
+        self.sinks.log({name: x for name, x in row.items() if name != "step"}, iteration)
         return row
 
     def checkpoint(self, iteration: Iteration) -> Path:
@@ -195,6 +198,7 @@ def recorded(
         if state is not None:  # without an iteration too: a run may have been killed just before its model
             with run.writing():
                 trainer.save(state, run.path / "model")
+        run.sinks.close()
         run.lock.release()
 
 

@@ -8,11 +8,12 @@ from proximo.errors import UserError
 from proximo.language.flat import with_folders
 from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
 from proximo.language.job import Iteration, Trainer
-from proximo.language.options import from_json
+from proximo.language.options import as_json, from_json
 from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.running import CONFIG, LanguageRun, described, recorded, restored
 from proximo.language.sharding import in_host_memory, mesh_of, meshed
 from proximo.runs.folder import warn_of_another_machine
+from proximo.runs.sinks import Sinks
 
 COMMANDS = ("sft", "reward", "ppo", "dpo", "grpo")
 SAMPLING = ("ppo", "grpo")  # those that take reward functions
@@ -37,7 +38,8 @@ class Work(NamedTuple):
     number: int = 0
 
     def iterations(self) -> Generator[Iteration, None, None]:
-        """Those that are left, logged, with checkpoints, and the model at the end."""
+        """Those that are left, logged and reported, with checkpoints, and the model at the end."""
+        self.run.sinks = Sinks(*self.options.run.reports.reports(self.run.path, as_json(self.options)))
         yield from recorded(self.trainer, self.run, self.every, self.state, self.number)
 
 

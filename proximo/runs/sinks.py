@@ -1,7 +1,8 @@
 """Where metrics go besides the run folder: TensorBoard, Weights & Biases, films of the policy.
 
 A sink has two methods: `log(metrics, iteration)` after every iteration, and `close()`. One that fails is
-left out from then on, with a line on standard error: what watches a run must not end it.
+left out from then on, with a line on standard error: what watches a run must not end it. Of an iteration
+the reports need its `steps` alone, which language models have too.
 """
 
 import json
@@ -14,14 +15,13 @@ from typing import Any, Protocol
 
 from proximo.config import Config, as_json
 from proximo.errors import UserError
-from proximo.learn.iteration import Iteration
 from proximo.runs.extras import needed
 
 
 class Sink(Protocol):
     """Takes what an iteration gave: its metrics as they stand in metrics.jsonl, and the iteration itself."""
 
-    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None: ...
+    def log(self, metrics: Mapping[str, float], iteration: Any) -> None: ...
     def close(self) -> None: ...
 
 
@@ -31,7 +31,7 @@ class Sinks:
     def __init__(self, *sinks: Sink) -> None:
         self.sinks = list(sinks)
 
-    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
+    def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
         """Hand an iteration to every sink."""
         for sink in list(self.sinks):
             self._attempt(sink, lambda sink=sink: sink.log(metrics, iteration))
@@ -51,8 +51,8 @@ class Sinks:
 
 
 @dataclass(frozen=True)
-class SinkOptions:
-    """Who else is told how a run goes."""
+class ReportOptions:
+    """Where a run's metrics go besides its folder."""
 
     tensorboard: bool = False
     """Write TensorBoard's event files into `tb/`."""
@@ -60,15 +60,37 @@ class SinkOptions:
     """Report to Weights & Biases (log in with `wandb login`; WANDB_MODE=offline keeps it here)."""
     wandb_project: str = "proximo"
     """The project there."""
+
+    def check_reports(self) -> None:
+        """Raises UserError for a package that is missing."""
+        if self.tensorboard:
+            needed("tensorboardX", "tensorboard")
+        if self.wandb:
+            needed("wandb", "wandb")
+
+    def reports(self, path: Path, described: Any) -> list[Sink]:
+        """The reports of the run in the folder `path`. Raises UserError where one cannot be had.
+
+        described  the run's configuration, as plain data
+        """
+        found: list[Sink] = []
+        if self.tensorboard:
+            found.append(TensorBoard(path, described))
+        if self.wandb:
+            found.append(WeightsAndBiases(path, described, self.wandb_project))
+        return found
+
+
+@dataclass(frozen=True)
+class SinkOptions(ReportOptions):
+    """Who else is told how a run goes."""
+
     video_every: int | None = None
     """A film of one episode into `videos/` every so many steps; training waits while it is made."""
 
     def check(self, env: Any) -> None:
         """Raises UserError, before there is a run, for what cannot be: a missing package, say."""
-        if self.tensorboard:
-            needed("tensorboardX", "tensorboard")
-        if self.wandb:
-            needed("wandb", "wandb")
+        self.check_reports()
         if self.video_every is not None:
             if self.video_every < 1:
                 raise UserError(f"video_every is {self.video_every}: it must be at least 1")
@@ -78,11 +100,7 @@ class SinkOptions:
 
     def open(self, path: Path, config: Config) -> Sinks:
         """The sinks of the run in the folder `path`. Raises UserError where one cannot be had."""
-        sinks: list[Sink] = []
-        if self.tensorboard:
-            sinks.append(TensorBoard(path, config))
-        if self.wandb:
-            sinks.append(WeightsAndBiases(path, config, self.wandb_project))
+        sinks = self.reports(path, as_json(config))
         if self.video_every is not None:
             sinks.append(Films(path, config.env, self.video_every))
         return Sinks(*sinks)
@@ -91,13 +109,13 @@ class SinkOptions:
 class TensorBoard:
     """Event files in `tb/`, with the names of metrics.jsonl as tags, and the configuration as a text."""
 
-    def __init__(self, path: Path, config: Config) -> None:
-        self.folder, self.config = path / "tb", config
+    def __init__(self, path: Path, described: Any) -> None:
+        self.folder, self.described = path / "tb", described
         self._library = needed("tensorboardX", "tensorboard")
         self._writer: Any = None
 
-    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
-        """One point for each metric, over environment steps."""
+    def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
+        """One point for each metric, over steps."""
         if self._writer is None:
             fresh = not self.folder.exists()
             # A run that goes on writes another file; what a crash made us do again replaces the older points.
@@ -109,7 +127,7 @@ class TensorBoard:
                 filename_suffix=f".{iteration.steps}",  # else two of one second are one
             )
             if fresh:
-                text = json.dumps(as_json(self.config), indent=1)
+                text = json.dumps(self.described, indent=1)
                 self._writer.add_text("config", f"```json\n{text}\n```", 0)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, iteration.steps)
@@ -123,14 +141,14 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of Weights & Biases, with files of its own in `wandb/`. It finds the key by itself."""
 
-    def __init__(self, path: Path, config: Config, project: str) -> None:
+    def __init__(self, path: Path, described: Any, project: str) -> None:
         wandb = needed("wandb", "wandb")
         try:
             self._run = wandb.init(
                 project=project,
                 name=path.name,
                 dir=str(path),
-                config=as_json(config),
+                config=described,
                 id=earlier_id(path / "wandb"),
                 resume="allow",
                 reinit="create_new",  # members of an ensemble report side by side
@@ -142,8 +160,8 @@ class WeightsAndBiases:
                 "WANDB_MODE=offline needs no login"
             ) from error
 
-    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
-        """One row, over environment steps."""
+    def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
+        """One row, over steps."""
         self._run.log(dict(metrics), step=iteration.steps)
 
     def close(self) -> None:
@@ -177,7 +195,7 @@ class Films:
         made = [int(name) for name in names if name.isascii() and name.isdecimal()]
         self.done = max(made, default=0) // every
 
-    def log(self, metrics: Mapping[str, float], iteration: Iteration) -> None:
+    def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
         """Make a film if it is due."""
         if iteration.steps // self.every == self.done:
             return

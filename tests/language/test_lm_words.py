@@ -53,6 +53,9 @@ KNOWN = [
     ),
     ("sft", "--lora_target_modules all-linear", {"lora_targets": ("all-linear",)}),
     ("sft", "--logging_steps 25 --report_to none --fp16 False --seed 3", {"seed": 3}),
+    ("sft", "--report_to wandb", {"wandb": True}),
+    ("grpo", "--report_to tensorboard wandb", {"tensorboard": True, "wandb": True}),
+    ("ppo", "--report_to all", {"tensorboard": True, "wandb": True}),
     ("ppo", "--dataset_train_split train --stop_token eos --num_sample_generations 0 --seed 3", {"seed": 3}),
     ("reward", "--eval_strategy steps --eval_steps 50 --seed 3", {"seed": 3}),
     ("dpo", "--label_smoothing 0.1 --loss_type sigmoid", {"loss": ConservativeLoss(0.1)}),
@@ -164,7 +167,11 @@ def test_an_alias_never_hides_an_option_of_ours():
         ("ppo", "--kl_coef much", "much"),
         ("ppo", "--use_vllm", "drawn in this process"),
         ("ppo", "--learn-rate 1", "--learning-rate"),
-        ("sft", "--report_to wandb", "RUN/metrics.jsonl"),
+        (
+            "sft",
+            "--report_to trackio",
+            "there are tensorboard and wandb; every number",
+        ),
         ("sft", "--max_steps 100", "say --epochs"),
         ("ppo", "--stop_token period", "EOS ends a response"),
         (

@@ -1,13 +1,12 @@
 """Who else is told how a run goes: the same numbers, and no effect on the run."""
 
 import json
-import struct
 import sys
 
 import pytest
 from drawn import Drawn
+from event_files import events, points
 from probes import Ends, Probe, equal, small
-from tensorboardX.proto.event_pb2 import Event
 
 import proximo
 from proximo import UserError, training
@@ -31,26 +30,6 @@ def surroundings(monkeypatch):
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def events(folder):
-    """Everything in the event files of a folder, file after file."""
-    for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns):
-        content = path.read_bytes()
-        while content:  # a record: its length, a sum over that, the record, a sum over it
-            (length,) = struct.unpack("<Q", content[:8])
-            yield Event.FromString(content[12 : 12 + length])
-            content = content[16 + length :]
-
-
-def points(folder):
-    """(step, tag, value) of all that is drawn as a curve."""
-    return {
-        (event.step, value.tag, value.simple_value)
-        for event in events(folder)
-        for value in event.summary.value
-        if value.HasField("simple_value")
-    }
 
 
 def test_tensorboard_gets_every_metric(tmp_path):
