@@ -126,6 +126,12 @@ RECIPE_SETTINGS = (
         critic_hidden=(256, 256),
         learning_rate=6e-4,
     ),
+    _candidate(  # Schulman 2017, table 4, brings it to -1.6 too
+        "wide-critic-log-std-to-1.6",
+        "start, critic 256 x 256, log std brought from -0.5 to -1.6",
+        critic_hidden=(256, 256),
+        final_log_std=-1.6,
+    ),
 )
 CONFIRMED_SETTINGS = (
     Setting("paper", "paper: table 3", "paper"),
