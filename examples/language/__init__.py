@@ -2,6 +2,7 @@
 
     python -m examples.language.bandit       one token, against its closed form
     python -m examples.language.digits       continue a sequence: PPO without any text to learn from
+    python -m examples.language.parentheses  close brackets and stop: when an answer ends
     python -m examples.language.walks        shortest paths: texts first, then PPO
     python -m examples.language.sentiment    the whole pipeline, and what too much of it does
 
