@@ -17,6 +17,7 @@ from proximo.language.folder import load_reward_model, local_folder
 from proximo.language.loading import check_counts, loaded, longest_of
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
+from proximo.language.records import unreadable
 from proximo.language.reward_model import RewardModelOptions, RewardTraining
 from proximo.language.rewards import RewardFunction
 from proximo.language.sampling_trainers import ppo_trainer
@@ -194,7 +195,7 @@ def first_record(data: str) -> Mapping[str, Any]:
         with Path(data).open(encoding="utf-8-sig") as file:
             found = json.loads(next(line for line in file if line.strip()))
     except OSError as error:
-        raise UserError(f"{data} cannot be read ({error.strerror})") from error
+        raise unreadable(data, error) from error
     except (ValueError, RecursionError, StopIteration):
         return {}
     return found if isinstance(found, dict) else {}

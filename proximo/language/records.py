@@ -14,6 +14,7 @@ columns are kept as they are. Nothing here raises anything but UserError, in one
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,18 @@ def _lines(path: Path) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
                 if line.strip():
                     yield f"{path}, line {number}", number, _parsed(line, path, number)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: OSError) -> UserError:
+    """The error for data that cannot be read; what looks like a dataset of the Hub is told of as one."""
+    said = f"{path} cannot be read ({error.strerror})"
+    if isinstance(error, FileNotFoundError) and re.fullmatch(r"[\w-][\w.-]*/[\w-]+", str(path)):
+        said += (
+            ": data are files of JSON lines. If it is a dataset of the Hub, make one of it in Python: "
+            f'datasets.load_dataset("{path}", split="train").to_json("data.jsonl")'
+        )
+    return UserError(said)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> Mapping[str, Any]:

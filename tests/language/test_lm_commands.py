@@ -340,6 +340,8 @@ def test_what_was_chosen_for_a_tokenizer_is_said(there, capsys):
         ("sft base", "--data"),
         ("sft --data texts.jsonl", "--model"),
         ("sft base --data nowhere.jsonl", "nowhere.jsonl cannot be read"),
+        ("sft base --dataset-name some/texts", 'datasets.load_dataset("some/texts", split="train").to_json('),
+        ("eval base --data some/texts", 'datasets.load_dataset("some/texts", split="train").to_json('),
         ("sft nowhere --data texts.jsonl", "there is no folder nowhere"),
         ("sft base --data prompts.jsonl", 'line 1: has "prompt", "level", and needs'),
         ("sft base --data texts.jsonl --learning-rate -1", "learning_rate is -1"),
