@@ -30,6 +30,8 @@ class Walk(gym.Env):
         return np.array([self.place], np.float32)
 
 
+gym.register("Walk-v0", Walk)  # for the command line: proximo train examples.own_environment:Walk-v0
+
 if __name__ == "__main__":
     run = proximo.train(Walk, steps=20_000, seed=0, progress=True)
     print(run.evaluate(episodes=100))  # 10 steps from the middle: about 1 - 9 * 0.1 = 0.1

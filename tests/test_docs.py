@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from proximo.arguments import config_from, spelled
+from proximo.cli import main
 from proximo.commands.train import Train
 from proximo.config import preset, validated
 from proximo.core import Objective
@@ -163,7 +164,9 @@ def test_every_promise_names_a_test_that_exists(page, least):
         assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
 
 
-def test_the_example_of_an_own_environment():
+def test_the_example_of_an_own_environment(capsys):
+    words = ["check", "examples.own_environment:Walk-v0", "--steps", "50"]  # as typed on a command line
+    assert main(words) == 0 and capsys.readouterr().out.endswith("no errors\n")
     module = importlib.import_module("examples.own_environment")
     assert [finding for finding in check(module.Walk, steps=300) if finding.level == "error"] == []
     env = module.Walk()
