@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -184,22 +184,20 @@ def recorded(
     every  seconds between two checkpoints; 0 for one after each iteration
     """
     last, saved, due = None, 0, time.perf_counter() + every
-    try:
-        for last in training(trainer, state, number):
-            run.log(last)
-            if time.perf_counter() >= due:
+    with contextlib.ExitStack() as later:
+        later.callback(run.lock.release)
+        later.callback(run.sinks.close)
+        try:
+            for last in training(trainer, state, number):
+                run.log(last)
+                if time.perf_counter() >= due:
+                    run.checkpoint(last)
+                    saved, due = last.number, time.perf_counter() + every
+                yield last
+        finally:
+            if last is not None and saved != last.number:
                 run.checkpoint(last)
-                saved, due = last.number, time.perf_counter() + every
-            yield last
-    finally:
-        if last is not None and saved != last.number:
-            run.checkpoint(last)
-        state = state if last is None else last.state
-        if state is not None:  # without an iteration too: a run may have been killed just before its model
-            with run.writing():
-                trainer.save(state, run.path / "model")
-        run.sinks.close()
-        run.lock.release()
-
-
-Make = Callable[[], Trainer]
+            state = state if last is None else last.state
+            if state is not None:  # without an iteration too: a run may have been killed before its model
+                with run.writing():
+                    trainer.save(state, run.path / "model")
