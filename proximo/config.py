@@ -80,7 +80,7 @@ def with_options(config: Config, **options: Any) -> Config:
             raise UserError(f"there is no option {name!r}{hint}")
     parts: dict[str, dict[str, Any]] = {"": {}, "update": {}, "network": {}}
     for name, value in options.items():
-        parts[owners[name]][name] = value
+        parts[owners[name]][name] = tuple(value) if isinstance(value, list) else value
     return replace(
         config,
         update=replace(config.update, **parts["update"]),
@@ -137,9 +137,7 @@ def validated(config: Config) -> Config:
         require(good, f"{name} is {value!r}: it must be a whole number and at least {least}")
     for part in (config, update, network):
         for name, kind in get_type_hints(type(part)).items():
-            choices, value = get_args(kind), getattr(part, name)
-            if get_origin(kind) is Literal and value not in choices:
-                raise UserError(f"{name} is {value!r}: take one of {', '.join(choices)}")
+            _of_its_kind(name, kind, getattr(part, name))
     for name in ("gamma", "gae_lambda"):
         value = getattr(update, name)
         require(0.0 <= value <= 1.0, f"{name} is {value}: it must lie between 0 and 1")
@@ -160,8 +158,21 @@ def validated(config: Config) -> Config:
     _possible_choices(update, network, config.num_envs)
     for name in ("hidden", "critic_hidden"):
         widths = getattr(network, name)
-        require(all(width >= 1 for width in widths or ()), f"{name} is {widths}: widths start at 1")
+        good = isinstance(widths, tuple) and all(isinstance(width, int) and width >= 1 for width in widths)
+        good = good or (widths is None and name == "critic_hidden")
+        require(good, f"{name} is {widths!r}: give whole numbers from 1 on, such as (64, 64)")
     return _whole_minibatches(config)
+
+
+def _of_its_kind(name: str, kind: Any, value: Any) -> None:
+    """Raises UserError for a value of another type than its option has."""
+    choices = get_args(kind) or (kind,)
+    if get_origin(kind) is Literal:
+        require(value in choices, f"{name} is {value!r}: take one of {', '.join(map(str, choices))}")
+    elif value is not None or type(None) not in choices:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        require(float not in choices or number, f"{name} is {value!r}: it must be a number")
+        require(kind is not bool or isinstance(value, bool), f"{name} is {value!r}: it must be True or False")
 
 
 MAY_BE_0 = ("limit", "extra_std")

@@ -1,5 +1,7 @@
 """What a user can meet: errors, which the command turns into one line and exit status 2, and warnings."""
 
+from typing import Any
+
 
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong and what to do, in one line."""
@@ -11,6 +13,17 @@ class EnvironmentFault(UserError):
     The message names the environment's index, the step and the last action; the environment's own
     exception, where there is one, is the `__cause__`.
     """
+
+
+class UpdateDiverged(UserError):
+    """An update left the finite numbers.
+
+    iteration  its turn, with the metrics and the learner as they came
+    """
+
+    def __init__(self, message: str, iteration: Any) -> None:
+        super().__init__(message)
+        self.iteration = iteration
 
 
 class EpisodesRestarted(RuntimeWarning):

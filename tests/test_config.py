@@ -5,6 +5,7 @@ import json
 import math
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from probes import Probe
 
@@ -140,6 +141,14 @@ IMPOSSIBLE = [
     *((name, 8.0) for name in ("steps", "num_envs", "horizon", "seed", "epochs", "minibatch_size")),
     ("hidden", (64, 0)),
     ("critic_hidden", (64, 0)),
+    *(("hidden", value) for value in (64, None, "64", (64.0,))),
+    *(
+        (name, value)
+        for name in ("learning_rate", "gamma", "value_coefficient", "target_kl", "step_timeout")
+        for value in ("3e-4", math.sqrt, True)
+    ),
+    ("learning_rate", None),
+    *((name, "false") for name in ("anneal", "shared", "normalise_observations")),
 ]
 
 
@@ -198,6 +207,8 @@ def test_what_does_not_fit_together_is_refused_with_what_would(options, message)
         {"value_coefficient": 0.0, "entropy_coefficient": 0.0},
         {"target_kl": 1e-9},
         {"hidden": ()},
+        {"hidden": [8, 8]},  # a list is as good
+        {"learning_rate": np.float32(1e-3), "gamma": 1},
         {"critic_hidden": ()},
         {"shared": True, "critic_hidden": (8,)},
         {"num_envs": 1, "horizon": 1, "minibatch_size": 1, "steps": 1, "epochs": 1},

@@ -16,7 +16,7 @@ import tyro
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
 from proximo.config import Config, validated
 from proximo.envs import find_spec
-from proximo.errors import UserError
+from proximo.errors import UpdateDiverged, UserError
 from proximo.runs.sinks import SinkOptions
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def run(arguments: Train | Resume) -> int:
         changes = {name: value for name, value in changes.items() if value is not None}
         if arguments.env is not None:
             find_spec(arguments.env, allow_import=True)
+        arguments.sinks.check_reports()  # before anything in the folder is moved
         resumed = resume_run(arguments.resume, out=arguments.out, env=arguments.env, **changes)
         arguments.sinks.check(resumed.config.env)
         return carried_out(arguments, resumed.config, resumed.folder, resumed.start)
@@ -211,6 +212,8 @@ def told_how_to_go_on(arguments: Train | Resume, path: Path) -> Iterator[None]:
     """When training fails, the command that goes on from what is kept."""
     try:
         yield
+    except UpdateDiverged:
+        raise  # to go on would be the same again
     except UserError:
         if any((path / "checkpoints").glob("[0-9]*")):
             told = f"proximo train: when that is mended, go on with: {going_on(arguments, path)}"

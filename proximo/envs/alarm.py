@@ -6,6 +6,9 @@ from types import FrameType
 
 from proximo_worker import WorkerError
 
+LONGEST = 1e9  # seconds that a timer takes; beyond, there is no limit
+RINGS = 4  # a process that was stopped (Ctrl-Z) hears those it missed as one: it has not hung
+
 
 class Within:
     """In a `with` statement: after so many seconds the code in it gets a WorkerError.
@@ -18,14 +21,15 @@ class Within:
 
     __slots__ = ("seconds", "set")
     latest = 0.0  # seconds of the limit that was set last
+    rings = 0  # since then
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds, self.set = seconds, False
 
     def __enter__(self) -> None:
-        if self.seconds is not None and _usable():
-            Within.latest, self.set = self.seconds, True
-            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        if self.seconds is not None and self.seconds < LONGEST and _usable():
+            Within.latest, Within.rings, self.set = self.seconds, 0, True
+            signal.setitimer(signal.ITIMER_REAL, self.seconds / RINGS, self.seconds / RINGS)
 
     def __exit__(self, *raised: object) -> None:
         if self.set:
@@ -41,4 +45,7 @@ def _usable() -> bool:
 
 
 def _ring(number: int, frame: FrameType | None) -> None:
+    Within.rings += 1
+    if Within.rings < RINGS:
+        return
     raise WorkerError(f"it hangs: it was given {Within.latest:g} s")

@@ -149,7 +149,8 @@ def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dic
             f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'"
         )
     if mode == "parallel":
-        movable = isinstance(spec.entry_point, str)  # by name, another process finds it again
+        entry = spec.entry_point  # by name, another process finds it again: not in the program that was typed
+        movable = isinstance(entry, str) and not entry.startswith("__main__:")
         return _parallel(spec.id, partial(gym.make, spec, **kwargs), count, movable, vector_kwargs)
     make = partial(gym.make_vec, spec, count, mode, vector_kwargs, **kwargs)
     return HostEnvs(_attempt(spec.id, make), spec.id)
@@ -184,6 +185,7 @@ def _parallel(
     """Our own vector; Gymnasium's sync vector for spaces that are not arrays."""
     probe = _attempt(name, make)
     if not fits(probe):
+        probe.close()
         return HostEnvs(_attempt(name, partial(gym.vector.SyncVectorEnv, [make] * count, copy=False)), name)
     workers = spare_workers(count) if movable else 0
     return HostEnvs(_attempt(name, partial(ParallelVectorEnv, make, probe, count, workers, **options)), name)

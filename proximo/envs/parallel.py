@@ -5,6 +5,7 @@ core's caches to itself: a step of HalfCheetah-v5 takes longer where it shares t
 policy's compiled calls, and so does the call.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -178,12 +179,13 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             share = self._worker(share.first, share.last)
             self.workers = [share if old.first == share.first else old for old in self.workers]
         try:
-            share.obey(READY if gone else REMAKE, lost.start)
-            self.report(error, lost)
-            if command == RESET:
-                share.obey(RESET, lost.start)
-            elif lost.stop < share.last:
-                share.obey(STEP, lost.stop)
+            with Within(self._own_limit(RESET) if share is self.own else None):
+                share.obey(READY if gone else REMAKE, lost.start)
+                self.report(error, lost)
+                if command == RESET:
+                    share.obey(RESET, lost.start)
+                elif lost.stop < share.last:
+                    share.obey(STEP, lost.stop)
         except Exception as following:
             return [(share, following)]
         return []
@@ -222,6 +224,11 @@ def fits(env: gym.Env) -> bool:
 
 
 def spare_workers(num_envs: int) -> int:
-    """Workers that pay: one per further core that this process may use, and no more than can be busy."""
+    """Workers that pay: one per further core that this process may use, and no more than can be busy.
+
+    A worker of a pool may have none: multiprocessing lets no daemon start processes.
+    """
+    if multiprocessing.current_process().daemon:
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores - 1, max(num_envs - 1, 1))

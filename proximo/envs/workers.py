@@ -121,16 +121,19 @@ class Worker:
 
         Raises WorkerGone.
         """
-        seen, since = int(self._at[self.first]), time.monotonic()
+        seen, looked, waited = int(self._at[self.first]), time.monotonic(), 0.0
         while not answered(LOOK_SECONDS):
+            now = time.monotonic()
+            # While both processes were stopped (Ctrl-Z) time went on, but nobody looked.
+            looked, waited = now, waited + min(now - looked, 2 * LOOK_SECONDS)
             if not self.process.is_alive():
                 if answered(0.0):  # in its last moment
                     return
                 raise self._gone(_end_of(self.process.exitcode))
             at = int(self._at[self.first])
             if at != seen:
-                seen, since = at, time.monotonic()
-            elif time.monotonic() - since > self.limit(at):
+                seen, waited = at, 0.0
+            elif waited > self.limit(at):
                 kind = "was made or reset" if at < 0 else "made a step"
                 raise self._gone(f"it never {kind} within {self.limit(at):g} s; its process was killed")
 

@@ -1,6 +1,5 @@
 """Finished runs on disk: one small JSON file each, written whole or not at all."""
 
-import contextlib
 import gzip
 import hashlib
 import json
@@ -29,8 +28,6 @@ def write_whole(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):  # a full disk has no room for half a file either
-            path.with_name(f".{path.name}.partial").unlink()
         raise UserError(f"cannot write {path} ({error.strerror}): mend that; {KEPT}") from error
 
 

@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from multiprocessing import connection, resource_tracker
+from multiprocessing.util import Finalize
 from typing import Any
 
 from proximo.errors import UserError
@@ -39,6 +40,7 @@ class Worker:
         self.process = CONTEXT.Process(target=work, args=(theirs, places, train), daemon=True)
         with nobody_main(), _pinned(core), _no_interrupt():
             self.process.start()
+        Finalize(self, self.process.kill, exitpriority=0)  # else the interpreter's end would wait for it
         theirs.close()
         self.task: Task | None = None
         self._before = Progress(0, 0)  # of the tasks before this one

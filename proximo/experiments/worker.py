@@ -1,8 +1,6 @@
 """What a worker process of a grid does: one ensemble after another, each run written when it is done."""
 
 import contextlib
-import dataclasses
-import math
 import os
 import signal
 import time
@@ -17,7 +15,7 @@ import jax
 import numpy as np
 
 from proximo.envs import make_one
-from proximo.errors import EnvironmentFault, UserError
+from proximo.errors import UpdateDiverged, UserError
 from proximo.experiments import cells
 from proximo.experiments.schedule import Group, RandomPolicy, Task
 from proximo.runs.folder import fingerprint
@@ -129,15 +127,12 @@ def run_group(group: Group, places: Places, train: Callable[..., Any], report: R
 
 
 def turns(records: list[cells.Record], train: Callable[..., Any]) -> Generator[list[Any], None, None]:
-    """The ensemble's turns; one member alone says by UserError that its update left the finite numbers."""
+    """The ensemble's turns; of a member alone, the one that left the finite numbers comes as an error."""
     try:
         with contextlib.closing(train([record.cell.config for record in records])) as iterations:
             yield from iterations
-    except UserError as error:
-        alone = records[0] if len(records) == 1 and not isinstance(error, EnvironmentFault) else None
-        if alone is None or alone.last is None or alone.over:
-            raise
-        yield [dataclasses.replace(alone.last, episodes=[], metrics={"finite": math.nan})]
+    except UpdateDiverged as diverged:
+        yield [diverged.iteration]
 
 
 def done(record: cells.Record) -> int:

@@ -13,7 +13,8 @@ from jaxtyping import Array
 
 from proximo.config import Config
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs
-from proximo.errors import EpisodesRestarted
+from proximo.envs.parallel import ParallelVectorEnv
+from proximo.errors import EpisodesRestarted, UpdateDiverged
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream
 from proximo.learn.named import filled, named_arrays
@@ -68,6 +69,17 @@ class Iteration:
         return all(math.isfinite(value) for value in self.metrics.values())
 
 
+def diverged(iteration: Iteration) -> UpdateDiverged:
+    """The error for an iteration that is not sound."""
+    name, value = next((n, x) for n, x in iteration.metrics.items() if not math.isfinite(x))
+    kept = ", the policy before it kept" if iteration.number > 1 else ""
+    return UpdateDiverged(
+        f"{name} is {value} after {iteration.steps} steps: the update is discarded{kept}; "
+        "lower --learning-rate, or normalise observations and rewards",
+        iteration,
+    )
+
+
 Iterations = Generator[Iteration, None, None]
 
 
@@ -75,10 +87,12 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     """The environments that a configuration asks for; `make_options` as of `make_envs`."""
     mode = config.vectorization_mode
     if mode == "parallel":
-        watch = {name: getattr(config, name) for name in ("step_timeout", "max_restarts", "restart_interval")}
+        watch = {name: getattr(config, name) for name in ("step_timeout", "restart_interval")}
+        watch["max_restarts"] = config.max_restarts * (num_envs // config.num_envs)  # of each member
         make_options = {"vector_kwargs": watch, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
-    if mode != "parallel" and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
+    ours = isinstance(envs.vector, ParallelVectorEnv)
+    if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
         envs.step_timeout = config.step_timeout * envs.num_envs
     return envs
 

@@ -18,6 +18,7 @@ from proximo.core import (
     masked_means,
     whiten,
 )
+from proximo.core.surrogates import LOG_RATIO_LIMIT
 from proximo.learn.batches import Batch
 from proximo.learn.options import UpdateOptions
 from proximo.policies import ActorCritic, Distribution
@@ -36,7 +37,7 @@ def actor_objective(
     metrics = {
         "train/policy_gradient_loss": -surrogate,
         "train/entropy": entropy,
-        "train/approx_kl": k3(log_ratio),
+        "train/approx_kl": k3(jnp.minimum(log_ratio, LOG_RATIO_LIMIT)),  # huge, not infinite
         "train/clip_fraction": clip_fraction(log_ratio, *clip_range(objective)),
     }
     return surrogate + options.entropy_coefficient * entropy, metrics

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from proximo.config import Config, validated
-from proximo.errors import UserError
 from proximo.learn.actor import actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
@@ -24,6 +23,7 @@ from proximo.learn.iteration import (
     Iterations,
     Snapshot,
     begin,
+    diverged,
     environments,
     new_learner,
     over,
@@ -43,9 +43,9 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
     start         where to go on; the beginning unless said otherwise
     make_options  passed on to `make_envs` (allow_import=True lets `module:EnvId` import its module)
 
-    Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop
-    may break out of it earlier. Raises UserError for options that cannot be, EnvironmentFault when an
-    environment fails, and UserError when the update leaves the finite numbers; what was yielded stays good.
+    Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop may
+    break out of it earlier. Raises UserError for options that cannot be, EnvironmentFault when an environment
+    fails, UpdateDiverged when an update leaves the finite numbers; what was yielded stays good.
     """
     config = validated(config)
     if isinstance(config.update.actor_step, CrossEntropy):
@@ -67,32 +67,27 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
             learner, metrics = update(learner, rollout, config.update, remaining)
             steps += int(rollout.mask.sum())
             number += 1
-            last = over(config, steps, statistics)
-            yield Iteration(
+            iteration = Iteration(
                 number=number,
                 steps=steps,
                 learner=learner,
                 agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, actor),
-                metrics=finite(jax.device_get(metrics), steps) | {"rollout/restarts": float(envs.restarts)},
+                metrics=numbers(metrics) | {"rollout/restarts": float(envs.restarts)},
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),
                 snapshot=partial(snapshot, number, steps, learner, statistics, stream),
-                last=last,
+                last=over(config, steps, statistics),
             )
-            if last:
+            if not iteration.sound:
+                raise diverged(iteration)
+            yield iteration
+            if iteration.last:
                 return
     finally:
         envs.close()
 
 
-def finite(metrics: dict[str, Any], steps: int) -> dict[str, float]:
-    """The metrics as Python numbers; raises UserError when the update has left the finite numbers."""
-    values = {name: float(value) for name, value in metrics.items()}
-    for name, value in values.items():
-        if not np.isfinite(value):
-            raise UserError(
-                f"{name} is {value} after {steps} steps: the update is discarded, the policy before it kept; "
-                "lower --learning-rate, or normalise observations and rewards"
-            )
-    return values
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics as Python's own numbers, read from the device in one go."""
+    return {name: float(value) for name, value in jax.device_get(metrics).items()}

@@ -45,8 +45,16 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config, out: str | Path | None = None) -> "RunFolder":
-        """Make the folder `out`, or one under `runs/`; raises UserError if a run lies there already."""
+        """Make the folder `out`, or one under `runs/`; raises UserError if a run lies there already.
+
+        One that ended before its first iteration, by a mistake in its options say, has left nothing to keep.
+        """
         path = Path(out) if out is not None else _default_path(config)
+        begun = path.is_dir() and {entry.name for entry in path.iterdir()} == {"config.json", EPISODES}
+        if begun and len((path / EPISODES).read_bytes().splitlines()) == 1:
+            folder = cls(path, config)  # its lock first: a run that has just begun looks the same
+            folder._describe()
+            return folder
         if (path / "config.json").exists():
             raise UserError(f"{path} holds a run already: choose another --out, or move that one away")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

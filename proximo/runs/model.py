@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def model_files(agent: Agent) -> dict[str, bytes]:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: under another name first, then renamed."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # another process may write it too
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

@@ -100,10 +100,14 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and 95% interval over seeds of learning curves [seeds, points].
 
     A gap (NaN) in a curve is bridged between its neighbours, one at its end keeps the last value; points
-    before some seed's first episode stay NaN. The interval is a percentile bootstrap's over the seeds.
+    before some seed's first episode stay NaN. A curve that is all gap, of a run without any episode, is left
+    out. The interval is a percentile bootstrap's over the seeds.
     """
-    whole = np.array([_bridged(curve) for curve in curves])
+    whole = np.array([_bridged(curve) for curve in curves if np.isfinite(curve).any()])
     count = len(whole)
+    if not count:
+        nothing = np.full(curves.shape[1], np.nan)
+        return nothing, nothing, nothing
     draws = np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
     means = whole[draws].mean(axis=1)
     edge = 50.0 * (1.0 - CONFIDENCE)
@@ -113,8 +117,6 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _bridged(curve: np.ndarray) -> np.ndarray:
     known = np.flatnonzero(np.isfinite(curve))
-    if not len(known):
-        return curve
     points = np.arange(len(curve))
     return np.interp(points, known, curve[known], left=np.nan)
 

@@ -127,4 +127,4 @@ class Misbehaves(Walk):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "crash":
             ctypes.string_at(0)
-        time.sleep(1000 if self.how == "hang" else 3.5)
+        time.sleep({"hang": 1000, "nap": 2.5}.get(self.how, 3.5))

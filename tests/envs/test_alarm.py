@@ -1,6 +1,9 @@
 """A limit on the time that environments of this process may take."""
 
+import math
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -26,11 +29,29 @@ def test_what_takes_too_long_is_interrupted():
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("seconds", [None, 20.0])
+@pytest.mark.parametrize("seconds", [None, 20.0, 1e10, math.inf, math.nan])
 def test_what_is_in_time_is_left_alone(seconds):
     with Within(seconds):
         time.sleep(0.01)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_process_that_was_stopped_has_not_hung():
+    """Ctrl-Z for longer than the limit: the timer runs on meanwhile, but nothing hung."""
+    code = (
+        "import time\n"
+        "from proximo.envs.alarm import Within\n"
+        "with Within(2.0):\n"
+        "    print('in', flush=True)\n"
+        "    time.sleep(0.3)\n"
+        "print('out')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=30)[0] == "out\n" and process.returncode == 0
 
 
 def test_an_alarm_that_is_somebody_elses_stays():

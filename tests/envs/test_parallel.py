@@ -1,5 +1,6 @@
 """Environments in worker processes give exactly the stream that they would have given in one process."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from proximo.envs import make_envs
 from proximo.envs.host import HostEnvs
@@ -111,6 +113,24 @@ def test_spaces_that_are_not_arrays_take_the_sync_vector() -> None:
     assert not fits(Named())
     envs = make_envs(Named, 2, vectorization_mode="parallel")
     assert isinstance(envs.vector, gym.vector.SyncVectorEnv)
+
+
+def test_a_worker_of_a_pool_steps_all_itself(monkeypatch):
+    # multiprocessing: "daemonic processes are not allowed to have children".
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    assert spare_workers(4) == 0
+
+
+def test_what_is_defined_in_the_program_that_was_typed_is_stepped_here(monkeypatch):
+    # A worker process has another `__main__`, in which it would look for it in vain.
+    monkeypatch.setattr("__main__.Typed", type("Typed", (CartPoleEnv,), {}), raising=False)
+    gym.register("Typed-v0", "__main__:Typed", max_episode_steps=9)
+    try:
+        envs = make_envs("Typed-v0", 2, vectorization_mode="parallel")
+        assert isinstance(envs.vector, ParallelVectorEnv) and not envs.vector.workers
+        envs.close()
+    finally:
+        del gym.registry["Typed-v0"]
 
 
 def test_workers_never_outnumber_what_can_be_busy() -> None:

@@ -1,11 +1,13 @@
 """An environment that fails by accident is named and made anew, and the run goes on; a mistake ends it."""
 
+import itertools
 import os
 import re
 import signal
 import time
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -92,6 +94,16 @@ def test_so_is_an_environment_in_this_process(undisturbed):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+def test_a_stopped_process_takes_no_worker_for_hanging(monkeypatch, undisturbed):
+    # Ctrl-Z while a worker steps: once they go on, the clock has leapt by a day, and nothing hangs.
+    calls = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 86_400.0 * (next(calls) > 0))
+    monkeypatch.setattr("proximo.envs.workers.time", clock)
+    found, caught = stream(parallel(partial(Misbehaves, "nap"), step_timeout=30.0))
+    assert not caught and next(calls) == 2  # one wait looked twice
+    np.testing.assert_array_equal(found[0], undisturbed[0])
+
+
 def test_a_hang_in_this_process_is_ended_by_an_alarm(undisturbed):
     # Three environments of 0.1 s each; once it is made anew, it goes on as after an exception.
     (obs, _, _, truncated), (warning,) = stream(parallel(partial(Misbehaves, "hang"), 0, step_timeout=0.1))

@@ -14,6 +14,7 @@ from proximo.experiments.grid import Grid, Published, Setting, cells
 from proximo.experiments.reproduce import run_missing
 from proximo.experiments.schedule import groups
 from proximo.experiments.worker import Places, run_group
+from proximo.learn.iteration import diverged
 from proximo.learn.train import Iteration
 
 STEPS, TURN = 400, 100  # of a run, and of one of its four iterations; ten episodes end in each
@@ -97,7 +98,19 @@ def train_and_diverge(configs):
 def train_and_complain(configs):
     """The same of a member alone, for which `training` raises."""
     yield [iteration(configs[0], 1)]
-    raise UserError("loss is nan after 200 steps")
+    raise diverged(iteration(configs[0], 2, np.nan))
+
+
+def train_and_complain_at_once(configs):
+    """The first update leaves the finite numbers."""
+    raise diverged(iteration(configs[0], 1, np.nan))
+    yield
+
+
+def train_and_refuse(configs):
+    """What is no divergence, after an iteration that was sound."""
+    yield [iteration(configs[0], 1)]
+    raise UserError("an environment has not ended an episode")
 
 
 def fill(folder, grid=GRID, train=train, **which):

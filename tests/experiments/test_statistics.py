@@ -128,3 +128,8 @@ def test_gaps_in_a_curve_are_bridged():
     middle, _, _ = band(np.array([[np.nan, 1.0, np.nan, 3.0, np.nan]]))
     assert np.isnan(middle[0]) and middle[1:].tolist() == [1.0, 2.0, 3.0, 3.0]
     assert np.isnan(band(np.full((1, 3), np.nan))[0]).all()
+
+
+def test_a_run_without_an_episode_does_not_hide_the_others():
+    middle, low, high = band(np.array([[1.0, 3.0], [np.nan, np.nan], [3.0, 5.0]]))
+    assert (middle.tolist(), low.tolist(), high.tolist()) == ([2.0, 4.0], [1.0, 3.0], [3.0, 5.0])

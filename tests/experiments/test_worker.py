@@ -10,12 +10,14 @@ from stand_in import (
     finished,
     train,
     train_and_complain,
+    train_and_complain_at_once,
     train_and_diverge,
     train_and_fault,
+    train_and_refuse,
     train_for_ever,
 )
 
-from proximo.errors import EnvironmentFault
+from proximo.errors import EnvironmentFault, UserError
 from proximo.experiments import worker
 from proximo.experiments.grid import cells
 from proximo.experiments.schedule import Group
@@ -59,7 +61,19 @@ def test_a_member_that_diverges_is_a_result_and_the_others_go_on(tmp_path):
 def test_a_member_alone_that_diverges(tmp_path):
     fill(tmp_path, train=train_and_complain, seeds=[1], **ONE)
     broken = result(tmp_path, "CartPole-v1/high-1")
+    assert (broken["diverged"], broken["episodes"]) == (200, 20)  # as among several
+
+
+def test_a_member_alone_that_diverges_in_its_first_update(tmp_path):
+    fill(tmp_path, train=train_and_complain_at_once, seeds=[1], **ONE)
+    broken = result(tmp_path, "CartPole-v1/high-1")
     assert (broken["diverged"], broken["episodes"]) == (100, 10)
+
+
+def test_another_mistake_is_no_divergence(tmp_path):
+    with pytest.raises(UserError, match="has not ended"):
+        fill(tmp_path, train=train_and_refuse, seeds=[1], **ONE)
+    assert finished(tmp_path) == []
 
 
 def test_an_environment_that_fails_is_no_result(tmp_path):

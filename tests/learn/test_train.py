@@ -171,6 +171,9 @@ def test_how_long_to_wait_and_how_often_to_restart_are_options():
     envs = environments(small("CartPole-v1", **TINY, **options), 2)
     assert envs.vector.restarts.most == 3 and envs.vector.restarts.interval == 0.5
     envs.close()
+    of_three_members = environments(small("CartPole-v1", **TINY, **options), 6)  # each has its own
+    assert of_three_members.vector.restarts.most == 9
+    of_three_members.close()
     environments(small("CartPole-v1", **TINY, max_restarts=3), 2).close()  # the others have no such thing
 
 

@@ -142,6 +142,25 @@ def test_a_folder_with_a_run_is_left_alone(run):
     assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
 
 
+class Unfit(Probe):
+    """Cannot be made."""
+
+    def __init__(self):
+        raise RuntimeError("not today")
+
+
+def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
+    # A mistake that shows only once the environments are made: the same command, corrected, may follow.
+    with pytest.raises(UserError, match="not today"):
+        train_config(small(Unfit, **TINY), out=tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "episodes.csv"}
+    going_on = RunFolder(tmp_path / "run", SMALL)  # as while a run is about to begin there
+    with pytest.raises(UserError, match="a run that still goes on"):
+        train_config(SMALL, out=tmp_path / "run")
+    going_on.lock.release()
+    assert proximo.load(train_config(SMALL, out=tmp_path / "run").folder).name == SMALL.env.__name__
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="is not an empty folder"):
