@@ -29,8 +29,8 @@ def finished(grid: Grid, results: Path) -> Finished:
 def summary(grid: Grid, results: Path) -> dict[str, Any]:
     """What the table shows, as plain data.
 
-    settings      a row each: its mean normalised score and the interquartile mean with their intervals,
-                  how likely it beats the baseline, and what was published
+    settings      a row each: its mean normalised score and the interquartile mean with their intervals, the
+                  score at the best moment, how likely it beats the baseline, and what was published
     environments  the scale of each, and every run's raw score
 
     On a partly finished grid it covers the runs that are there, and says how many. Raises UserError for
@@ -97,6 +97,7 @@ def _row(
         **_published(setting.published),
         "score": _plain(statistics.mean(samples) if samples else None),
         "interquartile_mean": _plain(statistics.interquartile_mean(samples) if samples else None),
+        "best_moment": _best_moment(grid, runs),
         "better_than_baseline": _plain(
             statistics.improvement(*map(list, zip(*better, strict=True))) if better else None
         ),
@@ -104,6 +105,16 @@ def _row(
         "of": len(grid.environments) * len(grid.seeds),
         "diverged": sum("diverged" in run for of_env in runs.values() for run in of_env),
     }
+
+
+def _best_moment(grid: Grid, runs: dict[str, list[dict[str, Any]]]) -> float | None:
+    """The same score at the highest point of each run's curve, where others publish that."""
+    means = []
+    for env in grid.environments if grid.references else ():
+        peaks = [max((x for x in run["curve"] if x is not None), default=None) for run in runs[env]]
+        known = [peak for peak in peaks if peak is not None]
+        means += [float(np.mean(known)) / grid.references[env].value] if known else []
+    return files.rounded(float(np.mean(means)), DIGITS) if means else None
 
 
 def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: Finished) -> dict[str, Any]:

@@ -38,13 +38,20 @@ def settings(summary: dict[str, Any]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("setting")
     columns = ["published"] if published else []
-    columns += ["score", "95% interval", "IQM", "95% interval", f"P(> {summary['baseline']})", "95% interval"]
+    columns += ["score", "95% interval", "IQM", "95% interval"]
+    names = ["score", "interquartile_mean"]
+    if len(rows) > 1:
+        columns += [f"P(> {summary['baseline']})", "95% interval"]
+        names.append("better_than_baseline")
+    peaks = any(row["best_moment"] is not None for row in rows)
+    columns += ["best moment"] if peaks else []
     for column in [*columns, "runs"]:
         table.add_column(column, justify="right")
     for row in rows:
-        estimates = [row[name] for name in ("score", "interquartile_mean", "better_than_baseline")]
+        estimates = [row[name] for name in names]
         cells = [row["label"], *([number(row["published"])] if published else [])]
         cells += [cell for one in estimates for cell in (number(one[0] if one else None), interval(one))]
+        cells += [number(row["best_moment"])] if peaks else []
         table.add_row(*cells, runs(row))
     return table
 

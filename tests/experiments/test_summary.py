@@ -1,7 +1,9 @@
 """The table's numbers from files on disk, and how they are printed."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 from stand_in import GRID, fill, write_random
@@ -73,6 +75,14 @@ def test_a_grid_with_references(tmp_path):
     fill(tmp_path, grid)
     numbers = summary(grid, tmp_path / "results")
     assert row(numbers, "low")["score"][0] == pytest.approx(13 / 50)
+    # The highest point of a curve, not its end, of which 50 counts as 1; the runs' mean, then the tasks'.
+    peaks = [
+        max(x for x in result["curve"] if x is not None)
+        for path in (tmp_path / "results/tiny").glob("*/low-*.json")
+        for result in [json.loads(path.read_text())]
+    ]
+    assert row(numbers, "low")["best_moment"] == pytest.approx(np.mean(peaks) / 50, abs=1e-4)
+    assert "best moment" in printed(table.settings(numbers))
     assert numbers["environments"]["CartPole-v1"]["one"] == 50
     assert "a benchmark" in table.notes(numbers)[0]
 
