@@ -31,9 +31,9 @@ PUBLISHED: dict[tuple[str, str], tuple[float, float, str]] = {
     ("HalfCheetah-v5", "paper"): (1443, 2906, "CleanRL v4 1443-2906, OpenAI baselines 1669"),
     ("Hopper-v5", "paper"): (2052, 2383, "CleanRL v4 2052-2383, OpenAI baselines 2316"),
     ("Walker2d-v5", "paper"): (2288, 3425, "CleanRL v4 2288-2891, OpenAI baselines 3425"),
-    ("CartPole-v1", "default"): (475, 500, "solved at 475 (Gymnasium)"),
-    ("Acrobot-v1", "default"): (-100, -73, "solved at -100 (Gymnasium)"),
-    ("LunarLander-v3", "default"): (200, 242, "solved at 200 (Gymnasium)"),
+    ("CartPole-v1", "default"): (475, 500, "solved at 475 (Gymnasium), RL Baselines3 Zoo 500"),
+    ("Acrobot-v1", "default"): (-100, -73, "solved at -100 (Gymnasium), RL Baselines3 Zoo -73 (1M)"),
+    ("LunarLander-v3", "default"): (200, 242, "solved at 200 (Gymnasium), RL Baselines3 Zoo 242 (v2)"),
 }
 
 

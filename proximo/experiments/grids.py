@@ -107,10 +107,8 @@ RECIPE_SETTINGS = (
     _candidate("log-std-1", "start, log std -1", initial_log_std=-1.0),
     _candidate("not-annealed", "start, learning rate kept", anneal=False),
     _candidate("rate-kl-0.01", "start, learning rate by KL 0.01", learning_rate_kl=0.01, anneal=False),
-    # shape of the rollout and of the passes over it
-    _candidate("64x32", "start, 64 x 32", num_envs=64, horizon=32),
+    # passes over the rollout
     _candidate("minibatch-32", "start, minibatches of 32", minibatch_size=32),
-    _candidate("epochs-20", "start, 20 epochs", epochs=20),
     # credit, size, surrogate
     _candidate("lambda-0.9", "start, lambda 0.9", gae_lambda=0.9),
     _candidate("gamma-0.98", "start, gamma 0.98", gamma=0.98),
