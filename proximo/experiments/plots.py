@@ -19,6 +19,7 @@ from proximo.runs.statistics import band
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 LINES = ("solid", "dashed", "dotted", "dashdot")
 COLUMNS = 4
+CHARACTER = 0.058  # inches of a legend's line that one takes
 MILLION = 1_000_000
 STYLE: Any = {
     "svg.hashsalt": "proximo",  # the same results give the same bytes
@@ -40,7 +41,7 @@ def draw(grid: Grid, results: Path, summary: dict[str, Any], folder: Path) -> li
     """Draw a grid's figures as PNG and SVG; returns their paths.
 
     `GRID`         learning curves, and
-    `GRID-scores`  scores beside the published ones, where whole settings have published ones
+    `GRID-scores`  scores beside the published ones, where there are any: of settings or of environments
 
     Raises UserError where matplotlib is missing or the files cannot be written.
     """
@@ -50,17 +51,21 @@ def draw(grid: Grid, results: Path, summary: dict[str, Any], folder: Path) -> li
     matplotlib.use("agg")
     with matplotlib.rc_context(STYLE):
         paths = _save(_curves(grid, results), folder / grid.name)
-        if any(row["published"] is not None for row in summary["settings"]):
+        published = any(row["published"] is not None for row in summary["settings"])
+        if published or (grid.references and len(grid.settings) > 1):
             paths += _save(_scores(summary), folder / f"{grid.name}-scores")
     return paths
 
 
 def looks(names: list[str]) -> dict[str, tuple[str, Any]]:
-    """A colour and a line for each setting; those that differ in a number alone share the colour."""
+    """A colour and a line for each setting; those that differ in a number alone share the colour.
+
+    So do others where there are more than colours, each with another line.
+    """
     families = {name: re.sub(r"-[\d.]+$", "", name) for name in names}
     colours = dict(zip(dict.fromkeys(families.values()), itertools.cycle(COLOURS), strict=False))
-    lines = {family: itertools.cycle(LINES) for family in colours}
-    return {name: (colours[family], next(lines[family])) for name, family in families.items()}
+    lines = {colour: itertools.cycle(LINES) for colour in COLOURS}
+    return {name: (colours[family], next(lines[colours[family]])) for name, family in families.items()}
 
 
 def _curves(grid: Grid, results: Path) -> Any:
@@ -69,7 +74,10 @@ def _curves(grid: Grid, results: Path) -> Any:
 
     columns = min(COLUMNS, len(grid.environments))
     rows = -(-len(grid.environments) // columns)
-    size = (2.8 * columns, 2.2 * rows + 0.8)
+    longest = max(len(setting.label) for setting in grid.settings)
+    across = max(1, min(columns, int(2.8 * columns / (CHARACTER * longest + 0.5))))
+    below = -(-len(grid.settings) // across)  # rows of the legend, four of which always have room
+    size = (2.8 * columns, 2.2 * rows + 0.8 + 0.15 * max(0, below - 4))
     figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     styles = looks([setting.name for setting in grid.settings])
     steps = np.arange(1, POINTS + 1) * grid.steps / POINTS / MILLION
@@ -92,7 +100,7 @@ def _curves(grid: Grid, results: Path) -> Any:
         pyplot.Line2D([], [], color=styles[s.name][0], linestyle=styles[s.name][1], label=s.label)
         for s in grid.settings
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=across, frameon=False)
     figure.supxlabel("million environment steps", size="medium")
     figure.supylabel("mean return of training episodes", size="medium")
     return figure

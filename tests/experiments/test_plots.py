@@ -7,6 +7,7 @@ from stand_in import GRID, PUBLISHED, fill, write_random
 
 from proximo.errors import UserError
 from proximo.experiments import plots
+from proximo.experiments.grid import Published
 from proximo.experiments.grids import grid_called
 from proximo.experiments.summary import summary
 
@@ -34,6 +35,30 @@ def test_settings_of_one_family_share_a_colour():
     assert len({colour for colour, _ in looks.values()}) == 4  # none, clipping, adaptive, fixed
     figure = plots.looks([setting.name for setting in grid_called("figure3").settings])
     assert len({colour for colour, _ in figure.values()}) == 6
+    names = [setting.name for setting in grid_called("recipe").settings]
+    assert len(set(plots.looks(names).values())) == len(names) > 2 * len(plots.COLOURS)  # by their lines
+
+
+def test_a_legend_of_long_names_is_not_cut(tmp_path):
+    labels = [f"{name}, and all that belongs to it, in many words" for name in "abcdefghi"]
+    grid = replace(
+        GRID, settings=[replace(GRID.settings[0], name=x[0], label=x) for x in labels], baseline="a"
+    )
+    fill(tmp_path, grid, environments=["CartPole-v1"])
+    figure = plots._curves(grid, tmp_path / "results")
+    figure.canvas.draw()
+    (legend,), edge = figure.legends, figure.bbox
+    box = legend.get_window_extent()
+    assert edge.x0 <= box.x0 and box.x1 <= edge.x1 and edge.y0 <= box.y0 and box.y1 <= edge.y1
+    assert box.y0 >= max(axis.get_window_extent().y1 for axis in figure.axes)  # and covers no curve
+
+
+def test_published_scores_of_environments_stand_beside_ours(tmp_path):
+    grid = replace(GRID, references={env: Published(50.0, "a benchmark") for env in GRID.environments})
+    fill(tmp_path, grid)
+    numbers = summary(grid, tmp_path / "results")
+    paths = plots.draw(grid, tmp_path / "results", numbers, tmp_path / "figures")
+    assert [path.name for path in paths] == ["tiny.png", "tiny.svg", "tiny-scores.png", "tiny-scores.svg"]
 
 
 def test_without_matplotlib_it_is_said_what_to_install(monkeypatch):
