@@ -15,10 +15,11 @@ import gymnasium as gym
 import numpy as np
 
 import proximo
+from benchmarks.learning import LAST
 from proximo.presets import RECIPES
 
 RUNS, RESULT = Path("runs/ant-contact-forces"), Path("results/learning/ant_contact_forces.json")
-STEPS, SEEDS, LAST = 300_000, 3, 100
+STEPS, SEEDS = 300_000, 3
 
 
 def trained(name: str, shown: bool) -> list[Path]:

@@ -48,4 +48,5 @@ def _ring(number: int, frame: FrameType | None) -> None:
     Within.rings += 1
     if Within.rings < RINGS:
         return
+    signal.setitimer(signal.ITIMER_REAL, 0.0)  # no further ring while the error is on its way out
     raise WorkerError(f"it hangs: it was given {Within.latest:g} s")

@@ -29,6 +29,14 @@ def test_what_takes_too_long_is_interrupted():
     assert time.monotonic() - started < 10
 
 
+def test_it_rings_once():
+    # A second error, on the way out of the first, could leave the block with its timer still running.
+    with Within(0.05):
+        with pytest.raises(WorkerError):
+            time.sleep(20)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("seconds", [None, 20.0, 1e10, math.inf, math.nan])
 def test_what_is_in_time_is_left_alone(seconds):
     with Within(seconds):
