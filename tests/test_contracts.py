@@ -1,4 +1,4 @@
-"""What the tree promises: who may import whom, what is never used, how long things may be."""
+"""What the tree promises: who may import whom, what is never used, how long a file may be."""
 
 import ast
 import sys
@@ -23,7 +23,7 @@ CORE_LIBRARIES = {"jax", "jaxtyping", "proximo"} | set(sys.stdlib_module_names)
 FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch"}
 FORBIDDEN_NAMES = FORBIDDEN_MODULES | {"eval", "exec"}
 
-LONGEST_FILE, LONGEST_FUNCTION = 300, 50
+LONGEST_FILE = 400  # a last resort: what belongs together stays together
 
 
 def name_of(file):
@@ -72,12 +72,6 @@ def dangers(tree, file):
     return found
 
 
-def long_functions(tree):
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
-    return {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
-
-
 @every_file
 def test_imports_go_one_way(file):
     assert wrong_directions(ast.parse(file.read_text()), file) == []
@@ -95,10 +89,8 @@ def test_nothing_runs_code_from_a_file(file):
 
 
 @every_file
-def test_nothing_is_long(file):
-    source = file.read_text()
-    assert len(source.splitlines()) <= LONGEST_FILE
-    assert long_functions(ast.parse(source)) == {}
+def test_no_file_is_endless(file):
+    assert len(file.read_text().splitlines()) <= LONGEST_FILE
 
 
 def test_the_public_names_of_core():
@@ -163,8 +155,3 @@ def test_a_danger_is_seen(source):
 def test_harmless_things_are_not():
     source = "import json\njax.eval_shape(f)\nyaml.safe_load(t)\nnumpy.load(p, allow_pickle=False)"
     assert not dangers(ast.parse(source), PACKAGE / "runs" / "a.py")
-
-
-def test_length_is_seen():
-    assert long_functions(ast.parse("def f():\n" + "    x = 1\n" * 50)) == {"f": 51}
-    assert long_functions(ast.parse("def f():\n" + "    x = 1\n" * 49)) == {}
