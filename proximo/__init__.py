@@ -5,21 +5,35 @@ run.evaluate(episodes=100)
 agent = proximo.load(run.folder)
 agent.act(observation)
 
-Language models are `proximo.language`, imported when it is used.
+Importing it costs next to nothing: JAX loads with the first name that computes. Language models are
+`proximo.language`.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from proximo.config import Config, preset, with_options
-from proximo.errors import EnvironmentFault, UserError
-from proximo.learn.agent import Agent
-from proximo.learn.ensemble import ensemble
-from proximo.learn.train import Iteration, training
-from proximo.ppo import PPO
-from proximo.runs.evaluate import Evaluation, evaluate
-from proximo.runs.members import train_ensemble
-from proximo.runs.run import Run, load, resume, train
+if TYPE_CHECKING:
+    from proximo.config import Config, preset, with_options
+    from proximo.errors import EnvironmentFault, UserError
+    from proximo.learn.agent import Agent
+    from proximo.learn.ensemble import ensemble
+    from proximo.learn.train import Iteration, training
+    from proximo.ppo import PPO
+    from proximo.runs.evaluate import Evaluation, evaluate
+    from proximo.runs.members import train_ensemble
+    from proximo.runs.run import Run, load, resume, train
+
+_HOMES = {
+    "proximo.config": ("Config", "preset", "with_options"),
+    "proximo.errors": ("EnvironmentFault", "UserError"),
+    "proximo.learn.agent": ("Agent",),
+    "proximo.learn.ensemble": ("ensemble",),
+    "proximo.learn.train": ("Iteration", "training"),
+    "proximo.ppo": ("PPO",),
+    "proximo.runs.evaluate": ("Evaluation", "evaluate"),
+    "proximo.runs.members": ("train_ensemble",),
+    "proximo.runs.run": ("Run", "load", "resume", "train"),
+}
 
 __all__ = [
     "PPO",
@@ -43,6 +57,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name != "language":
+    if name == "language":
+        return importlib.import_module("proximo.language")
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module("proximo.language")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "language"})

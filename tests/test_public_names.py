@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import proximo
 
 
@@ -30,16 +32,37 @@ def test_the_public_names():
     ]
 
 
-def test_importing_touches_nothing():
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_is_light():
+    # Whoever only asks for help, or imports us beside other things, does not wait for JAX.
+    run("""
+import sys
+import proximo, proximo.cli
+assert "train" in dir(proximo)
+heavy = {"jax", "numpy", "gymnasium", "equinox", "optax"} & set(sys.modules)
+assert not heavy, heavy
+""")
+
+
+def test_using_it_touches_nothing():
     # A library that starts a backend, or turns JAX's settings, at import decides for every other one.
-    code = """
+    run("""
 import jax
 before = dict(jax.config.values)
 import proximo
+from proximo import *
+assert train is proximo.train
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized(), "a backend was started"
 changed = {name for name, value in jax.config.values.items() if before.get(name) != value}
 assert not changed, changed
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+""")
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="'trian'"):
+        proximo.trian  # noqa: B018
