@@ -3,6 +3,7 @@
 from proximo.core.arrays import Mask, Scalar, with_numbers
 from proximo.core.cross_entropy import Population, candidates, refit
 from proximo.core.divergence import bernoulli_kl, categorical_kl, diagonal_gaussian_kl, k1, k2, k3
+from proximo.core.groups import Centred, GroupAdvantage, LeaveOneOut, Standardised, centred, differ
 from proximo.core.kl_control import AdaptiveKL, FixedKL, KLController, ProportionalKL
 from proximo.core.moments import (
     Moments,
@@ -13,6 +14,7 @@ from proximo.core.moments import (
     standard_deviation,
     variance,
 )
+from proximo.core.preferences import ConservativeLoss, IPOLoss, PreferenceLoss, SigmoidLoss
 from proximo.core.reduce import (
     explained_variance,
     masked_mean,
@@ -56,14 +58,19 @@ __all__ = [
     "AsymmetricClip",
     "Binary",
     "Categories",
+    "Centred",
     "Clip",
     "ClippedSquaredError",
+    "ConservativeLoss",
     "Continuous",
     "DualClip",
     "FixedKL",
+    "GroupAdvantage",
     "Huber",
+    "IPOLoss",
     "KLController",
     "KLPenalty",
+    "LeaveOneOut",
     "LineSearch",
     "LogClip",
     "Mask",
@@ -71,20 +78,25 @@ __all__ = [
     "Objective",
     "PolicyGradient",
     "Population",
+    "PreferenceLoss",
     "ProportionalKL",
     "QuadraticPenalty",
     "Rollout",
     "Scalar",
+    "SigmoidLoss",
     "SquaredError",
+    "Standardised",
     "Unclipped",
     "ValueLoss",
     "adapted_rate",
     "bernoulli_kl",
     "candidates",
     "categorical_kl",
+    "centred",
     "clip_fraction",
     "conjugate_gradient",
     "diagonal_gaussian_kl",
+    "differ",
     "empty_moments",
     "explained_variance",
     "fisher_product",

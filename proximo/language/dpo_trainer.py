@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from proximo.core import masked_sum
+from proximo.core import ConservativeLoss, PreferenceLoss, SigmoidLoss, masked_sum
 from proximo.errors import UserError
 from proximo.language.adapter_files import save_with_adapters
 from proximo.language.data import Overlong, Preference, read_preferences
@@ -28,7 +28,6 @@ from proximo.language.optimise import Optimisation, rows_of_part
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import batch_indices
 from proximo.language.pairs import Pairs, batch_of, batches_of, placed
-from proximo.language.preference_losses import ConservativeLoss, PreferenceLoss, SigmoidLoss
 from proximo.language.step import Learner, begun, epoch_ends, measured, middle, stepped
 from proximo.language.tokenizer import Tokenizer
 

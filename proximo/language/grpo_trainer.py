@@ -24,11 +24,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from proximo.core import Scalar, k1, select
+from proximo.core import Scalar, differ, k1, select
 from proximo.language.adapter_files import save_with_adapters
 from proximo.language.compiling import jit
 from proximo.language.experience import response_facts
-from proximo.language.grpo_options import GRPOOptions, differ
+from proximo.language.grpo_options import GRPOOptions
 from proximo.language.job import Outcome
 from proximo.language.loss import policy_loss, unweighted
 from proximo.language.optimise import (

@@ -12,17 +12,19 @@ from proximo.core import (
     AdaptiveKL,
     Clip,
     ClippedSquaredError,
+    ConservativeLoss,
     DualClip,
     FixedKL,
     Huber,
+    IPOLoss,
+    LeaveOneOut,
     ProportionalKL,
 )
 from proximo.errors import UserError
 from proximo.language.flat import model_folder, option_owners, option_types, options_from, unknown
-from proximo.language.grpo_options import GRPOOptions, LeaveOneOut
+from proximo.language.grpo_options import GRPOOptions
 from proximo.language.options import as_json, from_json
 from proximo.language.ppo_options import PPOOptions, checked
-from proximo.language.preference_losses import ConservativeLoss, IPOLoss
 from proximo.language.starting import COMMANDS, method
 
 MINIMAL = {"model": "some/model", "data": "prompts.jsonl"}

@@ -5,11 +5,20 @@ import pytest
 from proximo.commands.lm_aliases import ALIASES, GROUP, HARMLESS
 from proximo.commands.lm_train import arguments_of, read
 from proximo.commands.lm_words import flat
-from proximo.core import AsymmetricClip, Clip, ClippedSquaredError, FixedKL
+from proximo.core import (
+    AsymmetricClip,
+    Centred,
+    Clip,
+    ClippedSquaredError,
+    ConservativeLoss,
+    FixedKL,
+    IPOLoss,
+    SigmoidLoss,
+    Standardised,
+)
 from proximo.errors import UserError
 from proximo.language.flat import option_types
-from proximo.language.grpo_options import Centred, GRPOOptions, Standardised
-from proximo.language.preference_losses import ConservativeLoss, IPOLoss, SigmoidLoss
+from proximo.language.grpo_options import GRPOOptions
 from proximo.language.starting import COMMANDS
 
 # ---- other libraries' command lines

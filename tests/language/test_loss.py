@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from proximo.core import AsymmetricClip, Clip, DualClip, PolicyGradient, k1, k2, k3
+from proximo.language.grpo_trainer import overlong_penalty
 from proximo.language.loss import Tokens, clip_range, log_ratio_of, policy_loss, token_weights
 
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
@@ -176,3 +177,10 @@ def test_what_an_estimate_of_the_kl_pulls_at(estimate, divergence):
     sampled = jax.grad(lambda x: jnp.sum(probability * estimate(log_q - jax.nn.log_softmax(x))))(logits)
     exact = jax.grad(lambda x: divergence(jax.nn.log_softmax(x), log_q))(logits)
     np.testing.assert_allclose(sampled, exact, atol=1e-6)
+
+
+def test_a_long_answer_pays_in_proportion():
+    # At most 10 tokens, a margin of 4: free up to 6, then a quarter for each token.
+    lengths = jnp.array([1, 6, 7, 9, 10])
+    np.testing.assert_allclose(overlong_penalty(lengths, 10, 4), [0, 0, 0.25, 0.75, 1.0])
+    assert overlong_penalty(lengths, 10, 0).tolist() == [0.0] * 5

@@ -10,9 +10,9 @@ import pytest
 from policies import FREE, PROMPTS, TOKENIZER, count_of_a, distance, grpo, options, ppo, rollouts
 from small_models import small_model
 
-from proximo.core import AdaptiveKL, Clip, DualClip, QuadraticPenalty
+from proximo.core import AdaptiveKL, Centred, Clip, DualClip, LeaveOneOut, QuadraticPenalty
 from proximo.errors import UserError
-from proximo.language.grpo_options import Centred, GRPOOptions, LeaveOneOut
+from proximo.language.grpo_options import GRPOOptions
 from proximo.language.job import training
 from proximo.language.optimise import Optimisation
 from proximo.language.ppo_options import PPOOptions, RewardOptions, checked

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proximo.language.grpo_options import Centred, LeaveOneOut, Standardised, differ
-from proximo.language.grpo_trainer import overlong_penalty
+from proximo.core import Centred, LeaveOneOut, Standardised, differ
 
 SCORE = jnp.array([[1.0, 2.0, 3.0, 6.0]])  # mean 3, deviations -2 -1 0 3, variance 14 / 3
 
@@ -61,10 +60,3 @@ def test_a_constant_on_a_prompts_scores_changes_nothing(score, constant):
     for advantage in (Centred(), LeaveOneOut()):
         moved = advantage(jnp.asarray(score) + np.float32(constant))
         np.testing.assert_allclose(moved, advantage(jnp.asarray(score)), atol=1e-3)
-
-
-def test_a_long_answer_pays_in_proportion():
-    # At most 10 tokens, a margin of 4: free up to 6, then a quarter for each token.
-    lengths = jnp.array([1, 6, 7, 9, 10])
-    np.testing.assert_allclose(overlong_penalty(lengths, 10, 4), [0, 0, 0.25, 0.75, 1.0])
-    assert overlong_penalty(lengths, 10, 0).tolist() == [0.0] * 5

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from proximo.core import Scalar
+from proximo.core.arrays import Scalar
 
 LogRatio = Float[Array, "*shape"]
 
