@@ -2,17 +2,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lm-example bench-peers bench-language mutants clean
+.PHONY: train test check lint format lm-example bench-peers bench-language mutants clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
 
-test: .venv/ready
+test: .venv/ready lint
+	$(BIN)/pytest -n auto --dist worksteal
+
+# Before a commit: the same without the tests that take seconds each.
+check: .venv/ready lint
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
+
+lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --follow-imports=silent proximo/core
 	$(BIN)/mypy proximo proximo_worker.py
-	$(BIN)/pytest -n 2 --dist loadfile
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # A language model from nothing: texts, preferences, a reward model, PPO, DPO and GRPO; minutes on a CPU.
 lm-example: .venv/ready

@@ -1,13 +1,33 @@
 """Before any test: JAX on the CPU, shapes and types checked, and the same examples in every run."""
 
+import ctypes
+import gc
+import hashlib
 import os
+import platform
+import time
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+
+
+def compiled_programs() -> Path:
+    """Where compiled programs are kept: outside the clone, for the next one and for the next run.
+
+    What a program was compiled from names it there, so that a hit hides nothing. They are made for one kind
+    of processor by one compiler, and each of these has a folder of its own.
+    """
+    info = Path("/proc/cpuinfo")
+    processor = [line for line in info.read_text().splitlines() if line.startswith(("flags", "Features"))][:1]
+    made_by = [platform.machine(), *processor, (ROOT / "constraints.txt").read_text()]
+    key = hashlib.sha256("\n".join(made_by).encode()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "proximo" / "tests" / key
+
+
+# Most of the suite's time is compilation. Processes that the tests start inherit the cache.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite's time is compilation, often of what another test, or the last run, compiled already.
-# Processes that the tests start inherit it; `make clean` empties it.
-COMPILED = Path(__file__).parent.parent / ".pytest_cache" / "compiled"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled_programs()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
@@ -27,12 +47,27 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("proximo", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("proximo")
 
-MEMORY_MAPS = Path("/proc/self/maps")  # Linux alone has it, and the limit
+RESIDENT = Path("/proc/self/statm")  # Linux alone has it
+LARGEST = 2 * 2**30  # bytes that a worker holds before it lets go of what is compiled
+KEPT_DAYS = 14  # that a compiled program stays in the cache
 
 
 @pytest.fixture(autouse=True, scope="module")
 def room_for_compiled_programs():
-    """Every compiled program holds some memory maps, and Linux allows a process 65,530: past that it dies."""
+    """What is compiled stays alive, in memory and in memory maps, of which Linux allows a process 65,530."""
     yield
-    if MEMORY_MAPS.exists() and MEMORY_MAPS.read_bytes().count(b"\n") > 45_000:
+    if RESIDENT.exists() and int(RESIDENT.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > LARGEST:
         jax.clear_caches()
+        gc.collect()
+        if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+            libc.malloc_trim(0)  # glibc keeps what is freed, unless asked
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Programs that nothing has been compiled to for long are of code that is gone."""
+    if hasattr(session.config, "workerinput"):
+        return
+    oldest = time.time() - KEPT_DAYS * 24 * 3600
+    for program in compiled_programs().glob("*"):
+        if program.stat().st_mtime < oldest:
+            program.unlink(missing_ok=True)
