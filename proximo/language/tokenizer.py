@@ -22,13 +22,15 @@ from tokenizers import Regex, decoders, pre_tokenizers
 from proximo.errors import UserError
 from proximo.language.templates import Messages, compiled, render
 from proximo.language.tokenizer_backend import (
+    add_tokens,
     choose_eos,
     choose_pad,
     encoding,
     id_of,
-    mark_special,
+    put_space_before_texts,
     read_backend,
     special_tokens,
+    token_of,
     whole_words,
 )
 from proximo.language.tokenizer_files import read_description
@@ -100,10 +102,10 @@ class Tokenizer:
 
     def token(self, id: int) -> str:
         """The token with this id. Raises UserError if there is none."""
-        token = self.backend.id_to_token(int(id)) if 0 <= id < self.vocab_size else None
+        token = token_of(self.backend, int(id)) if 0 <= id < self.vocab_size else None
         if token is None:
             raise UserError(f"the tokenizer has no id {id}: the largest is {self.vocab_size - 1}")
-        return str(token)
+        return token
 
     def id(self, token: str) -> int:
         """The id of a token. Raises UserError if there is none."""
@@ -204,19 +206,26 @@ def load_tokenizer(folder: Path, eos_token: str | None = None, pad_token: str | 
     backend, description = read_backend(folder / "tokenizer.json"), read_description(folder)
     vocabulary = backend.get_vocab()
     named = {name: token for name, token in description.named.items() if token in vocabulary}
-    absent = sorted({*description.named.values()} - {*vocabulary})
     eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), description.eos_ids)
     if not eos_ids:
         raise UserError(f"{folder} names no EOS, the token that ends a response: name one (eos_token)")
-    named["eos_token"] = str(backend.id_to_token(eos_ids[0]))
-    mark_special(backend, [*named.values(), *description.special])
+    named["eos_token"] = str(token_of(backend, eos_ids[0]))
+    absent = add_tokens(backend, [*named.values()], description.described, description.special)
     bos_id = vocabulary[named["bos_token"]] if "bos_token" in named else None
     pad_id, pad_notes = choose_pad(backend, pad_token, named.pop("pad_token", None), eos_ids, bos_id)
     if pad := special_tokens(backend).get(pad_id):  # `transformers` would split texts at any other
         named["pad_token"] = pad
     notes = [
-        f"{token!r} is named as a special token, but not in the vocabulary: left out" for token in absent
+        f"{token!r} is named as a token, but not in the vocabulary: left out" for token in sorted(absent)
     ]
+    if description.prefix_space is not None:
+        notes += put_space_before_texts(backend, description.prefix_space, description.generic)
+    if description.split_special:
+        backend.encode_special_tokens = True
+        notes.append(
+            "tokenizer_config.json says split_special_tokens: special tokens that a text spells out, or "
+            "that the chat template writes, are split like any other text"
+        )
     return Tokenizer(
         backend=backend,
         bos_id=bos_id,
@@ -272,7 +281,7 @@ def _from_scratch(backend: tokenizers.Tokenizer, unknown: str | None) -> Tokeniz
     named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD} | (
         {"unk_token": unknown} if unknown else {}
     )
-    mark_special(backend, named.values())
+    add_tokens(backend, named.values())
     pad_id, eos_id, bos_id = (id_of(backend, token) for token in (PAD, EOS, BOS))
     settings = {"clean_up_tokenization_spaces": False, **named}
     return Tokenizer(backend, bos_id, (eos_id,), pad_id, settings=settings)

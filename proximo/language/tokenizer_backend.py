@@ -1,15 +1,22 @@
 """The Rust tokenizer of the `tokenizers` library: reading it, its special tokens, its errors in our words."""
 
+import itertools
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, models
+from tokenizers.pre_tokenizers import ByteLevel, Sequence
 
 from proximo.errors import UserError
 from proximo.language.templates import one_line
 from proximo.language.tokenizer_files import padding, read_text
+
+PREFIXED = rb'"type":"Prepend"|"prepend_scheme":"(always|first)"|"add_prefix_space":true'
+"""What puts a blank before a text, as the library writes its parts."""
 
 
 def read_backend(place: Path) -> tokenizers.Tokenizer:
@@ -30,10 +37,77 @@ def read_backend(place: Path) -> tokenizers.Tokenizer:
     return backend
 
 
-def mark_special(backend: tokenizers.Tokenizer, tokens: Iterable[str]) -> None:
-    """As `transformers` does on loading; a token that the vocabulary does not have is not added."""
-    present = [token for token in tokens if backend.token_to_id(token) is not None]
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in present])
+def add_tokens(
+    backend: tokenizers.Tokenizer,
+    named: Collection[str],
+    described: Iterable[AddedToken] = (),
+    special: Iterable[AddedToken] = (),
+) -> list[str]:
+    """As `transformers` does on loading; but a token that the vocabulary does not have is not added.
+
+    named      BOS, EOS, and their like: special from now on, and as they were in all else
+    described  tokens as they are from now on
+    special    tokens to add where they are text like any other; of two alike the first counts
+    returns    those that the vocabulary does not have
+    """
+    described, special = [*described], [*special]
+    known = {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    wanted = {token.content: token for token in reversed(special) if token.content not in known}
+    wanted |= {token.content: token for token in described}
+    for content in named:
+        token = wanted.get(content) or known.get(content)
+        if token is None:
+            wanted[content] = AddedToken(content, special=True)
+        elif not token.special:
+            wanted[content] = _made_special(token)
+    for content, token in wanted.items():
+        if backend.token_to_id(content) is not None and repr(token) != repr(known.get(content)):
+            backend.add_tokens([token])
+    return [content for content in wanted if backend.token_to_id(content) is None]
+
+
+def _made_special(token: AddedToken) -> AddedToken:
+    return AddedToken(
+        token.content,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        single_word=token.single_word,
+        normalized=token.normalized,
+        special=True,
+    )
+
+
+def put_space_before_texts(backend: tokenizers.Tokenizer, wanted: bool, generic: bool) -> tuple[str, ...]:
+    """Hears `add_prefix_space` of tokenizer_config.json as `transformers` does, or says in a note that not.
+
+    generic  whether the tokenizer's class goes by `tokenizer.json` alone
+    """
+    byte_level = [part for part in _parts(backend.pre_tokenizer) if isinstance(part, ByteLevel)]
+    if byte_level and not generic:
+        for part in byte_level:
+            part.add_prefix_space = wanted
+        return ()
+    stated = [part for part in (backend.normalizer, backend.pre_tokenizer) if part is not None]
+    state = b"".join(part.__getstate__() for part in stated)
+    if bool(re.search(PREFIXED, state)) == wanted:
+        return ()
+    return (
+        f"tokenizer_config.json says add_prefix_space = {json.dumps(wanted)}, tokenizer.json the opposite: "
+        "tokenizer.json counts",
+    )
+
+
+def _parts(sequence: Any) -> Iterator[Any]:
+    """A pre-tokenizer's parts, or itself where it is none of several."""
+    if not isinstance(sequence, Sequence):
+        yield sequence
+        return
+    for index in itertools.count():
+        try:
+            part = sequence[index]
+        except IndexError:  # the library gives no length
+            return
+        yield from _parts(part)
 
 
 def special_tokens(backend: tokenizers.Tokenizer) -> dict[int, str]:
@@ -57,7 +131,7 @@ def choose_eos(
     if first is not None:
         return tuple(dict.fromkeys([id_of(backend, first), *known])), ()
     return tuple(dict.fromkeys(known)), tuple(
-        f"no EOS is named: {backend.id_to_token(id)!r} ({id}), where the model's generation ends, is used"
+        f"no EOS is named: {token_of(backend, id)!r} ({id}), where the model's generation ends, is used"
         for id in known[:1]
     )
 
@@ -89,12 +163,12 @@ def choose_pad(
     why = "no PAD is named" if named is None else f"the PAD that is named, {named!r}, ends responses"
     free = padding(special_tokens(backend), eos_ids, bos_id)
     if free is not None:
-        return free, (f"{why}: {backend.id_to_token(free)!r} ({free}) is used",)
+        return free, (f"{why}: {token_of(backend, free)!r} ({free}) is used",)
     ids = sorted(backend.get_vocab().values())
     any_id = next((id for id in ids if id not in eos_ids), eos_ids[0])
     harmless = "masks come from lengths, so that it does no harm"
     return any_id, (
-        f"{why}, and no token is free for it: {backend.id_to_token(any_id)!r} ({any_id}) is used; {harmless}",
+        f"{why}, and no token is free for it: {token_of(backend, any_id)!r} ({any_id}) is used; {harmless}",
     )
 
 
@@ -104,6 +178,13 @@ def id_of(backend: tokenizers.Tokenizer, token: str) -> int:
     if id is None:
         raise UserError(f"{token!r} is not a token of the vocabulary: name one that is")
     return int(id)
+
+
+def token_of(backend: tokenizers.Tokenizer, id: int) -> str | None:
+    """The token with this id, as texts spell it: the library gives added ones as they are normalised."""
+    added = backend.get_added_tokens_decoder().get(id)
+    token = backend.id_to_token(id) if added is None else added.content
+    return None if token is None else str(token)
 
 
 def whole_words(vocabulary: dict[str, int], unknown: str | None) -> tokenizers.Tokenizer:

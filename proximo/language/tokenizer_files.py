@@ -1,4 +1,4 @@
-"""What the files beside `tokenizer.json` say: special tokens, ends of a response, the chat template."""
+"""What the files beside `tokenizer.json` say: added tokens, ends of a response, the chat template."""
 
 import json
 import re
@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
+
 from proximo.errors import UserError
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
-KEPT = ("model_max_length", "padding_side")
+KEPT = ("model_max_length", "padding_side", "split_special_tokens")
 """What is saved as it came. The rest is in `tokenizer.json`, which `transformers` too prefers."""
+
+ATTRIBUTES = ("lstrip", "rstrip", "single_word", "normalized", "special")
+"""How an added token is found in a text, and whether it is text at all."""
+
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of `transformers` that take `add_prefix_space` from `tokenizer.json` alone."""
 
 PADDING = (r"^\W*pad(ding)?\W*$|right_pad", r"reserved|unused|dummy", r"^\W*unk(nown)?\W*$", r"pad")
 """How a special token is called that may serve as PAD, the most fitting first."""
@@ -21,18 +29,26 @@ PADDING = (r"^\W*pad(ding)?\W*$|right_pad", r"reserved|unused|dummy", r"^\W*unk(
 class Description:
     """What a folder says about its tokenizer.
 
-    named     `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
-    special   the other tokens that are never text
-    eos_ids   the ends that `generation_config.json` names, or `config.json` where that names none
-    template  the chat template, where there is one
-    kept      what is saved as it came
-    notes     what had to be chosen
+    named          `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
+    described      added tokens, which are as they are described here whatever `tokenizer.json` says of them
+    special        tokens that are never text, described for a `tokenizer.json` that says nothing of them
+    eos_ids        the ends that `generation_config.json` names, or `config.json` where that names none
+    template       the chat template, where there is one
+    prefix_space   whether a blank is put before a text; None where `tokenizer.json` alone says so
+    generic        whether the tokenizer's class is one that goes by `tokenizer.json` there anyway
+    split_special  whether special tokens that a text spells out are split like any other text
+    kept           what is saved as it came
+    notes          what had to be chosen
     """
 
     named: Mapping[str, str]
-    special: tuple[str, ...]
+    described: tuple[AddedToken, ...]
+    special: tuple[AddedToken, ...]
     eos_ids: tuple[int, ...]
     template: str | None
+    prefix_space: bool | None
+    generic: bool
+    split_special: bool
     kept: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -44,15 +60,29 @@ def read_description(folder: Path) -> Description:
     """
     place = folder / "tokenizer_config.json"
     config, tokens = _object(place), _object(folder / "special_tokens_map.json")
-    named = {name: _content(config.get(name) or tokens.get(name), place) for name in NAMED}
+    mentioned = {name: config.get(name) or tokens.get(name) for name in NAMED}
+    named = {name: _content(token, place) for name, token in mentioned.items()}
     template, notes = _template(folder, config)
     if template is not None and "strftime_now" in template:
         notes += ("the chat template may write today's date: tomorrow the same messages are other tokens",)
+    described = _described(config, place)
+    listed = [
+        *mentioned.values(),
+        *_listed(tokens, folder / "special_tokens_map.json"),
+        *_listed(config, place),
+    ]
+    special = [_added(token, place, special=True) for token in listed if _content(token, place) is not None]
+    plain = [] if described else _object(folder / "added_tokens.json")  # of older versions: token -> id
+    prefix_space = config.get("add_prefix_space")
     return Description(
         named={name: token for name, token in named.items() if token is not None},
-        special=tuple(_special(config, place)),
+        described=described,
+        special=(*special, *(AddedToken(token, special=False) for token in plain)),
         eos_ids=_eos_ids(folder / "generation_config.json") or _eos_ids(folder / "config.json"),
         template=template,
+        prefix_space=None if prefix_space is None else bool(prefix_space),
+        generic=config.get("tokenizer_class") in GENERIC,
+        split_special=bool(config.get("split_special_tokens", False)),
         kept={name: config[name] for name in KEPT if name in config},
         notes=notes,
     )
@@ -104,15 +134,34 @@ def _content(token: Any, place: Path) -> str | None:
     raise UserError(f"{place} names {content!r} as a special token: give a text")
 
 
-def _special(config: Mapping[str, Any], place: Path) -> list[str]:
-    added = config.get("added_tokens_decoder") or {}
-    listed = [config.get(name) or [] for name in ("additional_special_tokens", "extra_special_tokens")]
-    if not isinstance(added, dict) or not all(isinstance(tokens, list | dict) for tokens in listed):
-        raise UserError(f"{place} lists special tokens in a form that is not known: restore it from a copy")
-    found = [token for token in added.values() if isinstance(token, dict) and token.get("special")]
-    for tokens in listed:
+def _added(token: Any, place: Path, **attributes: bool) -> AddedToken:
+    """An added token, as the text or the object that describes it says; `attributes` count more."""
+    described = token if isinstance(token, dict) else {}
+    said = {name: bool(described[name]) for name in ATTRIBUTES if name in described}
+    return AddedToken(_content(token, place) or "", **{**said, **attributes})
+
+
+def _described(config: Mapping[str, Any], place: Path) -> tuple[AddedToken, ...]:
+    """Id -> token, with its attributes."""
+    described = config.get("added_tokens_decoder") or {}
+    if not isinstance(described, dict):
+        raise _unknown_form(place)
+    given = [token for token in described.values() if isinstance(token, dict) and _content(token, place)]
+    return tuple(_added(token, place) for token in given)
+
+
+def _listed(content: Mapping[str, Any], place: Path) -> list[Any]:
+    """Special tokens that have no name of their own."""
+    found: list[Any] = []
+    for tokens in (content.get(name) or [] for name in ("additional_special_tokens", "extra_special_tokens")):
+        if not isinstance(tokens, list | dict):
+            raise _unknown_form(place)
         found += tokens.values() if isinstance(tokens, dict) else tokens
-    return [content for token in found if (content := _content(token, place)) is not None]
+    return found
+
+
+def _unknown_form(place: Path) -> UserError:
+    return UserError(f"{place} lists special tokens in a form that is not known: restore it from a copy")
 
 
 def _eos_ids(place: Path) -> tuple[int, ...]:

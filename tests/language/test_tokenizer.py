@@ -7,63 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models
 
 from proximo.errors import UserError
 from proximo.language.tokenizer import character_tokenizer, load_tokenizer, word_tokenizer
+from tests.language.small_tokenizers import CHATML, ZEPHYR, byte_level, metaspace, saved, write
 
-CORPUS = ["The quick brown fox jumps over the lazy dog.\n", "user assistant hello world answer\n\n"] * 5
 TEXTS = ["hello world", " The  quick\n\nfox!", "naïve café 0", "a<|im_end|>b <s></s> <unk>", ""]
-
-CHATML = """\
-{% for message in messages %}
-{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}
-{{- '<|im_start|>assistant\n' }}
-{%- endif %}
-"""
-ZEPHYR = (
-    "{% for m in messages %}{{ '|' + m.role + '|\n' + m.content + eos_token + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}|assistant|\n{% endif %}"
-)
 TALK = [
     {"role": "user", "content": "hello"},
     {"role": "assistant", "content": "world"},
     {"role": "user", "content": "The fox"},
     {"role": "assistant", "content": "jumps"},
 ]
-
-
-def byte_level(special=("<|endoftext|>", "<|im_start|>", "<|im_end|>")):
-    """As of GPT-2 and Qwen: no text is unknown."""
-    backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=list(special),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(CORPUS, trainer)
-    return backend
-
-
-def metaspace():
-    """As of Llama 2: a blank is put before every text, and BOS before that."""
-    backend = Backend(models.BPE(unk_token="<unk>", byte_fallback=True))
-    blank = chr(0x2581)
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend(blank), normalizers.Replace(" ", blank)])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(blank, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    backend.train_from_iterator(
-        CORPUS, trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    )
-    backend.post_processor = processors.TemplateProcessing(["<s>", "$A"], special_tokens=[("<s>", 1)])
-    return backend
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +30,6 @@ def qwen_like():
 @pytest.fixture(scope="module")
 def llama_like():
     return metaspace().to_str()
-
-
-def write(folder, tokenizer, generation=None, **config):
-    folder.mkdir(exist_ok=True)
-    (folder / "tokenizer.json").write_text(tokenizer, "utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    if generation is not None:
-        (folder / "generation_config.json").write_text(json.dumps(generation))
-    return folder
-
-
-def saved(folder, tokenizer):
-    folder.mkdir()
-    for name, content in tokenizer.files().items():
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def refused(folder, text, **options):
@@ -295,7 +235,7 @@ def test_added_tokens_may_be_text(tmp_path, qwen_like):
             ["<eos>", "<else>"],
             {"pad_token": "<nowhere>"},
             "<else>",
-            "'<nowhere>' is named as a special token",
+            "'<nowhere>' is named as a token, but not in the vocabulary",
         ),
     ],
 )
