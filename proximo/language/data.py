@@ -1,8 +1,8 @@
 """Training data as token ids: what to imitate, what to answer, and which answer is better.
 
-Prompts and completions are tokenised one by one and joined as ids, so that a model is trained on the ids
-that it will be prompted with; nothing is ever decoded and encoded again. A text and an answer end with EOS,
-except where they were cut off, so that no model learns to stop where a length did.
+A prompt keeps the ids that it has alone, so that a model is trained on those that it will be prompted with;
+a completion has those that it has behind its prompt, and nothing is ever decoded and encoded again. A text
+and an answer end with EOS, except where they were cut off: no model learns to stop where a length did.
 
 Every reader takes a file of JSON lines, or a list of dicts (columns in `records`), and these:
 
@@ -196,7 +196,10 @@ def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: s
     prompt, completion = record["prompt"], record[answer]
     if kind.conversational:
         return tokenizer.chat_spans([*prompt, *completion], start=len(prompt))
-    return [(_begun(tokenizer, prompt, "prompt"), False), (_encoded(tokenizer, completion, answer), True)]
+    begun, ids = _begun(tokenizer, prompt, "prompt"), tokenizer.continuation(prompt, prompt + completion)
+    if not ids:
+        raise _no_token(completion, answer)
+    return [(begun, False), (ids, True)]
 
 
 def _answered(
@@ -226,8 +229,12 @@ def _begun(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
 
 def _encoded(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
     if not (ids := tokenizer.encode(text)):
-        raise UserError(f'"{name}" is {text!r}, which has no token: fill it, or remove the record')
+        raise _no_token(text, name)
     return ids
+
+
+def _no_token(text: str, name: str) -> UserError:
+    return UserError(f'"{name}" is {text!r}, which has no token: fill it, or remove the record')
 
 
 def _cut(size: int, length: int, overlong: str) -> bool:

@@ -20,7 +20,6 @@ from proximo.language.ppo_options import whole
 from proximo.language.records import Source
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
-from proximo.language.tokenizer_backend import encoding
 
 USUAL_LENGTH = 64
 
@@ -134,10 +133,6 @@ def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: D
             )
 
 
-BEFORE_STOP = ("\n", ".", "a", "0")
-"""What may stand before a stop: some tokenizers glue it to the one, some to the other."""
-
-
 def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Tokens that end an answer, for texts that do.
 
@@ -155,21 +150,8 @@ def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[in
             raise UserError(f"stop {text!r}: {error}") from error
         if not alone:
             raise UserError(f"stop is {text!r}, which has no token and would end every answer: leave it out")
-        found |= {tuple(alone): None, tuple(_behind_text(tokenizer, text) or alone): None}
+        found |= {tuple(alone): None, tuple(tokenizer.behind_text(text)): None}
     return tuple(found)
-
-
-def _behind_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The tokens of a text behind another one; none where they cannot be told from the other's."""
-    for before in BEFORE_STOP:
-        try:
-            head, whole = tokenizer.encode(before), encoding(tokenizer.backend, before + text)
-        except UserError:  # not every tokenizer knows it
-            continue
-        ids, starts = list(whole.ids), [start for start, _ in whole.offsets[len(head) :]]
-        if head and ids[: len(head)] == head and min(starts, default=0) >= len(before):
-            return ids[len(head) :]
-    return []
 
 
 def as_given(source: Any, lines: list[int]) -> list[Any]:

@@ -38,6 +38,9 @@ from proximo.language.tokenizer_files import read_description
 PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
 """Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
 
+BEFORE = ("\n", ".", "a", "0")
+"""What a text may stand behind: some tokenizers glue it to the one, some to the other."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
@@ -111,6 +114,34 @@ class Tokenizer:
         """The id of a token. Raises UserError if there is none."""
         return id_of(self.backend, token)
 
+    def continuation(self, before: str, after: str, head: list[int] | None = None) -> list[int]:
+        """The ids of what `after` has beyond `before`, whose own ids stay what they are alone.
+
+        Where the whole text begins with the ids of `before`, as they stand in it: some tokenizers
+        (SentencePiece's) mark a blank before whatever they are given alone. Where a token would straddle the
+        border, as they stand behind another text.
+
+        head  the ids of `before`, where they are known
+        """
+        added = after[len(before) :]
+        if before:
+            head = self.encode(before) if head is None else head
+            tail = self._tail(before, after, head)
+            return self.behind_text(added) if tail is None else tail
+        return self.encode(added)
+
+    def behind_text(self, text: str) -> list[int]:
+        """The ids of a text behind another one; those that it has alone where they cannot be told apart."""
+        for before in BEFORE:
+            try:
+                head = self.encode(before)
+            except UserError:  # not every tokenizer knows it
+                continue
+            tail = self._tail(before, before + text, head)
+            if tail is not None:
+                return tail
+        return self.encode(text)
+
     def chat(self, messages: Messages, generation_prompt: bool) -> str:
         """Messages as one text, by the model's template.
 
@@ -140,16 +171,16 @@ class Tokenizer:
             before, after = self.chat(messages[:index], True), self.chat(messages[: index + 1], False)
             if not (before.startswith(done) and after.startswith(before)):
                 raise _cannot_split(index)
-            prompt = self._continuation(done, before)
+            prompt = self.continuation(done, before)
             head = self.encode(before) if done else prompt
-            answer, rest = self.until_eos(self._continuation(before, after, head))
+            answer, rest = self.until_eos(self.continuation(before, after, head))
             spans += [(prompt, False), (answer, True), (rest, False)]
             done, finished = after, index + 1
         if finished < len(messages):
             whole = self.chat(messages, False)
             if not whole.startswith(done):
                 raise _cannot_split(len(messages) - 1)
-            spans.append((self._continuation(done, whole), False))
+            spans.append((self.continuation(done, whole), False))
         return [(ids, learn) for ids, learn in spans if ids]
 
     def until_eos(self, ids: list[int]) -> tuple[list[int], list[int]]:
@@ -177,22 +208,21 @@ class Tokenizer:
             )
         return compiled(self.template)
 
-    def _continuation(self, before: str, after: str, head: list[int] | None = None) -> list[int]:
-        """The ids of what `after` has beyond `before`.
-
-        As they stand in the whole text, if `before` keeps its own ids there: some tokenizers put a space
-        before whatever they are given alone. Where a token would straddle the border, as a text of its own.
-
-        head  the ids of `before`, where they are known
-        """
-        if before:
-            head, whole = head or self.encode(before), encoding(self.backend, after)
-            size = len(head)
-            ends = [end for _, end in whole.offsets[:size]]
-            starts = [start for start, _ in whole.offsets[size:]]
-            if whole.ids[:size] == head and max(ends, default=0) <= len(before) <= min(starts, default=0):
-                return list(whole.ids[size:])
-        return self.encode(after[len(before) :])
+    def _tail(self, before: str, after: str, head: list[int]) -> list[int] | None:
+        """What stands behind these first ids of a text; None where it does not begin with them."""
+        size = len(head)
+        try:
+            whole = encoding(self.backend, after)
+        except UserError:  # two words that are one together, which is not known
+            return None
+        if not head or whole.ids[:size] != head:
+            return None
+        # One unknown word that began before the border hides what of it stands behind. Blanks may go with
+        # either side: some tokens swallow those around them.
+        last = max(end for _, end in whole.offsets[:size])
+        first = min((start for start, _ in whole.offsets[size:]), default=len(after))
+        border = len(before)
+        return None if after[border:last].strip() or after[first:border].strip() else list(whole.ids[size:])
 
 
 def load_tokenizer(folder: Path, eos_token: str | None = None, pad_token: str | None = None) -> Tokenizer:

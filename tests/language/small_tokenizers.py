@@ -66,3 +66,43 @@ def saved(folder, tokenizer):
     for name, content in tokenizer.files().items():
         (folder / name).write_bytes(content)
     return folder
+
+
+BLANK = chr(0x2581)
+
+
+def sentencepiece(model="BPE", scheme="legacy"):
+    """As of Llama 2 (BPE) or T5 (Unigram): words with the blank before them are single tokens.
+
+    scheme  who puts a blank before a text: the normaliser ("legacy"), or Metaspace ("always", "first")
+    """
+    words = ["the", "sky", "is", "blue", "hello", "world", "user", "assistant"]
+    special, bytes_ = ["<unk>", "<s>", "</s>"], [f"<0x{byte:02X}>" for byte in range(256)]
+    letters = [BLANK, *"abcdefghijklmnopqrstuvwxyz|.:"]
+    if model == "BPE":
+        backend = Backend(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(BLANK, "always")
+        trainer = trainers.BpeTrainer(
+            vocab_size=400, special_tokens=[*special, *bytes_], initial_alphabet=letters, show_progress=False
+        )
+        backend.train_from_iterator([*words, "the sky is blue", "skyblue"] * 5, trainer)
+    else:
+        scored = [*((word, -6.0) for word in words), *((BLANK + word, -4.0) for word in words)]
+        pieces = [*((token, 0.0) for token in special), *((byte, -20.0) for byte in bytes_)]
+        pieces += [*((letter, -9.0) for letter in letters), *scored]
+        backend = Backend(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    if scheme == "legacy":
+        prepend, replace = normalizers.Prepend(BLANK), normalizers.Replace(" ", BLANK)
+        backend.normalizer, backend.pre_tokenizer = normalizers.Sequence([prepend, replace]), None
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(BLANK, scheme, split=model != "BPE")
+    backend.add_special_tokens(special)
+    parts = [
+        decoders.Replace(BLANK, " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+    ]
+    backend.decoder = decoders.Sequence(parts)
+    backend.post_processor = processors.TemplateProcessing(["<s>", "$A"], special_tokens=[("<s>", 1)])
+    return backend

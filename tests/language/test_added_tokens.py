@@ -4,11 +4,11 @@ import itertools
 import json
 
 import pytest
+from small_tokenizers import byte_level, metaspace, saved, write
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from proximo.language.tokenizer import load_tokenizer
-from tests.language.small_tokenizers import byte_level, metaspace, saved, write
 
 ATTRIBUTES = ("lstrip", "rstrip", "single_word", "normalized", "special")
 EVERY = {

@@ -3,7 +3,7 @@
 import pytest
 from policies import TOKENIZER, options, rollouts
 from small_models import small_model
-from test_tokenizer import byte_level, metaspace, write
+from small_tokenizers import byte_level, metaspace, write
 
 from proximo.errors import UserError
 from proximo.language.respond import Drawing, answers, checked, stop_sequences

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_tokenizers import CHATML, ZEPHYR, byte_level, metaspace, saved, write
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from proximo.errors import UserError
 from proximo.language.tokenizer import character_tokenizer, load_tokenizer, word_tokenizer
-from tests.language.small_tokenizers import CHATML, ZEPHYR, byte_level, metaspace, saved, write
 
 TEXTS = ["hello world", " The  quick\n\nfox!", "naïve café 0", "a<|im_end|>b <s></s> <unk>", ""]
 TALK = [
