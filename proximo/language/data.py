@@ -162,7 +162,9 @@ def read_preferences(
 
     def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[Preference, bool]:
         prompt, chosen = _answered(tokenizer, record, kind, "chosen")
-        _, rejected = _answered(tokenizer, record, kind, "rejected")
+        again, rejected = _answered(tokenizer, record, kind, "rejected")
+        if again != prompt:
+            raise UserError("the chat template writes another prompt before each answer: give text instead")
         _check_vocabulary([*prompt, *chosen, *rejected], vocabulary)
         if chosen == rejected:
             raise UserError('"chosen" and "rejected" are the same: remove the record')
@@ -188,7 +190,7 @@ def _pieces(
     if completion_only:
         return tokenizer.chat_spans(record["messages"])
     # Whoever learns everything needs no split, which not every template allows.
-    return [(tokenizer.encode(tokenizer.chat(record["messages"], False)), True)]
+    return [(tokenizer.encode(tokenizer.chat_whole(record["messages"])), True)]
 
 
 def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str) -> list[Piece]:

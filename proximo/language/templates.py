@@ -6,7 +6,9 @@ whoever reaches for the inside of Python is refused by name.
 
 import datetime
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import jinja2
@@ -21,39 +23,75 @@ from proximo.errors import UserError
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 """A conversation: each message has a `role` ("system", "user", "assistant", ...) and a `content`."""
 
+MARKS = r"\{%[-+]?\s*generation\s*[-+]?%\}"
+"""A tag that begins what the assistant writes."""
+
+BEGIN, END = "\ufdd0", "\ufdd1"
+"""Around what a template marks as the assistant's. No characters, for no text to have them."""
+
 
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def compiled(template: str) -> jinja2.Template:
-    """A template, ready for `render`. Raises UserError where it is not Jinja."""
+def compiled(template: str, marks: bool = False) -> jinja2.Template:
+    """A template, ready for `render`. Raises UserError where it is not Jinja.
+
+    marks  whether it writes `BEGIN` and `END` around what it marks as the assistant's
+    """
     try:
-        return _environment().from_string(template)
+        return _environment(marks).from_string(template)
     except Exception as error:  # Jinja's own, and RecursionError for deep nesting
         raise UserError(f"the chat template cannot be read: {one_line(error)}") from error
 
 
 def render(
-    template: jinja2.Template, messages: Messages, generation_prompt: bool, names: Mapping[str, str]
+    template: jinja2.Template, messages: Messages, generation_prompt: bool, names: Mapping[str, Any]
 ) -> str:
     """Messages as one text.
 
     template           of `compiled`
     generation_prompt  whether the text ends where the assistant's answer is to begin
-    names              what else the template may use: `bos_token`, `eos_token`, ...
+    names              what else the template may use: `bos_token`, `eos_token`, `tools`, ...
 
     Raises UserError when the template fails on these messages, refuses them, or is refused itself.
     """
     try:
-        plain = json.loads(json.dumps(messages))  # a template gets hold of no object of ours
-        options = dict(add_generation_prompt=generation_prompt, tools=None, documents=None)
-        return template.render(messages=plain, **options, **names)
+        # A template gets hold of no object of ours.
+        plain = json.loads(json.dumps({"tools": None, "documents": None, **names, "messages": messages}))
+        return template.render(plain, add_generation_prompt=generation_prompt)
     except SecurityError as error:
         raise UserError(f"the chat template is refused: {one_line(error)}") from error
     except Exception as error:  # a program can fail in any way
         raise UserError(f"the chat template fails on these messages: {one_line(error)}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ChatTemplate:
+    """A template with what it may use.
+
+    plain    of `compiled`
+    marking  the same with marks; None where it has none
+    names    variables that it sees, beside the messages
+    """
+
+    plain: jinja2.Template
+    marking: jinja2.Template | None
+    names: Mapping[str, Any]
+
+    def text(self, messages: Messages, generation_prompt: bool) -> str:
+        """Messages as one text; with `generation_prompt` it ends where an answer is to begin."""
+        return render(self.plain, messages, generation_prompt, self.names)
+
+    def marked(self, messages: Messages) -> tuple[str, list[tuple[int, int]]] | None:
+        """The same, and what is marked as the assistant's; None where the template has no marks."""
+        if self.marking is None:
+            return None
+        text, spans = marks_of(render(self.marking, messages, False, self.names))
+        if text != self.text(messages, False):
+            raise UserError("the chat template does something else with what it marks: leave its marks out")
+        return text, spans
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -76,19 +114,45 @@ class _Names(Namespace):
 
 
 class _Generation(Extension):
-    """`{% generation %}`: marks what the assistant writes. We find that by prefixes, and render it only."""
+    """`{% generation %}`: marks what the assistant writes."""
 
     tags = {"generation"}  # noqa: RUF012  # Jinja's interface
+    around = ("", "")
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=line)
+        begin, end = (nodes.Output([nodes.TemplateData(mark)], lineno=line) for mark in self.around)
+        return nodes.Scope([begin, *body, end], lineno=line)
 
 
-def _environment() -> _Sandbox:
+class _Marked(_Generation):
+    around = (BEGIN, END)
+
+
+def marks_of(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """A text without `BEGIN` and `END`, and what stood between them; of pairs in one another the outer."""
+    plain: list[str] = []
+    spans: list[tuple[int, int]] = []
+    size = depth = begin = 0
+    for part in re.split(f"([{BEGIN}{END}])", text):
+        if part == BEGIN:
+            begin = begin if depth else size
+            depth += 1
+        elif part == END:
+            depth -= 1
+            if not depth and begin < size:
+                spans.append((begin, size))
+        else:
+            plain.append(part)
+            size += len(part)
+    return "".join(plain), spans
+
+
+def _environment(marks: bool = False) -> _Sandbox:
     """Jinja as templates of models expect it."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    generation = _Marked if marks else _Generation
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[generation, loopcontrols])
     environment.filters["tojson"] = _as_json
     environment.globals.update(
         raise_exception=_raise,

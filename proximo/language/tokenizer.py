@@ -8,7 +8,8 @@ so that what padding is matters to nobody.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
@@ -20,7 +21,8 @@ import tokenizers
 from tokenizers import Regex, decoders, pre_tokenizers
 
 from proximo.errors import UserError
-from proximo.language.templates import Messages, compiled, render
+from proximo.language.conversations import conversation, whole
+from proximo.language.templates import MARKS, ChatTemplate, Messages, compiled
 from proximo.language.tokenizer_backend import (
     add_tokens,
     choose_eos,
@@ -37,6 +39,8 @@ from proximo.language.tokenizer_files import read_description
 
 PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
 """Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
+
+NOTHING: Mapping[str, Any] = {}
 
 BEFORE = ("\n", ".", "a", "0")
 """What a text may stand behind: some tokenizers glue it to the one, some to the other."""
@@ -142,53 +146,65 @@ class Tokenizer:
                 return tail
         return self.encode(text)
 
-    def chat(self, messages: Messages, generation_prompt: bool) -> str:
+    def chat(self, messages: Messages, generation_prompt: bool, given: Mapping[str, Any] = NOTHING) -> str:
         """Messages as one text, by the model's template.
 
         generation_prompt  whether the text ends where the assistant's answer is to begin
+        given              further variables of the template, such as `tools`
 
         Raises UserError without a template, and when the template fails, or is refused.
         """
-        names = {name: token for name, token in self.settings.items() if name.endswith("_token")}
-        return render(self._compiled, messages, generation_prompt, names)
+        return self._template(given).text(messages, generation_prompt)
 
-    def chat_spans(self, messages: Messages, start: int = 0) -> list[tuple[list[int], bool]]:
-        """The ids of a conversation in pieces, and of each whether the assistant wrote it.
+    def chat_whole(self, messages: Messages, given: Mapping[str, Any] = NOTHING) -> str:
+        """As `chat`; but raises UserError too where something that the assistant wrote is not in the text."""
+        return whole(self._template(given), messages)
+
+    def chat_spans(
+        self,
+        messages: Messages,
+        start: int = 0,
+        skip: Collection[int] = (),
+        given: Mapping[str, Any] = NOTHING,
+    ) -> list[tuple[list[int], bool]]:
+        """The ids of a conversation in pieces, and of each whether it is learned: what the assistant wrote.
 
         What stands before an answer is the text that a model would be prompted with. An answer ends with
         its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
+        Where the template marks what the assistant writes, it is that to the letter.
 
         start  messages before this one are a prompt, whoever wrote them
+        skip   messages of the assistant that are not to be learned, counted from 0
+        given  further variables of the template, such as `tools`
 
-        Raises UserError where the template writes earlier messages differently once there are later ones
-        (some drop earlier reasoning), so that the conversation cannot be split.
+        Raises UserError for an answer that is not to be found in what the template writes, or not whole.
         """
+        found = conversation(self._template(given), messages, start, skip, [*self._special.values()])
+        text, done = found.text, 0
         spans: list[tuple[list[int], bool]] = []
-        done, finished = "", 0
-        for index, message in enumerate(messages):
-            if index < start or message["role"] != "assistant":
-                continue
-            before, after = self.chat(messages[:index], True), self.chat(messages[: index + 1], False)
-            if not (before.startswith(done) and after.startswith(before)):
-                raise _cannot_split(index)
-            prompt = self.continuation(done, before)
-            head = self.encode(before) if done else prompt
-            answer, rest = self.until_eos(self.continuation(before, after, head))
+        for begin, end in found.answers:
+            if found.border is not None and done < found.border < begin:
+                spans.append((self.continuation(text[:done], text[: found.border]), False))
+                done = found.border
+            prompt = self.continuation(text[:done], text[:begin])
+            head = self.encode(text[:begin]) if done else prompt
+            answer = self.continuation(text[:begin], text[:end], head)
+            # Some templates have a second end, of the whole conversation, behind the last answer's.
+            answer, rest = (answer, []) if found.marked else self.until_eos(answer, self._special)
             spans += [(prompt, False), (answer, True), (rest, False)]
-            done, finished = after, index + 1
-        if finished < len(messages):
-            whole = self.chat(messages, False)
-            if not whole.startswith(done):
-                raise _cannot_split(len(messages) - 1)
-            spans.append((self.continuation(done, whole), False))
+            done = end
+        if done < len(text):
+            spans.append((self.continuation(text[:done], text), False))
         return [(ids, learn) for ids, learn in spans if ids]
 
-    def until_eos(self, ids: list[int]) -> tuple[list[int], list[int]]:
-        """Splits an answer behind its last EOS, if nothing but blanks follows there."""
-        last = max((place for place, id in enumerate(ids) if id in self.eos_ids), default=None)
-        if last is None or self.decode(ids[last + 1 :], skip_special=False).strip():
-            return ids, []
-        return ids[: last + 1], ids[last + 1 :]
+    def until_eos(self, ids: list[int], others: Collection[int] = ()) -> tuple[list[int], list[int]]:
+        """Splits an answer behind its EOS, if nothing follows but blanks, further ends, and `others`."""
+        for place, id in enumerate(ids):
+            if id in self.eos_ids:
+                rest = [one for one in ids[place + 1 :] if one not in self.eos_ids and one not in others]
+                if not self.decode(rest, skip_special=False).strip():
+                    return ids[: place + 1], ids[place + 1 :]
+        return ids, []
 
     def files(self) -> dict[str, bytes]:
         """What to save, by file name; `transformers.AutoTokenizer` gives the same ids from it."""
@@ -200,13 +216,23 @@ class Tokenizer:
         return saved if self.template is None else {**saved, "chat_template.jinja": self.template.encode()}
 
     @cached_property
-    def _compiled(self) -> jinja2.Template:
+    def _special(self) -> dict[int, str]:
+        return special_tokens(self.backend)
+
+    def _template(self, given: Mapping[str, Any] = NOTHING) -> ChatTemplate:
+        plain, marking = self._compiled
+        tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
+        return ChatTemplate(plain, marking, {**tokens, **given})
+
+    @cached_property
+    def _compiled(self) -> tuple[jinja2.Template, jinja2.Template | None]:
         if self.template is None:
             raise UserError(
-                "the tokenizer has no chat template: put chat_template.jinja beside tokenizer.json, "
-                "or give text instead of messages"
+                "the tokenizer has no chat template: name a file of one (--chat-template), or give text "
+                "instead of messages"
             )
-        return compiled(self.template)
+        marks = re.search(MARKS, self.template)
+        return compiled(self.template), compiled(self.template, marks=True) if marks else None
 
     def _tail(self, before: str, after: str, head: list[int]) -> list[int] | None:
         """What stands behind these first ids of a text; None where it does not begin with them."""
@@ -315,10 +341,3 @@ def _from_scratch(backend: tokenizers.Tokenizer, unknown: str | None) -> Tokeniz
     pad_id, eos_id, bos_id = (id_of(backend, token) for token in (PAD, EOS, BOS))
     settings = {"clean_up_tokenization_spaces": False, **named}
     return Tokenizer(backend, bos_id, (eos_id,), pad_id, settings=settings)
-
-
-def _cannot_split(index: int) -> UserError:
-    return UserError(
-        f"the chat template cannot be split at message {index + 1}, since it writes earlier messages "
-        "differently once there are later ones: give prompt and completion instead of messages"
-    )

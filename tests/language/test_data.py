@@ -78,12 +78,23 @@ def test_in_a_conversation_the_assistant_is_learned():
 
 
 def test_who_learns_everything_needs_no_split():
-    # This template forgets all but the last two messages, as others forget reasoning.
-    tokenizer = replace(CHAT, template=CHAT.template.replace("in messages", "in messages[-2:]"))
+    # Each text is counted here, so that where an answer stands cannot be told.
+    counted = CHAT.template.replace("{{ m.content }}", "{{ m.content | length * 'f ' }}{{ m.content }}")
+    tokenizer = replace(CHAT, template=counted)
     record = {"messages": [user("a"), assistant("b"), user("c"), assistant("d")]}
-    refused("record 1: .* cannot be split at message 4", texts, record, tokenizer=tokenizer)
+    first, second = [USER, -8, -3, -END, -ASSISTANT, -8, -4, -EOS], [-USER, -8, -5, -END, -ASSISTANT, -8, -6]
     (text,) = texts(record, tokenizer=tokenizer, completion_only=False).records
-    assert shown(text) == [USER, -5, -END, -ASSISTANT, -6, -EOS]
+    assert shown(text) == [*first, *second, -EOS]
+    # But this one forgets all but the last two messages.
+    tokenizer = replace(CHAT, template=CHAT.template.replace("in messages", "in messages[-2:]"))
+    for completion_only in (True, False):
+        options = dict(tokenizer=tokenizer, completion_only=completion_only)
+        refused(
+            "record 1: .* leaves out \"content\" of message 2, 'b', where messages follow",
+            texts,
+            record,
+            **options,
+        )
 
 
 def test_what_follows_the_last_answer_teaches_nothing():
@@ -335,7 +346,10 @@ def test_a_template_that_says_nothing_of_the_assistant():
     )
     record = {"messages": [user("a"), assistant("b")]}
     refused(
-        "record 1: the chat template writes nothing for the assistant", texts, record, tokenizer=tokenizer
+        "record 1: the chat template leaves out \"content\" of message 2, 'b'",
+        texts,
+        record,
+        tokenizer=tokenizer,
     )
 
 
