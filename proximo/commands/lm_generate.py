@@ -37,6 +37,8 @@ class Generate:
     """The token that ends a text, where the tokenizer does not say."""
     pad_token: str | None = None
     """The token that fills a batch up, where the tokenizer does not say."""
+    chat_template: Path | None = None
+    """A file with a chat template (Jinja), in the place of the model's."""
     out: Path | None = None
     """Write JSON lines into this file: the prompts' records with `completion` and what is known of it."""
     config: Path | None = None
@@ -61,7 +63,12 @@ def run(arguments: Generate) -> int:
     if out is not None and (out.exists() or not out.parent.is_dir()):
         reason = "it is there already" if out.exists() else f"there is no folder {out.parent}"
         raise UserError(f"cannot write {out}: {reason}")
-    model = load(arguments.model, eos_token=arguments.eos_token, pad_token=arguments.pad_token)
+    model = load(
+        arguments.model,
+        eos_token=arguments.eos_token,
+        pad_token=arguments.pad_token,
+        chat_template=arguments.chat_template,
+    )
     for note in () if arguments.quiet else model.tokenizer.notes:
         print(f"note: {note}", file=sys.stderr)
     found = []

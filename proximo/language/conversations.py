@@ -99,6 +99,20 @@ def whole(chat: ChatTemplate, messages: Messages) -> str:
     return text
 
 
+def around_an_answer(chat: ChatTemplate) -> tuple[str, str]:
+    """What the template ends a prompt with though no given answer has it, and what it ends an answer with.
+
+    Raises UserError where the template fails on a question and an answer, or writes no answer.
+    """
+    talk = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PLACE}]
+    prompt, text = chat.text(talk[:1], True), chat.text(talk, False)
+    before, place, behind = text.partition(PLACE)
+    if not place:
+        raise UserError("the chat template writes nothing for the assistant")
+    same = next((at for at in range(len(prompt)) if not before.startswith(prompt[: at + 1])), len(prompt))
+    return prompt[same:], behind
+
+
 def refuse_unwritten(chat: ChatTemplate, text: str, messages: Messages, index: int, begin: int = 0) -> None:
     """Raises UserError unless all that a message says is in this text; blanks may differ.
 

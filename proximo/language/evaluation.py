@@ -63,6 +63,8 @@ class EvaluationOptions:
     """The token that ends a text, where the tokenizer does not say."""
     pad_token: str | None = None
     """The token that fills a batch up, where the tokenizer does not say."""
+    chat_template: Path | None = None
+    """A file with a chat template (Jinja), in the place of the model's."""
 
 
 def evaluate_model(
@@ -121,7 +123,8 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
 def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     """How often the better answer has the higher score; saved scores have no scale for a loss in nats."""
     folder = local_folder(options.model)
-    model, tokenizer = load_reward_model(folder), load_tokenizer(folder, options.eos_token, options.pad_token)
+    model = load_reward_model(folder)
+    tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
     config = model.trunk.config
     length = longest_of(options.length, config)
     found = read_preferences(options.data, tokenizer, length, vocabulary=config.vocabulary)
@@ -202,4 +205,9 @@ def first_record(data: str) -> Mapping[str, Any]:
 
 
 def _model(options: EvaluationOptions) -> ModelOptions:
-    return ModelOptions(model=options.model, eos_token=options.eos_token, pad_token=options.pad_token)
+    return ModelOptions(
+        model=options.model,
+        eos_token=options.eos_token,
+        pad_token=options.pad_token,
+        chat_template=options.chat_template,
+    )

@@ -15,8 +15,8 @@ from proximo.language.flat import FOLDERS
 from proximo.language.folder import local_folder
 from proximo.runs.sealed import MANIFEST
 
-FILES = ("data", "evaluation_data")
-"""Options that name a file of data."""
+FILES = ("data", "evaluation_data", "chat_template")
+"""Options that name a file."""
 
 
 def sums_of_inputs(options: Any) -> dict[str, str]:

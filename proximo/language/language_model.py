@@ -133,7 +133,11 @@ def as_prompts(prompts: Any) -> list[Any]:
 
 
 def load(
-    folder: str | os.PathLike[str], *, eos_token: str | None = None, pad_token: str | None = None
+    folder: str | os.PathLike[str],
+    *,
+    eos_token: str | None = None,
+    pad_token: str | None = None,
+    chat_template: str | os.PathLike[str] | None = None,
 ) -> LanguageModel:
     """A language model with its tokenizer.
 
@@ -142,6 +146,7 @@ def load(
     folder                a model's folder, a run's folder or result, an id of the Hugging Face Hub, or
                           adapters, which name their base
     eos_token, pad_token  tokens, where the tokenizer does not name them
+    chat_template         a file with a chat template (Jinja), in the place of the model's
 
     Raises UserError where there is none, or where it is not supported or damaged.
     """
@@ -149,6 +154,7 @@ def load(
     place = home_of(name)
     if is_reward_model(str(place)):
         raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
-    tokenizer = load_tokenizer(place, eos_token, pad_token)
+    template = None if chat_template is None else Path(chat_template)
+    tokenizer = load_tokenizer(place, eos_token, pad_token, template)
     check_vocabulary(load_config(place), tokenizer, name)
     return LanguageModel(whole_model(name), tokenizer)

@@ -33,7 +33,7 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
     weights_key, adapters_key = jax.random.split(key)
     mesh = mesh_of(options.mesh)
     folder = home_of(options.model)
-    tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token)
+    tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
     check_vocabulary(load_config(folder), tokenizer, options.model)
     with in_host_memory(mesh):
         made_anew = options.from_scratch

@@ -33,6 +33,8 @@ class ModelOptions:
     """The token that ends a text, where the tokenizer does not say."""
     pad_token: str | None = None
     """The token that fills a batch up, where the tokenizer does not say."""
+    chat_template: Path | None = None
+    """A file with a chat template (Jinja), in the place of the model's; the trained model keeps it."""
     mesh: MeshOptions = field(default_factory=MeshOptions)
 
 

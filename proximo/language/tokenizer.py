@@ -9,8 +9,8 @@ so that what padding is matters to nobody.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -21,7 +21,7 @@ import tokenizers
 from tokenizers import Regex, decoders, pre_tokenizers
 
 from proximo.errors import UserError
-from proximo.language.conversations import conversation, whole
+from proximo.language.conversations import around_an_answer, conversation, whole
 from proximo.language.templates import MARKS, ChatTemplate, Messages, compiled
 from proximo.language.tokenizer_backend import (
     add_tokens,
@@ -251,15 +251,22 @@ class Tokenizer:
         return None if after[border:last].strip() or after[first:border].strip() else list(whole.ids[size:])
 
 
-def load_tokenizer(folder: Path, eos_token: str | None = None, pad_token: str | None = None) -> Tokenizer:
+def load_tokenizer(
+    folder: Path,
+    eos_token: str | None = None,
+    pad_token: str | None = None,
+    chat_template: Path | None = None,
+) -> Tokenizer:
     """The tokenizer of a model folder.
 
     eos_token, pad_token  tokens of its vocabulary, in the place of those that the folder names
+    chat_template         a file with a chat template, in the place of the folder's
 
     Raises UserError when a file is missing or unreadable, and where no token is named as EOS.
     """
     folder = Path(folder)
-    backend, description = read_backend(folder / "tokenizer.json"), read_description(folder)
+    backend = read_backend(folder / "tokenizer.json")
+    description = read_description(folder, chat_template)
     vocabulary = backend.get_vocab()
     named = {name: token for name, token in description.named.items() if token in vocabulary}
     eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), description.eos_ids)
@@ -282,15 +289,38 @@ def load_tokenizer(folder: Path, eos_token: str | None = None, pad_token: str | 
             "tokenizer_config.json says split_special_tokens: special tokens that a text spells out, or "
             "that the chat template writes, are split like any other text"
         )
-    return Tokenizer(
+    tokenizer = Tokenizer(
         backend=backend,
         bos_id=bos_id,
         eos_ids=eos_ids,
         pad_id=pad_id,
         template=description.template,
-        notes=(*notes, *eos_notes, *pad_notes, *description.notes),
         settings={**description.kept, "clean_up_tokenization_spaces": False, **named},
     )
+    notes = [*notes, *eos_notes, *pad_notes, *description.notes, *_notes_of_template(tokenizer)]
+    return replace(tokenizer, notes=tuple(notes))
+
+
+def _notes_of_template(tokenizer: Tokenizer) -> Iterator[str]:
+    """What should be known of how the chat template writes an answer; nothing of one that fails on it."""
+    try:
+        asks, end = around_an_answer(tokenizer._template())
+        ids = tokenizer.encode(end)
+    except UserError:
+        return
+    ends = [id for id in ids if id in tokenizer._special]
+    if ends and ends[0] not in tokenizer.eos_ids:
+        token, eos = tokenizer.token(ends[0]), tokenizer.token(tokenizer.eos_id)
+        yield (
+            f"the chat template ends an answer with {token!r}, and EOS is {eos!r}: to end answers with the "
+            f"template's, say --eos-token {token!r}"
+        )
+    if asks:
+        yield (
+            f"the chat template ends a prompt with {asks!r}, but writes no given answer behind it: answers "
+            "learned from messages do not stand where answers are sampled; give a template that writes both "
+            "alike (--chat-template)"
+        )
 
 
 def word_tokenizer(words: Iterable[str], *, unknown: str | None = None) -> Tokenizer:

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from proximo.errors import UserError
+from proximo.language.templates import compiled
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 KEPT = ("model_max_length", "padding_side", "split_special_tokens")
@@ -53,8 +54,10 @@ class Description:
     notes: tuple[str, ...]
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, chat_template: Path | None = None) -> Description:
     """Reads all of these files that are there.
+
+    chat_template  a file with a chat template, in the place of the folder's
 
     Raises UserError for one that cannot be read, or says something of the wrong kind.
     """
@@ -62,7 +65,7 @@ def read_description(folder: Path) -> Description:
     config, tokens = _object(place), _object(folder / "special_tokens_map.json")
     mentioned = {name: config.get(name) or tokens.get(name) for name in NAMED}
     named = {name: _content(token, place) for name, token in mentioned.items()}
-    template, notes = _template(folder, config)
+    template, notes = _template(folder, config) if chat_template is None else (_given(chat_template), ())
     if template is not None and "strftime_now" in template:
         notes += ("the chat template may write today's date: tomorrow the same messages are other tokens",)
     described = _described(config, place)
@@ -172,6 +175,17 @@ def _eos_ids(place: Path) -> tuple[int, ...]:
     return tuple(listed)
 
 
+def _given(place: Path) -> str:
+    text = read_text(place)
+    if text is None:
+        raise UserError(f"{place} is missing: name a file with a chat template (Jinja)")
+    try:
+        compiled(text)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+    return text
+
+
 def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     text = read_text(folder / "chat_template.jinja")
     inline = config.get("chat_template")
@@ -188,7 +202,7 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, tupl
     if "default" not in templates:
         names = ", ".join(sorted(templates)) or "none at all"
         return None, (
-            f"no chat template is called 'default' (there is: {names}): put one in chat_template.jinja",
+            f"no chat template is called 'default' (there is: {names}): name a file of one (--chat-template)",
         )
     left = ", ".join(sorted({*templates} - {"default"}))
     return templates["default"], (f"the chat template 'default' is used, not: {left}",) if left else ()

@@ -382,3 +382,51 @@ def test_a_mark_leaves_the_text_alone(made):
     assert "\ufdd0" not in tokenizer.chat(TALK, False)
     with pytest.raises(UserError, match="something else with what it marks"):
         tokenizer.chat_spans([user("a\ufdd0"), assistant("b")])
+
+
+# ---- what is said of a template
+
+
+def test_an_end_of_the_template_that_is_not_eos_is_named(made, tmp_path):
+    # As of base models: they end texts with one token, and have a template that ends answers with another.
+    tokenizer = made(CHATML, eos_token="<|endoftext|>", pad_token="<|user|>")
+    assert tokenizer.notes == (
+        "the chat template ends an answer with '<|im_end|>', and EOS is '<|endoftext|>': to end answers with "
+        "the template's, say --eos-token '<|im_end|>'",
+    )
+    mended = load_tokenizer(tmp_path / "it", eos_token="<|im_end|>", pad_token="<|user|>")
+    assert mended.notes == ()
+    (text,) = read_training_texts([{"messages": TALK}], mended, 999).records
+    learned = [mended.decode([id], skip_special=False) for id in text.ids[text.learn]]
+    assert "".join(learned) == "world<|im_end|>the dog<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "eos_token", "note"),
+    [
+        (CHATML, "<|im_end|>", None),
+        (REASONING, "<|im_end|>", None),
+        (CLOSING, "<|end|>", None),
+        (CLOSING, "<|im_end|>", "ends an answer with '<|end|>', and EOS is '<|im_end|>'"),
+        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "<|im_end|>", None),
+        ("{{ raise_exception('no') }}", "<|im_end|>", None),
+        ("{% if %}", "<|im_end|>", None),
+        ("{{ messages[0].content }}", "<|im_end|>", None),
+        (DROPPING, "<|im_end|>", r"ends a prompt with '<think>\n', but writes no given answer behind it"),
+    ],
+)
+def test_nothing_is_said_of_templates_that_agree(made, template, eos_token, note):
+    (*notes,) = made(template, eos_token=eos_token, pad_token="<|user|>").notes
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]
+
+
+def test_a_second_end_of_the_folder_is_an_end_too(tmp_path, backend):
+    # As of Llama 3: EOS is the end of a text, generation_config.json names the end of a turn as well.
+    folder = write(
+        tmp_path, backend, {"eos_token_id": [0, 2]}, eos_token="<|endoftext|>", chat_template=CHATML
+    )
+    tokenizer = load_tokenizer(folder, pad_token="<|user|>")
+    assert tokenizer.notes == ()
+    (text,) = read_training_texts([{"messages": TALK}], tokenizer, 999).records
+    assert tokenizer.decode(text.ids[text.learn], skip_special=False) == "world<|im_end|>the dog<|im_end|>"
