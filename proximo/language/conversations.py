@@ -12,6 +12,7 @@ A conversation of which the template leaves something out that the assistant wro
 see that it is never learned.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -36,13 +37,11 @@ class Conversation:
     text     as the template writes it
     border   where the prompt ends that was given as such; None where there is none, or it ends at an answer
     answers  what is to be learned, in order
-    marked   whether the template says itself where these begin and end
     """
 
     text: str
     border: int | None
     answers: tuple[Span, ...]
-    marked: bool
 
 
 def conversation(
@@ -56,7 +55,7 @@ def conversation(
 
     start  messages before this one are a prompt, whoever wrote them
     skip   messages of the assistant that are not to be learned, counted from 0
-    ends   tokens that may end an answer
+    ends   special tokens, one of which may end an answer
 
     Raises UserError where an answer is not to be found, and where the template does not write all of one.
     """
@@ -68,10 +67,11 @@ def conversation(
         spans = _by_prefixes(chat, text, messages, learned) or _by_places(chat, text, messages, learned, ends)
         for index, (begin, end) in zip(learned, spans, strict=True):
             refuse_unwritten(chat, text[:end], messages, index, begin)
-        return Conversation(text, None, tuple(spans), False)
+        return Conversation(text, None, tuple(spans))
     text, spans = found
     for index in learned:
-        refuse_unwritten(chat, text, messages, index)
+        end = spans[theirs.index(index)][1] if len(spans) == len(theirs) else len(text)
+        refuse_unwritten(chat, text[:end], messages, index, _end_of_earlier(chat, text, messages, index))
     prompt = _attempted(chat, messages[:start], True) if start else None
     border = len(prompt) if prompt is not None and text.startswith(prompt) else None
     if len(spans) == len(theirs):
@@ -79,15 +79,16 @@ def conversation(
     elif skip:
         raise _cannot_split(min(skip))
     elif start:
-        border = _begin(chat, text, messages, start, 0) if border is None else border
+        border = _begin(chat, text, messages, start, 0, ends) if border is None else border
         if border is None:
             raise _cannot_split(start)
-        spans = [span for span in spans if span[0] >= border]
+    if border is not None:  # some mark what prompts for an answer as well
+        spans = [(max(begin, border), end) for begin, end in spans if end > border]
     if learned and not spans:
         raise UserError(
             "the chat template marks nothing as the assistant's: give one that does (--chat-template)"
         )
-    return Conversation(text, border, tuple(spans), True)
+    return Conversation(text, border, tuple(spans))
 
 
 def whole(chat: ChatTemplate, messages: Messages) -> str:
@@ -95,7 +96,7 @@ def whole(chat: ChatTemplate, messages: Messages) -> str:
     text = chat.text(messages, False)
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            refuse_unwritten(chat, text, messages, index)
+            refuse_unwritten(chat, text, messages, index, _end_of_earlier(chat, text, messages, index))
     return text
 
 
@@ -119,20 +120,25 @@ def refuse_unwritten(chat: ChatTemplate, text: str, messages: Messages, index: i
     begin  where its answer begins; what a message says may begin before it (`<think>`, in some prompts), but
            not end there
     """
-    written, before = _without_blanks(text), len(_without_blanks(text[:begin]))
     for name, part in _said(messages[index]):
-        place = written.rfind(_without_blanks(part))
-        if place >= 0 and place + len(_without_blanks(part)) > before:
+        if _ends_behind(part, text, begin):
             continue
         shown = part if len(part) <= 40 else f"{part[:40]}..."
         found = f"the chat template leaves out {name} of message {index + 1}, {shown!r}"
-        alone = _attempted(chat, messages[: index + 1], False)
-        if index + 1 < len(messages) and alone and _without_blanks(part) in _without_blanks(alone):
+        before, alone = (_attempted(chat, messages[:size], False) or "" for size in (index, index + 1))
+        if index + 1 < len(messages) and alone.startswith(before) and _ends_behind(part, alone, len(before)):
             raise UserError(
                 f"{found}, where messages follow: give each answer a record of its own, with the messages "
                 "before it as prompt and itself as completion"
             )
         raise UserError(f"{found}: give a template that writes it (--chat-template), or remove it")
+
+
+def _ends_behind(part: str, text: str, begin: int) -> bool:
+    """Whether a text has this part, blanks aside, and its last one does not end before a place."""
+    written, part = _without_blanks(text), _without_blanks(part)
+    place = written.rfind(part)
+    return place >= 0 and place + len(part) > len(_without_blanks(text[:begin]))
 
 
 def _said(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -183,7 +189,7 @@ def _by_places(
 ) -> list[Span]:
     spans: list[Span] = []
     for index in learned:
-        begin = _begin(chat, text, messages, index, spans[-1][1] if spans else 0)
+        begin = _begin(chat, text, messages, index, spans[-1][1] if spans else 0, ends)
         end = _end(chat, text, messages, index, ends)
         if begin is None or end is None or begin > end or (spans and begin < spans[-1][1]):
             refuse_unwritten(chat, text, messages, index)  # the likeliest reason
@@ -192,22 +198,41 @@ def _by_places(
     return spans
 
 
-def _begin(chat: ChatTemplate, text: str, messages: Messages, index: int, floor: int) -> int | None:
-    """Where an answer begins: behind what prompts for it, or else where its own text begins."""
+def _begin(
+    chat: ChatTemplate, text: str, messages: Messages, index: int, floor: int, ends: Sequence[str]
+) -> int | None:
+    """Where an answer begins: behind what prompts for it, or else where its own text begins.
+
+    floor  where the answer before it ends
+    """
     prompted, before = _attempted(chat, messages[:index], True), _attempted(chat, messages[:index], False)
     if prompted is not None and text.startswith(prompted):
         return len(prompted)
-    places = [place for place, _ in _places(chat, text, messages, index, first=True)]
-    if not places:
+    places = _places(chat, text, messages, index, first=True)
+    limit = min((place for place, _ in places or _places(chat, text, messages, index)), default=None)
+    if limit is None:
         return None
-    own = min(places)
-    if prompted and before is not None and prompted.startswith(before) and len(prompted) > len(before):
-        asks = prompted[len(before) :]
-        if index:  # what an earlier message says may look like it
-            floor = max(floor, *(place for place, _ in _places(chat, text, messages, index - 1)), 0)
-        found = text.rfind(asks, floor, own)
-        return own if found < 0 else found + len(asks)
-    return own
+    floor = max(floor, _end_of_earlier(chat, text, messages, index))
+    if prompted and before is not None and prompted.startswith(before):
+        for asks in _beginnings(prompted[len(before) :], ends):
+            found = text.find(asks, floor, limit)
+            if found >= 0:
+                return found + len(asks)
+    own = [place for place, marked in places if marked.get("tool_calls") == messages[index].get("tool_calls")]
+    return min(own, default=None)  # the name of a tool is not the first that its call has
+
+
+def _end_of_earlier(chat: ChatTemplate, text: str, messages: Messages, index: int) -> int:
+    """Where the message before this one ends, which may say anything; 0 where it cannot be told."""
+    places = _places(chat, text, messages, index - 1) if index else []
+    return max((place for place, _ in places), default=0)
+
+
+def _beginnings(text: str, tokens: Sequence[str]) -> list[str]:
+    """A text, and all of its beginnings that end with a line or a special token, the longest first."""
+    ends = {place + 1 for place, symbol in enumerate(text) if symbol == "\n"}
+    ends |= {found.end() for token in tokens for found in re.finditer(re.escape(token), text)}
+    return [text[:end] for end in sorted({*ends, len(text)} - {0}, reverse=True)]
 
 
 def _end(chat: ChatTemplate, text: str, messages: Messages, index: int, ends: Sequence[str]) -> int | None:

@@ -131,7 +131,7 @@ class _Marked(_Generation):
 
 
 def marks_of(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """A text without `BEGIN` and `END`, and what stood between them; of pairs in one another the outer."""
+    """A text without `BEGIN` and `END`, and what stood between them; pairs that touch are one."""
     plain: list[str] = []
     spans: list[tuple[int, int]] = []
     size = depth = begin = 0
@@ -142,6 +142,7 @@ def marks_of(text: str) -> tuple[str, list[tuple[int, int]]]:
         elif part == END:
             depth -= 1
             if not depth and begin < size:
+                begin = spans.pop()[0] if spans and spans[-1][1] == begin else begin
                 spans.append((begin, size))
         else:
             plain.append(part)

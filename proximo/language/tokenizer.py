@@ -171,7 +171,6 @@ class Tokenizer:
 
         What stands before an answer is the text that a model would be prompted with. An answer ends with
         its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
-        Where the template marks what the assistant writes, it is that to the letter.
 
         start  messages before this one are a prompt, whoever wrote them
         skip   messages of the assistant that are not to be learned, counted from 0
@@ -190,7 +189,7 @@ class Tokenizer:
             head = self.encode(text[:begin]) if done else prompt
             answer = self.continuation(text[:begin], text[:end], head)
             # Some templates have a second end, of the whole conversation, behind the last answer's.
-            answer, rest = (answer, []) if found.marked else self.until_eos(answer, self._special)
+            answer, rest = self.until_eos(answer, self._special)
             spans += [(prompt, False), (answer, True), (rest, False)]
             done = end
         if done < len(text):

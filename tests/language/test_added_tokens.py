@@ -145,3 +145,23 @@ def test_a_blank_before_texts_that_cannot_be_taken_away_is_noted(tmp_path, value
     assert tokenizer.encode("hello") == metaspace().encode("hello", add_special_tokens=False).ids
     noted = any("add_prefix_space = false, tokenizer.json the opposite" in note for note in tokenizer.notes)
     assert noted == (value is False)
+
+
+def test_the_file_counts_more_than_the_class_and_what_is_saved_says_so(tmp_path):
+    # Some classes of `transformers` put parts of their own in the place of those of tokenizer.json; we follow
+    # the file, and save it with a class that does so too.
+    from transformers import AutoTokenizer
+
+    folder = write(
+        tmp_path / "from",
+        metaspace().to_str(),
+        tokenizer_class="LlamaTokenizer",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
+    tokenizer = load_tokenizer(folder)
+    expected = [found.ids for found in metaspace().encode_batch(PLAIN_TEXTS)]
+    assert tokenizer.encode_batch(PLAIN_TEXTS, special=True) == expected
+    again = AutoTokenizer.from_pretrained(saved(tmp_path / "saved", tokenizer))
+    assert again(PLAIN_TEXTS)["input_ids"] == expected

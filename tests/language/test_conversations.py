@@ -1,5 +1,6 @@
 """Conversations of which every answer is found, or the record refused: marks, prefixes, places."""
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -66,6 +67,10 @@ MARKED = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
 """
+# As of TRL's for training Qwen 2.5: the line break before an answer is marked, though it prompts for one.
+PROMPT_MARKED = MARKED.replace("{%- generation %}{{ m", "{%- generation %}{{ '\n' + m").replace(
+    "m.role + '\n' }}", "m.role }}{{ '\n' if m.role != 'assistant' }}"
+)
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>"]
 
 
@@ -171,6 +176,35 @@ def test_calls_of_tools_are_learned_and_their_results_are_not(made, nothing):
     assert learned(tokenizer, messages, skip=[1], given=given) == [SECOND_CALL, last]
 
 
+# As of Qwen 3.5: a prompt has reasoning begun, and earlier answers have none; calls are tags, not JSON.
+THINKING = """\
+{%- for m in messages %}
+    {{- '<|im_start|>' + m.role + '\n' }}
+    {%- if m.role == 'assistant' and loop.last %}
+        {%- set reasoning = m.content.split('</think>')[0].split('<think>\n')[-1] %}
+        {{- '<think>\n' + reasoning + '</think>\n\n' if '</think>' in m.content }}
+    {%- endif %}
+    {{- (m.content or '').split('</think>')[-1] | trim }}
+    {%- for call in m.tool_calls %}{{ '<call><name=' + call.function.name + '>' }}
+        {%- for key, value in call.function.arguments.items() %}{{ '<' + key + '>' + value }}{% endfor %}
+        {{- '</call>' }}
+    {%- endfor %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}
+"""
+
+
+def test_a_call_is_learned_from_its_first_tag_on(made):
+    # What prompts for an answer stands there in part only: as much of it as does is not learned.
+    tokenizer = made(THINKING)
+    first = "<call><name=weather><place>the fox</call><call><name=weather><place>the dog</call><|im_end|>"
+    second = "so<call><name=weather><place>world</call><|im_end|>"
+    assert learned(tokenizer, WITH_TOOLS) == [first, second, "brown, lazy<|im_end|>"]
+    reasoned = [*TALK[:3], assistant("<think>\nhm\n</think>\n\nthe dog")]
+    assert learned(tokenizer, reasoned) == ["world<|im_end|>", "hm\n</think>\n\nthe dog<|im_end|>"]
+
+
 def test_short_answers_are_not_taken_for_other_text(made):
     # All of these stand elsewhere too: in roles, in questions, in each other.
     messages = [user("us"), assistant("us"), user("im_end a"), assistant("a"), user("s"), assistant("user")]
@@ -271,6 +305,20 @@ def test_nothing_of_an_answer_is_left_out_in_silence(made, template, messages, m
     refused(text, read_preferences, [preference], tokenizer, 999)
 
 
+def test_what_is_left_out_is_missed_though_others_say_the_same(made):
+    # The question, the list of tools and the template's own words have all of it.
+    words = "{{ 'hm' if not messages[0].said }}{{ tools | tojson if tools }}"
+    asked = [user("weather at this place?"), assistant("", tool_calls=[call("weather", place="x")])]
+    for template in (words + MARKED, words + CHATML):
+        tokenizer = made(template)
+        refused("leaves out a tool call of message 2", tokenizer.chat_spans, asked, given={"tools": TOOLS})
+        reasoned = [user("hm"), assistant("b", reasoning_content="hm")]
+        refused('leaves out "reasoning_content" of message 2', tokenizer.chat_spans, reasoned)
+    # What is written and not marked is not left out.
+    unmarked = MARKED.replace("{%- generation", "{{- m.reasoning_content }}{%- generation")
+    assert learned(made(unmarked), reasoned) == ["b<|im_end|>"]
+
+
 def test_a_template_that_keeps_reasoning_mends_it(made, tmp_path):
     keeping = DROPPING.replace(".split('</think>')[-1]", "")
     talk = [user("a"), assistant("<think>\nhm</think>b"), user("c"), assistant("<think>\nso</think>d")]
@@ -341,6 +389,11 @@ def transformers_mask(tokenizer, messages):
         MARKED.replace("{% endgeneration", "{% endgeneration %}so{% generation %}!{% endgeneration"),
         MARKED.replace("{%- if m.role", "{%- if loop.last and m.role"),
         MARKED.replace("{%- generation %}", "{%- generation -%}  "),
+        # What prompts for an answer, and what stands behind its end.
+        PROMPT_MARKED,
+        MARKED.replace("'<|im_end|>' }}{% endgen", "'<|im_end|>\n' }}{% endgen").replace(
+            "{{- '\n' }}", "{{- '\n' if m.role != 'assistant' }}"
+        ),
     ],
 )
 def test_marks_say_what_is_learned_as_in_transformers(made, template):
@@ -348,7 +401,10 @@ def test_marks_say_what_is_learned_as_in_transformers(made, template):
     spans = tokenizer.chat_spans(TALK)
     theirs = transformers_mask(tokenizer, TALK)
     assert [id for ids, _ in spans for id in ids] == theirs["input_ids"]
-    mask = theirs.get("assistant_masks", theirs.get("assistant_mask"))
+    mask = theirs["assistant_masks"]
+    for place, (last, id) in enumerate(itertools.pairwise(theirs["input_ids"]), 1):
+        if last == tokenizer.eos_id and id == tokenizer.id("Ċ"):  # a line break that nobody samples
+            mask[place] = 0
     assert [int(learn) for ids, learn in spans for _ in ids] == mask
     assert 0 < sum(mask) < len(mask)
 
@@ -366,6 +422,29 @@ def test_of_a_marked_prompt_nothing_is_learned(made):
     (prompt,) = read_prompts([{"prompt": TALK[:1]}], tokenizer, 999).records
     assert one.prompt_ids.tolist() == prompt.ids.tolist()
     assert tokenizer.decode(one.chosen_ids, skip_special=False) == "<think>\n\n</think>\n\nworld<|im_end|>"
+
+
+def test_a_marked_answer_ends_once(made):
+    # As of TRL's template for training Phi-3: the end of the whole conversation is marked as well.
+    marks = MARKED.replace("<|im_end|>", "<|end|>").replace(
+        "'<|end|>' }}{% endgen", "'<|end|>\n' }}{% endgen"
+    )
+    tokenizer = made(marks + "{% generation %}{{ '<|im_end|>' }}{% endgeneration %}", eos_token="<|end|>")
+    assert learned(tokenizer, TALK[:2]) == ["world<|end|>", "<|im_end|>"]
+    touching = marks.replace("{{- '\n' }}", "{{- '' if loop.last and m.role == 'assistant' else '\n' }}")
+    touching = touching.replace(
+        "{%- if add", "{% generation %}{{ '<|im_end|>' }}{% endgeneration %}{%- if add"
+    )
+    assert learned(made(touching, eos_token="<|end|>"), TALK) == ["world<|end|>", "the dog<|end|>"]
+
+
+def test_what_prompts_for_an_answer_is_no_part_of_it_though_it_is_marked(made):
+    tokenizer = made(PROMPT_MARKED)
+    record = {"prompt": TALK[:3], "completion": TALK[3:]}
+    (text,) = read_training_texts([record], tokenizer, 999).records
+    (prompt,) = read_prompts([{"prompt": TALK[:3]}], tokenizer, 999).records
+    assert text.ids[~text.learn].tolist() == prompt.ids.tolist()
+    assert tokenizer.decode(text.ids[text.learn], skip_special=False) == "the dog<|im_end|>"
 
 
 def test_marks_that_mark_nothing(made):
