@@ -244,9 +244,8 @@ def _end(chat: ChatTemplate, text: str, messages: Messages, index: int, ends: Se
     rest, last = text[place:], _attempted(chat, [*messages[:index], marked], False)
     if last is not None and last.count(PLACE) == 1:
         written = last[last.index(PLACE) + 1 :]
-        for behind in (written, written.rstrip()):
-            if rest.startswith(behind):
-                return place + len(behind)
+        if rest.startswith(written):
+            return place + len(written)
     if messages[index].get("tool_calls"):
         return None
     blanks = len(rest) - len(rest.lstrip())

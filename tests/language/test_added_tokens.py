@@ -103,7 +103,7 @@ def test_a_token_that_only_older_files_list_is_found_as_they_say(tmp_path):
     (folder / "special_tokens_map.json").write_text(
         json.dumps({"bos_token": {"content": "wor", "lstrip": True}})
     )
-    (folder / "added_tokens.json").write_text(json.dumps({"ld": 300, "<nowhere>": 999}))
+    (folder / "added_tokens.json").write_text(json.dumps({"ld": 300, "wor": 301, "<nowhere>": 999}))
     tokenizer = load_tokenizer(folder)
     assert tokenizer.encode("he wor") == [tokenizer.id("he"), tokenizer.id("wor")]
     added = {token.content: token for token in tokenizer.backend.get_added_tokens_decoder().values()}

@@ -205,6 +205,18 @@ def test_a_call_is_learned_from_its_first_tag_on(made):
     assert learned(tokenizer, reasoned) == ["world<|im_end|>", "hm\n</think>\n\nthe dog<|im_end|>"]
 
 
+def test_where_a_call_begins_is_not_guessed(made):
+    # Behind <|assistant|>, though a prompt goes on from there; but not where nothing of a prompt is written.
+    calls = "{% for call in m.tool_calls %}{{ '<call><name=' + call.function.name + '>' }}{% endfor %}"
+    calling = DROPPING.replace("+ '<|im_end|>' }}", "}}" + calls + "{{ '<|im_end|>' }}")
+    talk = [user("hello"), assistant("", tool_calls=[call("weather")]), user("so"), assistant("brown")]
+    expected = ["<call><name=weather><|im_end|>", "brown<|im_end|>"]
+    assert learned(made(calling), talk) == expected
+    other = made(calling.replace("{{ '<|assistant|><think>", "{{ '<|user|><think>"))
+    refused("where message 2 stands in what the chat template writes cannot be told", other.chat_spans, talk)
+    assert learned(other, [user("hello"), assistant("brown")]) == ["brown<|im_end|>"]
+
+
 def test_short_answers_are_not_taken_for_other_text(made):
     # All of these stand elsewhere too: in roles, in questions, in each other.
     messages = [user("us"), assistant("us"), user("im_end a"), assistant("a"), user("s"), assistant("user")]

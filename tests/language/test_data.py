@@ -211,6 +211,13 @@ def test_preferences_in_messages_end_with_eos():
     assert (one.chosen_ids.tolist(), one.rejected_ids.tolist()) == ([4, EOS], [5, 6, EOS])
 
 
+def test_a_prompt_that_the_template_writes_anew_for_each_answer_is_refused():
+    template = "{{ 'c ' if messages[-1].content[0] == 'b' }}" + CHAT.template
+    record = {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("d")]}
+    message = "record 1: the chat template writes another prompt before each answer: give text instead"
+    refused(message, read_preferences, [record], replace(PLAIN, template=template), 99)
+
+
 # ---- too long
 
 
