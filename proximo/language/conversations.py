@@ -172,10 +172,8 @@ def _by_prefixes(
 ) -> list[Span] | None:
     spans: list[Span] = []
     for index in learned:
-        before, after = (
-            _attempted(chat, messages[:index], True),
-            _attempted(chat, messages[: index + 1], False),
-        )
+        before = _attempted(chat, messages[:index], True)
+        after = _attempted(chat, messages[: index + 1], False)
         if before is None or after is None or not (after.startswith(before) and text.startswith(after)):
             return None
         if spans and len(before) < spans[-1][1]:
@@ -237,7 +235,7 @@ def _beginnings(text: str, tokens: Sequence[str]) -> list[str]:
 
 def _end(chat: ChatTemplate, text: str, messages: Messages, index: int, ends: Sequence[str]) -> int | None:
     """Where an answer ends, with what the template writes behind it as long as no message follows."""
-    found = max(_places(chat, text, messages, index), default=None)
+    found = max(_places(chat, text, messages, index), key=lambda one: one[0], default=None)
     if found is None:
         return None
     place, marked = found
