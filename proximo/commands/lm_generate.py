@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,7 +13,8 @@ from proximo.commands.lm_words import understood
 from proximo.errors import UserError
 from proximo.language.flat import option_types
 from proximo.language.language_model import load
-from proximo.language.respond import Answer, Drawing, answers
+from proximo.language.records import Invalid
+from proximo.language.respond import Answer, Drawing, answers, prompts_of
 from proximo.runs.process import prepare_process
 
 
@@ -32,6 +33,10 @@ class Generate:
     """JSON lines with a `prompt` each, text or messages, instead."""
     chat: bool = False
     """Each PROMPT is a user's message: the model's chat template is put around it."""
+    overlong: Literal["refuse", "drop"] = "refuse"
+    """What becomes of prompts that are too long: `refuse` all, or `drop`."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as empty prompts: `refuse` all, or `drop`."""
     drawing: Annotated[Drawing, tyro.conf.OmitArgPrefixes] = field(default_factory=Drawing)
     eos_token: str | None = None
     """The token that ends a text, where the tokenizer does not say."""
@@ -69,10 +74,13 @@ def run(arguments: Generate) -> int:
         pad_token=arguments.pad_token,
         chat_template=arguments.chat_template,
     )
-    for note in () if arguments.quiet else model.tokenizer.notes:
+    prompts = prompts_of(
+        source, model.config, model.tokenizer, arguments.drawing, arguments.overlong, arguments.invalid
+    )
+    for note in () if arguments.quiet else (*model.tokenizer.notes, *prompts.notes(arguments.data)):
         print(f"note: {note}", file=sys.stderr)
     found = []
-    for answer in answers(model.transformer, model.tokenizer, source, arguments.drawing):
+    for answer in answers(model.transformer, model.tokenizer, prompts.records, arguments.drawing):
         found.append(record(answer))
         if out is not None:
             append(out, found[-1])

@@ -138,7 +138,7 @@ def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) 
     elapsed, path = time.perf_counter() - started, work.run.path
     number = work.number if iteration is None else iteration.number
     if arguments.json:
-        print(json.dumps(result(path, command, number, total, tokens, elapsed, iteration)))
+        print(json.dumps(result(work, command, number, tokens, elapsed, iteration)))
     else:
         known = f"; {facts(iteration.metrics)}" if iteration is not None else ""
         print(f"{number:,} of {total:,} iterations, {tokens:,} tokens in {elapsed:.1f} s{known}")
@@ -158,22 +158,22 @@ def next_step(command: str, path: Path) -> str:
 
 
 def result(
-    path: Path,
+    work: Work,
     command: str,
     number: int,
-    total: int,
     tokens: int,
     elapsed: float,
     iteration: "Iteration | None",
 ) -> dict[str, Any]:
     """What `--json` ends with."""
     return {
-        "run": str(path),
+        "run": str(work.run.path),
         "command": command,
         "iterations": number,
-        "total": total,
+        "total": work.trainer.total,
         "tokens": tokens,
         "seconds": elapsed,
         "tokens_per_second": tokens / elapsed,
         "metrics": {} if iteration is None else iteration.metrics,
+        "notes": list(notes(work.trainer)),
     }

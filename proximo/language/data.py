@@ -10,6 +10,7 @@ Every reader takes a file of JSON lines, or a list of dicts (columns in `records
     length      tokens that a record may have, at most
     overlong    what becomes of longer ones: "truncate" cuts answers, and refuses a prompt that leaves no
                 room for one; "refuse" refuses both; "drop" leaves the record out. All of them are counted
+    invalid     what becomes of records that are wrong: "refuse" the data, or "drop" such records, counted
     vocabulary  ids that the model has, where these may be fewer than the tokenizer's
 
 and raises UserError for the first record that is wrong, with the file, the line, and what to do.
@@ -17,24 +18,33 @@ and raises UserError for the first record that is wrong, with the file, the line
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from proximo.errors import UserError
+from proximo.language.chat_records import asked, continued, conversation, told, unasked, written
+from proximo.language.data_files import Source
+from proximo.language.messages import carries_loss
 from proximo.language.records import (
+    ANSWERS,
     COMPLETION,
     MESSAGES,
     PREFERENCE,
     PROMPT,
     TEXT,
     Dataset,
+    Given,
+    Invalid,
     Kind,
-    Source,
+    Read,
     TooLong,
     margin_of,
     read_all,
 )
+from proximo.language.shapes import split_texts, texts_repeat_prompt
+from proximo.language.templates import Messages
 from proximo.language.tokenizer import Tokenizer
 
 Overlong: TypeAlias = Literal["truncate", "refuse", "drop"]
@@ -67,12 +77,14 @@ class Prompt:
     text     what was tokenised; messages as the chat template wrote them
     columns  everything else in the record, for reward functions; None where this record lacks a column
     line     where it stood, from 1
+    given    as it stands in the record: text, or messages
     """
 
     ids: Ids
     text: str
     columns: Mapping[str, Any]
     line: int
+    given: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +112,23 @@ def read_training_texts(
     completion_only: bool = True,
     overlong: Overlong = "truncate",
     vocabulary: int | None = None,
+    invalid: Invalid = "refuse",
 ) -> Dataset[TrainingText]:
     """Texts, conversations, or prompts with completions: {"text"}, {"messages"}, {"prompt", "completion"}.
 
     completion_only  whether completions and the assistant's messages alone carry loss, not what they
                      answer; a {"text"} always carries loss as a whole
     """
+    source = _lasting(source)
+    repeated = texts_repeat_prompt(source, COMPLETION[1:])
 
-    def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[TrainingText, bool]:
-        pieces = _closed(tokenizer, _pieces(tokenizer, record, kind, completion_only))
+    def read(given: Given) -> Read[TrainingText]:
+        record, notes = _prepared(tokenizer, given, repeated)
+        if given.kind.conversational:
+            record, notes = _weighed(record, given.kind, completion_only)
+        speaker = told(tokenizer, record, given.kind)
+        pieces = _closed(speaker, _pieces(speaker, record, given.kind, completion_only))
+        notes += written(speaker, record, given.kind)
         ids = [id for piece, _ in pieces for id in piece]
         learn = np.array([learn or not completion_only for piece, learn in pieces for _ in piece])
         _check_vocabulary(ids, vocabulary)
@@ -118,9 +138,9 @@ def read_training_texts(
         if not learn[:length].any():
             raise TooLong(f"has {int(learn.argmax())} tokens before the first to learn, of {length} that fit")
         cut = _cut(len(ids), length, overlong)
-        return TrainingText(_ids(ids[:length]), learn[:length], line), cut
+        return Read(TrainingText(_ids(ids[:length]), learn[:length], given.line), cut, notes)
 
-    return read_all(source, (TEXT, MESSAGES, COMPLETION), read, overlong == "drop")
+    return read_all(source, (TEXT, MESSAGES, COMPLETION), read, overlong, invalid)
 
 
 def read_prompts(
@@ -129,20 +149,26 @@ def read_prompts(
     length: int,
     overlong: Literal["refuse", "drop"] = "refuse",
     vocabulary: int | None = None,
+    invalid: Invalid = "refuse",
 ) -> Dataset[Prompt]:
-    """What to answer: {"prompt"}. All other columns are kept, for reward functions."""
+    """What to answer: {"prompt"}. All other columns are kept, for reward functions.
 
-    def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[Prompt, bool]:
-        text = tokenizer.chat(record["prompt"], True) if kind.conversational else record["prompt"]
-        ids = (_encoded if kind.conversational else _begun)(tokenizer, text, "prompt")
+    A conversation that ends with the assistant is gone on with, inside that message.
+    """
+
+    def read(given: Given) -> Read[Prompt]:
+        speaker, prompt = told(tokenizer, given.record, given.kind), given.record["prompt"]
+        notes = written(speaker, given.record, given.kind)
+        text = asked(speaker, prompt) if given.kind.conversational else prompt
+        ids = (_encoded if given.kind.conversational else _begun)(speaker, text, "prompt")
         _check_vocabulary(ids, vocabulary)
         _cut(len(ids), length, overlong)
-        columns = {name: value for name, value in record.items() if name != "prompt"}
+        columns = {name: value for name, value in given.whole.items() if name != "prompt"}
         if taken := sorted(ARGUMENTS & {*columns}):
             raise UserError(f'has a column "{taken[0]}", a name that reward functions need: rename it')
-        return Prompt(_ids(ids), text, columns, line), False
+        return Read(Prompt(_ids(ids), text, columns, given.line, given.whole["prompt"]), notes=notes)
 
-    found = read_all(source, (PROMPT,), read, overlong == "drop")
+    found = read_all(source, (PROMPT,), read, overlong, invalid)
     names = dict.fromkeys(name for prompt in found.records for name in prompt.columns)
     filled = (replace(one, columns={name: one.columns.get(name) for name in names}) for one in found.records)
     return replace(found, records=tuple(filled))
@@ -154,17 +180,26 @@ def read_preferences(
     length: int,
     overlong: Overlong = "truncate",
     vocabulary: int | None = None,
+    invalid: Invalid = "refuse",
 ) -> Dataset[Preference]:
     """Two answers and which is better: {"prompt", "chosen", "rejected"}, and "margin" where it is known.
 
+    Without "prompt", or where it is repeated, it is what both answers begin with (`shapes`).
+
     length  of a prompt with either answer
     """
+    source = _lasting(source)
+    repeated = texts_repeat_prompt(source, ANSWERS)
 
-    def read(record: Mapping[str, Any], kind: Kind, line: int) -> tuple[Preference, bool]:
-        prompt, chosen = _answered(tokenizer, record, kind, "chosen")
-        again, rejected = _answered(tokenizer, record, kind, "rejected")
+    def read(given: Given) -> Read[Preference]:
+        record, notes = _prepared(tokenizer, given, repeated)
+        kind = Kind(PREFERENCE, given.kind.conversational)
+        speaker = told(tokenizer, record, kind)
+        prompt, chosen = _answered(speaker, record, kind, "chosen")
+        again, rejected = _answered(speaker, record, kind, "rejected")
         if again != prompt:
             raise UserError("the chat template writes another prompt before each answer: give text instead")
+        notes += written(speaker, record, kind)
         _check_vocabulary([*prompt, *chosen, *rejected], vocabulary)
         if chosen == rejected:
             raise UserError('"chosen" and "rejected" are the same: remove the record')
@@ -175,9 +210,52 @@ def read_preferences(
         if chosen[:room] == rejected[:room]:
             raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
         answers = _ids(chosen[:room]), _ids(rejected[:room])
-        return Preference(_ids(prompt), *answers, margin_of(record), line), cut
+        return Read(Preference(_ids(prompt), *answers, margin_of(record), given.line), cut, notes)
 
-    return read_all(source, (PREFERENCE,), read, overlong == "drop")
+    return read_all(source, (PREFERENCE, ANSWERS), read, overlong, invalid)
+
+
+def _lasting(source: Source) -> Source:
+    """The source, or its records where it could be gone through once only."""
+    return source if isinstance(source, str | Path) else list(source)
+
+
+def _prepared(
+    tokenizer: Tokenizer, given: Given, repeated: bool
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """A record with a prompt of its own and answers that do not repeat it, and what there is to note."""
+    record, kind = given.record, given.kind
+    if kind == Kind(ANSWERS, False):
+        names = ("prompt", *ANSWERS)
+        parts = split_texts(tokenizer, record["chosen"], record["rejected"])
+        return {**record, **dict(zip(names, parts, strict=True))}, ()
+    if repeated and not kind.conversational:
+        size = len(record["prompt"])
+        rest = {name: record[name][size:] for name in kind.columns[1:]}
+        return {**record, **rest}, ("all answers repeat their prompt, which is taken off them",)
+    return record, ()
+
+
+def _weighed(
+    record: Mapping[str, Any], kind: Kind, completion_only: bool
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """A record whose messages have weight 0 where they are not to be learned, and what there is to note.
+
+    Raises UserError where no message would be learned, or one that is not to be.
+    """
+    name = kind.columns[-1]
+    if not completion_only:
+        if any(one.get("weight") == 0 for column in kind.columns for one in record[column]):
+            raise UserError("has a message of weight 0, but completion_only is false: remove one of the two")
+        return record, ()
+    messages = unasked(record[name]) if kind.columns == MESSAGES else record[name]
+    if not any(carries_loss(one) for one in messages):
+        raise UserError(
+            f'"{name}" has no answer to learn (weight 0, or nothing before it): remove the record'
+        )
+    first = messages[0] != record[name][0]
+    notes = ("the conversation begins with the assistant, and that message is not learned",) if first else ()
+    return {**record, name: messages}, notes
 
 
 def _pieces(
@@ -188,7 +266,7 @@ def _pieces(
     if kind.columns == COMPLETION:
         return _pair(tokenizer, record, kind, "completion")
     if completion_only:
-        return tokenizer.chat_spans(record["messages"])
+        return _spans(tokenizer, record["messages"], 0)
     # Whoever learns everything needs no split, which not every template allows.
     return [(tokenizer.encode(tokenizer.chat_whole(record["messages"])), True)]
 
@@ -196,12 +274,31 @@ def _pieces(
 def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str) -> list[Piece]:
     """A prompt, as `read_prompts` has it, and what answers it."""
     prompt, completion = record["prompt"], record[answer]
+    if kind.conversational and prompt[-1]["role"] == "assistant":
+        return _continued_pair(tokenizer, prompt, completion)
     if kind.conversational:
-        return tokenizer.chat_spans([*prompt, *completion], start=len(prompt))
+        return _spans(tokenizer, [*prompt, *completion], len(prompt))
     begun, ids = _begun(tokenizer, prompt, "prompt"), tokenizer.continuation(prompt, prompt + completion)
     if not ids:
         raise _no_token(completion, answer)
     return [(begun, False), (ids, True)]
+
+
+def _spans(tokenizer: Tokenizer, messages: Messages, start: int) -> list[Piece]:
+    skip = [place for place, one in enumerate(messages) if one.get("weight") == 0]
+    return tokenizer.chat_spans(messages, start, skip)
+
+
+def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages) -> list[Piece]:
+    """A prompt that ends inside the assistant's message, and how that goes on."""
+    if len(completion) > 1:
+        raise UserError('"prompt" ends with the "assistant", so the answer must be one message that goes on')
+    before = continued(tokenizer, prompt)
+    after = tokenizer.chat(conversation(prompt, completion), False)
+    if not after.startswith(before):
+        raise UserError("the chat template writes a continued message differently: give text instead")
+    head = _encoded(tokenizer, before, "prompt")
+    return [(head, False), (tokenizer.continuation(before, after, head), True)]
 
 
 def _answered(

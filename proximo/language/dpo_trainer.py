@@ -28,6 +28,7 @@ from proximo.language.optimise import Optimisation, rows_of_part
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import batch_indices
 from proximo.language.pairs import Pairs, batch_of, batches_of, placed
+from proximo.language.records import Invalid
 from proximo.language.step import Learner, begun, epoch_ends, measured, middle, stepped
 from proximo.language.tokenizer import Tokenizer
 
@@ -39,7 +40,7 @@ class DPOOptions:
     """Direct Preference Optimization from pairs of answers, one of which was preferred."""
 
     data: str
-    """JSON lines with `prompt`, `chosen` and `rejected`."""
+    """JSON lines with `prompt`, `chosen` and `rejected`; without `prompt` it is what both begin with."""
     evaluation_data: str | None = None
     """The same, not learned from; measured after every epoch."""
     epochs: int = 1
@@ -50,6 +51,8 @@ class DPOOptions:
     """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
     overlong: Overlong = "truncate"
     """What becomes of longer pairs: `truncate`, `drop`, or `refuse` to begin."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
     beta: float = 0.1
     """Price of a nat from the reference: the smaller, the further the policy goes; 0.1 to 0.5 are usual."""
     loss: PreferenceLoss = field(default_factory=SigmoidLoss)
@@ -88,7 +91,9 @@ def dpo_trainer(options: DPOOptions) -> "DPO":
     length = longest_of(options.length, model.config)
     pairs, held_out, notes = read_files(
         options,
-        lambda source: read_preferences(source, tokenizer, length, options.overlong, model.config.vocabulary),
+        lambda source: read_preferences(
+            source, tokenizer, length, options.overlong, model.config.vocabulary, options.invalid
+        ),
     )
     return DPO(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes))
 

@@ -1,8 +1,7 @@
 """How good a model is on data that it did not learn from: likelihoods, preferences, or rewards."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.adapter_files import is_reward_model
-from proximo.language.data import read_preferences, read_training_texts
+from proximo.language.data import Overlong, read_preferences, read_training_texts
+from proximo.language.data_files import lines_of
 from proximo.language.folder import load_reward_model, local_folder
 from proximo.language.loading import check_counts, loaded, longest_of
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
-from proximo.language.records import unreadable
+from proximo.language.records import Invalid
 from proximo.language.reward_model import RewardModelOptions, RewardTraining
 from proximo.language.rewards import RewardFunction
 from proximo.language.sampling_trainers import ppo_trainer
@@ -51,6 +51,11 @@ class EvaluationOptions:
     """Most tokens of an answer."""
     temperature: float = 1.0
     """Logits are divided by it where answers are drawn."""
+    overlong: Overlong | None = None
+    """What becomes of longer texts and prompts: `truncate`, `drop`, or `refuse`; unless said texts and pairs
+    are cut, and prompts, which cannot be, are refused."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as empty texts: `refuse` all, or `drop`."""
     reward: tuple[str, ...] = ()
     """Python functions, `module:function`, that say what an answer is worth."""
     reward_model: tuple[str, ...] = ()
@@ -78,7 +83,7 @@ def evaluate_model(
     that are missing or damaged.
     """
     check_counts(options, ("length", "batch_size", "samples", "response_length"))
-    columns, scorer = {*first_record(options.data)}, is_reward_model(options.model)
+    columns, scorer = columns_of(options.data), is_reward_model(options.model)
     if scorer:
         if "chosen" not in columns:
             raise UserError(f"{options.model} is a reward model: give preferences (prompt, chosen, rejected)")
@@ -99,7 +104,13 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
     model, tokenizer = loaded(_model(options), jax.random.key(0))
     length = longest_of(options.length, model.config)
     found = read_training_texts(
-        options.data, tokenizer, length, options.completion_only, vocabulary=model.config.vocabulary
+        options.data,
+        tokenizer,
+        length,
+        options.completion_only,
+        options.overlong or "truncate",
+        model.config.vocabulary,
+        options.invalid,
     )
     measure = SFTOptions(
         data=options.data, model=_model(options), length=length, batch_size=options.batch_size
@@ -116,7 +127,7 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
         "perplexity": math.exp(metrics["eval_loss"]),
         "token_accuracy": metrics["eval_mean_token_accuracy"],
         "entropy": metrics["eval_entropy"],
-        "notes": list(tokenizer.notes),
+        "notes": [*tokenizer.notes, *found.notes(options.data)],
     }
 
 
@@ -127,7 +138,8 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
     config = model.trunk.config
     length = longest_of(options.length, config)
-    found = read_preferences(options.data, tokenizer, length, vocabulary=config.vocabulary)
+    cutting = options.overlong or "truncate"
+    found = read_preferences(options.data, tokenizer, length, cutting, config.vocabulary, options.invalid)
     measure = RewardModelOptions(
         data=options.data, model=_model(options), length=length, batch_size=options.batch_size
     )
@@ -142,14 +154,18 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
         "accuracy_low": metrics["eval_accuracy_low"],
         "accuracy_high": metrics["eval_accuracy_high"],
         "margin": float(np.mean(scores[:, 0] - scores[:, 1])),
-        "notes": list(tokenizer.notes),
+        "notes": [*tokenizer.notes, *found.notes(options.data)],
     }
 
 
 def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | None) -> dict[str, Any]:
     """What answers to all prompts are worth; the interval is over prompts, whose answers are averaged."""
+    if options.overlong == "truncate":
+        raise UserError("overlong is truncate, but prompts are never cut: take drop or refuse")
     asked = PPOOptions(
         data=options.data,
+        overlong=options.overlong or "refuse",
+        invalid=options.invalid,
         model=_model(options),
         sampling=SamplingOptions(
             response_length=options.response_length,
@@ -192,16 +208,10 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
     }
 
 
-def first_record(data: str) -> Mapping[str, Any]:
-    """What the data look like; nothing where the first line is wrong, which its reader will say better."""
-    try:
-        with Path(data).open(encoding="utf-8-sig") as file:
-            found = json.loads(next(line for line in file if line.strip()))
-    except OSError as error:
-        raise unreadable(data, error) from error
-    except (ValueError, RecursionError, StopIteration):
-        return {}
-    return found if isinstance(found, dict) else {}
+def columns_of(data: str) -> set[str]:
+    """The columns of the first record; none of an empty file, which its reader will say better."""
+    first = next(lines_of(data), None)
+    return set() if first is None else {name for name, value in first.record.items() if value is not None}
 
 
 def _model(options: EvaluationOptions) -> ModelOptions:

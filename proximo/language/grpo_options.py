@@ -17,6 +17,7 @@ from proximo.language.ppo_options import (
     require,
     whole,
 )
+from proximo.language.records import Invalid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,10 @@ class GRPOOptions:
 
     data: str
     """JSON lines with a `prompt` each."""
+    overlong: Literal["refuse", "drop"] = "refuse"
+    """What becomes of prompts that are too long: `refuse` to begin, or `drop`."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as empty prompts: `refuse` to begin, or `drop`."""
     episodes: int = 10_000
     """Responses to learn from in all."""
     advantage: GroupAdvantage = field(default_factory=Standardised)

@@ -17,7 +17,7 @@ from proximo.language.flat import model_folder, options_from
 from proximo.language.folder import load_config, save_model
 from proximo.language.loading import check_vocabulary
 from proximo.language.model import Transformer
-from proximo.language.respond import Drawing, answers
+from proximo.language.respond import Drawing, answers, prompts_of
 from proximo.language.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -104,7 +104,8 @@ class LanguageModel:
         )
         drawing = options_from(Drawing, given)
         records = [{"prompt": prompt} for prompt in as_prompts(prompts)]
-        found = [one.completion for one in answers(self.transformer, self.tokenizer, records, drawing)]
+        asked = prompts_of(records, self.config, self.tokenizer, drawing).records
+        found = [one.completion for one in answers(self.transformer, self.tokenizer, asked, drawing)]
         if samples == 1:
             return found
         return [found[start : start + samples] for start in range(0, len(found), samples)]

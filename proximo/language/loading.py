@@ -11,10 +11,10 @@ from proximo.errors import UserError
 from proximo.language.adapter_files import home_of, whole_model
 from proximo.language.adapters import LoRA, trainable, with_adapters
 from proximo.language.config import ModelConfig
-from proximo.language.data import Dataset
 from proximo.language.folder import load_config
 from proximo.language.model import Transformer, new_model
 from proximo.language.options import ModelOptions
+from proximo.language.records import Dataset
 from proximo.language.sharding import in_host_memory, laid_out, mesh_of
 from proximo.language.tokenizer import Tokenizer, load_tokenizer
 
@@ -106,9 +106,5 @@ def read_files(
     """The data, what is held out (nothing, where no file is named), and what the user should know of them."""
     data = read(options.data)
     held_out = Dataset[Record]((), 0, 0) if options.evaluation_data is None else read(options.evaluation_data)
-    notes = []
-    for name, found in ((options.data, data), (options.evaluation_data, held_out)):
-        if found.truncated or found.dropped:
-            cut, out = found.truncated, found.dropped
-            notes.append(f"{name}: {cut} records were cut to the length, {out} left out as too long")
-    return data.records, held_out.records, tuple(notes)
+    notes = data.notes(options.data) + held_out.notes(options.evaluation_data)
+    return data.records, held_out.records, notes

@@ -10,6 +10,7 @@ from proximo.errors import UserError
 from proximo.language.loss import Aggregation, KLEstimate, RatioOf, TokenObjective
 from proximo.language.optimise import Optimisation
 from proximo.language.options import ModelOptions, RunOptions
+from proximo.language.records import Invalid
 
 Truncated = Literal["keep", "mask", "bootstrap"]
 
@@ -116,6 +117,10 @@ class PPOOptions:
 
     data: str
     """JSON lines with a `prompt` each."""
+    overlong: Literal["refuse", "drop"] = "refuse"
+    """What becomes of prompts that are too long: `refuse` to begin, or `drop`."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as empty prompts: `refuse` to begin, or `drop`."""
     episodes: int = 10_000
     """Responses to learn from in all."""
     kl: KLController = field(default_factory=FixedKL)

@@ -75,7 +75,7 @@ class PPO:
         self, options: PPOOptions, policy: Policy, trained: Any, reference: Any, rollouts: Rollouts
     ) -> None:
         self.options, self.rollouts, self.reference = options, rollouts, reference
-        self.compiled_for, self.notes = compiled_for(options), rollouts.tokenizer.notes
+        self.compiled_for, self.notes = compiled_for(options), rollouts.notes
         self.first, self.frozen = eqx.partition(policy, trained)
         self.rows = options.sampling.batch_size * options.sampling.samples
         self.total = -(-options.episodes // self.rows)

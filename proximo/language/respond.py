@@ -1,23 +1,23 @@
 """Answers to prompts, with what was drawn and how."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.data import read_prompts
+from proximo.language.config import ModelConfig
+from proximo.language.data import Prompt, read_prompts
+from proximo.language.data_files import Source
 from proximo.language.loading import check_counts
 from proximo.language.model import Transformer
 from proximo.language.options import LARGEST_SEED
 from proximo.language.packing import bucket, padded_left
 from proximo.language.ppo_options import whole
-from proximo.language.records import Source
+from proximo.language.records import Dataset, Invalid
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
 
@@ -83,25 +83,43 @@ def checked(drawing: Drawing) -> Drawing:
     return drawing
 
 
-def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: Drawing) -> Iterator[Answer]:
-    """Answers to all prompts, those of one prompt side by side, in the prompts' order.
+def length_of(drawing: Drawing, config: ModelConfig) -> int:
+    """Most tokens of an answer."""
+    given = drawing.max_new_tokens
+    return min(USUAL_LENGTH, config.context // 2) if given is None else given
 
-    source  a file of JSON lines with `prompt`, or such records
+
+def prompts_of(
+    source: Source,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    drawing: Drawing,
+    overlong: Literal["refuse", "drop"] = "refuse",
+    invalid: Invalid = "refuse",
+) -> Dataset[Prompt]:
+    """Prompts that leave a model room for its answers.
+
+    source             a file of JSON lines with `prompt`, or such records
+    overlong, invalid  as of `data.read_prompts`
 
     Raises UserError for what cannot be drawn, and for prompts that cannot be read or leave no room.
     """
-    drawing, length = checked(drawing), drawing.max_new_tokens
-    if length is None:
-        length = min(USUAL_LENGTH, model.config.context // 2)
-    room = model.config.context - length
+    length = length_of(checked(drawing), config)
+    room = config.context - length
     if room < 1:
         raise UserError(
-            f"max_new_tokens is {length}: the model's context is {model.config.context} "
+            f"max_new_tokens is {length}: the model's context is {config.context} "
             "tokens, and the prompt needs some"
         )
-    source = source if isinstance(source, str | Path) else list(source)
-    prompts = read_prompts(source, tokenizer, room, vocabulary=model.config.vocabulary).records
-    given = as_given(source, [prompt.line for prompt in prompts])
+    return read_prompts(source, tokenizer, room, overlong, config.vocabulary, invalid)
+
+
+def answers(
+    model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Prompt], drawing: Drawing
+) -> Iterator[Answer]:
+    """Answers to all prompts (of `prompts_of`), those of one prompt side by side, in the prompts' order."""
+    length = length_of(drawing, model.config)
+    room = model.config.context - length
     sampling = Sampling(
         length=length,
         temperature=0.0 if drawing.greedy else drawing.temperature,
@@ -124,7 +142,7 @@ def answers(model: Transformer, tokenizer: Tokenizer, source: Source, drawing: D
         for row in range(len(batch) * drawing.samples):
             size, place = int(drawn.lengths[row]), row // drawing.samples
             yield Answer(
-                given[start + place],
+                batch[place].given,
                 tokenizer.decode(drawn.ids[row, :size]),
                 size,
                 bool(drawn.finished[row]),
@@ -152,11 +170,3 @@ def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[in
             raise UserError(f"stop is {text!r}, which has no token and would end every answer: leave it out")
         found |= {tuple(alone): None, tuple(tokenizer.behind_text(text)): None}
     return tuple(found)
-
-
-def as_given(source: Any, lines: list[int]) -> list[Any]:
-    """The prompts as they stand in these lines of a source that was read already; messages stay messages."""
-    if not isinstance(source, str | Path):
-        return [source[line - 1]["prompt"] for line in lines]
-    content = Path(source).read_bytes().split(b"\n")
-    return [json.loads(content[line - 1].decode("utf-8-sig"))["prompt"] for line in lines]

@@ -29,6 +29,7 @@ from proximo.language.optimise import Optimisation, rows_of_part
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import batch_indices
 from proximo.language.pairs import Pairs, batch_of, batches_of, placed
+from proximo.language.records import Invalid
 from proximo.language.reference_samples import ReferenceSamples
 from proximo.language.step import Learner, begun, epoch_ends, measured, middle, stepped
 from proximo.language.tokenizer import Tokenizer
@@ -43,7 +44,8 @@ class RewardModelOptions:
     """A reward model from pairs of answers, one of which was preferred."""
 
     data: str
-    """JSON lines with `prompt`, `chosen` and `rejected`; `margin` too, where it is known."""
+    """JSON lines with `prompt`, `chosen` and `rejected`; `margin` too, where it is known. Without `prompt` it
+    is what both answers begin with."""
     evaluation_data: str | None = None
     """The same, not learned from; its accuracy and calibration are measured after every epoch."""
     evaluation_share: float = 0.05
@@ -56,6 +58,8 @@ class RewardModelOptions:
     """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
     overlong: Overlong = "drop"
     """What becomes of longer pairs; a `truncate`d answer is judged by its beginning."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
     center_rewards_coefficient: float = 0.0
     """Weight of (r(chosen) + r(rejected))^2, which holds rewards near 0; 0.01 in Eisenstein et al. 2023."""
     normalise: Literal["answers", "samples", "nothing"] = "answers"
@@ -98,7 +102,9 @@ def reward_model_trainer(options: RewardModelOptions) -> "RewardTraining":
     length = longest_of(options.length, trunk.config)
     pairs, held_out, notes = read_files(
         options,
-        lambda source: read_preferences(source, tokenizer, length, options.overlong, trunk.config.vocabulary),
+        lambda source: read_preferences(
+            source, tokenizer, length, options.overlong, trunk.config.vocabulary, options.invalid
+        ),
     )
     if options.evaluation_data is None:
         pairs, held_out = parted(pairs, options.evaluation_share, options.run.seed)

@@ -17,6 +17,7 @@ from proximo import importing
 from proximo.errors import UserError
 from proximo.language.compiling import jit
 from proximo.language.heads import RewardModel
+from proximo.language.messages import cleaned
 from proximo.language.optimise import in_parts, rows_of_part
 from proximo.language.policy import Sequences, segments_of
 from proximo.language.templates import one_line
@@ -95,9 +96,18 @@ def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> 
     return names
 
 
-def as_answer(prompt: Any, completion: str) -> Any:
-    """A completion as functions get it: messages where the prompt is a conversation, as in TRL, else text."""
-    return [{"role": "assistant", "content": completion}] if isinstance(prompt, list) else completion
+def as_asked(prompt: Any, completion: str) -> tuple[Any, Any]:
+    """A prompt and its completion as functions get them, as in TRL.
+
+    To a conversation the completion is a list of messages. Where the conversation ends with the beginning of
+    the assistant's message, that is the completion's beginning and no part of the prompt.
+    """
+    if not isinstance(prompt, list):
+        return prompt, completion
+    last = cleaned(prompt[-1:], "prompt")[0]
+    if last["role"] != "assistant":
+        return prompt, [{"role": "assistant", "content": completion}]
+    return prompt[:-1], [{"role": "assistant", "content": last["content"] + completion}]
 
 
 def called(
@@ -114,8 +124,12 @@ def called(
     blame: after an exception the function is called once more with each completion alone, up to the first
     that it raises at.
     """
-    answers = [as_answer(*pair) for pair in zip(prompts, completions, strict=True)]
-    own = {"prompts": prompts, "completions": answers, "completion_ids": map(list, completion_ids)}
+    pairs = [as_asked(*pair) for pair in zip(prompts, completions, strict=True)]
+    own: dict[str, Any] = {
+        "prompts": [prompt for prompt, _ in pairs],
+        "completions": [answer for _, answer in pairs],
+        "completion_ids": map(list, completion_ids),
+    }
     given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
 
     def at(index: int) -> str:

@@ -75,8 +75,8 @@ class Rollouts:
     sampling   how responses are drawn
     functions, models, weights  sources of reward and what each counts; models by their names
     seed       of prompts' order and of sampling
-    given      the prompts as they stand in the data, for reward functions; the texts unless given
     micro_batch_tokens  most that go through a reward model at once (`rows_of_part`)
+    notes      what the user should know of the prompts, a line each
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Rollouts:
         models: dict[str, RewardModel],
         weights: Sequence[float],
         seed: int,
-        given: Sequence[Any] | None = None,
         micro_batch_tokens: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
         self.functions, self.models, self.seed = functions, models, seed
         self.names = source_names(functions, models)
-        self.given = [prompt.text for prompt in prompts] if given is None else given
+        self.notes = (*tokenizer.notes, *notes)
         self.micro_batch_tokens = micro_batch_tokens
         self.weights = tuple(weights) or (1.0,) * (len(functions) + len(models))
         self.sampling = Sampling(
@@ -146,7 +146,8 @@ class Rollouts:
         width: int,
     ) -> Scored:
         """What all sources of reward say of a batch, weighted; `asked` are the numbers of its prompts."""
-        given, prompts = [self.given[number] for number in asked], [self.prompts[number] for number in asked]
+        prompts = [self.prompts[number] for number in asked]
+        given = [prompt.given for prompt in prompts]
         columns = {
             name: [prompt.columns.get(name) for prompt in prompts]
             for name in dict.fromkeys(name for prompt in prompts for name in prompt.columns)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +21,9 @@ from proximo.language.layers import Linear
 from proximo.language.loading import adapted, loaded
 from proximo.language.model import Transformer
 from proximo.language.policy import Policy, new_policy
-from proximo.language.ppo_options import PPOOptions, SamplingOptions
+from proximo.language.ppo_options import PPOOptions
 from proximo.language.ppo_trainer import PPO
-from proximo.language.respond import as_given
+from proximo.language.records import Dataset
 from proximo.language.rewards import RewardFunction, reward_function, source_names
 from proximo.language.rollout import Rollouts, checked_weights
 from proximo.language.sharding import in_host_memory, laid_out, mesh_of
@@ -106,29 +105,31 @@ def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | 
     own = [critic.trunk for critic in policy.critics if critic.trunk is not None]
     readers = [policy.model, *own, *(model.trunk for model in models)]
     context = min(reader.config.context for reader in readers)
-    prompts = _prompts(options.data, base.tokenizer, options.sampling, context)
+    prompts = _prompts(options, base, context)
     return Rollouts(
-        prompts,
+        prompts.records,
         base.tokenizer,
         options.sampling,
         functions,
         dict(zip(names, models, strict=True)),
         weights,
         options.run.seed,
-        as_given(options.data, [prompt.line for prompt in prompts]),
         options.steps.micro_batch_tokens,
+        prompts.notes(options.data),
     )
 
 
-def _prompts(data: Any, tokenizer: Tokenizer, sampling: SamplingOptions, context: int) -> list[Prompt]:
+def _prompts(options: PPOOptions | GRPOOptions, base: Base, context: int) -> Dataset[Prompt]:
     """Prompts that leave room for a response; `context` is the shortest of all models that read both."""
+    sampling = options.sampling
     room = context - sampling.response_length
     if room < 1:
         raise UserError(
             f"response_length is {sampling.response_length}: the model, its critic or a reward model has a "
             f"context of {context} tokens, and the prompt needs some"
         )
-    return list(read_prompts(data, tokenizer, min(sampling.prompt_length, room)).records)
+    longest = min(sampling.prompt_length, room)
+    return read_prompts(options.data, base.tokenizer, longest, options.overlong, invalid=options.invalid)
 
 
 def _reward_model(folder: str, base: Base) -> RewardModel:

@@ -19,6 +19,7 @@ from proximo.language.model import Transformer
 from proximo.language.optimise import Optimisation, rows_of_part
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import Packed, batch_indices, bucket, pack, padded_right
+from proximo.language.records import Invalid
 from proximo.language.step import Learner, begun, epoch_ends, measured, middle, stepped
 from proximo.language.tokenizer import Tokenizer
 
@@ -43,6 +44,8 @@ class SFTOptions:
     """Learn completions and the assistant's messages, not what they answer."""
     overlong: Overlong = "truncate"
     """What becomes of longer texts: `truncate`, `drop`, or `refuse` to begin."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as empty answers: `refuse` to begin, or `drop`."""
     micro_batch_tokens: int | None = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
@@ -75,7 +78,13 @@ def sft_trainer(options: SFTOptions) -> "SFT":
     texts, held_out, notes = read_files(
         options,
         lambda source: read_training_texts(
-            source, tokenizer, length, options.completion_only, options.overlong, model.config.vocabulary
+            source,
+            tokenizer,
+            length,
+            options.completion_only,
+            options.overlong,
+            model.config.vocabulary,
+            options.invalid,
         ),
     )
     return SFT(options, model, tokenizer, texts, held_out, (*tokenizer.notes, *notes))

@@ -5,6 +5,7 @@ whoever reaches for the inside of Python is refused by name.
 """
 
 import datetime
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+@functools.lru_cache(maxsize=8)
 def compiled(template: str, marks: bool = False) -> jinja2.Template:
     """A template, ready for `render`. Raises UserError where it is not Jinja.
 

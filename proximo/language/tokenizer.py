@@ -40,8 +40,6 @@ from proximo.language.tokenizer_files import read_description
 PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
 """Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
 
-NOTHING: Mapping[str, Any] = {}
-
 BEFORE = ("\n", ".", "a", "0")
 """What a text may stand behind: some tokenizers glue it to the one, some to the other."""
 
@@ -57,6 +55,7 @@ class Tokenizer:
     template  how messages become text (Jinja), where there is one
     notes     what had to be chosen, each one line for the user
     settings  what `tokenizer_config.json` says when saved
+    names     further variables of the template, such as `tools`
     """
 
     backend: tokenizers.Tokenizer
@@ -66,6 +65,7 @@ class Tokenizer:
     template: str | None = None
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def eos_id(self) -> int:
@@ -146,26 +146,24 @@ class Tokenizer:
                 return tail
         return self.encode(text)
 
-    def chat(self, messages: Messages, generation_prompt: bool, given: Mapping[str, Any] = NOTHING) -> str:
+    def chat(self, messages: Messages, generation_prompt: bool) -> str:
         """Messages as one text, by the model's template.
 
         generation_prompt  whether the text ends where the assistant's answer is to begin
-        given              further variables of the template, such as `tools`
 
         Raises UserError without a template, and when the template fails, or is refused.
         """
-        return self._template(given).text(messages, generation_prompt)
+        return self._template.text(messages, generation_prompt)
 
-    def chat_whole(self, messages: Messages, given: Mapping[str, Any] = NOTHING) -> str:
+    def chat_whole(self, messages: Messages) -> str:
         """As `chat`; but raises UserError too where something that the assistant wrote is not in the text."""
-        return whole(self._template(given), messages)
+        return whole(self._template, messages)
 
     def chat_spans(
         self,
         messages: Messages,
         start: int = 0,
         skip: Collection[int] = (),
-        given: Mapping[str, Any] = NOTHING,
     ) -> list[tuple[list[int], bool]]:
         """The ids of a conversation in pieces, and of each whether it is learned: what the assistant wrote.
 
@@ -174,11 +172,10 @@ class Tokenizer:
 
         start  messages before this one are a prompt, whoever wrote them
         skip   messages of the assistant that are not to be learned, counted from 0
-        given  further variables of the template, such as `tools`
 
         Raises UserError for an answer that is not to be found in what the template writes, or not whole.
         """
-        found = conversation(self._template(given), messages, start, skip, [*self._special.values()])
+        found = conversation(self._template, messages, start, skip, [*self._special.values()])
         text, done = found.text, 0
         spans: list[tuple[list[int], bool]] = []
         for begin, end in found.answers:
@@ -218,10 +215,11 @@ class Tokenizer:
     def _special(self) -> dict[int, str]:
         return special_tokens(self.backend)
 
-    def _template(self, given: Mapping[str, Any] = NOTHING) -> ChatTemplate:
+    @cached_property
+    def _template(self) -> ChatTemplate:
         plain, marking = self._compiled
         tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
-        return ChatTemplate(plain, marking, {**tokens, **given})
+        return ChatTemplate(plain, marking, {**tokens, **self.names})
 
     @cached_property
     def _compiled(self) -> tuple[jinja2.Template, jinja2.Template | None]:
@@ -303,7 +301,7 @@ def load_tokenizer(
 def _notes_of_template(tokenizer: Tokenizer) -> Iterator[str]:
     """What should be known of how the chat template writes an answer; nothing of one that fails on it."""
     try:
-        asks, end = around_an_answer(tokenizer._template())
+        asks, end = around_an_answer(tokenizer._template)
         ids = tokenizer.encode(end)
     except UserError:
         return

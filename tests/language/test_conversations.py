@@ -109,7 +109,7 @@ def learned(tokenizer, messages, **options):
     """The texts that are learned."""
     spans = tokenizer.chat_spans(messages, **options)
     text = "".join(tokenizer.decode(ids, skip_special=False) for ids, _ in spans)
-    assert text == tokenizer.chat(messages, False, options.get("given", {}))  # nothing is left out
+    assert text == tokenizer.chat(messages, False)  # nothing is left out
     return [tokenizer.decode(ids, skip_special=False) for ids, learn in spans if learn]
 
 
@@ -170,10 +170,10 @@ so
 def test_calls_of_tools_are_learned_and_their_results_are_not(made, nothing):
     messages = [{**message, "content": message["content"] or nothing} for message in WITH_TOOLS]
     last = "<think>\n\n</think>\n\nbrown, lazy<|im_end|>"
-    tokenizer, given = made(REASONING), {"tools": TOOLS}
-    assert learned(tokenizer, messages, given=given) == [FIRST_CALLS, SECOND_CALL, last]
-    assert learned(tokenizer, messages, start=5, given=given) == [last]
-    assert learned(tokenizer, messages, skip=[1], given=given) == [SECOND_CALL, last]
+    tokenizer = replace(made(REASONING), names={"tools": TOOLS})
+    assert learned(tokenizer, messages) == [FIRST_CALLS, SECOND_CALL, last]
+    assert learned(tokenizer, messages, start=5) == [last]
+    assert learned(tokenizer, messages, skip=[1]) == [SECOND_CALL, last]
 
 
 # As of Qwen 3.5: a prompt has reasoning begun, and earlier answers have none; calls are tags, not JSON.
@@ -323,7 +323,8 @@ def test_what_is_left_out_is_missed_though_others_say_the_same(made):
     asked = [user("weather at this place?"), assistant("", tool_calls=[call("weather", place="x")])]
     for template in (words + MARKED, words + CHATML):
         tokenizer = made(template)
-        refused("leaves out a tool call of message 2", tokenizer.chat_spans, asked, given={"tools": TOOLS})
+        told = replace(tokenizer, names={"tools": TOOLS})
+        refused("leaves out a tool call of message 2", told.chat_spans, asked)
         reasoned = [user("hm"), assistant("b", reasoning_content="hm")]
         refused('leaves out "reasoning_content" of message 2', tokenizer.chat_spans, reasoned)
     # What is written and not marked is not left out.

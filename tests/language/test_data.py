@@ -253,9 +253,8 @@ SAME_START = {"prompt": "a", "chosen": "b c d", "rejected": "b c e"}
 )
 def test_prompts_are_not_cut(read, record, length, message):
     short = {"prompt": "a", "completion": "e", "chosen": "e", "rejected": "f"}
-    # Commands that take prompts have no `overlong`.
-    advice = "longer prompts or shorter answers" if read is read_prompts else 'overlong "drop"'
-    refused(f"record 2: .*{message}.*{advice}", read, [short, record], PLAIN, length)
+    advice = "longer prompts or shorter answers" if read is read_prompts else "allow more"
+    refused(f"record 2: .*{message}.*{advice}.*overlong .drop", read, [short, record], PLAIN, length)
     found = read([short, record], PLAIN, length, overlong="drop")
     assert (len(found.records), found.dropped, found.truncated) == (1, 1, 0)
     refused(
@@ -288,7 +287,7 @@ WRONG = [
     (read_prompts, {"promt": "a"}, 'has "promt", and needs "prompt"'),
     (read_prompts, {"prompt": ""}, '"prompt" is empty'),
     (read_prompts, {"prompt": " "}, "has no token"),
-    (read_prompts, {"prompt": None}, '"prompt" is missing: give text, or a list of messages'),
+    (read_prompts, {"prompt": None}, 'has no column, and needs "prompt"'),
     (read_prompts, {"prompt": 3}, '"prompt" is of type int'),
     (read_prompts, {"prompt": "a z"}, "'z' is not in the vocabulary"),
     (read_prompts, {"prompt": "a \ud800"}, "character 3 is half of a surrogate pair"),
@@ -297,7 +296,6 @@ WRONG = [
     (read_prompts, {"prompt": [{"content": "a"}]}, 'message 1 of "prompt" has no "role"'),
     (read_prompts, {"prompt": [user("a"), user(None)]}, '"content" of message 2 of "prompt" is missing'),
     (read_prompts, {"prompt": [user(3)]}, '"content" of message 1 of "prompt" is of type int'),
-    (read_prompts, {"prompt": [assistant("a")]}, '"prompt" ends with the "assistant"'),
     (read_prompts, {"prompt": "a", "completions": 1}, 'a column "completions", a name that reward functions'),
     (read_training_texts, {"prompt": "a"}, 'needs "text" or "messages" or "prompt" . "completion"'),
     (read_training_texts, {"text": "a", "messages": []}, "must have just one of"),
@@ -314,13 +312,12 @@ WRONG = [
     (read_training_texts, {"prompt": [user("a")], "completion": [user("b")]}, "begins with 'user'"),
     (read_training_texts, {"text": "a"}, "is text as text, but .* 1 is prompt . completion as text"),
     (read_training_texts, {"prompt": [user("a")], "completion": [assistant("b")]}, "keep one kind per file"),
-    (read_preferences, {"chosen": "a", "rejected": "b"}, 'needs "prompt" . "chosen" . "rejected"'),
+    (read_preferences, {"prompt": "a", "chosen": "b"}, 'needs "prompt" . "chosen" . "rejected" or "chosen"'),
     (read_preferences, GOOD[read_preferences] | {"rejected": "b"}, "are the same: remove the record"),
     (read_preferences, GOOD[read_preferences] | {"margin": float("nan")}, '"margin" is nan'),
     (read_preferences, GOOD[read_preferences] | {"margin": 10**400}, "give a finite number"),
     (read_preferences, GOOD[read_preferences] | {"margin": "2"}, "\"margin\" is '2'"),
     (read_preferences, GOOD[read_preferences] | {"margin": True}, '"margin" is True'),
-    (read_preferences, GOOD[read_preferences] | {"margin": None}, '"margin" is None'),
     (
         read_preferences,
         {"prompt": [user("a")], "chosen": [assistant("b"), user("c")], "rejected": [assistant("c")]},
@@ -366,13 +363,7 @@ def test_a_template_that_says_nothing_of_the_prompt():
     )
     record = {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("c")]}
     refused("record 1: .* writes nothing before the answer", read_preferences, [record], tokenizer, 9)
-    refused(
-        "record 1: \"prompt\" is '', which has no token",
-        read_prompts,
-        [{"prompt": [user("a")]}],
-        tokenizer,
-        9,
-    )
+    refused(r'record 1: .* leaves out "content" of message 1 \(user\)', read_prompts, [record], tokenizer, 9)
 
 
 @pytest.mark.parametrize("read", GOOD)

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from workplace import workplace
+from workplace import lines, workplace
 
 from proximo.cli import main
 from proximo.commands.lm_eval import Evaluate
@@ -24,33 +24,33 @@ OPTIONS = {
     "sft": """
         adam_beta1 adam_beta2 adam_epsilon batch_size chat_template checkpoint_every completion_only
         config data data_parallel debug eos_token epochs evaluation_data from_scratch
-        gradient_checkpointing json learning_rate length lora_alpha lora_rank lora_targets
+        gradient_checkpointing invalid json learning_rate length lora_alpha lora_rank lora_targets
         max_grad_norm max_time micro_batch_tokens model model_parallel out overlong packing
         pad_token precision quiet schedule seed tensorboard wandb wandb_project warmup weight_decay
     """,
     "reward": """
         adam_beta1 adam_beta2 adam_epsilon batch_size center_rewards_coefficient chat_template
         checkpoint_every config data data_parallel debug eos_token epochs evaluation_data
-        evaluation_share from_scratch gradient_checkpointing json learning_rate length lora_alpha
-        lora_rank lora_targets max_grad_norm max_time micro_batch_tokens model model_parallel
-        normalise out overlong pad_token precision quiet sample_length schedule seed tensorboard
-        wandb wandb_project warmup weight_decay
+        evaluation_share from_scratch gradient_checkpointing invalid json learning_rate length
+        lora_alpha lora_rank lora_targets max_grad_norm max_time micro_batch_tokens model
+        model_parallel normalise out overlong pad_token precision quiet sample_length schedule seed
+        tensorboard wandb wandb_project warmup weight_decay
     """,
     "dpo": """
         adam_beta1 adam_beta2 adam_epsilon batch_size beta chat_template checkpoint_every config
         data data_parallel debug eos_token epochs evaluation_data from_scratch
-        gradient_checkpointing json learning_rate length lora_alpha lora_rank lora_targets loss
-        max_grad_norm max_time micro_batch_tokens model model_parallel out overlong pad_token
+        gradient_checkpointing invalid json learning_rate length lora_alpha lora_rank lora_targets
+        loss max_grad_norm max_time micro_batch_tokens model model_parallel out overlong pad_token
         precision quiet schedule seed tensorboard wandb wandb_project warmup weight_decay
     """,
     "ppo": """
         adam_beta1 adam_beta2 adam_epsilon advantage_masking aggregation batch_size chat_template
         checkpoint_every config critic critic_from critic_lambda critic_warmup data data_parallel
         debug entropy_coefficient entropy_filtering eos_token episodes epochs from_scratch
-        gae_lambda gamma gradient_checkpointing group_by_length json kl kl_estimate kl_in
+        gae_lambda gamma gradient_checkpointing group_by_length invalid json kl kl_estimate kl_in
         learning_rate length_lambda lora_alpha lora_rank lora_targets max_grad_norm max_time
         micro_batch_tokens minibatches missing_eos_penalty model model_parallel objective out
-        pad_token precision prompt_length quiet ratio response_length reward reward_model
+        overlong pad_token precision prompt_length quiet ratio response_length reward reward_model
         reward_weights samples samples_every scale_scores schedule seed stop target_kl temperature
         tensorboard top_k top_p truncated value_coefficient value_loss wandb wandb_project warmup
         weight_decay whiten_rewards
@@ -58,20 +58,21 @@ OPTIONS = {
     "grpo": """
         adam_beta1 adam_beta2 adam_epsilon advantage aggregation batch_size beta chat_template
         checkpoint_every config data data_parallel debug entropy_coefficient eos_token episodes
-        epochs from_scratch gradient_checkpointing group_by_length json kl_estimate kl_in
+        epochs from_scratch gradient_checkpointing group_by_length invalid json kl_estimate kl_in
         learning_rate lora_alpha lora_rank lora_targets max_grad_norm max_time micro_batch_tokens
-        minibatches missing_eos_penalty model model_parallel objective out pad_token precision
-        prompt_length quiet ratio response_length reward reward_model reward_weights samples
-        samples_every schedule seed skip_equal_groups soft_overlong stop target_kl temperature
-        tensorboard top_k top_p truncated wandb wandb_project warmup weight_decay
+        minibatches missing_eos_penalty model model_parallel objective out overlong pad_token
+        precision prompt_length quiet ratio response_length reward reward_model reward_weights
+        samples samples_every schedule seed skip_equal_groups soft_overlong stop target_kl
+        temperature tensorboard top_k top_p truncated wandb wandb_project warmup weight_decay
     """,
     "generate": """
-        batch_size chat chat_template config data debug eos_token greedy json max_new_tokens model
-        out pad_token prompt quiet samples seed stop temperature top_k top_p
+        batch_size chat chat_template config data debug eos_token greedy invalid json max_new_tokens
+        model out overlong pad_token prompt quiet samples seed stop temperature top_k top_p
     """,
     "eval": """
-        batch_size chat_template completion_only config data debug eos_token json length model
-        pad_token response_length reward reward_model reward_weights samples seed temperature
+        batch_size chat_template completion_only config data debug eos_token invalid json length
+        model overlong pad_token response_length reward reward_model reward_weights samples seed
+        temperature
     """,
 }
 
@@ -191,7 +192,8 @@ def numbers_of(run):
 def test_fine_tuning_then_answers_and_perplexity(there, capsys):
     said = json_of(capsys, *SFT, "--quiet", "--out", "sft")
     assert sorted(said) == [
-        *("command", "iterations", "metrics", "run", "seconds", "tokens", "tokens_per_second", "total")
+        *("command", "iterations", "metrics", "notes", "run"),
+        *("seconds", "tokens", "tokens_per_second", "total"),
     ]
     # 12 texts in batches of 6, twice.
     assert (said["run"], said["command"], said["iterations"], said["total"]) == ("sft", "sft", 4, 4)
@@ -226,6 +228,46 @@ def test_answers_in_a_file_are_data_to_learn_from(there, capsys):
     assert [row["level"] for row in rows] == list(range(8))  # the records' other columns stay
     assert all({"completion", "tokens", "finished", "log_prob"} <= {*row} for row in rows)
     assert "it is there already" in mistake(capsys, *words, "--out", "answers.jsonl")
+
+
+def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsys):
+    records = [{"prompt": "1 "}, {"prompt": "1" * 70}, {"prompt": ""}, {"prompt": "2 "}]
+    lines(there / "mixed.jsonl", records)
+    words = ["--data", "mixed.jsonl", "--response-length", "4"]
+    out = ["--overlong", "drop", "--invalid", "drop"]
+    notes = (
+        "mixed.jsonl: 0 records were cut to the length, 1 left out as too long",
+        'mixed.jsonl: 1 records left out as wrong: "prompt" is empty (1)',
+    )
+    assert "mixed.jsonl, line 2: has 70 tokens" in mistake(capsys, "generate", "base", *words)
+    assert 'line 3: "prompt" is empty' in mistake(capsys, "generate", "base", *words, *out[:2])
+    assert main(["lm", "generate", "base", *words, *out, "--json"]) == 0
+    said = capsys.readouterr()
+    assert [one["prompt"] for one in json.loads(said.out)] == ["1 ", "2 "]
+    assert said.err == "".join(f"note: {note}\n" for note in notes)
+    ones = ["--reward", "rewards_of_mine:ones", "--batch-size", "2"]
+    found = json_of(capsys, "eval", "base", *words, *out, *ones)
+    assert (found["prompts"], found["notes"]) == (2, list(notes))
+    assert "prompts are never cut" in mistake(capsys, "eval", "base", *words, "--overlong", "truncate", *ones)
+    run = ["ppo", "base", *words, *out, *ones, "--episodes", "2", "--out", "mixed"]
+    said = json_of(capsys, *run)
+    assert said["notes"] == list(notes)
+    assert json.loads((there / "mixed" / "config.json").read_text())["notes"] == list(notes)
+
+
+def test_texts_and_pairs_that_are_wrong_are_left_out_on_demand(there, capsys):
+    lines(there / "bad.jsonl", [{"text": "1 2"}, {"text": ""}, {"text": "2 3"}])
+    note = 'bad.jsonl: 1 records left out as wrong: "text" is empty (1)'
+    words = ["base", "--data", "bad.jsonl", "--invalid", "drop"]
+    assert json_of(capsys, "eval", *words)["notes"] == [note]
+    assert json_of(capsys, "sft", *words, "--batch-size", "2", "--out", "bad")["notes"] == [note]
+    pairs = [{"prompt": "1", "chosen": "2", "rejected": rejected} for rejected in ("2", "3", "4")]
+    lines(there / "same.jsonl", pairs)
+    note = 'same.jsonl: 1 records left out as wrong: "chosen" and "rejected" are the same (1)'
+    for command in ("dpo", "reward"):
+        words = [command, "base", "--data", "same.jsonl", "--batch-size", "2", "--out", f"same-{command}"]
+        assert 'line 1: "chosen" and "rejected" are the same' in mistake(capsys, *words)
+        assert json_of(capsys, *words, "--invalid", "drop")["notes"] == [note]
 
 
 def test_answers_for_a_person_to_read(there, capsys):

@@ -4,7 +4,7 @@ from policies import PROMPTS, TOKENIZER, options, rollouts
 from small_models import small_model
 
 from proximo.language import sampler
-from proximo.language.respond import Drawing, answers
+from proximo.language.respond import Drawing, answers, prompts_of
 
 MODEL = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)
 
@@ -16,7 +16,8 @@ def programs():
 
 def texts(*prompts):
     drawing = Drawing(max_new_tokens=5, batch_size=2, samples=2)
-    return list(answers(MODEL, TOKENIZER, [{"prompt": text} for text in prompts], drawing))
+    asked = prompts_of([{"prompt": text} for text in prompts], MODEL.config, TOKENIZER, drawing)
+    return list(answers(MODEL, TOKENIZER, asked.records, drawing))
 
 
 def test_prompts_of_any_length_are_answered_by_one_program():

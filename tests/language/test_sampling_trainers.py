@@ -106,6 +106,40 @@ def test_functions_get_prompts_as_they_stand_in_the_data(place, kind, make):
     assert found.prompts == ["12 "] * 4  # what the model read, as the template wrote it
 
 
+@pytest.mark.parametrize(("kind", "make"), [(None, ppo_trainer), (GRPOOptions, grpo_trainer)])
+def test_an_answer_that_the_prompt_begins_is_judged_whole(place, kind, make, tmp_path):
+    # As in TRL: the model goes on with "34", and functions get that as the answer's beginning.
+    begun = [*CONVERSATION, {"role": "assistant", "content": "34"}]
+    path, seen = lines(tmp_path / "begun.jsonl", [{"prompt": begun}]), {}
+
+    def record(prompts, completions):
+        seen.update(prompts=prompts, completions=completions)
+        return ones(completions)
+
+    found = make(asked(place, kind, data=path), [record]).rollouts.collected(POLICY, 0)
+    assert found.prompts == ["1234"] * 4  # the template writes no end behind an answer
+    assert seen["prompts"] == [CONVERSATION] * 4
+    answers = [[{"role": "assistant", "content": f"34{text}"}] for text in found.completions]
+    assert seen["completions"] == answers
+
+
+@pytest.mark.parametrize(("kind", "make"), [(None, ppo_trainer), (GRPOOptions, grpo_trainer)])
+def test_prompts_that_cannot_be_used_are_left_out_on_demand(place, kind, make, tmp_path):
+    records = [{"prompt": text} for text in ("1", "1234567890123", "2", "", "zz")]
+    path = lines(tmp_path / "mixed.jsonl", records)
+    asking = asked(place, kind, data=path, sampling=dict(prompt_length=5))
+    with pytest.raises(UserError, match=r'line 2: has 13 tokens, of 5 that fit.*overlong "drop"'):
+        make(asking, [ones])
+    with pytest.raises(UserError, match='line 4: "prompt" is empty'):
+        make(replace(asking, overlong="drop"), [ones])
+    trainer = make(replace(asking, overlong="drop", invalid="drop"), [ones])
+    assert [prompt.text for prompt in trainer.rollouts.prompts] == ["1", "2"]
+    assert trainer.notes == (
+        f"{path}: 0 records were cut to the length, 1 left out as too long",
+        f'{path}: 2 records left out as wrong: "prompt" is empty (1); this text cannot be encoded (1)',
+    )
+
+
 @pytest.mark.parametrize("critics", ["separate", "two"])
 @pytest.mark.parametrize("critic_from", [None, "first/reward", "small"])
 def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from, critics):

@@ -1,7 +1,7 @@
 """Stops: texts that end an answer, as the tokens that they have there."""
 
 import pytest
-from policies import TOKENIZER, options, rollouts
+from policies import PROMPTS, TOKENIZER, options, rollouts
 from small_models import small_model
 from small_tokenizers import byte_level, metaspace, write
 
@@ -62,7 +62,7 @@ def test_a_stop_without_tokens_is_refused():
 def test_answers_refuse_it_before_anything_is_drawn():
     drawing = Drawing(stop=("",), max_new_tokens=4)
     with pytest.raises(UserError, match="stop is ''"):
-        next(answers(small_model(layers=1), TOKENIZER, [{"prompt": "a"}], drawing))
+        next(answers(small_model(layers=1), TOKENIZER, PROMPTS[:1], drawing))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

@@ -1,0 +1,158 @@
+"""Files of training data, line by line: JSON lines, and what else a file can turn out to be.
+
+Nothing here raises anything but UserError, in one line that names the file, the line, and what to do.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from proximo.errors import UserError
+
+Source: TypeAlias = Path | str | Iterable[Mapping[str, Any]]
+"""A file of JSON lines, or the records themselves."""
+
+LARGEST_GLIMPSE = 2**28  # bytes of a file that is read as a whole to say what it is
+
+
+class Line(NamedTuple):
+    """A record, where it stands in words, and its number from 1."""
+
+    where: str
+    number: int
+    record: Mapping[str, Any]
+
+
+def lines_of(source: Source) -> Iterator[Line]:
+    """The records of a file of JSON lines, or of a list.
+
+    Raises UserError for a file that cannot be read or is of another format, and for a line that is no record.
+    """
+    if isinstance(source, Path | str):
+        yield from _lines(source)
+        return
+    for number, record in enumerate(source, 1):
+        if not isinstance(record, Mapping):
+            raise UserError(f"record {number}: is of type {type(record).__name__}: give a dict")
+        yield Line(f"record {number}", number, record)
+
+
+def _lines(name: str | Path) -> Iterator[Line]:
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            refuse_other_formats(path, file.peek(8)[:8])
+            parsed = 0
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                where = f"{path}, line {number}"
+                try:
+                    record = _parsed(line)
+                except UserError as error:
+                    if not parsed:
+                        refuse_other_json(path)
+                    raise UserError(f"{where}: {error}") from error
+                yield Line(where, number, record)
+                parsed += 1
+    except OSError as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str | Path, error: OSError) -> UserError:
+    """The error for data that cannot be read; an address, or a dataset of the Hub, is told of as one."""
+    here = "data are files of JSON lines on this machine"
+    if address := re.match(r"([A-Za-z][\w+.-]+):/", str(name)):
+        return UserError(
+            f"{name} is an address ({address[1]}), and {here}: fetch the file, and give where it lies"
+        )
+    said = f"{name} cannot be read ({error.strerror})"
+    if isinstance(error, FileNotFoundError) and re.fullmatch(r"[\w-][\w.-]*/[\w-]+", str(name)):
+        said += (
+            ": data are files of JSON lines. If it is a dataset of the Hub, make one of it in Python: "
+            f'datasets.load_dataset("{name}", split="train").to_json("data.jsonl")'
+        )
+    return UserError(said)
+
+
+def _parsed(line: bytes) -> Mapping[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 ({error.reason}): save the file as UTF-8") from error
+    except _Twice as error:
+        raise UserError(f"has {error} twice in one object: keep one of them") from error
+    except (ValueError, RecursionError) as error:
+        hint = " (a JSON array is not JSON lines)" if line.lstrip()[:1] == b"[" else ""
+        raise UserError(f"is not JSON ({error}): write one object per line{hint}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"is of type {type(record).__name__}: write one object per line")
+    return record
+
+
+class _Twice(Exception):
+    """A key that occurs twice, in quotes."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(json.dumps(next(name for name in names if names.count(name) > 1)))
+    return found
+
+
+def _by_datasets(kind: str) -> str:
+    return (
+        f"python -c \"import datasets; datasets.load_dataset('{kind}', data_files=r'{{path}}', "
+        "split='train').to_json('data.jsonl')\""
+    )
+
+
+UTF_16 = "iconv -f UTF-16 -t UTF-8 '{path}' > data.jsonl"
+FORMATS: tuple[tuple[bytes, str, str], ...] = (
+    (b"\x1f\x8b", "gzip", "gunzip -k '{path}'"),
+    (b"PK\x03\x04", "a zip archive", "unzip '{path}'"),
+    (b"PK\x05\x06", "a zip archive without files", "unzip '{path}'"),
+    (b"BZh", "bzip2", "bunzip2 -k '{path}'"),
+    (b"\xfd7zXZ", "xz", "unxz -k '{path}'"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d '{path}'"),
+    (b"PAR1", "Parquet", _by_datasets("parquet")),
+    (b"ARROW1", "Arrow", _by_datasets("arrow")),
+    (b"\xff\xff\xff\xff", "Arrow", _by_datasets("arrow")),
+    (b"\xff\xfe", "UTF-16", UTF_16),
+    (b"\xfe\xff", "UTF-16", UTF_16),
+    (b"{\x00", "UTF-16", "iconv -f UTF-16LE -t UTF-8 '{path}' > data.jsonl"),
+    (b"\x00{", "UTF-16", "iconv -f UTF-16BE -t UTF-8 '{path}' > data.jsonl"),
+)
+"""What a file begins with, what it then is, and the line that makes JSON lines of it."""
+
+
+def refuse_other_formats(path: Path, beginning: bytes) -> None:
+    """Raises UserError for a file that is known by its first bytes, with the line that converts it."""
+    for magic, what, line in FORMATS:
+        if beginning.startswith(magic):
+            raise UserError(f"{path} is {what}, not JSON lines; convert it: {line.format(path=path)}")
+
+
+def refuse_other_json(path: Path) -> None:
+    """Raises UserError for a file that is JSON as a whole, or a table, with the line that converts it."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        more = ", sep='\\t'" if path.suffix.lower() == ".tsv" else ""
+        line = _by_datasets("csv").format(path=path).replace(", split=", f"{more}, split=")
+        raise UserError(f"{path} is a table ({path.suffix[1:]}), not JSON lines; convert it: {line}")
+    if path.stat().st_size > LARGEST_GLIMPSE:
+        return
+    try:
+        whole = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return
+    if isinstance(whole, list | dict):
+        what, each = ("array", "for r in d") if isinstance(whole, list) else ("object", "for r in [d]")
+        line = (
+            f"python -c \"import json; d = json.load(open(r'{path}', encoding='utf-8-sig')); "
+            f"open('data.jsonl', 'w').writelines(json.dumps(r) + '\\n' {each})\""
+        )
+        raise UserError(f"{path} is one JSON {what}, not a record on each line; convert it: {line}")

@@ -1,0 +1,120 @@
+"""Messages of conversations, as files have them and as chat templates are to have them.
+
+Keys that are null are absent, content in parts of text is one text, and `weight` says whether a message
+carries loss. What a model of texts cannot take in is refused by name.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from proximo.errors import UserError
+
+Message: TypeAlias = Mapping[str, Any]
+
+LOSS = ("weight", "train", "trainable", "loss_mask", "loss")
+"""Keys that say whether a message carries loss: 0 or false for not, 1 or true for as usual."""
+UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
+"""What a model of texts cannot take in."""
+OTHERS = {  # how ShareGPT and its kin call who speaks
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "tool": "tool",
+}
+
+
+def without_nulls(value: Any) -> Any:
+    """The same without keys that are null, at any depth: tables fill them in where nothing was said."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def cleaned(messages: Sequence[Any], name: str) -> list[dict[str, Any]]:
+    """The messages of a column as templates are to have them.
+
+    Raises UserError for what is no message, and for what would be passed over.
+    """
+    if not messages:
+        raise UserError(f'"{name}" has no message: fill it, or remove the record')
+    return [_cleaned(one, f'message {number} of "{name}"') for number, one in enumerate(messages, 1)]
+
+
+def _cleaned(given: Any, name: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise UserError(f'{name} is {what(given)}: give an object with "role" and "content"')
+    message: dict[str, Any] = _renamed(without_nulls(given), name)
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not role:
+        raise UserError(f'{name} has no "role": give "system", "user" or "assistant"')
+    if seen := next((key for key in UNSEEN if message.get(key)), None):
+        raise UserError(f'{name} has "{seen}", and this is a model of texts: remove the record')
+    if "function_call" in message:
+        raise UserError(f'{name} has a "function_call": write it as "tool_calls", a list')
+    calls = message.get("tool_calls")
+    if content is None and calls:
+        content = ""  # who calls a tool may say nothing; templates would write the word None
+    if not isinstance(content, str):
+        content = _text_of(content, name)
+    if role == "assistant" and not content and not calls:
+        raise UserError(f'"content" of {name} is empty: fill it, or remove the record')
+    silent = _weight(message, name) == 0
+    kept = {key: value for key, value in message.items() if key not in LOSS} | {"content": content}
+    return kept | {"weight": 0} if silent else kept
+
+
+def _renamed(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """A message of ShareGPT's, {"from", "value"}, by the names that templates know."""
+    if "from" not in message or "role" in message:
+        return message
+    speaker = message.pop("from")
+    if speaker not in OTHERS:
+        known = ", ".join(OTHERS)
+        raise UserError(f'"from" of {name} is {speaker!r}: one of {known} is understood; or give "role"')
+    value = {"content": message.pop("value")} if "value" in message else {}
+    return {"role": OTHERS[speaker], **value, **message}
+
+
+def _text_of(content: Any, name: str) -> str:
+    """The text of a message whose content is a list of parts."""
+    if not isinstance(content, list | tuple):
+        raise UserError(f'"content" of {name} is {what(content)}: give text')
+    texts = []
+    for number, part in enumerate(content, 1):
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise UserError(
+                f'part {number} of "content" of {name} is {"of type " + str(kind) if kind else "untyped"}: '
+                'only {"type": "text", "text": ...} is understood'
+            )
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _weight(message: Message, name: str) -> int:
+    """1 where a message carries loss as usual, 0 where it is to carry none."""
+    said = {key: message[key] for key in LOSS if key in message}
+    for key, value in said.items():
+        if value not in (0, 1) or not isinstance(value, int | float):
+            raise UserError(f'"{key}" of {name} is {value!r}: give 0 (no loss) or 1 (as usual)')
+        if value == 1 and message["role"] != "assistant":
+            raise UserError(
+                f'"{key}" of {name} is {value!r}, and only the "assistant" is learned: remove the key, or '
+                "learn everything (completion_only false) without weights"
+            )
+    if len(set(said.values())) > 1:
+        raise UserError(f"{name} has {' and '.join(said)}, which do not agree: keep one of them")
+    return int(next(iter(said.values()), 1))
+
+
+def carries_loss(message: Message) -> bool:
+    """Whether a message is to be learned: the assistant's, unless its `weight` is 0."""
+    return message["role"] == "assistant" and message.get("weight") != 0
+
+
+def what(value: Any) -> str:
+    """What a value is, for a message that says what it should be."""
+    return "missing" if value is None else f"of type {type(value).__name__}"
