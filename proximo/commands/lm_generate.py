@@ -44,6 +44,9 @@ class Generate:
     """The token that fills a batch up, where the tokenizer does not say."""
     chat_template: Path | None = None
     """A file with a chat template (Jinja), in the place of the model's."""
+    chat_template_kwargs: str | None = None
+    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
+    column of this name wins over it."""
     out: Path | None = None
     """Write JSON lines into this file: the prompts' records with `completion` and what is known of it."""
     config: Path | None = None
@@ -73,6 +76,7 @@ def run(arguments: Generate) -> int:
         eos_token=arguments.eos_token,
         pad_token=arguments.pad_token,
         chat_template=arguments.chat_template,
+        chat_template_kwargs=arguments.chat_template_kwargs,
     )
     prompts = prompts_of(
         source, model.config, model.tokenizer, arguments.drawing, arguments.overlong, arguments.invalid

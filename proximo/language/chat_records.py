@@ -18,6 +18,7 @@ from proximo.language.templates import Messages, one_line
 from proximo.language.tokenizer import Tokenizer
 
 HEARD = frozenset({"role", "content", "tool_calls", "tool_call_id", *LOSS, *REASONING})
+KWARGS = "chat_template_kwargs"
 TAKEN = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message", "tokenize"})
 """What templates are told anyway, or by a column of its own."""
 SURE = 16  # characters that stand in a rendering by no accident
@@ -127,49 +128,54 @@ def unasked(messages: Messages) -> Messages:
     return [*({**one, "weight": 0} for one in messages[:first]), *messages[first:]]
 
 
-# ---- what a record tells the template besides its messages
+# ---- what the template is told besides messages
 
 
-def template_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`tools` and `chat_template_kwargs` of a record, as names that a template may use.
+def told(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokenizer:
+    """The tokenizer, whose chat template is told of the record's `tools` and `chat_template_kwargs`.
 
-    Raises UserError for what is no list of tools, or no object of names. Either may be JSON as text, as
-    tables keep what has no fixed columns.
+    Either may be JSON as text, as tables keep what has no fixed columns. Raises UserError for what is none of
+    these, and where the template would pass it over.
     """
-    tools, names = (without_nulls(_plain(record, name)) for name in ("tools", "chat_template_kwargs"))
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(one, Mapping) for one in tools)):
+    if not kind.conversational:
+        return tokenizer
+    found, tools = (
+        with_names(tokenizer, record.get(KWARGS)),
+        without_nulls(_plain(record.get("tools"), "tools")),
+    )
+    if not tools:
+        return found
+    if not (isinstance(tools, list) and all(isinstance(one, Mapping) for one in tools)):
         raise UserError('"tools" must be a list of objects, one for each function')
-    if names is not None and not isinstance(names, Mapping):
-        raise UserError(f'"chat_template_kwargs" is {what(names)}: give an object, a value for each name')
-    if taken := sorted(TAKEN & {*(names or {})}):
-        raise UserError(f'"chat_template_kwargs" has "{taken[0]}", which is not for it: leave it out')
-    return {**(names or {}), **({"tools": tools} if tools else {})}
+    without, messages = found, record[kind.columns[0]]
+    found = replace(found, names={**found.names, "tools": tools})
+    if found.chat(messages, False) == without.chat(messages, False):
+        raise UserError('the chat template does not write "tools": take one that does, or remove the column')
+    return found
 
 
-def _plain(record: Mapping[str, Any], name: str) -> Any:
-    value = record.get(name)
+def with_names(tokenizer: Tokenizer, given: Any) -> Tokenizer:
+    """The tokenizer, whose chat template is told of these names: an object, or JSON as text, or None.
+
+    Raises UserError for anything else, and for a name that the template does not read.
+    """
+    names = without_nulls(_plain(given, KWARGS))
+    if not names:
+        return tokenizer
+    if not isinstance(names, Mapping):
+        raise UserError(f'"{KWARGS}" is {what(names)}: give an object, a value for each name')
+    for name in names:
+        if name in TAKEN:
+            raise UserError(f'"{KWARGS}" has "{name}", which is not for it: leave it out')
+        if not reads(tokenizer, name):
+            raise UserError(f'the chat template does not read "{name}" of "{KWARGS}": leave it out')
+    return replace(tokenizer, names={**tokenizer.names, **names})
+
+
+def _plain(value: Any, name: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
         raise UserError(f'"{name}" is text that is not JSON ({one_line(error)})') from error
-
-
-def told(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokenizer:
-    """The tokenizer, whose chat template is told of the record's tools and of its names.
-
-    Raises UserError where the template would pass them over.
-    """
-    names = template_names(record) if kind.conversational else {}
-    if not names:
-        return tokenizer
-    messages = record[kind.columns[0]]
-    if unknown := [name for name in names if name != "tools" and not reads(tokenizer, name)]:
-        raise UserError(
-            f'the chat template does not read "{unknown[0]}" of "chat_template_kwargs": remove it'
-        )
-    found = replace(tokenizer, names={**tokenizer.names, **names})
-    if "tools" in names and found.chat(messages, False) == tokenizer.chat(messages, False):
-        raise UserError('the chat template does not write "tools": take one that does, or remove the column')
-    return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.adapter_files import is_reward_model
+from proximo.language.chat_records import with_names
 from proximo.language.data import Overlong, read_preferences, read_training_texts
 from proximo.language.data_files import lines_of
 from proximo.language.folder import load_reward_model, local_folder
@@ -70,6 +71,9 @@ class EvaluationOptions:
     """The token that fills a batch up, where the tokenizer does not say."""
     chat_template: Path | None = None
     """A file with a chat template (Jinja), in the place of the model's."""
+    chat_template_kwargs: str | None = None
+    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
+    column of this name wins over it."""
 
 
 def evaluate_model(
@@ -136,6 +140,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     folder = local_folder(options.model)
     model = load_reward_model(folder)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
+    tokenizer = with_names(tokenizer, options.chat_template_kwargs)
     config = model.trunk.config
     length = longest_of(options.length, config)
     cutting = options.overlong or "truncate"
@@ -220,4 +225,5 @@ def _model(options: EvaluationOptions) -> ModelOptions:
         eos_token=options.eos_token,
         pad_token=options.pad_token,
         chat_template=options.chat_template,
+        chat_template_kwargs=options.chat_template_kwargs,
     )

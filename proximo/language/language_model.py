@@ -11,6 +11,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.adapter_files import home_of, is_reward_model, whole_model
+from proximo.language.chat_records import with_names
 from proximo.language.compiling import jit
 from proximo.language.config import ModelConfig
 from proximo.language.flat import model_folder, options_from
@@ -139,6 +140,7 @@ def load(
     eos_token: str | None = None,
     pad_token: str | None = None,
     chat_template: str | os.PathLike[str] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | str | None = None,
 ) -> LanguageModel:
     """A language model with its tokenizer.
 
@@ -148,6 +150,7 @@ def load(
                           adapters, which name their base
     eos_token, pad_token  tokens, where the tokenizer does not name them
     chat_template         a file with a chat template (Jinja), in the place of the model's
+    chat_template_kwargs  what it is told besides messages, such as {"enable_thinking": False}
 
     Raises UserError where there is none, or where it is not supported or damaged.
     """
@@ -156,6 +159,6 @@ def load(
     if is_reward_model(str(place)):
         raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
     template = None if chat_template is None else Path(chat_template)
-    tokenizer = load_tokenizer(place, eos_token, pad_token, template)
+    tokenizer = with_names(load_tokenizer(place, eos_token, pad_token, template), chat_template_kwargs)
     check_vocabulary(load_config(place), tokenizer, name)
     return LanguageModel(whole_model(name), tokenizer)

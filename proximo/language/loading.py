@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 from proximo.errors import UserError
 from proximo.language.adapter_files import home_of, whole_model
 from proximo.language.adapters import LoRA, trainable, with_adapters
+from proximo.language.chat_records import with_names
 from proximo.language.config import ModelConfig
 from proximo.language.folder import load_config
 from proximo.language.model import Transformer, new_model
@@ -34,6 +35,7 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
     mesh = mesh_of(options.mesh)
     folder = home_of(options.model)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
+    tokenizer = with_names(tokenizer, options.chat_template_kwargs)
     check_vocabulary(load_config(folder), tokenizer, options.model)
     with in_host_memory(mesh):
         made_anew = options.from_scratch

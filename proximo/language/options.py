@@ -35,6 +35,9 @@ class ModelOptions:
     """The token that fills a batch up, where the tokenizer does not say."""
     chat_template: Path | None = None
     """A file with a chat template (Jinja), in the place of the model's; the trained model keeps it."""
+    chat_template_kwargs: str | None = None
+    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
+    column of this name wins over it."""
     mesh: MeshOptions = field(default_factory=MeshOptions)
 
 

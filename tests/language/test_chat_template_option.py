@@ -9,6 +9,7 @@ from workplace import lines, workplace
 
 from proximo.cli import main
 from proximo.errors import UserError
+from proximo.language.data import read_prompts
 from proximo.language.flat import options_from
 from proximo.language.folder import load_model, save_model
 from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
@@ -130,3 +131,25 @@ def test_a_file_that_is_no_template(there, tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         load(Path("base"), chat_template=place)
     assert "\n" not in str(error.value)
+
+
+def test_what_it_is_told_besides_messages(there, capsys):
+    (there / "named.jinja").write_text("{% if brief %}0{% endif %}" + TEMPLATE)
+    words = [
+        "generate",
+        "base",
+        "--chat-template",
+        "named.jinja",
+        "--chat-template-kwargs",
+        '{"brief": true}',
+    ]
+    words += ["--data", "asked.jsonl", "--max-new-tokens", "2", "--greedy", "--json"]
+    assert main(["lm", *words]) == 0
+    told = [one["completion"][0]["content"] for one in json.loads(capsys.readouterr().out)]
+    model = load("base", chat_template="named.jinja", chat_template_kwargs={"brief": True})
+    assert model.tokenizer.chat(TALKS[0][:1], True) == "0b0 a"
+    assert told == model.generate([talk[:1] for talk in TALKS], max_new_tokens=2, greedy=True)
+    records = [{"prompt": talk[:1], "chat_template_kwargs": {"brief": False}} for talk in TALKS]
+    assert read_prompts(records, model.tokenizer, 9).records[0].text == "b0 a"  # a record knows better
+    with pytest.raises(UserError, match='does not read "breef" of "chat_template_kwargs": leave it out'):
+        load("base", chat_template="named.jinja", chat_template_kwargs='{"breef": true}')

@@ -22,57 +22,61 @@ from proximo.language.progress import facts, shown
 # ---- the options, frozen: one that goes breaks somebody's command line
 OPTIONS = {
     "sft": """
-        adam_beta1 adam_beta2 adam_epsilon batch_size chat_template checkpoint_every completion_only
-        config data data_parallel debug eos_token epochs evaluation_data from_scratch
-        gradient_checkpointing invalid json learning_rate length lora_alpha lora_rank lora_targets
-        max_grad_norm max_time micro_batch_tokens model model_parallel out overlong packing
-        pad_token precision quiet schedule seed tensorboard wandb wandb_project warmup weight_decay
+        adam_beta1 adam_beta2 adam_epsilon batch_size chat_template chat_template_kwargs
+        checkpoint_every completion_only config data data_parallel debug eos_token epochs
+        evaluation_data from_scratch gradient_checkpointing invalid json learning_rate length
+        lora_alpha lora_rank lora_targets max_grad_norm max_time micro_batch_tokens model
+        model_parallel out overlong packing pad_token precision quiet schedule seed tensorboard
+        wandb wandb_project warmup weight_decay
     """,
     "reward": """
         adam_beta1 adam_beta2 adam_epsilon batch_size center_rewards_coefficient chat_template
-        checkpoint_every config data data_parallel debug eos_token epochs evaluation_data
-        evaluation_share from_scratch gradient_checkpointing invalid json learning_rate length
-        lora_alpha lora_rank lora_targets max_grad_norm max_time micro_batch_tokens model
-        model_parallel normalise out overlong pad_token precision quiet sample_length schedule seed
-        tensorboard wandb wandb_project warmup weight_decay
+        chat_template_kwargs checkpoint_every config data data_parallel debug eos_token epochs
+        evaluation_data evaluation_share from_scratch gradient_checkpointing invalid json
+        learning_rate length lora_alpha lora_rank lora_targets max_grad_norm max_time
+        micro_batch_tokens model model_parallel normalise out overlong pad_token precision quiet
+        sample_length schedule seed tensorboard wandb wandb_project warmup weight_decay
     """,
     "dpo": """
-        adam_beta1 adam_beta2 adam_epsilon batch_size beta chat_template checkpoint_every config
-        data data_parallel debug eos_token epochs evaluation_data from_scratch
-        gradient_checkpointing invalid json learning_rate length lora_alpha lora_rank lora_targets
-        loss max_grad_norm max_time micro_batch_tokens model model_parallel out overlong pad_token
-        precision quiet schedule seed tensorboard wandb wandb_project warmup weight_decay
+        adam_beta1 adam_beta2 adam_epsilon batch_size beta chat_template chat_template_kwargs
+        checkpoint_every config data data_parallel debug eos_token epochs evaluation_data
+        from_scratch gradient_checkpointing invalid json learning_rate length lora_alpha lora_rank
+        lora_targets loss max_grad_norm max_time micro_batch_tokens model model_parallel out
+        overlong pad_token precision quiet schedule seed tensorboard wandb wandb_project warmup
+        weight_decay
     """,
     "ppo": """
         adam_beta1 adam_beta2 adam_epsilon advantage_masking aggregation batch_size chat_template
-        checkpoint_every config critic critic_from critic_lambda critic_warmup data data_parallel
-        debug entropy_coefficient entropy_filtering eos_token episodes epochs from_scratch
-        gae_lambda gamma gradient_checkpointing group_by_length invalid json kl kl_estimate kl_in
-        learning_rate length_lambda lora_alpha lora_rank lora_targets max_grad_norm max_time
-        micro_batch_tokens minibatches missing_eos_penalty model model_parallel objective out
-        overlong pad_token precision prompt_length quiet ratio response_length reward reward_model
-        reward_weights samples samples_every scale_scores schedule seed stop target_kl temperature
-        tensorboard top_k top_p truncated value_coefficient value_loss wandb wandb_project warmup
-        weight_decay whiten_rewards
+        chat_template_kwargs checkpoint_every config critic critic_from critic_lambda critic_warmup
+        data data_parallel debug entropy_coefficient entropy_filtering eos_token episodes epochs
+        from_scratch gae_lambda gamma gradient_checkpointing group_by_length invalid json kl
+        kl_estimate kl_in learning_rate length_lambda lora_alpha lora_rank lora_targets
+        max_grad_norm max_time micro_batch_tokens minibatches missing_eos_penalty model
+        model_parallel objective out overlong pad_token precision prompt_length quiet ratio
+        response_length reward reward_model reward_weights samples samples_every scale_scores
+        schedule seed stop target_kl temperature tensorboard top_k top_p truncated value_coefficient
+        value_loss wandb wandb_project warmup weight_decay whiten_rewards
     """,
     "grpo": """
         adam_beta1 adam_beta2 adam_epsilon advantage aggregation batch_size beta chat_template
-        checkpoint_every config data data_parallel debug entropy_coefficient eos_token episodes
-        epochs from_scratch gradient_checkpointing group_by_length invalid json kl_estimate kl_in
-        learning_rate lora_alpha lora_rank lora_targets max_grad_norm max_time micro_batch_tokens
-        minibatches missing_eos_penalty model model_parallel objective out overlong pad_token
-        precision prompt_length quiet ratio response_length reward reward_model reward_weights
-        samples samples_every schedule seed skip_equal_groups soft_overlong stop target_kl
-        temperature tensorboard top_k top_p truncated wandb wandb_project warmup weight_decay
+        chat_template_kwargs checkpoint_every config data data_parallel debug entropy_coefficient
+        eos_token episodes epochs from_scratch gradient_checkpointing group_by_length invalid json
+        kl_estimate kl_in learning_rate lora_alpha lora_rank lora_targets max_grad_norm max_time
+        micro_batch_tokens minibatches missing_eos_penalty model model_parallel objective out
+        overlong pad_token precision prompt_length quiet ratio response_length reward reward_model
+        reward_weights samples samples_every schedule seed skip_equal_groups soft_overlong stop
+        target_kl temperature tensorboard top_k top_p truncated wandb wandb_project warmup
+        weight_decay
     """,
     "generate": """
-        batch_size chat chat_template config data debug eos_token greedy invalid json max_new_tokens
-        model out overlong pad_token prompt quiet samples seed stop temperature top_k top_p
+        batch_size chat chat_template chat_template_kwargs config data debug eos_token greedy
+        invalid json max_new_tokens model out overlong pad_token prompt quiet samples seed stop
+        temperature top_k top_p
     """,
     "eval": """
-        batch_size chat_template completion_only config data debug eos_token invalid json length
-        model overlong pad_token response_length reward reward_model reward_weights samples seed
-        temperature
+        batch_size chat_template chat_template_kwargs completion_only config data debug eos_token
+        invalid json length model overlong pad_token response_length reward reward_model
+        reward_weights samples seed temperature
     """,
 }
 

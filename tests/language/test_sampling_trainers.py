@@ -134,7 +134,7 @@ def test_prompts_that_cannot_be_used_are_left_out_on_demand(place, kind, make, t
         make(replace(asking, overlong="drop"), [ones])
     trainer = make(replace(asking, overlong="drop", invalid="drop"), [ones])
     assert [prompt.text for prompt in trainer.rollouts.prompts] == ["1", "2"]
-    assert trainer.notes == (
+    assert trainer.notes[-2:] == (
         f"{path}: 0 records were cut to the length, 1 left out as too long",
         f'{path}: 2 records left out as wrong: "prompt" is empty (1); this text cannot be encoded (1)',
     )
