@@ -13,6 +13,7 @@ from proximo.commands.lm_words import understood
 from proximo.errors import UserError
 from proximo.language.flat import option_types
 from proximo.language.language_model import load
+from proximo.language.messages import cleaned
 from proximo.language.records import Invalid
 from proximo.language.respond import Answer, Drawing, answers, prompts_of
 from proximo.runs.process import prepare_process
@@ -81,7 +82,9 @@ def run(arguments: Generate) -> int:
     prompts = prompts_of(
         source, model.config, model.tokenizer, arguments.drawing, arguments.overlong, arguments.invalid
     )
-    for note in () if arguments.quiet else (*model.tokenizer.notes, *prompts.notes(arguments.data)):
+    for note in (
+        () if arguments.quiet else (*model.tokenizer.notes, *prompts.notes(arguments.data or "--prompt"))
+    ):
         print(f"note: {note}", file=sys.stderr)
     found = []
     for answer in answers(model.transformer, model.tokenizer, prompts.records, arguments.drawing):
@@ -125,7 +128,7 @@ def told(answer: Answer) -> str:
     """An answer as a person reads it: its prompt, marked, and what follows."""
     text = answer.prompt
     if not isinstance(text, str):
-        text = "\n".join(f"{message['role']}: {message['content']}" for message in text)
+        text = "\n".join(f"{one['role']}: {one['content']}" for one in cleaned(text, "prompt"))
     prompt = "\n".join(f"> {line}" for line in text.splitlines())
     return f"{prompt}\n{answer.completion}" + ("" if answer.finished else " ...")
 

@@ -119,13 +119,9 @@ def read_training_texts(
     completion_only  whether completions and the assistant's messages alone carry loss, not what they
                      answer; a {"text"} always carries loss as a whole
     """
-    source = _lasting(source)
-    repeated = texts_repeat_prompt(source, COMPLETION[1:])
 
     def read(given: Given) -> Read[TrainingText]:
-        record, notes = _prepared(tokenizer, given, repeated)
-        if given.kind.conversational:
-            record, notes = _weighed(record, given.kind, completion_only)
+        record, notes = _weighed(given.record, given.kind, completion_only)
         speaker = told(tokenizer, record, given.kind)
         pieces = _closed(speaker, _pieces(speaker, record, given.kind, completion_only))
         notes += written(speaker, record, given.kind)
@@ -188,7 +184,7 @@ def read_preferences(
 
     length  of a prompt with either answer
     """
-    source = _lasting(source)
+    source = source if isinstance(source, str | Path) else list(source)
     repeated = texts_repeat_prompt(source, ANSWERS)
 
     def read(given: Given) -> Read[Preference]:
@@ -215,11 +211,6 @@ def read_preferences(
     return read_all(source, (PREFERENCE, ANSWERS), read, overlong, invalid)
 
 
-def _lasting(source: Source) -> Source:
-    """The source, or its records where it could be gone through once only."""
-    return source if isinstance(source, str | Path) else list(source)
-
-
 def _prepared(
     tokenizer: Tokenizer, given: Given, repeated: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -243,6 +234,8 @@ def _weighed(
 
     Raises UserError where no message would be learned, or one that is not to be.
     """
+    if not kind.conversational:
+        return record, ()
     name = kind.columns[-1]
     if not completion_only:
         if any(one.get("weight") == 0 for column in kind.columns for one in record[column]):

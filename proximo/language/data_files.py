@@ -145,9 +145,15 @@ def refuse_other_json(path: Path) -> None:
         raise UserError(f"{path} is a table ({path.suffix[1:]}), not JSON lines; convert it: {line}")
     if path.stat().st_size > LARGEST_GLIMPSE:
         return
+    content = path.read_bytes()
     try:
-        whole = json.loads(path.read_bytes().decode("utf-8-sig"))
+        whole = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
+        if content.split(maxsplit=1)[0] in (b"{", b"["):  # a bracket alone on its line
+            raise UserError(
+                f"{path} has JSON over several lines, not a record on each; convert it: "
+                f"jq -c . '{path}' > data.jsonl"
+            ) from None
         return
     if isinstance(whole, list | dict):
         what, each = ("array", "for r in d") if isinstance(whole, list) else ("object", "for r in [d]")

@@ -70,6 +70,12 @@ def test_json_that_is_not_in_lines_is_named_and_the_line_converts_it(tmp_path, t
     assert found == (RECORDS if what == "array" else RECORDS[:1])
 
 
+def test_records_over_several_lines_are_named(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(json.dumps(record, indent=2) for record in RECORDS))
+    refused(path, f"^{path} has JSON over several lines, not a record on each; convert it: jq -c .")
+
+
 def test_a_torn_line_is_no_other_format(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text('{"prompt": "a"')

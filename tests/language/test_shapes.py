@@ -153,8 +153,9 @@ def test_answers_that_all_repeat_their_prompt_lose_it():
     hello = {"prompt": "hi", "chosen": "hi there", "rejected": "hi."}
     found = read_preferences([hello, {"prompt": "ho", "chosen": "a", "rejected": "b"}], LETTERS, 99)
     assert LETTERS.decode(found.records[0].chosen_ids) == "hi there" and found.notes("f") == ()
-    (text,) = texts({"prompt": "q: a\n", "completion": "q: a\nb"}, tokenizer=LETTERS).records
-    assert LETTERS.decode(text.ids, skip_special=False) == "q: a\nb<eos>"
+    # To learn to repeat is a task like any other.
+    (text,) = texts({"prompt": "ab", "completion": "abab"}, tokenizer=LETTERS).records
+    assert LETTERS.decode(text.ids[text.learn], skip_special=False) == "abab<eos>"
     talk = [user("a"), assistant("b"), user("c")]
     (text,) = texts({"prompt": talk, "completion": [*talk, assistant("d")]}).records
     assert shown(text) == shown(texts({"prompt": talk, "completion": [assistant("d")]}).records[0])
