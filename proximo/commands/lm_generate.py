@@ -82,9 +82,8 @@ def run(arguments: Generate) -> int:
     prompts = prompts_of(
         source, model.config, model.tokenizer, arguments.drawing, arguments.overlong, arguments.invalid
     )
-    for note in (
-        () if arguments.quiet else (*model.tokenizer.notes, *prompts.notes(arguments.data or "--prompt"))
-    ):
+    notes = (*model.tokenizer.notes, *prompts.notes(arguments.data or "--prompt"))
+    for note in () if arguments.quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     found = []
     for answer in answers(model.transformer, model.tokenizer, prompts.records, arguments.drawing):

@@ -45,6 +45,9 @@ HINTS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"query", "response"}), 'rename "query" to "prompt", and "response" to "completion"'),
 )
 FOR_TEMPLATES = ("tools", "chat_template_kwargs")
+LABELS = ("label", "kto_tag")
+ASKING = ("question", "instruction", "query", "input", "problem", "system", "context")
+"""Columns that may hold a prompt by another name."""
 WEIGHTS = ("weight", "train", "trainable", "loss_mask")
 REASONS = 5  # that a note names
 
@@ -219,6 +222,8 @@ def _understood(
     columns = _columns(record, allowed)
     if images := next((name for name in UNSEEN if record.get(name)), None):
         raise UserError(f'has "{images}", and this is a model of texts: remove the record, or the column')
+    if columns == ANSWERS and (other := next((name for name in ASKING if name in record), None)):
+        raise UserError(f'has "{other}" but no "prompt": rename it to "prompt" if it is one, or remove it')
     record = with_clean_messages(record, columns)
     if columns == PREFERENCE and isinstance(record["prompt"], str) and _talks(record, ANSWERS):
         columns = ANSWERS
@@ -258,11 +263,12 @@ def _unread(record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
     for name in WEIGHTS:
         if name in record and record[name] != 1:
             raise UserError(f'has "{name}": records have no weights; leave out those that are not to count')
-    if isinstance(record.get("label"), bool) and kind.columns == COMPLETION:
-        raise UserError(
-            'has a "label" of unpaired preferences (KTO), which are not learned here: keep the good answers '
-            'without the column (sft), or pair good and bad ones as "chosen" and "rejected" (dpo, reward)'
-        )
+    for name in LABELS:
+        if record.get(name) in (0, 1) and kind.columns == COMPLETION:
+            raise UserError(
+                f'has a "{name}" of unpaired preferences (KTO), which are not learned here: keep the good '
+                'answers without the column (sft), or pair good and bad ones as "chosen" and "rejected"'
+            )
     for name in FOR_TEMPLATES:
         if record.get(name) and not kind.conversational:
             raise UserError(f'has "{name}", which only chat templates read: give messages instead of text')

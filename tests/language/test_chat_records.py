@@ -202,6 +202,7 @@ def test_columns_that_would_be_passed_over_are_refused(columns, message):
     [
         ({"prompt": "a", "completion": "b", "label": False}, r'"label" of unpaired preferences \(KTO\)'),
         ({"prompt": "a", "completion": "b", "label": True}, "keep the good answers without the column"),
+        ({"prompt": "a", "completion": "b", "kto_tag": 0}, '"kto_tag" of unpaired preferences'),
         ({"text": "a b", "weight": 0.5}, 'has "weight": records have no weights'),
         ({"text": "a b", "train": False}, 'has "train": records have no weights'),
         ({"text": "a b", "tools": [TOOL]}, 'has "tools", which only chat templates read'),

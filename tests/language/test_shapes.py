@@ -118,6 +118,8 @@ def test_texts_without_turns_are_split_behind_the_last_token_that_both_have():
     ("record", "message"),
     [
         ({"chosen": "a", "rejected": "b"}, "begin with no text in common, .* give .prompt."),
+        ({"question": "q", "chosen": "a b", "rejected": "a c"}, 'has "question" but no "prompt": rename it'),
+        ({"system": "s", "chosen": "a b", "rejected": "a c"}, 'has "system" but no "prompt"'),
         ({"chosen": "a b", "rejected": "a"}, "nothing but what both begin with"),
         (
             {"chosen": [user("a"), assistant("b")], "rejected": [user("c"), assistant("b")]},
