@@ -100,9 +100,9 @@ def continued(tokenizer: Tokenizer, messages: Messages) -> str:
         mark += "+"
     text = tokenizer.chat([*before, {**last, "content": f"{last['content']}{mark} "}], False)
     place = text.rfind(mark)
-    if place < 0:
-        raise UserError("the chat template leaves out the last message, which is to be continued: give text")
-    begun = text[:place]
+    begun = text[: max(place, 0)]
+    if "".join(last["content"].split()) not in "".join(begun.split()):
+        raise UserError("the chat template leaves out what the last message begins with: give text instead")
     return begun if text[place + len(mark) :].startswith(" ") else begun.rstrip()
 
 

@@ -343,3 +343,32 @@ def test_what_continues_a_prompt_is_learned_as_its_continuation():
     assert LETTERS.decode(preference.rejected_ids, skip_special=False) == " was<eos>"
     longer = {"prompt": prompt, "completion": [assistant("a"), user("b"), assistant("c")]}
     refused("the answer must be one message that goes on", texts, longer, tokenizer=speaking(LLAMA_3))
+
+
+@pytest.mark.parametrize("template", [LLAMA_3, LLAMA_3_1, QWEN_3], ids=["3", "3.1", "qwen"])
+@pytest.mark.parametrize("content", ["so", " so it \n", "<think>so", "x</think>so "])
+def test_it_is_continued_as_transformers_does(template, content):
+    from transformers import PreTrainedTokenizerFast
+
+    theirs = PreTrainedTokenizerFast(tokenizer_object=LETTERS.backend)
+    prompt = [user("?"), assistant("a"), user("!"), assistant(content)]
+    text = theirs.apply_chat_template(
+        prompt, chat_template=template, continue_final_message=True, tokenize=False
+    )
+    assert read_prompts([{"prompt": prompt}], speaking(template), 99).records[0].text == text
+
+
+def test_an_answer_whose_beginning_is_left_out_cannot_be_continued():
+    for content in ("x</think>so", "x</think>"):
+        record = {"prompt": [user("?"), assistant(content)]}
+        refused("leaves out what the last message begins with", read_prompts, [record], speaking(R1), 99)
+
+
+def test_tools_are_written_as_transformers_writes_them():
+    from transformers import PreTrainedTokenizerFast
+
+    theirs = PreTrainedTokenizerFast(tokenizer_object=LETTERS.backend)
+    options = dict(chat_template=LLAMA_3_1, tools=[TOOL], add_generation_prompt=True, tokenize=False)
+    text = theirs.apply_chat_template([user("1?")], **options)
+    record = {"prompt": [user("1?")], "tools": [TOOL]}
+    assert read_prompts([record], speaking(LLAMA_3_1), 999).records[0].text == text
