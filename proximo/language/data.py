@@ -278,7 +278,8 @@ def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: s
 
 
 def _spans(tokenizer: Tokenizer, messages: Messages, start: int) -> list[Piece]:
-    skip = [place for place, one in enumerate(messages) if one.get("weight") == 0]
+    theirs = [place for place, one in enumerate(messages) if one["role"] == "assistant" and place >= start]
+    skip = [place for place in theirs if not carries_loss(messages[place])]
     return tokenizer.chat_spans(messages, start, skip)
 
 

@@ -118,9 +118,9 @@ class Dataset(Generic[Record]):
             cut, out = self.truncated, self.dropped
             found.append(f"{name}: {cut} records were cut to the length, {out} left out as too long")
         if self.invalid:
-            total = sum(self.invalid.values())
-            found.append(f"{name}: {total} records left out as wrong: {_listed(self.invalid)}")
-        found += [f"{name}: {reason} ({count} records)" for reason, count in sorted(self.noted.items())]
+            wrong = _counted(sum(self.invalid.values()))
+            found.append(f"{name}: {wrong} left out as wrong: {_listed(self.invalid)}")
+        found += [f"{name}: {reason} ({_counted(count)})" for reason, count in sorted(self.noted.items())]
         return tuple(found)
 
 
@@ -201,6 +201,10 @@ def _nothing(dropped: int, wrong: Mapping[str, int]) -> str:
 def _reason(error: UserError) -> str:
     """What is wrong with a record, alike for all that have the same fault: without advice and numbers."""
     return re.sub(r"\d+", "N", str(error).rpartition(": ")[0] or str(error))
+
+
+def _counted(count: int) -> str:
+    return f"{count} record{'' if count == 1 else 's'}"
 
 
 def _listed(reasons: Mapping[str, int]) -> str:

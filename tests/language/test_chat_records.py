@@ -300,7 +300,7 @@ def test_a_conversation_that_begins_with_the_assistant_is_written_whole():
     found = texts(record)
     assert shown(found.records[0]) == [ASSISTANT, 3, EOS, USER, 4, 12, ASSISTANT, -5, -EOS]
     assert found.notes("f") == (
-        "f: the conversation begins with the assistant, and that message is not learned (1 records)",
+        "f: the conversation begins with the assistant, and that message is not learned (1 record)",
     )
     assert shown(texts(record, completion_only=False).records[0])[1:3] == [-3, -EOS]
 
@@ -372,3 +372,13 @@ def test_tools_are_written_as_transformers_writes_them():
     text = theirs.apply_chat_template([user("1?")], **options)
     record = {"prompt": [user("1?")], "tools": [TOOL]}
     assert read_prompts([record], speaking(LLAMA_3_1), 999).records[0].text == text
+
+
+def test_weights_are_heard_where_the_template_marks_answers():
+    marked = (
+        "{% for m in messages %}[{{ m.role }}]\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+        "<eos>{% endgeneration %}{% else %}{{ m.content }}<eos>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    )
+    turns = [{**user("a"), "weight": 0}, {**assistant("b"), "weight": 0}, user("c"), assistant("d")]
+    assert learned(marked, *turns)[1] == "d<eos>"

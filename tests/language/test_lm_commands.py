@@ -241,7 +241,7 @@ def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsy
     out = ["--overlong", "drop", "--invalid", "drop"]
     notes = (
         "mixed.jsonl: 0 records were cut to the length, 1 left out as too long",
-        'mixed.jsonl: 1 records left out as wrong: "prompt" is empty (1)',
+        'mixed.jsonl: 1 record left out as wrong: "prompt" is empty (1)',
     )
     assert "mixed.jsonl, line 2: has 70 tokens" in mistake(capsys, "generate", "base", *words)
     assert 'line 3: "prompt" is empty' in mistake(capsys, "generate", "base", *words, *out[:2])
@@ -261,13 +261,13 @@ def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsy
 
 def test_texts_and_pairs_that_are_wrong_are_left_out_on_demand(there, capsys):
     lines(there / "bad.jsonl", [{"text": "1 2"}, {"text": ""}, {"text": "2 3"}])
-    note = 'bad.jsonl: 1 records left out as wrong: "text" is empty (1)'
+    note = 'bad.jsonl: 1 record left out as wrong: "text" is empty (1)'
     words = ["base", "--data", "bad.jsonl", "--invalid", "drop"]
     assert json_of(capsys, "eval", *words)["notes"] == [note]
     assert json_of(capsys, "sft", *words, "--batch-size", "2", "--out", "bad")["notes"] == [note]
     pairs = [{"prompt": "1", "chosen": "2", "rejected": rejected} for rejected in ("2", "3", "4")]
     lines(there / "same.jsonl", pairs)
-    note = 'same.jsonl: 1 records left out as wrong: "chosen" and "rejected" are the same (1)'
+    note = 'same.jsonl: 1 record left out as wrong: "chosen" and "rejected" are the same (1)'
     for command in ("dpo", "reward"):
         words = [command, "base", "--data", "same.jsonl", "--batch-size", "2", "--out", f"same-{command}"]
         assert 'line 1: "chosen" and "rejected" are the same' in mistake(capsys, *words)

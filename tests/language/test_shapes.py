@@ -97,7 +97,7 @@ def test_preferences_without_a_prompt_have_the_messages_that_both_begin_with():
     assert pair(record | {"prompt": talk}, speaking(LLAMA_3)) == pair(explicit, speaking(LLAMA_3))
     found = read_preferences([record | {"prompt_id": "x", "messages": talk}], speaking(LLAMA_3), 99)
     (note,) = found.notes("f")
-    assert note == "f: columns that nothing reads: score_chosen, prompt_id, messages (1 records)"
+    assert note == "f: columns that nothing reads: score_chosen, prompt_id, messages (1 record)"
 
 
 def test_texts_of_human_and_assistant_are_split_behind_the_last_turn():
