@@ -14,7 +14,7 @@ from proximo.envs import state as states
 from proximo.envs.alarm import Within
 from proximo.envs.faults import fault, restarted
 from proximo.envs.parallel import ParallelVectorEnv
-from proximo.envs.spaces import action_codec, observation_codec
+from proximo.envs.spaces import codecs
 from proximo.errors import EnvironmentFault, EnvironmentNotClosed, UserError
 from proximo_worker import WorkerError
 
@@ -70,9 +70,8 @@ class HostEnvs:
         self.name = name
         self.owned = owned
         self.num_envs: int = vector.num_envs
-        self.observation = observation_codec(vector.single_observation_space)
-        self.action = action_codec(vector.single_action_space)
         self.spaces = (vector.single_observation_space, vector.single_action_space)
+        self.observation, self.action = codecs(*self.spaces)
         self.action_space = batch_space(vector.single_action_space, vector.num_envs)
         spec = getattr(vector, "spec", None)
         self.spec: EnvSpec | None = spec if isinstance(spec, EnvSpec) else None

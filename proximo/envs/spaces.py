@@ -5,7 +5,7 @@ there is. A new kind joins with `observation_codec.register(Kind)` or `action_co
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, singledispatch
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo.core.types import ActionKind, Binary, Categories, Continuous
-from proximo.envs.space_json import LARGEST
 from proximo.errors import EnvironmentFault, UserError
 
 FLOAT = np.dtype(np.float32)
+EXACT = np.longdouble  # holds what float64 and, on most machines, 64-bit whole numbers hold
+MOST_CHOICES = 2**15  # one-hot entries, or logits: a rollout of 2,048 rows and its update take 3 GB
+FAR = 1e4  # from 0; float32 keeps a thousandth there
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class ObservationCodec:
                  dict or tuple of arrays, each [N, ...]), into `out`, float32 [N, size].
                  Raises EnvironmentFault if the batch does not fit the space.
     batch_of_one one observation -> a batch with N = 1
+    offset       of `shape`, what is subtracted from every entry before it becomes float32 (`about`); None for
+                 nothing
     """
 
     shape: tuple[int, ...]
@@ -37,12 +41,41 @@ class ObservationCodec:
     encode: Callable[[Any, np.ndarray], None]
     batch_of_one: Callable[[Any], Any] = field(default=lambda observation: np.asarray(observation)[None])
     dtype: np.dtype = FLOAT
+    offset: np.ndarray | None = None
 
     def encode_one(self, observation: Any) -> np.ndarray:
         """Encode a single observation; returns float32 [size]. Raises EnvironmentFault if it does not fit."""
         out = np.empty((1, *self.shape), self.dtype)
         self.encode(self.batch_of_one(observation), out)
         return out[0]
+
+    def about(self, offset: np.ndarray) -> "ObservationCodec":
+        """The codec whose float32 vectors are relative to `offset`, float32 [size].
+
+        It is subtracted before the numbers become float32, which holds 1.7e9 in steps of 128. The same codec
+        where it is 0.
+        """
+        if not offset.any():
+            return self
+        encode_exactly, exact_offset = self.encode, offset.astype(EXACT)
+
+        def encode(batch: Any, out: np.ndarray) -> None:
+            exact = np.empty(out.shape, EXACT)
+            encode_exactly(batch, exact)
+            np.subtract(exact, exact_offset, out=out, casting="same_kind")
+
+        return replace(self, encode=encode, offset=offset)
+
+    def offset_from(self, batch: Any, count: int) -> np.ndarray:
+        """What to be relative to, float32 [size], as the first of `count` first observations has it.
+
+        0 where an entry is near 0, may not be moved, or is no number that float32 can hold.
+        """
+        encoded = np.empty((count, *self.shape), self.dtype)
+        self.encode(batch, encoded)
+        first = encoded[0]
+        moved = self.normalised & (np.abs(first) > FAR) & np.isfinite(first)
+        return np.where(moved, first, np.zeros_like(first))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +100,20 @@ def space_name(space: Any) -> str:
     """The space in at most 80 characters and on one line (the repr of a Box can span many)."""
     text = " ".join(repr(space).split())
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCodec"]:
+    """The codecs of an environment's two spaces.
+
+    Raises UserError for a space that is not supported, is too large, or has nothing in it.
+    """
+    observed, acted = observation_codec(observation), action_codec(action)
+    if observed.shape[0] == 0:
+        raise UserError(
+            f"the observation space {space_name(observation)} has no entry, so a policy has nothing to "
+            "decide by: give it one (a constant will do: the shape (1,), and np.zeros(1, np.float32))"
+        )
+    return observed, acted
 
 
 # --- observations --------------------------------------------------------------------------------
@@ -116,13 +163,15 @@ def _(space: spaces.MultiDiscrete) -> ObservationCodec:
 
 def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> ObservationCodec:
     """One-hot codes of K components, one after another: size = sum(sizes)."""
-    if sum(sizes.tolist()) > LARGEST:
+    if sum(sizes.tolist()) > MOST_CHOICES:
         raise UserError(
-            f"a discrete observation of {sum(sizes.tolist())} values would be as many one-hot entries, more "
-            "than fit: wrap the environment with gymnasium.wrappers.TransformObservation"
+            f"a discrete observation of {sum(sizes.tolist()):,} values would be as many one-hot entries, "
+            f"and {MOST_CHOICES:,} are the most: return several smaller ones (MultiDiscrete, such as a row "
+            "and a column) or measured numbers (Box), perhaps with gymnasium.wrappers.TransformObservation"
         )
     component = np.repeat(np.arange(len(sizes)), sizes)  # which component each entry of the code belongs to
-    value = np.concatenate([first + np.arange(n) for n, first in zip(sizes, start, strict=True)])
+    own = [first + np.arange(n) for n, first in zip(sizes, start, strict=True)]
+    value = np.concatenate([np.zeros(0, np.int64), *own])  # there may be no component
 
     def encode(batch: Any, out: np.ndarray) -> None:
         if batch.shape != (len(out), *shape):
@@ -206,11 +255,13 @@ def action_codec(space: Any) -> ActionCodec:
 
 @action_codec.register
 def _(space: spaces.Discrete) -> ActionCodec:
+    _require_choices(space, int(space.n))
     return ActionCodec(Categories((int(space.n),), scalar=True), _shifted(space.start, space.dtype, None))
 
 
 @action_codec.register
 def _(space: spaces.MultiDiscrete) -> ActionCodec:
+    _require_choices(space, space.nvec.size * int(space.nvec.max(initial=0)))  # components have equal room
     sizes = tuple(int(n) for n in space.nvec.flat)
     shape = None if len(space.shape) == 1 else space.shape
     return ActionCodec(Categories(sizes), _shifted(space.start.reshape(-1), space.dtype, shape))
@@ -218,8 +269,25 @@ def _(space: spaces.MultiDiscrete) -> ActionCodec:
 
 @action_codec.register
 def _(space: spaces.MultiBinary) -> ActionCodec:
+    _require_entries(space)
     shape = None if len(space.shape) == 1 else space.shape
     return ActionCodec(Binary(int(np.prod(space.shape))), _shifted(0, space.dtype, shape))
+
+
+def _require_entries(space: Any) -> None:
+    """Raises UserError for actions of no entry."""
+    if np.prod(space.shape) == 0:
+        raise UserError(f"the action space {space_name(space)} has no entry, so there is nothing to learn")
+
+
+def _require_choices(space: Any, logits: int) -> None:
+    """Raises UserError for actions of no entry, or of more logits than a policy can have."""
+    _require_entries(space)
+    if logits > MOST_CHOICES:
+        raise UserError(
+            f"the action space {space_name(space)} asks for {logits:,} logits, and {MOST_CHOICES:,} are "
+            "the most: make it several smaller choices (MultiDiscrete), or leave out what is never good"
+        )
 
 
 def _shifted(start: Any, dtype: Any, shape: tuple[int, ...] | None) -> Callable[[np.ndarray], np.ndarray]:
@@ -237,6 +305,7 @@ def _shifted(start: Any, dtype: Any, shape: tuple[int, ...] | None) -> Callable[
 def _(space: spaces.Box) -> ActionCodec:
     # The policy's action stays as it was sampled; only what the environment sees is clipped. Clipping what is
     # stored would make its log-probability that of another action, and the ratio before any update not 1.
+    _require_entries(space)
     size, shape, dtype = int(np.prod(space.shape)), space.shape, space.dtype
     if dtype.kind in "iu":
         return ActionCodec(Continuous(size), _rounded(space))

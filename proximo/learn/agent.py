@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import Space
 from jaxtyping import Array
 
-from proximo.envs import action_codec, is_single, observation_codec
+from proximo.envs import ObservationCodec, action_codec, is_single, observation_codec
 from proximo.envs.spaces import space_name
 from proximo.errors import UserError
 from proximo.learn.actor import Actor, actor_of
@@ -37,10 +37,15 @@ class Agent:
         self.policy = policy
         self.observations = observations
         self.spaces = spaces
-        self.observation, self.action = observation_codec(spaces[0]), action_codec(spaces[1])
+        self.action = action_codec(spaces[1])
         self.name = name
         self._actor = actor
         self._key = jax.random.key(0)
+
+    @cached_property
+    def observation(self) -> ObservationCodec:
+        """What turns the environment's observations into those that the policy was trained on."""
+        return observation_codec(self.spaces[0]).about(np.asarray(self.observations.offset))
 
     @cached_property
     def actor(self) -> Actor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from proximo.core.types import Rollout
-from proximo.envs import HostEnvs, check_finite
+from proximo.envs import HostEnvs, check_finite, observation_codec
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # observations [N, ...], noise [N, ...] -> actions
 
@@ -15,13 +15,18 @@ class Stream:
     """A vector of environments in the middle of its stream, from one rollout to the next.
 
     `obs` [N, features] is the latest observation; `seam` [N] says which environments ended in the step
-    before and answer the next one with a fresh episode, whatever the action.
+    before and answer the next one with a fresh episode, whatever the action. `offset` [features] is what
+    observations are relative to (`ObservationCodec.about`): the one that is given, or else one that suits
+    the first observations.
     """
 
-    def __init__(self, envs: HostEnvs, seeds: list[int]) -> None:
-        self.envs = envs
-        self.obs = np.empty((envs.num_envs, *envs.observation.shape), envs.observation.dtype)
-        envs.observation.encode(envs.reset(seeds), self.obs)
+    def __init__(self, envs: HostEnvs, seeds: list[int], offset: np.ndarray | None = None) -> None:
+        self.envs, first = envs, envs.reset(seeds)
+        codec = observation_codec(envs.spaces[0])
+        self.offset = codec.offset_from(first, envs.num_envs) if offset is None else offset
+        envs.observation = codec.about(self.offset)
+        self.obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
+        envs.observation.encode(first, self.obs)
         self.seam = np.zeros(envs.num_envs, bool)
         self.rows = 0
 

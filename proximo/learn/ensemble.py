@@ -27,7 +27,16 @@ from proximo.learn.actor import Actor, SharedInput, actor_of
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Act, Stream, collect
-from proximo.learn.iteration import Iteration, environments, new_learner, over, scheduled, snapshot
+from proximo.learn.iteration import (
+    Iteration,
+    environments,
+    new_learner,
+    over,
+    relative,
+    scheduled,
+    snapshot,
+    stream_for,
+)
 from proximo.learn.streams import environment_seeds, streams
 from proximo.learn.train import training
 from proximo.learn.update import Learner, update
@@ -71,10 +80,12 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
     try:
         seeds = [streams(config.seed) for config in configs]
         members = [new_learner(config, envs, seed) for config, seed in zip(configs, seeds, strict=True)]
+        first_seeds = [x for seed in seeds for x in environment_seeds(seed.environments, num_envs)]
+        stream = stream_for(members[0], first, envs, first_seeds)
+        members = [relative(member, stream) for member in members]
         learner, options = stacked(members), stacked([config.update for config in configs])
         actor = actor_of(members[0].policy, members[0].observations)
         crew = Crew(actor, count, num_envs, first.horizon, stacked([seed.actions for seed in seeds]))
-        stream = Stream(envs, [seed for s in seeds for seed in environment_seeds(s.environments, num_envs)])
         ledgers = [Ledger(config) for config in configs]
         number = 0
         while not all(ledger.ended for ledger in ledgers):

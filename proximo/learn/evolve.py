@@ -29,8 +29,10 @@ from proximo.learn.iteration import (
     Snapshot,
     environments,
     over,
+    relative,
     resumed,
     snapshot,
+    stream_for,
 )
 from proximo.learn.streams import later_seeds, streams
 from proximo.learn.update import Learner
@@ -55,7 +57,9 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
         while steps < config.steps:
             remaining = 1.0 - steps / config.steps
             actors, act = population.drawn(learner, jax.random.fold_in(seeds.actions, number))
-            stream = Stream(envs, later_seeds(seeds.environments, number, envs.num_envs))
+            new_seeds = later_seeds(seeds.environments, number, envs.num_envs)
+            stream = stream_for(learner, config, envs, new_seeds)
+            learner = relative(learner, stream)
             statistics.restart()
             episodes: list[Episode] = []
             for rollout in until_all_have_ended(act, stream, population.idle, config.steps):

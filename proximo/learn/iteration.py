@@ -18,7 +18,7 @@ from proximo.errors import EpisodesRestarted, UpdateDiverged
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream
 from proximo.learn.named import filled, named_arrays
-from proximo.learn.normalise import observation_normaliser, reward_normaliser
+from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.streams import Streams, environment_seeds, later_seeds
 from proximo.learn.update import Learner, optimiser
 from proximo.policies import ActorCritic, ScheduledGaussianHead
@@ -127,7 +127,24 @@ def resumed(
     if start is None:
         return learner, statistics, 0, 0
     statistics.restore(start.statistics)
-    return filled(learner, start.learner, "the checkpoint"), statistics, start.number, start.steps
+    saved = with_offset(start.learner, learner.observations.active)
+    return filled(learner, saved, "the checkpoint"), statistics, start.number, start.steps
+
+
+def stream_for(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int]) -> Stream:
+    """Experience that begins now. Its observations are relative to what the learner's were.
+
+    Where it has seen none, the first ones decide that (`relative`), unless they are not normalised: then
+    every entry is to reach the networks as it is.
+    """
+    undecided = learner.steps == 0 and config.update.normalise_observations
+    return Stream(envs, seeds, None if undecided else np.asarray(learner.observations.offset))
+
+
+def relative(learner: Learner, stream: Stream) -> Learner:
+    """The learner of a stream that has begun: it knows what its observations are relative to."""
+    offset = jnp.asarray(stream.offset)
+    return learner._replace(observations=learner.observations._replace(offset=offset))
 
 
 def begin(
@@ -141,8 +158,10 @@ def begin(
     learner, statistics, number, steps = resumed(config, envs, seeds, start)
     if start is None or start.stream is None:
         first = environment_seeds(seeds.environments, envs.num_envs)
-        return learner, Stream(envs, first), statistics, number, steps
-    stream = Stream(envs, later_seeds(seeds.environments, number, envs.num_envs))
+        stream = stream_for(learner, config, envs, first)
+        return relative(learner, stream), stream, statistics, number, steps
+    later = later_seeds(seeds.environments, number, envs.num_envs)
+    stream = stream_for(learner, config, envs, later)
     if not stream.restore(start.stream):
         statistics.restart()
         learner = learner._replace(rewards=learner.rewards._replace(running=jnp.zeros(envs.num_envs)))

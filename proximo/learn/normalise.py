@@ -4,10 +4,12 @@ Both are frozen from the first step of a rollout to the end of its update: the r
 policy is 1 before the first gradient step, and evaluation never moves them.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from proximo.core import Moments, empty_moments, merge, moments_of, normalise, select, standard_deviation
@@ -21,10 +23,14 @@ class ObservationNormaliser(NamedTuple):
 
     moments  statistics of every entry, [features]
     active   bool [features]: the entries to normalise; one-hot and binary entries stay as they are
+    offset   [features], what encoded observations, and the statistics of them, are relative to: it is
+             subtracted before an observation becomes float32 (`ObservationCodec.about`), and chosen at the
+             first reset
     """
 
     moments: Moments
     active: Bool[Array, " features"]
+    offset: Float[Array, " features"]
 
     def __call__(self, obs: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
         """What the networks see of `obs`."""
@@ -38,7 +44,12 @@ class ObservationNormaliser(NamedTuple):
 
 def observation_normaliser(active: Any) -> ObservationNormaliser:
     """One that has seen nothing yet: the identity. `active` is bool [features]."""
-    return ObservationNormaliser(empty_moments(active.shape), jnp.asarray(active))
+    return ObservationNormaliser(empty_moments(active.shape), jnp.asarray(active), jnp.zeros(active.shape))
+
+
+def with_offset(arrays: Mapping[str, np.ndarray], active: Any) -> dict[str, np.ndarray]:
+    """Saved arrays as this version has them: those of files that know no offset were relative to 0."""
+    return {"observations.offset": np.zeros(active.shape, np.float32), **arrays}
 
 
 class RewardNormaliser(NamedTuple):

@@ -163,8 +163,9 @@ class Play:
     def _steps(self) -> Iterator[None]:
         """Reset all environments, then step them without end; the episodes that end go into `played`."""
         agent, envs = self.agent, self.envs
-        obs = np.empty((envs.num_envs, *envs.observation.shape), envs.observation.dtype)
-        envs.observation.encode(envs.reset(self.seeds), obs)
+        codec = agent.observation  # not the environments': what it is relative to was fixed in training
+        obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
+        codec.encode(envs.reset(self.seeds), obs)
         seam, before = np.zeros(envs.num_envs, bool), np.empty_like(obs)
         while True:
             yield
@@ -175,7 +176,7 @@ class Play:
                 action = agent.sample(obs, draw)
             before[...], applied = obs, envs.action.to_environment(action)
             step = envs.step(applied)
-            envs.observation.encode(step.obs, obs)
+            codec.encode(step.obs, obs)
             check_finite(np.stack([before, obs]), np.asarray(step.reward)[None], [applied], envs.steps - 1)
             mask = (~seam).astype(np.float32)
             rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, step.truncated, mask))

@@ -67,8 +67,9 @@ def export_onnx(agent: Agent, path: str | Path) -> None:
     """Write the policy, with its observation statistics, as ONNX.
 
     The graph's input `observation` is float32 [batch, features]: observations as the environment gives them,
-    each flattened. Its output `action` is what `agent.act` returns for the batch: the most likely actions, as
-    the environment takes them (int64 for Discrete, MultiDiscrete and MultiBinary, else the Box's dtype).
+    each flattened; float64 where some lie so far from 0 that float32 would not tell them apart. Its output
+    `action` is what `agent.act` returns for the batch: the most likely actions, as the environment takes them
+    (int64 for Discrete, MultiDiscrete and MultiBinary, else the Box's dtype).
 
     Raises UserError for a policy or a space that cannot be written, and where `onnx` is missing.
     """
@@ -88,7 +89,8 @@ def build(agent: Agent) -> Any:
         raise UserError("only policies of fully connected layers can be written as ONNX")
     graph = Graph()
     features = int(np.prod(agent.spaces[0].shape or (1,)))
-    value = normalised(graph, encoded(agent.spaces[0], graph, INPUT), agent.observations)
+    value, dtype_in = about(graph, encoded(agent.spaces[0], graph, INPUT), agent.observation.offset)
+    value = normalised(graph, value, agent.observations)
     value = dense(graph, mlp(graph, mlp(graph, value, policy.trunk), policy.actor), policy.actor_output)
     value, dtype = acted(agent.spaces[1], graph, most_likely(graph, value, agent.action.kind))
     graph.nodes.append(graph.onnx.helper.make_node("Identity", [value], [OUTPUT], OUTPUT))
@@ -96,7 +98,7 @@ def build(agent: Agent) -> Any:
     whole = helper.make_graph(
         graph.nodes,
         "policy",
-        [make(INPUT, graph.type_of(np.float32), ["batch", features])],
+        [make(INPUT, graph.type_of(dtype_in), ["batch", features])],
         [make(OUTPUT, graph.type_of(dtype), ["batch", *(agent.spaces[1].shape or ())])],
         graph.constants,
     )
@@ -145,6 +147,14 @@ def one_hot(graph: Graph, value: str, sizes: list[int], start: list[int]) -> str
     code = np.concatenate([first + np.arange(n) for n, first in zip(sizes, start, strict=True)])
     spread = graph.apply("Gather", value, graph.constant(component), axis=1)
     return graph.cast(graph.apply("Equal", spread, graph.constant(code.astype(np.float32))), np.float32)
+
+
+def about(graph: Graph, value: str, offset: np.ndarray | None) -> tuple[str, Any]:
+    """What the codec's offset leaves of a Box, in float32; and the dtype that the graph's input needs."""
+    if offset is None:
+        return value, np.float32
+    left = graph.apply("Sub", value, graph.constant(offset.astype(np.float64)))
+    return graph.cast(left, np.float32), np.float64
 
 
 def normalised(graph: Graph, value: str, observations: ObservationNormaliser) -> str:

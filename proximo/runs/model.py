@@ -14,12 +14,11 @@ import safetensors
 import safetensors.numpy
 
 from proximo.config import Config, validated
-from proximo.core import empty_moments
 from proximo.envs import action_codec, observation_codec, space_from_json, space_to_json
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.named import filled, named_arrays
-from proximo.learn.normalise import ObservationNormaliser
+from proximo.learn.normalise import observation_normaliser, with_offset
 from proximo.policies import ActorCritic, NetworkOptions
 from proximo.runs.sealed import parsed, read_folder, write_folder
 
@@ -90,13 +89,14 @@ def agent_from(files: Mapping[str, bytes], folder: Path) -> Agent:
         network = NetworkOptions(**{**description["network"], **widths})
         name = str(description["environment"])
         validated(Config(name, network=network))
-        template = _template(observation_codec(spaces[0]), action_codec(spaces[1]), network)
+        observation = observation_codec(spaces[0])
+        template = _template(observation, action_codec(spaces[1]), network)
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(repr(error).split())[:200]
         raise UserError(
             f"{folder / DESCRIPTION} does not describe a model ({reason}): it was changed"
         ) from error
-    tree = filled(template, arrays, folder / ARRAYS)
+    tree = filled(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
     return Agent(tree["policy"], tree["observations"], spaces, name)
 
 
@@ -114,7 +114,6 @@ def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[st
 
     def build() -> dict[str, Any]:
         policy = ActorCritic(jax.random.key(0), observation.shape[0], action.kind, network)
-        active = jax.numpy.asarray(observation.normalised)
-        return {"policy": policy, "observations": ObservationNormaliser(empty_moments(active.shape), active)}
+        return {"policy": policy, "observations": observation_normaliser(observation.normalised)}
 
     return eqx.filter_eval_shape(build)

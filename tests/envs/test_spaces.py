@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as nps
 
 from proximo.core.types import Binary, Categories, Continuous
 from proximo.envs import ActionCodec, ObservationCodec, action_codec, observation_codec
+from proximo.envs.spaces import codecs
 from proximo.errors import EnvironmentFault, UserError
 
 shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
@@ -158,10 +159,81 @@ def test_an_unsupported_space_says_what_to_do(codec, space):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("space", [spaces.Discrete(2**40), spaces.MultiDiscrete([2**31, 2**31])])
-def test_a_code_of_more_entries_than_fit_is_refused_before_it_is_made(space):
-    with pytest.raises(UserError, match="as many one-hot entries, more than fit: wrap the environment"):
+LARGE = [spaces.Discrete(2**40), spaces.Discrete(5_000_000), spaces.MultiDiscrete([20_000, 20_000])]
+
+
+@pytest.mark.parametrize("space", LARGE, ids=str)
+def test_more_choices_than_memory_has_room_for_are_refused_before_any_is_made(space):
+    with pytest.raises(UserError, match="as many one-hot entries, and 32,768 are the most: return several"):
         observation_codec(space)
+    with pytest.raises(UserError, match="logits, and 32,768 are the most: make it several smaller choices"):
+        action_codec(space)
+
+
+def test_the_components_of_an_action_have_room_for_the_largest_of_them():
+    # 400 components of 2 choices and one of 100: a network gives 401 x 100 = 40,100 logits.
+    space = spaces.MultiDiscrete([2] * 400 + [100])
+    with pytest.raises(UserError, match="asks for 40,100 logits"):
+        action_codec(space)
+    assert observation_codec(space).shape == (900,)
+
+
+NOTHING = [spaces.Box(-1, 1, (0,)), spaces.Box(-1, 1, (2, 0)), spaces.MultiDiscrete(np.zeros(0, np.int64))]
+
+
+@pytest.mark.parametrize("space", [*NOTHING, spaces.Tuple(()), spaces.Dict({})], ids=str)
+def test_an_observation_without_an_entry_is_refused(space):
+    with pytest.raises(UserError, match="has no entry, so a policy has nothing to decide by: give it one"):
+        codecs(space, spaces.Discrete(2))
+
+
+@pytest.mark.parametrize("space", NOTHING, ids=str)
+def test_an_action_without_an_entry_is_refused(space):
+    with pytest.raises(UserError, match="has no entry, so there is nothing to learn"):
+        codecs(spaces.Discrete(2), space)
+
+
+def test_one_part_of_an_observation_may_be_without_an_entry():
+    space = spaces.Dict(nothing=spaces.Box(-1, 1, (0,)), something=spaces.Box(-1, 1, (2,)))
+    assert codecs(space, spaces.Discrete(2))[0].shape == (2,)
+
+
+def test_an_offset_is_subtracted_before_float32_rounds():
+    # float32 holds 1.7e9 in steps of 128: 1.7e9 + 3 and 1.7e9 + 4 are one number to it.
+    codec = observation_codec(spaces.Box(-np.inf, np.inf, (2,), np.float64))
+    batch = np.array([[1.7e9 + 3, 0.5], [1.7e9 + 4, 0.5]])
+    assert encode(codec, batch, 2).tolist() == [[1.7e9, 0.5], [1.7e9, 0.5]]
+    offset = codec.offset_from(batch, 2)
+    assert offset.dtype == np.float32 and offset.tolist() == [1.7e9, 0.0]  # what is near 0 stays where it is
+    assert encode(codec.about(offset), batch, 2).tolist() == [[3.0, 0.5], [4.0, 0.5]]
+
+
+wide = pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="no float here holds 64 bits")
+
+
+@pytest.mark.parametrize(
+    ("space", "base"),
+    [
+        (spaces.Box(-np.inf, np.inf, (1,), np.float64), -5e6 + 0.125),
+        (spaces.Box(0, 2**31, (1,), np.int64), 2**30),
+        pytest.param(spaces.Box(0, 2**62, (1,), np.int64), 2**60, marks=wide),
+        pytest.param(spaces.Box(0, 2**64 - 1, (1,), np.uint64), 2**63, marks=wide),
+    ],
+)
+def test_steps_of_one_far_from_0_stay_steps_of_one(space, base):
+    whole = spaces.Tuple([spaces.Discrete(2), space])
+    row = lambda step: (np.array([1, 1]), np.array([[base + step], [base + step + 1]], space.dtype))  # noqa: E731
+    codec = observation_codec(whole)
+    codec = codec.about(codec.offset_from(row(-1), 2))
+    encoded = encode(codec, row(0), 2)
+    assert encoded[:, :2].tolist() == [[0, 1], [0, 1]] and encoded[1, 2] - encoded[0, 2] == 1
+
+
+def test_switches_and_what_float32_cannot_hold_have_no_offset():
+    space = spaces.Tuple([spaces.Discrete(2), spaces.Box(-np.inf, np.inf, (2,), np.float64)])
+    with np.errstate(over="ignore"):
+        offset = observation_codec(space).offset_from((np.array([1]), np.array([[1e39, np.nan]])), 1)
+    assert offset.tolist() == [0, 0, 0, 0]
 
 
 def test_a_dict_of_actions_is_not_supported():

@@ -1,14 +1,19 @@
 """What the running statistics count in, what they leave out, and when they stand still."""
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from gymnasium import spaces
 from probes import Walk, arrays, equal, first_rollout, small, turns, walk
 
 from proximo import evaluate, training
 from proximo.core.types import Rollout
+from proximo.learn.actor_steps import CrossEntropy
+from proximo.learn.ensemble import ensemble
 from proximo.learn.normalise import observation_normaliser, reward_normaliser
+from proximo.runs.model import load_model, save_model
 
 
 def column(*numbers, dtype=np.float32):
@@ -106,6 +111,62 @@ def test_one_hot_and_binary_entries_stay_as_they_are():
     numbers = seen[:-1][rollout.mask == 1][:, 8:10]
     np.testing.assert_allclose(numbers.mean(axis=0), [0.0, 0.0], atol=1e-4)
     np.testing.assert_allclose(numbers.std(axis=0), [1.0, 1.0], atol=1e-4)
+
+
+class Clock(gym.Env):
+    """Shows the time of day in seconds, far from 0; right is 0 in the first five steps of ten, then 1."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock = 0
+        return np.array([1.7e9]), {}
+
+    def step(self, action):
+        right = action == (self.clock >= 5)
+        self.clock += 1
+        return np.array([1.7e9 + self.clock]), float(right), self.clock == 10, False, {}
+
+
+CLOCK = dict(normalise_observations=True, steps=12_000, num_envs=4, horizon=64)
+
+
+def test_a_clock_is_read_although_float32_does_not_tell_its_seconds_apart(tmp_path):
+    # Blind, the best is to be right in 5 steps of 10.
+    agent = list(training(small(Clock, **CLOCK)))[-1].agent
+    assert agent.observations.offset.tolist() == [1.7e9]
+    assert evaluate(agent, Clock, episodes=4).mean == 10.0
+    save_model(agent, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert evaluate(loaded, Clock, episodes=4).mean == 10.0
+    assert [loaded.act(np.array([1.7e9 + t])) for t in (0, 9)] == [0, 1]
+
+
+def test_members_of_an_ensemble_and_populations_read_it_too():
+    turn = next(ensemble([small(Clock, **CLOCK, seed=seed) for seed in (0, 1)]))
+    population = small(Clock, **{**CLOCK, "actor_step": CrossEntropy(elite=2), "steps": 600})
+    for iteration in (*turn, list(training(population))[-1]):
+        assert iteration.agent.observations.offset.tolist() == [1.7e9]
+        assert np.abs(iteration.agent.observations.moments.mean) < 10
+
+
+@pytest.mark.filterwarnings("ignore::proximo.errors.EpisodesRestarted")
+def test_a_run_that_goes_on_reads_it_as_before():
+    first = next(training(small(Clock, **CLOCK)))
+    start = first.snapshot()
+    # What is saved counts, not where the clock is now.
+    start.learner["observations.offset"] = np.array([1.6e9], np.float32)
+    following = next(training(small(Clock, **CLOCK), start))
+    assert following.agent.observations.offset.tolist() == [1.6e9]
+    del start.learner["observations.offset"]  # of a version that knew none
+    assert next(training(small(Clock, **CLOCK), start)).agent.observations.offset.tolist() == [0.0]
+
+
+def test_what_is_not_normalised_reaches_the_networks_as_it_is():
+    off = next(training(small(Clock, **{**CLOCK, "normalise_observations": False})))
+    assert off.agent.observations.offset.tolist() == [0.0]
 
 
 def test_switched_off_it_moves_nothing():

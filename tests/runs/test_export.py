@@ -15,7 +15,7 @@ from proximo.core import Moments
 from proximo.envs import action_codec, observation_codec
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
-from proximo.learn.normalise import ObservationNormaliser
+from proximo.learn.normalise import observation_normaliser
 from proximo.policies import ActorCritic, NetworkOptions
 from proximo.policies.mlp import ACTIVATIONS
 from proximo.runs.export import build, export_onnx
@@ -34,7 +34,7 @@ def agent_for(observation=SEEN, action=KINDS["Box"], normalise=True, **network):
     policy = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), policy)
     mean, m2 = np.linspace(1.0, 3.0, *codec.shape), np.linspace(50.0, 90.0, *codec.shape)
     moments = Moments(*(np.asarray(x, np.float32) for x in (10.0 * normalise, mean, m2)))
-    statistics = ObservationNormaliser(moments, codec.normalised & normalise)
+    statistics = observation_normaliser(codec.normalised & normalise)._replace(moments=moments)
     return Agent(policy, jax.tree.map(jax.numpy.asarray, statistics), (observation, action), "Test-v0")
 
 
@@ -44,6 +44,18 @@ def seen(space, rng):
         return (rng.normal(size=(ROWS, *space.shape)) * 20.0).astype(space.dtype)
     space.seed(0)
     return np.stack([space.sample() for _ in range(ROWS)])
+
+
+def test_numbers_that_float32_would_not_tell_apart_come_as_float64():
+    space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    agent = agent_for(space, KINDS["Box"])
+    offset = jax.numpy.array([1.7e9, 0.0, -5e5])
+    agent = Agent(agent.policy, agent.observations._replace(offset=offset), agent.spaces, "Test-v0")
+    batch = np.random.default_rng(0).normal(size=(ROWS, 3)) * 20.0 + np.asarray(offset, np.float64)
+    session = onnxruntime.InferenceSession(build(agent).SerializeToString())
+    (found,) = session.run(None, {"observation": batch})
+    np.testing.assert_allclose(found, agent.act(batch), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(found[:, 0])) > ROWS // 2
 
 
 def check(agent):
