@@ -14,6 +14,7 @@ from typing import Any
 
 from proximo.errors import (
     CheckpointDamaged,
+    EnvironmentAdvice,
     EnvironmentNotClosed,
     EnvironmentRestarted,
     EpisodesRestarted,
@@ -21,7 +22,14 @@ from proximo.errors import (
     UserError,
 )
 
-TOLD = (CheckpointDamaged, EnvironmentNotClosed, EnvironmentRestarted, EpisodesRestarted, MachineChanged)
+TOLD = (
+    CheckpointDamaged,
+    EnvironmentAdvice,
+    EnvironmentNotClosed,
+    EnvironmentRestarted,
+    EpisodesRestarted,
+    MachineChanged,
+)
 
 USAGE = """usage: proximo COMMAND ...
 

@@ -38,6 +38,10 @@ class MachineChanged(RuntimeWarning):
     """A run goes on where it did not begin: on other hardware, or with other versions."""
 
 
+class EnvironmentAdvice(UserWarning):
+    """What is likely to keep a policy from learning in an environment; training goes on."""
+
+
 class EnvironmentNotClosed(RuntimeWarning):
     """An environment failed to close; all that was to be learned has been learned."""
 

@@ -1,9 +1,9 @@
 """What is acted on: environments from any source, as arrays, with faults that name their place."""
 
 from proximo.envs.check import check
+from proximo.envs.check_stream import Finding
 from proximo.envs.episodes import Episode, EpisodeStatistics
 from proximo.envs.faults import check_finite
-from proximo.envs.findings import Finding
 from proximo.envs.host import HostEnvs, Step
 from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, name_of, own_num_envs
 from proximo.envs.space_json import is_single, space_from_json, space_to_json

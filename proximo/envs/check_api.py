@@ -1,125 +1,165 @@
-"""What can be seen without a long run: the spaces, and the shape of `reset` and `step`.
+"""What can be seen without a long run: the spaces, and what `reset` and `step` take and return."""
 
-Gymnasium's own checker does the looking at `reset` and `step`; here its complaints become findings that say
-what to change.
-"""
-
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import env_checker
-from gymnasium.utils.passive_env_checker import (
-    check_action_space,
-    check_observation_space,
-    env_reset_passive_checker,
-    env_step_passive_checker,
-)
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.utils.passive_env_checker import check_action_space, check_observation_space
 
-from proximo.envs.findings import Finding
-from proximo.envs.spaces import action_codec, observation_codec
+from proximo.envs import advice
+from proximo.envs.check_stream import Finding
+from proximo.envs.snapshot import layers
+from proximo.envs.spaces import action_codec, codecs, observation_codec
 from proximo.errors import UserError
 
-# A part of Gymnasium's complaint -> the level it deserves here (None: the stream is looked at more closely
-# elsewhere, and that finding says more), and what to do about it.
-ADVICE: tuple[tuple[str, Literal["error", "warning", "ok"] | None, str], ...] = (
-    ("not within the observation space", None, ""),
-    ("expecting numpy array dtype", None, ""),
-    ("NaN value", None, ""),
-    ("inf value", None, ""),
-    ("different from the unwrapped", None, ""),
-    ("The reward returned by", None, ""),
-    ("signal to be a boolean", None, ""),
-    ("Box observation space m", "ok", "Harmless here, for a running normaliser finds the real range."),
-    ("Box action space m", "warning", "Give it finite bounds: what a policy samples is clipped to them."),
-    ("symmetric and normalized", "warning", "Wrap it: gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)."),
-    ("four or five element", "error", "End step() with: return obs, reward, terminated, truncated, info."),
-    ("old step API", "error", "End step() with: return obs, reward, terminated, truncated, info."),
-    ("not a tuple of the form", "error", "End reset() with: return obs, info (info may be {})."),
-    ("did not return a 2-tuple", "error", "End reset() with: return obs, info (info may be {})."),
-    ("`reset` method does not provide a", "error", "Declare: def reset(self, *, seed=None, options=None)."),
-    ("`Env.reset` can be passed", "error", "Declare: def reset(self, *, seed=None, options=None)."),
-    ("default seed argument", "warning", "Declare: def reset(self, *, seed=None, options=None)."),
-    (
-        "super().reset(seed=seed)",
-        "warning",
-        "Begin reset() with super().reset(seed=seed) and draw every random number from self.np_random.",
-    ),
-    ("non-deterministic", None, ""),
-    ("Casting input", None, ""),
-    ("dictionary", "error", "Return a dict as info; {} will do."),
-    ("numpy array", "error", "Return np.asarray(obs, dtype=self.observation_space.dtype)."),
-)
+RESET = "declare def reset(self, *, seed=None, options=None)"
+FIVE = "return obs, reward, terminated, truncated, info"
+SEEDS = (123, 123, 456)
 
 
 def check_spaces(env: gym.Env) -> list[Finding]:
     """Whether the spaces are there, can be used, and make sense."""
-    findings = []
+    found: list[Finding] = []
     for kind, codec in (("observation", observation_codec), ("action", action_codec)):
         space = getattr(env, f"{kind}_space", None)
         if space is None:
-            message = f"there is no {kind}_space: set self.{kind}_space in __init__"
-            findings.append(Finding("error", "spaces", message))
+            found.append(_error("spaces", f"there is no {kind}_space: set self.{kind}_space in __init__"))
             continue
         try:
             codec(space)
         except UserError as error:
-            findings.append(Finding("error", "spaces", str(error)))
+            found.append(_error("spaces", str(error)))
             continue
         look = check_observation_space if kind == "observation" else check_action_space
-        findings += _translated("spaces", partial(look, space))
-        findings += _translated("spaces", partial(env_checker.check_space_limit, space, kind))
+        found += _said_by_gymnasium("spaces", partial(look, space))
         for path, leaf in _leaves(space, kind):
-            findings += _leaf_findings(path, leaf, kind)
-    return findings or [Finding("ok", "spaces", "both spaces are understood")]
+            found += _leaf_findings(path, leaf, kind)
+    if not any(finding.level == "error" for finding in found):
+        try:
+            codecs(env.observation_space, env.action_space)
+        except UserError as error:
+            found.append(_error("spaces", str(error)))
+    return found or [Finding("ok", "spaces", "both spaces are understood")]
+
+
+def check_policy(env: gym.Env) -> list[Finding]:
+    """Whether anything keeps a policy from what the environment offers."""
+    lines = {
+        "actions": advice.unreachable_actions(env.action_space),
+        "wrappers": advice.running_statistics(env),
+    }
+    return [Finding("warning", name, line) for name, of_name in lines.items() for line in of_name]
 
 
 def check_interface(env: gym.Env) -> list[Finding]:
-    """Whether `reset` and `step` take and return what they should, and the metadata is whole."""
-    plain = env
-    while isinstance(plain, TimeLimit | OrderEnforcing | PassiveEnvChecker):
-        plain = plain.env  # Gymnasium's own wrappers hide the signature that is to be looked at
-    looks: tuple[Callable[[], Any], ...] = (
-        lambda: env_checker.check_seed_deprecation(plain),
-        lambda: env_checker.check_reset_return_info_deprecation(plain),
-        lambda: env_checker.check_reset_return_type(plain),
-        lambda: env_checker.check_reset_seed_determinism(plain),
-        lambda: env_checker.check_reset_options(plain),
-        lambda: env_reset_passive_checker(plain),
-        lambda: env_step_passive_checker(plain, plain.action_space.sample()),
-    )
-    findings = _metadata(env)
-    for look in looks:
-        findings += _translated("reset and step", look)
-    return findings or [Finding("ok", "reset and step", "they take and return what Gymnasium asks for")]
+    """Whether `reset` and `step` take and return what they should, and the metadata is whole.
+
+    What they raise is left to a recording, which says when.
+    """
+    found = [*_metadata(env), *(finding for layer in layers(env) for finding in _signature(layer))]
+    plain = list(layers(env))[-1]
+    for look in (env_checker.check_seed_deprecation, env_checker.check_reset_return_info_deprecation):
+        found += _said_by_gymnasium("reset and step", partial(look, plain))
+    if not any(finding.level == "error" for finding in found):
+        found += _returns(env)
+    if not any(finding.level == "error" for finding in found):
+        found += _seeding(env)
+    return found or [Finding("ok", "reset and step", "they take and return what Gymnasium asks for")]
 
 
-def _translated(name: str, look: Callable[[], Any]) -> list[Finding]:
-    """Run one of Gymnasium's checks; its warnings and its exception become findings."""
-    complaints: list[tuple[Literal["error", "warning"], str]] = []
+def _error(name: str, message: str) -> Finding:
+    return Finding("error", name, message)
+
+
+def _said_by_gymnasium(name: str, look: Callable[[], Any]) -> list[Finding]:
+    """Run one of Gymnasium's checks; its warnings and its exception become findings, in its own words."""
+    found = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             look()
-        except (AssertionError, gym.error.Error) as error:
-            complaints.append(("error", str(error)))
         except Exception as error:
-            complaints.append(("error", f"{type(error).__name__}: {error}"))
-    complaints += [("warning", str(warning.message)) for warning in caught if "WARN" in str(warning.message)]
-    return [finding for level, text in complaints if (finding := _finding(name, level, text)) is not None]
+            found.append(_error(name, _plain(error)))
+    return found + [Finding("warning", name, _plain(warning.message)) for warning in caught]
 
 
-def _finding(name: str, level: Literal["error", "warning"], complaint: str) -> Finding | None:
-    plain = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", complaint).removeprefix("WARN: ").split())
-    for part, deserved, advice in ADVICE:
-        if part in plain:
-            return None if deserved is None else Finding(deserved, name, f"{plain.rstrip('.')}. {advice}")
-    return Finding(level, name, plain)
+def _plain(message: Any) -> str:
+    """On one line, without the colours of a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(message)).removeprefix("WARN: ").split())
+
+
+def _signature(layer: gym.Env) -> list[Finding]:
+    """Whether `reset` can be called as it will be, whatever its arguments are called."""
+    try:
+        signature = inspect.signature(layer.reset)
+    except (TypeError, ValueError):  # compiled code need not have one
+        return []
+    found, name = [], type(layer).__name__
+    calls: tuple[dict[str, Any], ...] = ({}, {"seed": 0}, {"options": {}})
+    for words in calls:
+        try:
+            signature.bind(**words)
+        except TypeError:
+            how = f"reset({', '.join(f'{key}={value}' for key, value in words.items())})"
+            found.append(_error("reset and step", f"{name} cannot be called as {how}: {RESET}"))
+    seed = signature.parameters.get("seed")
+    if seed is not None and seed.default not in (None, inspect.Parameter.empty):
+        message = f"{name}'s reset has the seed {seed.default} by default, so episodes are all alike: {RESET}"
+        found.append(Finding("warning", "reset and step", message))
+    return found
+
+
+def _returns(env: gym.Env) -> list[Finding]:
+    """The form of what one reset and one step return."""
+    try:
+        began = env.reset(seed=0)
+        if not isinstance(began, tuple | list) or len(began) != 2:
+            message = "return obs, info (info may be {})"
+            return [_error("reset and step", f"reset() returned {_form(began)}: end it with: {message}")]
+        if not isinstance(began[1], dict):
+            kind = type(began[1]).__name__
+            return [
+                _error("reset and step", f"reset() returned a {kind} as info: return a dict; {{}} will do")
+            ]
+        stepped = env.step(env.action_space.sample())
+    except Exception:
+        return []
+    if isinstance(stepped, tuple | list) and len(stepped) == 5:
+        return []
+    return [_error("reset and step", f"step() returned {_form(stepped)}: end it with: {FIVE}")]
+
+
+def _form(value: Any) -> str:
+    count = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{count}"
+
+
+def _seeding(env: gym.Env) -> list[Finding]:
+    """Whether a seed decides the state of `np_random`: equal ones the same, another one another."""
+    try:
+        first, same, other = (_random_state(env, seed) for seed in SEEDS)
+    except Exception:
+        return []
+    if first is not None and first == same != other:
+        return []
+    message = (
+        "reset(seed=...) does not seed self.np_random: begin reset() with super().reset(seed=seed) and draw "
+        "every random number from self.np_random"
+    )
+    return [Finding("warning", "reset and step", message)]
+
+
+def _random_state(env: gym.Env, seed: int) -> Any:
+    """As text, for the state may hold arrays; None where there is no generator of NumPy's."""
+    env.reset(seed=seed)
+    generator = getattr(env.unwrapped, "_np_random", None)
+    return repr(generator.bit_generator.state) if isinstance(generator, np.random.Generator) else None
 
 
 def _leaves(space: Any, path: str) -> Iterator[tuple[str, Any]]:

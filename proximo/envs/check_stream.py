@@ -1,81 +1,35 @@
 """What only a run can show: numbers, seeds, ends, scales and speed."""
 
-import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 
-from proximo.envs.findings import Finding
-from proximo.envs.spaces import ObservationCodec, space_name
+from proximo.envs import advice
+from proximo.envs.recording import Recording
+from proximo.envs.spaces import ObservationCodec
 
 LARGE_OBSERVATION = 1e4  # beyond it a network without a normaliser saturates
 LARGE_REWARD = 1e3  # beyond it the value loss swamps the rest without reward scaling
 SLOW_RESET = 100  # resets that cost more than this many steps are worth a word
+LARGE_SEED = 2**31 - 1000  # environments are seeded with numbers below 2**31
 
 
-@dataclass
-class Recording:
-    """A stream under random actions, in little: bytes to compare, extremes, times.
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
 
-    states     one per reset and per step: everything that was returned there, as bytes
-    problems   (name, message) of what was wrong with a single value, the first of each kind
-    low, high  [size] extremes of the encoded observations
+    level    "error": training would fail or mislead; "warning": it may learn badly, or another library would
+             refuse it; "ok": looked at, nothing to change
+    name     what was looked at
+    message  what is wrong and what to change
     """
 
-    actions: list[Any] = field(default_factory=list)
-    states: list[bytes] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
-    low: Any = np.inf
-    high: Any = -np.inf
-    step_us: list[float] = field(default_factory=list)
-    reset_us: list[float] = field(default_factory=list)
-    ends: int = 0
-    after_first_end: bytes | None = None
-    crash: str | None = None
-
-
-def record(
-    env: gym.Env, codec: ObservationCodec, steps: int, seed: int, actions: list[Any] | None = None
-) -> Recording:
-    """Run `steps` steps, with the given actions or random ones. What the environment raises is noted."""
-    recording = Recording()
-    env.action_space.seed(seed)
-    place = "reset()"
-    try:
-        obs = _reset(env, codec, recording, seed)
-        for number in range(1, steps + 1):
-            action = env.action_space.sample() if actions is None else actions[number - 1]
-            place = f"step {number} with the action {action!r}"
-            recording.actions.append(action)
-            before = codec.encode_one(obs) if number <= 50 else None
-            started = time.perf_counter()
-            following, reward, terminated, truncated, info = env.step(action)
-            recording.step_us.append((time.perf_counter() - started) * 1e6)
-            if before is not None and not np.array_equal(before, codec.encode_one(obs), equal_nan=True):
-                _note(
-                    recording,
-                    "buffers",
-                    f"step {number} changed the observation that was returned before it: "
-                    "return a new array each time (self.state.copy()), or stored experience is overwritten",
-                )
-            obs = following
-            _observe(env, codec, recording, obs, place)
-            _look_at_step(recording, reward, terminated, truncated, info, place)
-            recording.rewards.append(float(reward))
-            recording.states[-1] += np.array([reward, terminated, truncated], np.float64).tobytes()
-            if terminated or truncated:
-                recording.ends += 1
-                place = f"reset() after step {number}"
-                obs = _reset(env, codec, recording, None)
-                if recording.ends == 1:
-                    recording.after_first_end = recording.states[-1]
-    except Exception as error:
-        recording.crash = " ".join(f"{place} failed: {type(error).__name__}: {error}".split())
-    return recording
+    level: Literal["error", "warning", "ok"]
+    name: str
+    message: str
 
 
 def check_recording(env: gym.Env, codec: ObservationCodec, recording: Recording) -> list[Finding]:
@@ -117,78 +71,18 @@ def check_seeds(one: Recording, again: Recording, other: Recording, random: bool
     return [*findings, Finding("ok", "seeds", "different seeds gave different streams")]
 
 
-def _reset(env: gym.Env, codec: ObservationCodec, recording: Recording, seed: int | None) -> Any:
-    started = time.perf_counter()
-    obs, _ = env.reset(seed=seed) if seed is not None else env.reset()
-    recording.reset_us.append((time.perf_counter() - started) * 1e6)
-    _observe(env, codec, recording, obs, "reset()")
-    return obs
-
-
-def _observe(env: gym.Env, codec: ObservationCodec, recording: Recording, obs: Any, place: str) -> None:
-    space = env.observation_space
-    if not space.contains(obs):
-        _note(
-            recording,
-            "observation space",
-            f"{place} returned an observation outside its space: "
-            f"{_difference(space, obs)}; correct observation_space or what is returned",
+def check_large_seed(env: gym.Env) -> Finding:
+    """Whether a seed is taken that is as large as those of a training."""
+    try:
+        env.reset(seed=LARGE_SEED)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        message = (
+            f"reset(seed={LARGE_SEED}) failed: {reason}. In training seeds are whole numbers below 2**31: "
+            "take them all; where a library takes less, reduce the seed first, such as seed % 2**16"
         )
-    encoded = codec.encode_one(obs)
-    if not np.isfinite(encoded).all():
-        _note(
-            recording,
-            "finite",
-            f"{place} returned {encoded[~np.isfinite(encoded)][0]} in the observation: find "
-            "the division by zero, the overflow or the unstable simulation behind it",
-        )
-    recording.low = np.minimum(recording.low, encoded)
-    recording.high = np.maximum(recording.high, encoded)
-    recording.states.append(encoded.tobytes())
-
-
-def _look_at_step(
-    recording: Recording, reward: Any, terminated: Any, truncated: Any, info: Any, place: str
-) -> None:
-    if np.ndim(reward) != 0 or not np.issubdtype(np.asarray(reward).dtype, np.number):
-        _note(
-            recording, "reward", f"{place} returned the reward {reward!r}, not a number: return float(reward)"
-        )
-    elif not np.isfinite(reward):
-        _note(
-            recording,
-            "finite",
-            f"{place} returned the reward {reward}: find the division by zero or the "
-            "logarithm of zero behind it",
-        )
-    for name, flag in (("terminated", terminated), ("truncated", truncated)):
-        if not isinstance(flag, bool | np.bool_):
-            _note(recording, name, f"{place} returned {name} = {flag!r}, not a bool: return bool({name})")
-    if not isinstance(info, dict):
-        _note(
-            recording,
-            "info",
-            f"{place} returned a {type(info).__name__} as info: return a dict; {{}} will do",
-        )
-
-
-def _note(recording: Recording, name: str, message: str) -> None:
-    recording.problems.setdefault(name, message)
-
-
-def _difference(space: Any, obs: Any) -> str:
-    """How an observation misses its space."""
-    shape, dtype = getattr(obs, "shape", None), getattr(obs, "dtype", None)
-    low, high = getattr(space, "low", None), getattr(space, "high", None)
-    if low is None or high is None or shape is None:
-        return f"{type(obs).__name__} {obs!r:.60} is not in {space_name(space)}"
-    if shape != space.shape:
-        return f"its shape is {shape}, the space has {space.shape}"
-    if dtype is not None and not np.can_cast(dtype, space.dtype):
-        return f"its dtype is {dtype}, the space has {space.dtype} (use .astype(np.{space.dtype}))"
-    outside = np.argwhere(~((obs >= low) & (obs <= high)))
-    where = tuple(outside[0].tolist()) if len(outside) else ()
-    return f"entry {list(where)} is {obs[where]}, outside {low[where]} to {high[where]}"
+        return Finding("error", "seeds", message)
+    return Finding("ok", "seeds", "large seeds are taken too")
 
 
 def _ending(env: gym.Env, recording: Recording) -> Finding:
@@ -216,9 +110,12 @@ def _time_limit(env: gym.Env) -> int | None:
 
 
 def _scales(codec: ObservationCodec, recording: Recording) -> list[Finding]:
-    findings = []
-    still = recording.low == recording.high
-    if still.all():
+    findings = _precision(codec, recording)
+    lost = any(finding.level == "warning" for finding in findings)
+    still = np.asarray(recording.changed) == 0
+    if lost:
+        pass
+    elif still.all():
         message = (
             "the observation never changes, so a policy cannot tell one state from another: return the state"
         )
@@ -226,24 +123,42 @@ def _scales(codec: ObservationCodec, recording: Recording) -> list[Finding]:
     elif (still & codec.normalised).any():
         message = f"{int((still & codec.normalised).sum())} of {len(still)} entries never changed; harmless"
         findings.append(Finding("ok", "observations", message))
-    largest = float(
-        np.max(np.where(codec.normalised, np.maximum(-recording.low, recording.high), 0.0), initial=0.0)
-    )
-    if largest > LARGE_OBSERVATION:
+    sizes = np.maximum(-recording.low, recording.high)
+    largest = float(np.max(sizes, initial=0.0, where=codec.normalised & np.isfinite(sizes)))
+    if largest > LARGE_OBSERVATION and not lost:
         message = (
             f"observations reach {largest:.3g}: keep their normalisation on, or divide by a typical size"
         )
         findings.append(Finding("warning", "observations", message))
     rewards = np.abs(recording.rewards)
-    if rewards.max() > LARGE_REWARD:
+    if rewards.max(initial=0) > LARGE_REWARD:
         message = (
             f"rewards reach {rewards.max():.3g}: keep reward scaling on, or divide them by a typical size"
         )
         findings.append(Finding("warning", "reward", message))
-    if rewards.max() == 0:
+    if len(rewards) and rewards.max() == 0:
         message = "every reward was 0 under random actions: reward progress too, or learning may not start"
         findings.append(Finding("warning", "reward", message))
     return findings or [Finding("ok", "scales", "observations and rewards have a moderate size")]
+
+
+def _precision(codec: ObservationCodec, recording: Recording) -> list[Finding]:
+    """What float32 leaves of the observations: relative to the first one, as in training."""
+    rows = np.stack([recording.low, recording.high])[:, None]
+    lines = advice.lost_precision(rows, codec, recording.offset)
+    mostly = 2 * np.asarray(recording.lost) > np.asarray(recording.changed)
+    distant = codec.normalised & advice.far(recording.low, recording.high)
+    lines = lines or advice.rounded_away(mostly & distant, recording.high, codec, recording.offset)
+    if lines:
+        return [Finding("warning", "observations", line) for line in lines]
+    if np.any(recording.offset):
+        largest = float(np.max(np.abs(recording.offset)))
+        message = (
+            f"observations lie near {largest:.3g}; training subtracts that before they become float32, if it "
+            "normalises observations"
+        )
+        return [Finding("ok", "observations", message)]
+    return []
 
 
 def _speed(recording: Recording) -> list[Finding]:

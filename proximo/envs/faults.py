@@ -91,13 +91,14 @@ def check_finite(
     row, _, index, what = min(unsound, key=lambda found: (found[0], -found[1]))
     value = obs[row + 1, index] if what == "observation" else reward[row, index]
     bad = np.ravel(value)[~np.isfinite(np.ravel(value))][0]
+    large = ", or a number too large for float32," if what == "observation" and np.isinf(bad) else ""
     if row < 0:
         when = "at its reset" if first_step == 0 else f"at step {first_step}"
     else:
         when = f"at step {first_step + row + 1}, after the action {_text(applied(action[row])[index])}"
     raise EnvironmentFault(
-        f"environment {index} returned {bad} in its {what} {when}: find the division by zero, the overflow "
-        "or the unstable simulation behind it; nothing was learned from it"
+        f"environment {index} returned {bad}{large} in its {what} {when}: find the division by zero, the "
+        "overflow or the unstable simulation behind it; nothing was learned from it"
     )
 
 

@@ -52,7 +52,7 @@ def save(env: gym.Env) -> dict[str, Any] | None:
     `np_random` of gymnasium.Env is saved beside what they give; a wrapper's pair speaks of itself alone.
     """
     saved = {}
-    for number, layer in enumerate(_layers(env)):
+    for number, layer in enumerate(layers(env)):
         state = _save_layer(layer)
         if state is None:
             return None
@@ -62,16 +62,16 @@ def save(env: gym.Env) -> dict[str, Any] | None:
 
 def restore(env: gym.Env, saved: dict[str, Any]) -> None:
     """Put back what `save` gave, into an environment that was reset. Raises ValueError if it does not fit."""
-    layers = list(_layers(env))
-    names = [type(layer).__name__ for layer in layers]
+    found = list(layers(env))
+    names = [type(layer).__name__ for layer in found]
     theirs = [saved[str(number)]["class"] for number in range(len(saved))]
     if names != theirs:
         raise ValueError(f"it is of {' in '.join(theirs[::-1])}, this is {' in '.join(names[::-1])}")
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate(found):
         _restore_layer(layer, saved[str(number)])
 
 
-def _layers(env: gym.Env) -> Iterator[gym.Env]:
+def layers(env: gym.Env) -> Iterator[gym.Env]:
     """The environment from its outermost wrapper to itself."""
     while isinstance(env, gym.Wrapper):
         yield env
@@ -82,7 +82,7 @@ def _layers(env: gym.Env) -> Iterator[gym.Env]:
 def _save_layer(layer: gym.Env) -> dict[str, Any] | None:
     inner = not isinstance(layer, gym.Wrapper)
     state: dict[str, Any] = {"random": pack(layer.np_random.bit_generator.state)} if inner else {}
-    if _offers(layer):
+    if offers(layer):
         try:
             return {**state, "offered": pack(layer.get_state())}  # type: ignore[attr-defined]
         except NotPlain:
@@ -100,7 +100,7 @@ def _save_layer(layer: gym.Env) -> dict[str, Any] | None:
 def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
     if not isinstance(layer, gym.Wrapper):
         layer.np_random.bit_generator.state = unpack(state["random"])
-    if _offers(layer):
+    if offers(layer):
         layer.set_state(unpack(state["offered"]))  # type: ignore[attr-defined]
         return
     if not _known(layer):
@@ -110,7 +110,7 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
         _restore_physics(layer, state)
 
 
-def _offers(layer: gym.Env) -> bool:
+def offers(layer: gym.Env) -> bool:
     """Whether it has the pair. MujocoEnv has a `set_state` of two arguments, which is another matter."""
     setter = getattr(layer, "set_state", None)
     if not callable(getattr(layer, "get_state", None)) or not callable(setter):

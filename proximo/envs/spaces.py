@@ -32,6 +32,7 @@ class ObservationCodec:
                  dict or tuple of arrays, each [N, ...]), into `out`, float32 [N, size].
                  Raises EnvironmentFault if the batch does not fit the space.
     batch_of_one one observation -> a batch with N = 1
+    wide         bool, of `shape`: True where the environment has more digits than float32 holds
     offset       of `shape`, what is subtracted from every entry before it becomes float32 (`about`); None for
                  nothing
     """
@@ -41,6 +42,7 @@ class ObservationCodec:
     encode: Callable[[Any, np.ndarray], None]
     batch_of_one: Callable[[Any], Any] = field(default=lambda observation: np.asarray(observation)[None])
     dtype: np.dtype = FLOAT
+    wide: np.ndarray | bool = False
     offset: np.ndarray | None = None
 
     def encode_one(self, observation: Any) -> np.ndarray:
@@ -69,12 +71,12 @@ class ObservationCodec:
     def offset_from(self, batch: Any, count: int) -> np.ndarray:
         """What to be relative to, float32 [size], as the first of `count` first observations has it.
 
-        0 where an entry is near 0, may not be moved, or is no number that float32 can hold.
+        0 where an entry is near 0, may not be moved, has no more digits than float32, or is too large for it.
         """
         encoded = np.empty((count, *self.shape), self.dtype)
         self.encode(batch, encoded)
         first = encoded[0]
-        moved = self.normalised & (np.abs(first) > FAR) & np.isfinite(first)
+        moved = self.normalised & self.wide & (np.abs(first) > FAR) & np.isfinite(first)
         return np.where(moved, first, np.zeros_like(first))
 
 
@@ -143,11 +145,13 @@ def _(space: spaces.Box) -> ObservationCodec:
             raise _misfit(batch.shape[1:], shape)
         out[:] = batch.reshape(len(out), size)
 
+    wide = space.dtype.kind in "iuf" and not np.can_cast(space.dtype, FLOAT)
     switches = (space.low == 0) & (space.high == 1) & (space.dtype.kind in "iub")
     return ObservationCodec(
         shape=(size,),
         normalised=~np.asarray(switches, bool).reshape(size),
         encode=encode_vector if len(shape) == 1 else encode_flattened,
+        wide=np.full(size, wide),
     )
 
 
@@ -231,7 +235,10 @@ def _joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], A
             encode_part(part, out[:, columns])
 
     normalised = np.concatenate([np.zeros(0, bool), *(codec.normalised for codec in codecs.values())])
-    return ObservationCodec((len(normalised),), normalised, encode, batch_of_one)
+    wide = [np.broadcast_to(codec.wide, codec.shape) for codec in codecs.values()]
+    return ObservationCodec(
+        (len(normalised),), normalised, encode, batch_of_one, wide=np.concatenate([np.zeros(0, bool), *wide])
+    )
 
 
 def _misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:

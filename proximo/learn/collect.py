@@ -1,12 +1,14 @@
 """Collecting experience on the host: per step only the action is computed, everything else waits."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from proximo.core.types import Rollout
-from proximo.envs import HostEnvs, check_finite, observation_codec
+from proximo.envs import HostEnvs, advice, check_finite, observation_codec
+from proximo.errors import EnvironmentAdvice
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # observations [N, ...], noise [N, ...] -> actions
 
@@ -29,6 +31,7 @@ class Stream:
         envs.observation.encode(first, self.obs)
         self.seam = np.zeros(envs.num_envs, bool)
         self.rows = 0
+        self.unproven = False  # nothing was learned from such observations yet
 
     def state(self, part: slice = slice(None)) -> dict[str, Any]:
         """What `restore` needs; `envs` is None where the environments cannot tell their state.
@@ -50,6 +53,12 @@ class Stream:
         self.envs.restore(state["envs"])
         self.obs, self.seam = state["obs"], state["seam"]
         return True
+
+
+def advise(lines: list[str]) -> None:
+    """Warn of what `envs.advice` says."""
+    for line in lines:
+        warnings.warn(line, EnvironmentAdvice, stacklevel=3)
 
 
 def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
@@ -90,5 +99,8 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
     check_finite(obs, reward, action, stream.rows, applied)
     if final_obs is not None:  # a row's final observation is its successor, as the next row's is elsewhere
         check_finite(np.concatenate([obs[:1], final_obs]), reward, action, stream.rows, applied)
+    if stream.unproven:
+        stream.unproven = False
+        advise(advice.lost_precision(obs, envs.observation, stream.offset))
     stream.obs, stream.rows = obs[-1], stream.rows + horizon
     return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Array
 
 from proximo.config import Config
-from proximo.envs import Episode, EpisodeStatistics, HostEnvs, make_envs
+from proximo.envs import Episode, EpisodeStatistics, HostEnvs, advice, make_envs
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.errors import EpisodesRestarted, UpdateDiverged
 from proximo.learn.agent import Agent
-from proximo.learn.collect import Stream
+from proximo.learn.collect import Stream, advise
 from proximo.learn.named import filled, named_arrays
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.streams import Streams, environment_seeds, later_seeds
@@ -137,8 +137,14 @@ def stream_for(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int
     Where it has seen none, the first ones decide that (`relative`), unless they are not normalised: then
     every entry is to reach the networks as it is.
     """
-    undecided = learner.steps == 0 and config.update.normalise_observations
-    return Stream(envs, seeds, None if undecided else np.asarray(learner.observations.offset))
+    new = learner.steps == 0
+    undecided = new and config.update.normalise_observations
+    stream = Stream(envs, seeds, None if undecided else np.asarray(learner.observations.offset))
+    if new:
+        std = math.exp(config.network.initial_log_std)
+        advise(advice.unreachable_actions(envs.spaces[1], std) + advice.running_statistics(envs.vector))
+        stream.unproven = True
+    return stream
 
 
 def relative(learner: Learner, stream: Stream) -> Learner:

@@ -1,6 +1,7 @@
 """Small environments that do one thing each, right or wrong."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import time
@@ -83,6 +84,15 @@ class Dies(Walk):
         if self.seeded == 1:
             os._exit(3)
         return super().step(action)
+
+
+class StaysHere(Walk):
+    """Works in the main process alone."""
+
+    def reset(self, *, seed=None, options=None):
+        if multiprocessing.parent_process() is not None:
+            raise RuntimeError("not in this process")
+        return super().reset(seed=seed)
 
 
 class WrongShape(Walk):

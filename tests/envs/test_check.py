@@ -9,6 +9,7 @@ from env_probes import DictWalk, FailsAt, Walk
 from gymnasium import spaces
 
 from proximo.envs import check
+from proximo.envs.parallel import spare_workers
 from proximo.errors import UserError
 
 
@@ -80,6 +81,65 @@ class NumberFlag(Walk):
         return obs, reward, int(terminated), truncated, info
 
 
+class TextFlag(Walk):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, str(truncated), info
+
+
+class TooLarge(Walk):
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+    def _observation(self):
+        return np.array([1e39 if self.clock == 3 else 0, self.clock])
+
+
+class NeedsSeed(Walk):
+    def reset(self, seed, options=None):
+        return super().reset(seed=seed)
+
+
+class SmallSeed(Walk):
+    def reset(self, *, seed=None, options=None):
+        np.int16(seed or 0)
+        return super().reset(seed=seed)
+
+
+class OneWorld(Walk):
+    """All copies move one body."""
+
+    world = {"position": 0.0, "clock": 0}  # noqa: RUF012
+    position = property(
+        lambda self: OneWorld.world["position"],
+        lambda self, value: OneWorld.world.__setitem__("position", value),
+    )
+
+
+class OneGenerator(Walk):
+    """All copies draw from one generator, which a seed of any of them sets."""
+
+    generator = np.random.RandomState(0)
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            OneGenerator.generator.seed(seed)
+        return super().reset(seed=seed)
+
+    def _observation(self):
+        return np.array([self.generator.rand(), self.clock], np.float32)
+
+
+class Nothing(Walk):
+    observation_space = spaces.Box(-1, 1, (0,), np.float32)
+
+
+class TooMany(Walk):
+    observation_space = spaces.Discrete(5_000_000)
+
+
+ONE = Walk()
+
+
 class OneBuffer(Walk):
     buffer = np.zeros(2, np.float32)
 
@@ -121,6 +181,19 @@ class TextAction(Walk):
         (InfiniteObservation, "finite", "step 3 .* returned inf in the observation"),
         (ArrayReward, "reward", r"return float\(reward\)"),
         (NumberFlag, "terminated", r"return bool\(terminated\)"),
+        (TextFlag, "truncated", "truncated = 'False', not a bool: return True or False"),
+        (TooLarge, "finite", r"step 3 .* returned 1e\+39 in the observation, which is too large for float32"),
+        (
+            NeedsSeed,
+            "reset and step",
+            r"NeedsSeed cannot be called as reset\(\): declare def reset\(self, \*",
+        ),
+        (SmallSeed, "seeds", r"reset\(seed=2147482648\) failed: OverflowError: .* such as seed % 2\*\*16"),
+        (OneWorld, "copies", "disturb each other: from return 1 on"),
+        (OneGenerator, "copies", "disturb each other: from return 1 on"),
+        (lambda: ONE, "copies", "the same object each time it is called: let it make a new environment"),
+        (Nothing, "spaces", "has no entry, so a policy has nothing to decide by"),
+        (TooMany, "spaces", "5,000,000 values would be as many one-hot entries, and 32,768 are the most"),
         (OneBuffer, "buffers", "return a new array each time"),
         (OwnRandomness, "determinism", "self.np_random"),
         (ForgetsToReset, "determinism", "reset all of the state"),
@@ -137,6 +210,43 @@ def test_a_defect_is_an_error_with_its_remedy(env, name, says):
 def one_plain_line(message):
     """One line, without the colours of a terminal."""
     return "\n" not in message and "\x1b" not in message
+
+
+class AnyWords(Walk):
+    def reset(self, *words, **more):
+        return super().reset(seed=more.get("seed"))
+
+
+class Scalars(Walk):
+    """Its rewards and flags are arrays of one number, or NumPy's scalars."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, np.float32(reward), np.array(terminated), np.bool_(truncated), info
+
+
+class IntegerReward(Walk):
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, np.array(int(reward)), *rest
+
+
+@pytest.mark.parametrize("env", [AnyWords, Scalars, IntegerReward])
+def test_what_training_takes_is_no_error(env):
+    assert findings(env, "error") == {}
+
+
+class Arrays(Walk):
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, np.array([reward]), np.array([terminated]), np.array([truncated, truncated]), info
+
+
+def test_an_environment_is_not_blamed_for_what_the_check_makes_of_its_arrays():
+    found = findings(Arrays, "error")
+    assert set(found) == {"reward", "terminated", "truncated"}
+    assert "return bool(terminated)" in found["terminated"]
+    assert "not a bool: return True or False" in found["truncated"]  # of two there is no bool
 
 
 class SameForEverySeed(Walk):
@@ -193,10 +303,114 @@ class SlowReset(Walk):
 
 
 class WideAction(Walk):
-    action_space = spaces.Box(-5, 3, (1,), np.float32)
+    action_space = spaces.Box(-500, 300, (1,), np.float32)
 
     def step(self, action):
         return super().step(action[0] > 0)
+
+
+class FarAction(WideAction):
+    action_space = spaces.Box(np.float32([-1, 100]), np.float32([1, 200]))
+
+
+class NarrowAction(WideAction):
+    action_space = spaces.Box(0, 1e-3, (1,), np.float32)
+
+
+class ByteAction(WideAction):
+    action_space = spaces.Box(0, 255, (1,), np.uint8)
+
+
+class RoundedClock(Walk):
+    """Seconds since 1970 in float32, which holds them in steps of 128."""
+
+    observation_space = spaces.Box(0, 2e9, (2,), np.float32)
+
+    def _observation(self):
+        return np.array([1.7e9 + self.clock, self.position + 10], np.float32)
+
+
+class SuddenlyFar(Walk):
+    observation_space = spaces.Box(-20, 2e9, (2,), np.float64)
+
+    def _observation(self):
+        return np.array([1.7e9 + self.clock if self.clock else 0, self.position])
+
+
+class Busy(Walk):
+    """There can be one."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        if Busy.made:
+            raise OSError("port 5005 is in use")
+        Busy.made += 1
+
+    def close(self):
+        Busy.made -= 1
+
+
+class Taken(Walk):
+    """Only the one that was reset first can be reset."""
+
+    owner = None
+
+    def reset(self, *, seed=None, options=None):
+        if Taken.owner not in (None, self):
+            raise OSError("the arm is taken")
+        Taken.owner = self
+        return super().reset(seed=seed)
+
+    def close(self):
+        Taken.owner = None if Taken.owner is self else Taken.owner
+
+
+class ClosesBadly(Walk):
+    def close(self):
+        raise RuntimeError("the window is gone")
+
+
+class ClosesAll(Walk):
+    connected = False
+
+    def __init__(self):
+        super().__init__()
+        ClosesAll.connected = True
+
+    def close(self):
+        ClosesAll.connected = False
+
+    def step(self, action):
+        if not self.connected:
+            raise RuntimeError("not connected")
+        return super().step(action)
+
+
+class NoState(Walk):
+    def get_state(self, agent):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+class ObjectState(NoState):
+    def get_state(self):
+        return {"position": self.position, "clock": {self.clock}}
+
+
+class HalfState(NoState):
+    def get_state(self):
+        return {"clock": self.clock}
+
+    def set_state(self, state):
+        self.clock = state["clock"]
+
+
+def twice_normalised():
+    return gym.wrappers.NormalizeReward(gym.wrappers.NormalizeObservation(Walk()))
 
 
 class NoModes(Walk):
@@ -214,13 +428,107 @@ class NoModes(Walk):
         (NoReward, "reward", "every reward was 0"),
         (FloatImage, "spaces", "use uint8"),
         (SlowReset, "speed", "a reset takes"),
-        (WideAction, "spaces", "RescaleAction"),
+        (
+            WideAction,
+            "actions",
+            "entry 0 of the action goes from -500 to 300: the first policy (mean 0, standard",
+        ),
+        (
+            FarAction,
+            "actions",
+            "entry 1 of the action goes from 100 to 200: the first policy (mean 0, standard",
+        ),
+        (
+            NarrowAction,
+            "actions",
+            "nearly every action is one of the two bounds; wrap it: gymnasium.wrappers.R",
+        ),
+        (ByteAction, "actions", "declare Discrete or MultiDiscrete"),
+        (
+            RoundedClock,
+            "observations",
+            "near 1.7e+09, where float32 has steps of 128 and smaller changes are lost",
+        ),
+        (SuddenlyFar, "observations", "subtract an offset in the environment (training subtracts the first"),
+        (
+            Busy,
+            "copies",
+            "cannot exist beside the first one: Busy could not be made: OSError: port 5005 is in",
+        ),
+        (Taken, "copies", "cannot exist beside the first one: reset() failed: OSError: the arm is taken"),
+        (ClosesBadly, "close", "close() failed: RuntimeError: the window is gone"),
+        (
+            NoState,
+            "state",
+            "get_state() of NoState failed, so a run that is resumed begins new episodes: TypeE",
+        ),
+        (ObjectState, "state", "get_state() of ObjectState has a set in it"),
+        (HalfState, "state", "after set_state(get_state()) return 2 is another one"),
+        (
+            twice_normalised,
+            "wrappers",
+            "NormalizeReward keeps running statistics that are no part of the model",
+        ),
         (NoModes, "rendering", "render_modes"),
     ],
 )
 def test_a_weakness_is_a_warning_with_its_remedy(env, name, says):
     assert findings(env, "error") == {}
     assert says in findings(env, "warning").get(name, "nothing"), findings(env, "warning")
+
+
+def test_a_copy_that_another_ones_end_breaks_is_told():
+    assert (
+        "closing one copy breaks another: RuntimeError: not connected"
+        in findings(ClosesAll, "warning")["copies"]
+    )
+
+
+class Clock(RoundedClock):
+    observation_space = spaces.Box(-20, 2e9, (2,), np.float64)
+
+    def _observation(self):
+        return np.array([1.7e9 + self.clock, self.position])
+
+
+def test_an_offset_that_training_subtracts_is_no_weakness():
+    assert findings(Clock, "warning") == {}
+    assert "near 1.7e+09; training subtracts that" in findings(Clock, "ok")["observations"]
+
+
+class WholeState(HalfState):
+    def get_state(self):
+        return {"clock": self.clock, "position": self.position}
+
+    def set_state(self, state):
+        self.clock, self.position = state["clock"], state["position"]
+
+
+def test_a_state_that_can_be_put_back_is_told():
+    assert findings(WholeState, "warning") == {}
+    assert "as if nothing had happened" in findings(WholeState, "ok")["state"]
+
+
+@pytest.fixture
+def registered():
+    """Register a class of env_probes under an id, which another process finds by its name."""
+    names = []
+
+    def register(name):
+        gym.register(f"{name}Checked-v0", f"env_probes:{name}")
+        names.append(f"{name}Checked-v0")
+        return names[-1]
+
+    yield register
+    for name in names:
+        del gym.registry[name]
+
+
+@pytest.mark.skipif(not spare_workers(2), reason="there is no core for a process beside this one")
+def test_it_is_stepped_in_a_process_of_its_own(registered):
+    assert "as it does here" in findings(registered("Walk"), "ok", steps=30)["worker process"]
+    says = findings(registered("StaysHere"), "error", steps=30)["worker process"]
+    assert "failed at its reset: RuntimeError: not in this process" in says and "sync" in says
 
 
 class PaysForTheSeam(gym.vector.SyncVectorEnv):

@@ -1,0 +1,134 @@
+"""What is likely to keep a policy from learning in an environment, as lines that say what to change.
+
+`check` reports them, and a training warns of them once, as it begins.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from proximo.envs.spaces import FAR, ObservationCodec
+
+REACH = 2.0  # standard deviations that the first policy's actions lie within, but for one in twenty
+WIDEST, NARROWEST = 20.0, 0.1  # bounds of so many standard deviations: it sees a tenth, or their ends alone
+CONSTANT = 2.0**-4  # where float32's steps are larger, beyond a million, a constant is hardly meant to be one
+COARSE = 16  # float32's steps that an entry should vary by: with fewer, most of what it shows is rounding
+RESCALE = "gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)"
+STATISTICS = "RunningMeanStd"  # what Gymnasium calls running statistics, and those who took them from there
+
+
+def unreachable_actions(space: Any, std: float = 1.0) -> list[str]:
+    """What the bounds of a Box allow and the first policy does not reach: it has mean 0.
+
+    std  of the first policy
+    """
+    if not isinstance(space, spaces.Box):
+        return []
+    low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
+    with np.errstate(over="ignore"):
+        width = high - low
+    bounded = np.isfinite(width)
+    policy = f"the first policy (mean 0, standard deviation {std:g})"
+    outside = (low > REACH * std) | (high < -REACH * std)
+    found = (
+        (outside, f"{policy} lies outside, so every action is the bound that is nearest to 0"),
+        (bounded & ~outside & (width > WIDEST * std), f"{policy} sees a small part of that"),
+        (
+            bounded & ~outside & (width > 0) & (width < NARROWEST * std),
+            f"{policy} is so much wider that nearly every action is one of the two bounds",
+        ),
+    )
+    return [
+        f"{_entries(which)} of the action {_go(low, high, which)}: {consequence}; {_remedy(space)}"
+        for which, consequence in found
+        if which.any()
+    ]
+
+
+def running_statistics(env: Any) -> list[str]:
+    """Wrappers of an environment, or of a vector, that normalise by running statistics of their own."""
+    names = dict.fromkeys(type(layer).__name__ for layer in _wrappers(env) if _has_statistics(layer))
+    return [
+        f"{name} keeps running statistics that are no part of the model: evaluation and a run that goes on "
+        "begin with others, and logged returns may be scaled ones; leave the wrapper out, for training "
+        "normalises observations and rewards itself"
+        for name in names
+    ]
+
+
+def lost_precision(obs: np.ndarray, codec: ObservationCodec, offset: np.ndarray) -> list[str]:
+    """Entries whose changes are lost in float32, since they lie so far from 0.
+
+    obs     [T, N, size], encoded
+    offset  [size], what `obs` is relative to
+    """
+    low, high = (bound(obs, axis=(0, 1)) for bound in (np.min, np.max))
+    step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = high - low
+        few = (spread < COARSE * step) & ((spread > 0) | (step > CONSTANT))
+    return rounded_away(codec.normalised & far(low, high) & few, high, codec, offset)
+
+
+def far(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which entries go so far from 0 that float32 has few digits left for their changes, bool [size]."""
+    return np.maximum(np.abs(low), np.abs(high)) > FAR
+
+
+def rounded_away(
+    lost: np.ndarray, value: np.ndarray, codec: ObservationCodec, offset: np.ndarray
+) -> list[str]:
+    """What to do about entries whose changes float32 loses, bool [size].
+
+    value   [size], an encoded observation; `offset` [size], what it is relative to
+    """
+    if not lost.any():
+        return []
+    first = int(np.argmax(lost))
+    verb = "lies" if lost.sum() == 1 else "lie"
+    place, step = float(offset[first]) + float(value[first]), float(np.spacing(np.abs(value[first])))
+    remedy = "subtract an offset in the environment"
+    if np.broadcast_to(codec.wide, lost.shape)[first]:
+        remedy += " (training subtracts the first observation, where it normalises them)"
+    else:
+        remedy += ", or declare and return float64: then training subtracts what the first observation has"
+    return [
+        f"{_entries(lost)} of the observation {verb} near {place:.3g}, where float32 has steps of {step:.3g} "
+        f"and smaller changes are lost: {remedy}"
+    ]
+
+
+def _entries(which: np.ndarray) -> str:
+    """Such as "entry 3" or "3 of 8 entries (the first is entry 2)"."""
+    first, count = int(np.argmax(which)), int(which.sum())
+    return f"entry {first}" if count == 1 else f"{count} of {len(which)} entries (first: entry {first})"
+
+
+def _go(low: np.ndarray, high: np.ndarray, which: np.ndarray) -> str:
+    first, verb = int(np.argmax(which)), "goes" if which.sum() == 1 else "go"
+    return f"{verb} from {low[first]:g} to {high[first]:g}"
+
+
+def _remedy(space: spaces.Box) -> str:
+    if space.dtype.kind in "iub":
+        return "declare Discrete or MultiDiscrete, or take a float32 Box from -1 to 1 and scale it in step()"
+    if not space.is_bounded():
+        return "take a Box from -1 to 1 and scale it in step()"
+    return f"wrap it: {RESCALE}"
+
+
+def _wrappers(env: Any) -> Iterator[Any]:
+    """Those of a vector and of its first environment, or of one environment, from the outside in."""
+    while isinstance(env, gym.Wrapper | gym.vector.VectorWrapper):
+        yield env
+        env = env.env
+    inner = getattr(env, "envs", None)
+    if isinstance(env, gym.vector.VectorEnv) and inner:
+        yield from _wrappers(inner[0])
+
+
+def _has_statistics(layer: Any) -> bool:
+    return any(type(value).__name__ == STATISTICS for value in vars(layer).values())

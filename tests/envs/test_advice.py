@@ -1,0 +1,150 @@
+"""What a training warns of as it begins: bounds out of reach, lost digits, statistics of one's own."""
+
+import re
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from env_probes import Walk
+from gymnasium import spaces
+from gymnasium.wrappers.vector import NormalizeObservation
+
+from proximo import preset, training, with_options
+from proximo.envs import advice, observation_codec
+from proximo.errors import EnvironmentAdvice, UserError
+from proximo.learn.actor_steps import CrossEntropy
+from proximo.learn.ensemble import ensemble
+
+
+def box(low, high, dtype=np.float32):
+    return spaces.Box(np.asarray(low, dtype), np.asarray(high, dtype), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("space", "std", "says"),
+    [
+        (box([2.5], [9]), 1.0, "lies outside"),  # beyond 2 standard deviations
+        (box([1.5], [9]), 1.0, None),
+        (box([1.5], [9]), 0.6, "lies outside"),  # as the recipe for MuJoCo begins: exp(-0.5) = 0.61
+        (box([-30], [-15]), 1.0, "lies outside"),
+        (box([5], [np.inf]), 1.0, r"take a Box from -1 to 1 and scale it in step\(\)"),
+        (box([-10], [10]), 1.0, None),  # 20 standard deviations wide
+        (box([-11], [10]), 1.0, "sees a small part"),
+        (box([-np.inf], [np.inf]), 1.0, None),
+        (box([-1e5, -1], [1e5, 1]), 1.0, "^entry 0 of the action goes from -100000 to 100000:"),
+        (
+            box([-1, 3, 4], [1, 9, 9]),
+            1.0,
+            r"^2 of 3 entries \(first: entry 1\) of the action go from 3 to 9:",
+        ),
+        (box([0], [0.09]), 1.0, "nearly every action is one of the two bounds"),
+        (box([0], [0.11]), 1.0, None),
+        (box([0.5], [0.5]), 1.0, None),  # there is nothing to reach
+        (box([0], [255], np.uint8), 1.0, "declare Discrete or MultiDiscrete"),
+        (spaces.Box(-1, 1, (2, 2)), 1.0, None),
+        (spaces.Discrete(3, start=100), 1.0, None),
+    ],
+)
+def test_bounds_that_the_first_policy_does_not_reach(space, std, says):
+    lines = advice.unreachable_actions(space, std)
+    if says is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert re.search(says, line), line
+
+
+def test_changes_that_float32_rounds_away():
+    # At 5e6 float32 has steps of 0.5: 7 of them in the first entry, 40 in the second; 2e6 may be a constant.
+    codec = observation_codec(spaces.Box(-np.inf, np.inf, (4,), np.float32))
+    obs = np.zeros((2, 1, 4), np.float32)
+    obs[:, 0] = [[5e6, 5e6, 2e4, 0], [5e6 + 3.5, 5e6 + 20, 2e4, 1e-9]]
+    (line,) = advice.lost_precision(obs, codec, np.zeros(4))
+    assert line.startswith("entry 0 of the observation lies near 5e+06, where float32 has steps of 0.5")
+    assert advice.lost_precision(obs[:, :, 1:], observation_codec(spaces.Box(-9, 9, (3,))), np.zeros(3)) == []
+
+
+class Far(Walk):
+    action_space = spaces.Box(100, 200, (1,), np.float32)
+    observation_space = spaces.Box(0, 2e9, (2,), np.float32)
+
+    def step(self, action):
+        return super().step(int(action[0] > 150))
+
+    def _observation(self):
+        return np.array([1.7e9 + self.clock, self.position + 10], np.float32)
+
+
+def small(env, **options):
+    options = dict(num_envs=2, horizon=16, minibatch_size=16, epochs=1, steps=96, hidden=(4,)) | options
+    return with_options(preset("default", env), **options)
+
+
+def told(iterations):
+    """What was warned of, and whether the rest of the training went on without a word."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count = sum(1 for _ in iterations)
+    assert count > 1
+    return [str(one.message) for one in caught if issubclass(one.category, EnvironmentAdvice)]
+
+
+BOUNDS, CLOCK = "entry 0 of the action goes from 100 to 200", "entry 0 of the observation lies near 1.7e+09"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        lambda: training(small(Far)),
+        lambda: ensemble([small(Far, seed=seed) for seed in (0, 1)]),
+        lambda: training(small(Far, actor_step=CrossEntropy(elite=1), steps=200)),
+    ],
+    ids=["alone", "ensemble", "population"],
+)
+def test_a_training_says_once_what_keeps_it_from_learning(begun):
+    first, second = told(begun())
+    assert first.startswith(BOUNDS) and second.startswith(CLOCK)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::proximo.errors.EpisodesRestarted", "ignore::proximo.errors.EnvironmentAdvice"
+)
+def test_one_that_goes_on_does_not_say_it_again():
+    start = next(training(small(Far))).snapshot()
+    assert told(training(small(Far), start)) == []
+
+
+def test_wrappers_with_statistics_of_their_own_are_told():
+    one = lambda: gym.wrappers.NormalizeReward(Walk())  # noqa: E731
+    (line,) = told(training(small(one)))
+    assert line.startswith("NormalizeReward keeps running statistics that are no part of the model")
+    vector = NormalizeObservation(gym.vector.SyncVectorEnv([one, one]))
+    assert [line.split()[0] for line in advice.running_statistics(vector)] == [
+        "NormalizeObservation",
+        "NormalizeReward",
+    ]
+
+
+def test_sound_environments_are_not_talked_about():
+    assert told(training(small(Walk))) == []
+    for name in ("Pendulum-v1", "LunarLanderContinuous-v3", "HalfCheetah-v5", "Humanoid-v5"):
+        space = gym.make(name).action_space if name in gym.registry else spaces.Box(-1, 1, (1,))
+        assert advice.unreachable_actions(space, 0.6) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (spaces.Box(-1, 1, (0,), np.float32), "has no entry, so a policy has nothing to decide by"),
+        (spaces.Discrete(5_000_000), "as many one-hot entries, and 32,768 are the most"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+def test_a_training_refuses_what_it_cannot_hold_in_one_line(space, says, mode):
+    class Unfit(Walk):
+        observation_space = space
+
+    with pytest.raises(UserError, match=says):
+        next(training(small(Unfit, vectorization_mode=mode)))
