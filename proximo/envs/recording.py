@@ -1,5 +1,6 @@
 """Stepping an environment while writing down what it returns: what checks of its stream are made on."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from proximo.errors import EnvironmentFault
 class Recording:
     """A stream under random actions, in little: bytes to compare, extremes, times.
 
-    states     one per reset and per step: everything that was returned there, as bytes
+    states     one per reset and per step: what was returned there, as bytes to compare (`digest`, `as_bytes`)
     problems   (name, message) of what was wrong with a single value, the first of each kind
     offset     [size], what the encoded observations are relative to, as in training
     low, high  [size] extremes of the encoded observations
@@ -107,7 +108,7 @@ def states(
 ) -> Iterator[bytes]:
     """The states of a `Recording` of these actions, one at a time. Raises what the environment raises."""
     obs, _ = env.reset(seed=seed)
-    yield Seen(codec, obs, offset).encoded.tobytes()
+    yield digest(Seen(codec, obs, offset).encoded)
     yield from following(env, codec, actions, offset)
 
 
@@ -117,10 +118,15 @@ def following(
     """`states` without the first reset: from where the environment is."""
     for action in actions:
         obs, reward, terminated, truncated, _ = env.step(action)
-        yield Seen(codec, obs, offset).encoded.tobytes() + as_bytes(reward, terminated, truncated)
+        yield digest(Seen(codec, obs, offset).encoded) + as_bytes(reward, terminated, truncated)
         if truth(terminated) or truth(truncated):
             obs, _ = env.reset()
-            yield Seen(codec, obs, offset).encoded.tobytes()
+            yield digest(Seen(codec, obs, offset).encoded)
+
+
+def digest(encoded: np.ndarray) -> bytes:
+    """An encoded observation, to be compared: a thousand images are too many to keep."""
+    return hashlib.blake2b(encoded.tobytes(), digest_size=16).digest()
 
 
 def truth(flag: Any) -> bool:
@@ -177,7 +183,7 @@ def _observe(
         changed = seen.exact != before.exact
         recording.changed = recording.changed + changed
         recording.lost = recording.lost + (changed & (seen.encoded == before.encoded))
-    recording.states.append(seen.encoded.tobytes())
+    recording.states.append(digest(seen.encoded))
     return seen
 
 

@@ -1,6 +1,7 @@
 """One turn of training, and what every kind of training starts from."""
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from jaxtyping import Array
 from proximo.config import Config
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs, advice, make_envs
 from proximo.envs.parallel import ParallelVectorEnv
-from proximo.errors import EpisodesRestarted, UpdateDiverged
+from proximo.errors import EpisodesRestarted, UpdateDiverged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream, advise
 from proximo.learn.named import filled, named_arrays
@@ -91,10 +92,35 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         watch["max_restarts"] = config.max_restarts * (num_envs // config.num_envs)  # of each member
         make_options = {"vector_kwargs": watch, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
+    require_memory(envs, config.horizon)
     ours = isinstance(envs.vector, ParallelVectorEnv)
     if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
         envs.step_timeout = config.step_timeout * envs.num_envs
     return envs
+
+
+def require_memory(envs: HostEnvs, horizon: int) -> None:
+    """Close the environments and raise UserError where this machine cannot hold a rollout of them.
+
+    An update needs its observations twice, as they came and normalised.
+    """
+    size = 2 * (horizon + 1) * envs.num_envs * envs.observation.shape[0] * envs.observation.dtype.itemsize
+    has = memory()
+    if has is not None and size > has:
+        envs.close()
+        raise UserError(
+            f"a rollout of horizon x num_envs = {horizon} x {envs.num_envs} observations of "
+            f"{envs.observation.shape[0]:,} numbers takes {size / 2**30:,.0f} GiB, this machine has "
+            f"{has / 2**30:,.0f}: lower horizon or num_envs, or let the environment return less"
+        )
+
+
+def memory() -> int | None:
+    """Bytes of this machine's memory; None where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows; and systems that know no such names
+        return None
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
