@@ -14,6 +14,7 @@ from gymnasium.utils.passive_env_checker import check_action_space, check_observ
 
 from proximo.envs import advice
 from proximo.envs.check_stream import Finding
+from proximo.envs.recording import FAILURES
 from proximo.envs.snapshot import layers
 from proximo.envs.spaces import action_codec, codecs, observation_codec
 from proximo.errors import UserError
@@ -128,7 +129,7 @@ def _returns(env: gym.Env) -> list[Finding]:
                 _error("reset and step", f"reset() returned a {kind} as info: return a dict; {{}} will do")
             ]
         stepped = env.step(env.action_space.sample())
-    except Exception:
+    except FAILURES:
         return []
     if isinstance(stepped, tuple | list) and len(stepped) == 5:
         return []
@@ -144,7 +145,7 @@ def _seeding(env: gym.Env) -> list[Finding]:
     """Whether a seed decides the state of `np_random`: equal ones the same, another one another."""
     try:
         first, same, other = (_random_state(env, seed) for seed in SEEDS)
-    except Exception:
+    except FAILURES:
         return []
     if first is not None and first == same != other:
         return []

@@ -9,7 +9,7 @@ from proximo.envs import snapshot
 from proximo.envs.check_stream import Finding
 from proximo.envs.host import HostEnvs
 from proximo.envs.make import make_envs
-from proximo.envs.recording import Recording, as_bytes, digest, following, states, truth
+from proximo.envs.recording import FAILURES, Recording, as_bytes, digest, following, reason, states, truth
 from proximo.envs.spaces import ObservationCodec
 from proximo.errors import UserError
 
@@ -36,8 +36,8 @@ def check_turns(
                     _disturbed(f"from return {number} on (0 is the reset) it gives another one than alone")
                 ]
             next(theirs, None)
-    except Exception as error:
-        return [_disturbed(f"after return {number} {_reason(error)}")]
+    except FAILURES as error:
+        return [_disturbed(f"after return {number} {reason(error)}")]
     return [Finding("ok", "copies", "two copies that were stepped in turns left each other alone")]
 
 
@@ -58,8 +58,8 @@ def check_closing(first: gym.Env, codec: ObservationCodec, one: Recording, seed:
             a == b for a, b in zip(one.states, states(first, codec, seed, actions, one.offset), strict=False)
         )
         how = "" if same else "the other one then gives other returns"
-    except Exception as error:
-        how = _reason(error)
+    except FAILURES as error:
+        how = reason(error)
     if not how:
         return []
     message = f"closing one copy breaks another: {how}. Let close() end what is the instance's own alone"
@@ -70,8 +70,8 @@ def closed(env: gym.Env) -> list[Finding]:
     """Close it; what fails in that is a finding."""
     try:
         env.close()
-    except Exception as error:
-        message = f"close() failed: {_reason(error)}. Training goes on after that with a warning; correct it"
+    except FAILURES as error:
+        message = f"close() failed: {reason(error)}. Training goes on after that with a warning; correct it"
         return [Finding("warning", "close", message)]
     return []
 
@@ -91,13 +91,13 @@ def check_state(env: gym.Env, codec: ObservationCodec, one: Recording, seed: int
                 "strings, None, NumPy arrays, and dicts, lists or tuples of them"
             )
             return [Finding("warning", "state", message)]
-        except Exception as error:
-            message = f"get_state() of {type(layer).__name__} failed, {consequence}: {_reason(error)}"
+        except FAILURES as error:
+            message = f"get_state() of {type(layer).__name__} failed, {consequence}: {reason(error)}"
             return [Finding("warning", "state", message)]
     try:
         return [_put_back(env, codec, one, seed, consequence)]
-    except Exception as error:
-        message = f"its state could not be put back, {consequence}: {_reason(error)}"
+    except FAILURES as error:
+        message = f"its state could not be put back, {consequence}: {reason(error)}"
         return [Finding("warning", "state", message)]
 
 
@@ -215,7 +215,3 @@ def _encoded(envs: HostEnvs, obs: Any) -> np.ndarray:
     out = np.empty((envs.num_envs, *envs.observation.shape), np.float32)
     envs.observation.encode(obs, out)
     return out
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

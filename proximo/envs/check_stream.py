@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 
 from proximo.envs import advice
-from proximo.envs.recording import Recording
+from proximo.envs.recording import FAILURES, Recording, reason
 from proximo.envs.spaces import ObservationCodec
 
 LARGE_OBSERVATION = 1e4  # beyond it a network without a normaliser saturates
@@ -75,11 +75,10 @@ def check_large_seed(env: gym.Env) -> Finding:
     """Whether a seed is taken that is as large as those of a training."""
     try:
         env.reset(seed=LARGE_SEED)
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except FAILURES as error:
         message = (
-            f"reset(seed={LARGE_SEED}) failed: {reason}. In training seeds are whole numbers below 2**31: "
-            "take them all; where a library takes less, reduce the seed first, such as seed % 2**16"
+            f"reset(seed={LARGE_SEED}) failed: {reason(error)}. In training seeds are whole numbers below "
+            "2**31: take them all; where a library takes less, reduce the seed first, such as seed % 2**16"
         )
         return Finding("error", "seeds", message)
     return Finding("ok", "seeds", "large seeds are taken too")

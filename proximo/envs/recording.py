@@ -12,6 +12,8 @@ import numpy as np
 from proximo.envs.spaces import EXACT, ObservationCodec, space_name
 from proximo.errors import EnvironmentFault
 
+FAILURES = (Exception, SystemExit)  # what an environment may raise; the last is `sys.exit()`
+
 
 @dataclass
 class Recording:
@@ -98,8 +100,8 @@ def record(
                         recording.after_first_end = recording.states[-1]
         except EnvironmentFault as error:  # the codec's: it says what does not fit
             recording.crash = f"{place}: {error}"
-        except Exception as error:
-            recording.crash = " ".join(f"{place} failed: {type(error).__name__}: {error}".split())
+        except FAILURES as error:
+            recording.crash = f"{place} failed: {reason(error)}"
     return recording
 
 
@@ -122,6 +124,13 @@ def following(
         if truth(terminated) or truth(truncated):
             obs, _ = env.reset()
             yield digest(Seen(codec, obs, offset).encoded)
+
+
+def reason(error: BaseException) -> str:
+    """What an environment raised, on one line."""
+    if isinstance(error, SystemExit):
+        return "it asked the program to end (SystemExit)"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def digest(encoded: np.ndarray) -> bytes:

@@ -154,9 +154,7 @@ def test_a_training_refuses_what_it_cannot_hold_in_one_line(space, says, mode):
 def test_a_rollout_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypatch):
     # Two copies of 17 x 2 observations of 2 numbers of 4 bytes: 544 bytes.
     monkeypatch.setattr(iteration, "memory", lambda: 543)
-    with pytest.raises(
-        UserError, match="16 x 2 observations of 2 numbers takes .* lower horizon or num_envs"
-    ):
+    with pytest.raises(UserError, match="16 x 2 observations of 2 numbers takes"):
         next(training(small(Walk)))
     monkeypatch.setattr(iteration, "memory", lambda: 544)
     next(training(small(Walk)))

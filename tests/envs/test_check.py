@@ -1,6 +1,7 @@
 """`check` finds each defect by itself, and has no quarrel with sound environments."""
 
 import re
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -129,6 +130,13 @@ class OneGenerator(Walk):
         return np.array([self.generator.rand(), self.clock], np.float32)
 
 
+class Leaves(Walk):
+    def step(self, action):
+        if self.clock == 3:
+            sys.exit()
+        return super().step(action)
+
+
 class Nothing(Walk):
     observation_space = spaces.Box(-1, 1, (0,), np.float32)
 
@@ -192,6 +200,7 @@ class TextAction(Walk):
         (OneWorld, "copies", "disturb each other: from return 1 on"),
         (OneGenerator, "copies", "disturb each other: from return 1 on"),
         (lambda: ONE, "copies", "the same object each time it is called: let it make a new environment"),
+        (Leaves, "run", r"step 4 .* failed: it asked the program to end \(SystemExit\)"),
         (Nothing, "spaces", "has no entry, so a policy has nothing to decide by"),
         (TooMany, "spaces", "5,000,000 values would be as many one-hot entries, and 32,768 are the most"),
         (OneBuffer, "buffers", "return a new array each time"),
