@@ -137,6 +137,18 @@ class Leaves(Walk):
         return super().step(action)
 
 
+class NowAndThen(Walk):
+    """Begins elsewhere at every second reset, once it was reset a few times."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        self.resets += seed == 0
+        self.position += self.resets >= 3 and self.resets % 2
+        return self._observation(), info
+
+
 class Nothing(Walk):
     observation_space = spaces.Box(-1, 1, (0,), np.float32)
 
@@ -199,6 +211,7 @@ class TextAction(Walk):
         (SmallSeed, "seeds", r"reset\(seed=2147482648\) failed: OverflowError: .* such as seed % 2\*\*16"),
         (OneWorld, "copies", "disturb each other: from return 1 on"),
         (OneGenerator, "copies", "disturb each other: from return 1 on"),
+        (NowAndThen, "determinism", "differ now and then"),
         (lambda: ONE, "copies", "the same object each time it is called: let it make a new environment"),
         (Leaves, "run", r"step 4 .* failed: it asked the program to end \(SystemExit\)"),
         (Nothing, "spaces", "has no entry, so a policy has nothing to decide by"),
