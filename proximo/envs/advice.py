@@ -66,16 +66,17 @@ def lost_precision(obs: np.ndarray, codec: ObservationCodec, offset: np.ndarray)
     offset  [size], what `obs` is relative to
     """
     low, high = (bound(obs, axis=(0, 1)) for bound in (np.min, np.max))
-    step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    value = farthest(low, high)
+    step = np.spacing(np.abs(value))
     with np.errstate(invalid="ignore", over="ignore"):
         spread = high - low
         few = (spread < COARSE * step) & ((spread > 0) | (step > CONSTANT))
-    return rounded_away(codec.normalised & far(low, high) & few, high, codec, offset)
+    return rounded_away(codec.normalised & (np.abs(value) > FAR) & few, value, codec, offset)
 
 
-def far(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which entries go so far from 0 that float32 has few digits left for their changes, bool [size]."""
-    return np.maximum(np.abs(low), np.abs(high)) > FAR
+def farthest(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Of the extremes those that are farther from 0."""
+    return np.where(np.abs(low) > np.abs(high), low, high)
 
 
 def rounded_away(

@@ -70,9 +70,7 @@ def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool
     findings += of_copy
     other = record(second, codec, min(steps, 100), seed + 1, one.actions, one.offset)
     random = bool(first.spec and first.spec.nondeterministic)
-    carried = bool(
-        running_statistics(first)
-    )  # from one episode to the next, so that no two streams are equal
+    carried = bool(running_statistics(first))  # from stream to stream, so that no two are equal
     if carried:
         one.after_first_end = None
     else:

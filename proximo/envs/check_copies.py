@@ -36,11 +36,13 @@ def check_turns(
                 if not all(_same_alone(first, codec, one, seed) for _ in range(AGAIN)):
                     return [_by_chance()]
                 return [
-                    _disturbed(f"from return {number} on (0 is the reset) it gives another one than alone")
+                    _disturbed(
+                        f"from call {number} on (0 is the reset) the first one gives other results than alone"
+                    )
                 ]
             next(theirs, None)
     except FAILURES as error:
-        return [_disturbed(f"after return {number} {reason(error)}")]
+        return [_disturbed(f"after call {number} {reason(error)}")]
     return [Finding("ok", "copies", "two copies that were stepped in turns left each other alone")]
 
 
@@ -73,7 +75,7 @@ def check_closing(first: gym.Env, codec: ObservationCodec, one: Recording, seed:
     """Whether the first copy goes on as before, now that a second one was closed."""
     try:
         same = _same_alone(first, codec, one, seed, FEW)
-        how = "" if same else "the other one then gives other returns"
+        how = "" if same else "the other one then gives other results"
     except FAILURES as error:
         how = reason(error)
     if not how:
@@ -136,8 +138,8 @@ def _put_back(env: gym.Env, codec: ObservationCodec, one: Recording, seed: int, 
     for number, (expected, state) in enumerate(zip(one.states[2:], found, strict=False), 2):
         if expected != state:
             message = (
-                f"after set_state(get_state()) return {number} is another one, so a resumed run is not the "
-                "one that was cut short: let the two methods have all that a step depends on"
+                f"after set_state(get_state()) call {number} gives other results, so a resumed run is not "
+                "the one that was cut short: let the two methods have all that a step depends on"
             )
             return Finding("warning", "state", message)
     return Finding("ok", "state", "it goes on from get_state() and set_state() as if nothing had happened")
@@ -220,7 +222,7 @@ def check_process(
         return [Finding("error", name, message)]
     if found != one.states[: len(found)]:
         message = (
-            "in a process of its own it gives other returns, with the same seed and actions: it depends on "
+            "in a process of its own it gives other results, with the same seed and actions: it depends on "
             "what this process has done before; let reset(seed=...) decide all of it"
         )
         return [Finding("warning", name, message)]

@@ -9,7 +9,7 @@ from gymnasium.wrappers import TimeLimit
 
 from proximo.envs import advice
 from proximo.envs.recording import FAILURES, Recording, reason
-from proximo.envs.spaces import ObservationCodec
+from proximo.envs.spaces import FAR, ObservationCodec
 
 LARGE_OBSERVATION = 1e4  # beyond it a network without a normaliser saturates
 LARGE_REWARD = 1e3  # beyond it the value loss swamps the rest without reward scaling
@@ -56,12 +56,14 @@ def check_seeds(one: Recording, again: Recording, other: Recording, random: bool
         findings = [Finding("error", "determinism", f"a second run of the same seed failed: {again.crash}")]
     elif differs is not None:
         message = (
-            f"two runs with one seed and the same actions part at return {differs} (0 is the reset): draw "
-            "every random number from self.np_random, call super().reset(seed=seed), reset all of the state"
+            f"two runs with one seed and the same actions differ from call {differs} on (0 is the reset): "
+            "call super().reset(seed=seed), draw every number from self.np_random, reset all of the state"
         )
         findings = [Finding("warning" if random else "error", "determinism", message)]
     else:
-        findings = [Finding("ok", "determinism", f"equal seeds and actions gave {count} equal returns")]
+        findings = [
+            Finding("ok", "determinism", f"the same seed and actions gave identical results on {count} calls")
+        ]
     if other.states and other.states == one.states[: len(other.states)]:
         message = (
             "two seeds give the same stream: if something in it is meant to be random, draw it from "
@@ -146,8 +148,9 @@ def _precision(codec: ObservationCodec, recording: Recording) -> list[Finding]:
     rows = np.stack([recording.low, recording.high])[:, None]
     lines = advice.lost_precision(rows, codec, recording.offset)
     mostly = 2 * np.asarray(recording.lost) > np.asarray(recording.changed)
-    distant = codec.normalised & advice.far(recording.low, recording.high)
-    lines = lines or advice.rounded_away(mostly & distant, recording.high, codec, recording.offset)
+    farthest = advice.farthest(recording.low, recording.high)
+    distant = codec.normalised & (np.abs(farthest) > FAR)
+    lines = lines or advice.rounded_away(mostly & distant, farthest, codec, recording.offset)
     if lines:
         return [Finding("warning", "observations", line) for line in lines]
     if np.any(recording.offset):

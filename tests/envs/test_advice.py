@@ -63,6 +63,8 @@ def test_changes_that_float32_rounds_away():
     obs[:, 0] = [[5e6, 5e6, 2e4, 0], [5e6 + 3.5, 5e6 + 20, 2e4, 1e-9]]
     (line,) = advice.lost_precision(obs, codec, np.zeros(4))
     assert line.startswith("entry 0 of the observation lies near 5e+06, where float32 has steps of 0.5")
+    (line,) = advice.lost_precision(-obs, codec, np.zeros(4))
+    assert line.startswith("entry 0 of the observation lies near -5e+06, where float32 has steps of 0.5")
     assert advice.lost_precision(obs[:, :, 1:], observation_codec(spaces.Box(-9, 9, (3,))), np.zeros(3)) == []
 
 
