@@ -178,7 +178,7 @@ class HostEnvs:
         if not (self._faulty and workers):
             try:
                 self.vector.close()
-            except (Exception, SystemExit) as error:
+            except Exception as error:
                 told = f"{self.name} failed to close: {_reason(error)}"
                 warnings.warn(told, EnvironmentNotClosed, stacklevel=2)
             return
@@ -240,7 +240,7 @@ class HostEnvs:
         return Step(obs, step.reward, terminated, truncated, final)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     """What went wrong, on one line."""
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}"
