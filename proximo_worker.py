@@ -18,11 +18,13 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector.utils import CloudpickleWrapper, create_empty_array
 
 TRIES = 5_000  # of a semaphore before sleeping on it: about 0.4 ms, several steps of most simulations
 PATIENCE, SLEEPS = 4, 200  # waits in vain before sleeping, and for how many waits
@@ -49,7 +51,8 @@ class Shared:
     failed      [N]       whether a report is in the pipe
     seeds       [N]       for RESET, READY and REMAKE
     actions     [N, ...]  for STEP
-    obs         [N, ...]  the answers, with reward, terminated and truncated, each [N]
+    obs         [N, ...]  the answers, with reward, terminated and truncated, each [N]; observations in parts
+                          are dicts and tuples of such arrays, as Gymnasium has them
     """
 
     def __init__(self, num_envs: int, observation: gym.Space, action: gym.Space) -> None:
@@ -59,36 +62,57 @@ class Shared:
             "failed": ((num_envs,), np.dtype(bool)),
             "seeds": ((num_envs,), np.dtype(np.int64)),
             "actions": ((num_envs, *(action.shape or ())), np.dtype(action.dtype)),
-            "obs": ((num_envs, *(observation.shape or ())), np.dtype(observation.dtype)),
             "reward": ((num_envs,), np.dtype(np.float64)),
             "terminated": ((num_envs,), np.dtype(bool)),
             "truncated": ((num_envs,), np.dtype(bool)),
         }
+
+        def named(shape: tuple[int, ...], dtype: Any) -> Any:
+            name = f"obs {len(self.specs)}"
+            self.specs[name] = (shape, np.dtype(dtype))
+            return name
+
+        self.obs: Any = create_empty_array(observation, num_envs, named)  # the tree, with names for arrays
         self.memory = {
             name: CONTEXT.RawArray("b", max(1, int(np.prod(shape)) * dtype.itemsize))
             for name, (shape, dtype) in self.specs.items()
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """The memory as arrays, in whichever process asks."""
-        return {
+        arrays = {
             name: np.frombuffer(self.memory[name], dtype, int(np.prod(shape))).reshape(shape)
             for name, (shape, dtype) in self.specs.items()
         }
+        return {**arrays, "obs": each(arrays.__getitem__, self.obs)}
 
 
 class Chunk:
-    """Environments `first` to `last` - 1 of a vector, stepped one after another."""
+    """Environments `first` to `last` - 1 of a vector, stepped one after another.
 
-    def __init__(self, make: Callable[[], gym.Env], first: int, last: int, shared: Shared) -> None:
-        self.make, self.first, self.last = make, first, last
+    make    makes one of them
+    spaces  that all must have: of observations and of actions
+    made    the first of them, where it is made already
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], gym.Env],
+        spaces: tuple[gym.Space, gym.Space],
+        first: int,
+        last: int,
+        shared: Shared,
+        made: gym.Env | None = None,
+    ) -> None:
+        self.make, self.spaces, self.first, self.last = make, spaces, first, last
         self.arrays = shared.arrays()
         self.at = self.arrays["at"]
+        self.look = alone("returned")
+        self.form = self.look.form_of(self.arrays["obs"], 1)
         self.seam = [False] * (last - first)
-        self.envs: list[gym.Env] = []
-        for index in range(first, last):
-            self.at[first] = ~index
-            self.envs.append(make())
+        self.envs = [] if made is None else [made]
+        for index in range(first + len(self.envs), last):
+            self.envs.append(self._made(index))
 
     def obey(self, command: int, start: int) -> None:
         """RESET, STEP or CLOSE them from `start` on; an exception is told which environment raised it.
@@ -109,13 +133,15 @@ class Chunk:
                     self._ready(index)
                 else:
                     self.envs[index - self.first].close()
+        except SystemExit as error:
+            raise blamed(WorkerError(f"it asked the program to end (SystemExit: {error})"), index) from error
         except Exception as error:
-            error.environment_index = index  # type: ignore[attr-defined]
+            blamed(error, index)
             raise
 
     def save(self) -> list[dict[str, Any] | None]:
         """The state of each environment; None where it cannot be known."""
-        states = [snapshot().save(env) for env in self.envs]
+        states = [alone("snapshot").save(env) for env in self.envs]
         return [
             None if state is None else {"seam": seam, "layers": state}
             for seam, state in zip(self.seam, states, strict=True)
@@ -124,58 +150,81 @@ class Chunk:
     def restore(self, states: list[dict[str, Any]]) -> None:
         """Put back what `save` gave, after a reset. Raises ValueError if it does not fit."""
         for env, state in zip(self.envs, states, strict=True):
-            snapshot().restore(env, state["layers"])
+            alone("snapshot").restore(env, state["layers"])
         self.seam = [bool(state["seam"]) for state in states]
 
     def _reset(self, index: int, seed: int | None) -> None:
-        self.at[self.first] = ~index
-        obs, _ = self.envs[index - self.first].reset(seed=seed)
-        row = self.arrays["obs"][index]
-        if np.shape(obs) != np.shape(row):
-            raise misfit(obs, row)
-        self.arrays["obs"][index] = obs
+        self._put(index, self.look.from_reset(self._began(index, seed)))
         self.seam[index - self.first] = False
 
     def _step(self, index: int) -> None:
         """One NEXT_STEP row: an environment that ended before answers with its next episode's start."""
-        arrays, position = self.arrays, index - self.first
+        arrays, position, look = self.arrays, index - self.first, self.look
         if self.seam[position]:
             self._reset(index, None)
             arrays["reward"][index] = 0.0
             arrays["terminated"][index] = arrays["truncated"][index] = False
             return
         self.at[self.first] = index
-        obs, reward, terminated, truncated, _ = self.envs[position].step(arrays["actions"][index])
+        # Its own copy of the action: it may keep it, to price a change, and the next step writes over ours.
+        result = self.envs[position].step(arrays["actions"][index].copy())
+        obs, reward, terminated, truncated, _ = (
+            result if type(result) is tuple and len(result) == 5 else look.from_step(result)
+        )
+        reward = look.number(reward)
+        terminated, truncated = look.flag(terminated, "terminated"), look.flag(truncated, "truncated")
+        self._put(index, obs)  # after all that may fail: the last good one is still needed then
         arrays["reward"][index] = reward
         arrays["terminated"][index], arrays["truncated"][index] = terminated, truncated
-        row = arrays["obs"]
-        try:
-            row[index] = obs  # after all that may fail: the last good one is still needed then
-        except ValueError as error:
-            if np.shape(obs) == np.shape(row[index]):
-                raise
-            raise misfit(obs, row[index]) from error
         self.seam[position] = terminated or truncated
 
-    def _ready(self, index: int) -> None:
+    def _put(self, index: int, obs: Any) -> None:
+        look = self.look
+        look.put(self.arrays["obs"], index, look.fitted(obs, self.form))
+
+    def _began(self, index: int, seed: int | None) -> Any:
+        """What its reset returned."""
         self.at[self.first] = ~index
-        self.envs[index - self.first].reset(seed=int(self.arrays["seeds"][index]))
+        try:
+            return self.envs[index - self.first].reset(seed=seed)
+        except TypeError as error:
+            self.look.refuse_seedless(error)
+            raise
+
+    def _ready(self, index: int) -> None:
+        self._began(index, int(self.arrays["seeds"][index]))
         self.seam[index - self.first] = True
 
     def _remake(self, index: int) -> None:
-        self.at[self.first] = ~index
         with suppress(Exception):  # what has failed may fail to close too
             self.envs[index - self.first].close()
-        self.envs[index - self.first] = self.make()
+        self.envs[index - self.first] = self._made(index)
         self._ready(index)
 
+    def _made(self, index: int) -> gym.Env:
+        """A new environment. Raises Misfit if it has other spaces than the rest."""
+        self.at[self.first] = ~index
+        try:
+            env = self.make()
+            for kind, space in zip(("observation", "action"), self.spaces, strict=True):
+                found = getattr(env, f"{kind}_space")
+                if found != space:
+                    raise Misfit(
+                        f"its {kind} space is {self.look.short(found, 80)}, that of the first copy is "
+                        f"{self.look.short(space, 80)}; let all copies have the same"
+                    )
+        except SystemExit as error:
+            raise blamed(WorkerError(f"it asked the program to end (SystemExit: {error})"), index) from error
+        except Exception as error:
+            blamed(error, index)
+            raise
+        return env
 
-def misfit(obs: Any, row: Any) -> Misfit:
-    """The error for an observation of the wrong shape."""
-    return Misfit(
-        f"it returned an observation of shape {np.shape(obs)}, its space declares {np.shape(row)}; "
-        "correct its observation_space or what it returns"
-    )
+
+def blamed(error: Exception, index: int) -> Exception:
+    """The same error, which now tells what environment raised it."""
+    error.environment_index = index  # type: ignore[attr-defined]
+    return error
 
 
 class Gate:
@@ -208,7 +257,7 @@ class Gate:
 
 
 def work(
-    make: Callable[[], gym.Env],
+    parcel: bytes,
     first: int,
     last: int,
     shared: Shared,
@@ -217,7 +266,7 @@ def work(
     pipe: Connection,
     traces: Connection,
 ) -> None:
-    """The life of a worker process."""
+    """The life of a worker process. `parcel` is what `packed` made of how to make its `Chunk`."""
     obey_the_learner_alone()
     if hasattr(faulthandler, "register"):
         faulthandler.enable(traces)  # tells where native code crashed
@@ -233,7 +282,7 @@ def work(
         pipe.send((index, f"{kind}{error}", traceback.format_exc(), isinstance(error, Misfit)))
 
     try:
-        chunk = Chunk(make, first, last, shared)
+        chunk = unpacked(parcel)(first, last, shared)
     except Exception as error:
         tell(error)
         done.release()
@@ -257,35 +306,90 @@ def work(
             return
 
 
+def packed(chunk: Callable[..., Chunk]) -> bytes:
+    """How to make a `Chunk`, for another process; also where that is code of the program that was typed.
+
+    Raises WorkerError if it cannot be moved there.
+    """
+    try:
+        return bytes(ForkingPickler.dumps(CloudpickleWrapper(chunk)))
+    except Exception as error:
+        raise _immovable(error) from error
+
+
+def unpacked(parcel: bytes) -> Callable[..., Chunk]:
+    """What was given to `packed`. Raises WorkerError if this process lacks what it takes."""
+    try:
+        return ForkingPickler.loads(parcel).fn
+    except Exception as error:
+        raise _immovable(error) from error
+
+
+def _immovable(error: Exception) -> WorkerError:
+    return WorkerError(
+        f"it cannot be moved to a process of its own ({type(error).__name__}: {error}); "
+        "--vectorization-mode sync steps it in the one that learns"
+    )
+
+
 def obey_the_learner_alone() -> None:
-    """Leave Ctrl-C and SIGTERM, which reach the whole group, to it: its last checkpoint needs this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not SIG_IGN: a program that an environment starts would inherit that, and could not be ended by it.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    """Leave Ctrl-C and SIGTERM to it: its last checkpoint needs this process.
+
+    A process group of its own does so for what a terminal or `timeout` sends, and makes all that the
+    environments start easy to end; systemd and SLURM send SIGTERM to every process.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not SIG_IGN: a program that an environment starts would inherit that, and could not be ended by it.
+        signal.signal(number, lambda number, frame: None)
+        if hasattr(signal, "siginterrupt"):
+            signal.siginterrupt(number, False)  # native code need not expect an interrupted call
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_hear_again)
     if hasattr(signal, "pthread_sigmask"):
-        signal.siginterrupt(signal.SIGTERM, False)  # native code need not expect an interrupted call
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
+def _hear_again() -> None:
+    """In a process that an environment forks: it is the environment's to end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def end_after(learner: Any) -> None:
-    """End this process, whatever its environments are doing, soon after the one that learns."""
+    """End this process, whatever its environments are doing, and theirs, soon after the one that learns."""
     if learner is not None:
         wait([learner.sentinel])
         time.sleep(LAST_SECONDS)
+        end_group(os.getpid())
         os._exit(1)
 
 
+def end_group(number: int) -> None:
+    """End the process of a worker and what its environments started, which may outlive it otherwise."""
+    with suppress(OSError, AttributeError):  # it has not come so far as to have a group; Windows has none
+        os.killpg(number, signal.SIGKILL)
+
+
 @cache
-def snapshot() -> Any:
-    """proximo/envs/snapshot.py by itself: with the package around it, JAX would come along."""
+def alone(name: str) -> Any:
+    """A module of proximo/envs by itself: with the package around it, JAX would come along."""
     package = find_spec("proximo")
     assert package is not None and package.origin is not None
-    place = Path(package.origin).parent / "envs" / "snapshot.py"
-    spec = spec_from_file_location("proximo_snapshot", place)
+    place = Path(package.origin).parent / "envs" / f"{name}.py"
+    spec = spec_from_file_location(f"proximo_{name}", place)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def each(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same dicts and tuples, with what `function` makes of everything in them."""
+    if isinstance(tree, dict):
+        return {key: each(function, part) for key, part in tree.items()}
+    return tuple(each(function, part) for part in tree) if isinstance(tree, tuple) else function(tree)
 
 
 @contextmanager

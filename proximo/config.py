@@ -36,15 +36,16 @@ class Config:
     horizon: int = 256
     """T: steps of each environment between two updates."""
     vectorization_mode: VectorizationMode = "sync"
-    """`sync`, `async`, `vector_entry_point`: Gymnasium's; `parallel`: ours, a share for every core."""
+    """`sync`: in this process; `parallel`: split across cores; `async`: a process each;
+    `vector_entry_point`: the environment's own vector."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
     step_timeout: float = 60.0
-    """With `parallel`: seconds after which a worker that does not answer is taken for hung."""
+    """Seconds of one step after which an environment is taken for hung."""
     max_restarts: int = 10
-    """With `parallel`: how many times in all a failed environment is made anew."""
+    """With `parallel`, `async`: how many times in all a failed environment is made anew."""
     restart_interval: float = 60.0
-    """With `parallel`: a second failure of the same worker within so many seconds ends the run."""
+    """With `parallel`, `async`: a second failure of the same worker within so many seconds ends the run."""
     update: UpdateOptions = field(default_factory=UpdateOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
 

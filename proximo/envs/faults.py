@@ -11,7 +11,7 @@ import numpy as np
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import space_name
 from proximo.errors import EnvironmentFault, EnvironmentRestarted
-from proximo_worker import WorkerError
+from proximo_worker import Misfit, WorkerError
 
 
 def fault(
@@ -25,7 +25,11 @@ def fault(
     refused = getattr(error, "refused", "")
     ending = f"; it was not made anew: {refused}" if refused else ""
     text = _failure(vector, name, step, action, error)
-    return EnvironmentFault(f"{text}{ending} (--debug shows its traceback)")
+    # What is wrong from the first step on, or by its own declaration, shows in a check.
+    look = (
+        "run `proximo check` on it; " if step <= 1 or isinstance(error, Misfit) or _gathering(error) else ""
+    )
+    return EnvironmentFault(f"{text}{ending} ({look}--debug shows its traceback)")
 
 
 def restarted(

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
+from proximo.envs import returned
 from proximo.envs import state as states
 from proximo.envs.alarm import Within
 from proximo.envs.faults import fault, restarted
@@ -51,7 +52,7 @@ class HostEnvs:
     name         what to call it
     spec         Gymnasium's registry entry, or None
     steps        how many times `step` was called since the last reset
-    restarts     how many times an environment that failed was made anew (vectorization mode "parallel" alone)
+    restarts     how many times an environment that failed was made anew (by our own vector alone)
     seam_rows    True if the row after an end is a seam: the environment ignores its action and returns the
                  first observation of the next episode, with reward 0
 
@@ -87,9 +88,14 @@ class HostEnvs:
             "samestep": self._with_final,
             "disabled": self._reset_ended,
         }[mode]
-        self._faulty = False
+        self._ended = np.zeros(self.num_envs, bool)  # in the step before, where that may contradict the mode
+        # What the arrays of a batch must be; our own vector has looked at each environment instead.
+        self._form: Any = None
         if isinstance(vector, ParallelVectorEnv):
             vector.report = self._warn
+        else:
+            empty: Any = create_empty_array(vector.single_observation_space, vector.num_envs)
+            self._form = returned.form_of(empty)
 
     @property
     def restarts(self) -> int:
@@ -105,11 +111,14 @@ class HostEnvs:
         """
         if len(seeds) != self.num_envs:
             raise UserError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
-        self.steps, self._slow = 0, True
+        self.steps, self._slow, self._ended = 0, True, np.zeros(self.num_envs, bool)
         own = isinstance(self.vector.unwrapped, SEED_EACH)
         seed: Any = [int(seed) for seed in seeds] if own else int(seeds[0])
         try:
-            obs, _ = self.vector.reset(seed=seed)
+            result = self.vector.reset(seed=seed)
+            obs = (
+                result[0] if self._form is None else returned.fitted(returned.from_reset(result), self._form)
+            )
             self.observation.encode(obs, np.empty((self.num_envs, *self.observation.shape), np.float32))
         except Exception as error:
             raise self._fault(None, error) from error
@@ -120,7 +129,10 @@ class HostEnvs:
         self.steps += 1
         try:
             with Within(None if self._slow else self.step_timeout):
-                obs, reward, terminated, truncated, info = self.vector.step(actions)
+                result = self.vector.step(actions)
+            if self._form is not None:
+                result = returned.batch_from_step(result, self._form, self.num_envs)
+            obs, reward, terminated, truncated, info = result
             self._slow = self.step_timeout is not None and bool(np.any(terminated | truncated))
             step = Step(obs, reward, terminated, truncated, None)
             return step if self._complete is None else self._complete(step, info)
@@ -168,24 +180,17 @@ class HostEnvs:
         return obs
 
     def close(self) -> None:
-        """Close owned environments; after a fault, end the worker processes without asking them.
+        """Close owned environments.
 
         What fails in that is a warning: all that was to be learned has been learned.
         """
         if not self.owned:
             return
-        workers = getattr(self.vector.unwrapped, "processes", ())
-        if not (self._faulty and workers):
-            try:
-                self.vector.close()
-            except Exception as error:
-                told = f"{self.name} failed to close: {_reason(error)}"
-                warnings.warn(told, EnvironmentNotClosed, stacklevel=2)
-            return
-        for worker in workers:  # one that has died cannot answer, and Gymnasium's close would wait for it
-            worker.terminate()
-            worker.join()
-        self.vector.unwrapped.closed = True
+        try:
+            self.vector.close()
+        except Exception as error:
+            told = f"{self.name} failed to close: {_reason(error)}"
+            warnings.warn(told, EnvironmentNotClosed, stacklevel=2)
 
     def __enter__(self) -> "HostEnvs":
         return self
@@ -194,7 +199,6 @@ class HostEnvs:
         self.close()
 
     def _fault(self, actions: Any, error: Exception) -> EnvironmentFault:
-        self._faulty = True
         return fault(self.vector, self.name, self.steps, actions, error)
 
     def _warn(self, error: Exception, lost: range) -> None:
@@ -204,12 +208,19 @@ class HostEnvs:
 
     def _refuse_final(self, step: Step, info: dict[str, Any]) -> Step:
         """No declared mode is read as NEXT_STEP, but not against the evidence."""
-        if "final_obs" in info or "final_observation" in info:
-            raise EnvironmentFault(
-                "the vector environment resets within the step but does not say so: set its "
-                "metadata['autoreset_mode'] to gymnasium.vector.AutoresetMode.SAME_STEP"
-            )
-        return step
+        ended = step.terminated | step.truncated
+        late = np.flatnonzero(self._ended & (ended | (step.reward != 0.0)))
+        self._ended = ended.copy()
+        evidence = ""
+        if late.size:
+            what = "another end" if ended[late[0]] else f"a reward of {step.reward[late[0]]:g}"
+            evidence = f" (environment {late[0]} gave {what} in the step after an end)"
+        elif "final_obs" not in info and "final_observation" not in info:
+            return step
+        raise EnvironmentFault(
+            f"the vector environment resets within the step but does not say so{evidence}: set its "
+            "metadata['autoreset_mode'] to gymnasium.vector.AutoresetMode.SAME_STEP"
+        )
 
     def _with_final(self, step: Step, info: dict[str, Any]) -> Step:
         """SAME_STEP: the last observations come in the info, as a batch or as an array of single ones."""

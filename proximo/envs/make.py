@@ -2,21 +2,27 @@
 
 import difflib
 import importlib
+import math
+import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from proximo.envs.host import HostEnvs
-from proximo.envs.parallel import ParallelVectorEnv, fits, spare_workers
+from proximo.envs.parallel import ParallelVectorEnv, spare_workers
+from proximo.envs.spaces import action_codec, observation_codec
 from proximo.errors import UserError
 from proximo.importing import user_module
+from proximo_worker import WorkerError
 
 Made = TypeVar("Made")
 
 VECTORIZATION_MODES = ("sync", "async", "vector_entry_point", "parallel")
+VECTOR_OPTIONS = {"max_restarts", "restart_interval", "step_timeout", "reset_timeout"}  # of our own
 
 # Where a registered environment's code lives -> what it is called here.
 FAMILIES = {
@@ -46,11 +52,13 @@ def make_envs(
                         or a VectorEnv, used as it is
     num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
     vectorization_mode  "sync" (one after another, in this process), "async" (a process for each),
-                        "vector_entry_point" (the environment's own vector version), or "parallel" (ours:
-                        a share for every core, over shared memory); None means "sync"
+                        "parallel" (a share for every core, one of them in this process), or
+                        "vector_entry_point" (the environment's own vector version); None means "sync"
     allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
                         only an id that the user himself typed may; never one read from a file.
-    kwargs              for the environment's constructor; `vector_kwargs` (a dict) for the vector's
+    kwargs              for the environment's constructor; `vector_kwargs` (a dict) for the vector's: limits
+                        as of `ParallelVectorEnv`, or what the environment's own version takes. With "sync"
+                        time has no limit unless one is given there.
 
     Raises UserError, in one line that says what to do, if it cannot be made.
     """
@@ -59,7 +67,7 @@ def make_envs(
         raise UserError(f"num_envs is {num_envs}: ask for at least 1")
     # EnvPool's environments are both a VectorEnv and an Env, hence vectors come first.
     if isinstance(env, gym.vector.VectorEnv):
-        return _from_vector(env, num_envs)
+        return _from_vector(env, num_envs, kwargs)
     count = 1 if num_envs is None else num_envs
     if isinstance(env, str):
         return _from_id(env, count, mode, allow_import, kwargs)
@@ -71,7 +79,7 @@ def make_one(env: Any, *, allow_import: bool = False, **kwargs: Any) -> gym.Env:
     if isinstance(env, str):
         spec = find_spec(env, allow_import=allow_import)
         return _attempt(spec.id, lambda: gym.make(spec, disable_env_checker=True, **kwargs))
-    return _attempt(name_of(env), _constructor(env, kwargs))
+    return _one(name_of(env), _constructor(env, kwargs))
 
 
 def own_num_envs(env: Any) -> int | None:
@@ -132,7 +140,10 @@ def _mode(vectorization_mode: str | None) -> str:
     return mode
 
 
-def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None) -> HostEnvs:
+def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[str, Any]) -> HostEnvs:
+    options = sorted(set(kwargs) - {"vector_kwargs"})  # those are limits of our own vector
+    if options:
+        raise UserError(f"options {options} cannot be given to a vector: make it with them")
     if num_envs not in (None, env.num_envs):
         raise UserError(
             f"num_envs is {num_envs}, but the vector environment holds {env.num_envs}: leave num_envs out"
@@ -143,61 +154,85 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None) -> HostEnvs:
 
 def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dict[str, Any]) -> HostEnvs:
     spec = find_spec(env_id, allow_import=allow_import)
-    vector_kwargs = _vector_kwargs(mode, kwargs)
-    if mode == "vector_entry_point" and spec.vector_entry_point is None:
-        raise UserError(
-            f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'"
-        )
-    if mode == "parallel":
-        entry = spec.entry_point  # by name, another process finds it again: not in the program that was typed
-        movable = isinstance(entry, str) and not entry.startswith("__main__:")
-        return _parallel(spec.id, partial(gym.make, spec, **kwargs), count, movable, vector_kwargs)
-    make = partial(gym.make_vec, spec, count, mode, vector_kwargs, **kwargs)
-    return HostEnvs(_attempt(spec.id, make), spec.id)
+    options = kwargs.pop("vector_kwargs", {})
+    if mode == "vector_entry_point":
+        if spec.vector_entry_point is None:
+            raise UserError(
+                f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'"
+            )
+        make_vector = partial(gym.make_vec, spec, count, mode, options, **kwargs)
+        return HostEnvs(_attempt(spec.id, make_vector), spec.id)
+    entry = spec.entry_point  # by name, another process finds it again: not in the program that was typed
+    named = isinstance(entry, str) and not entry.startswith("__main__:")
+    workers = _workers(spec.id, mode, count, named)
+    if workers and isinstance(entry, str) and not named:
+        creator: Any = load_env_creator(entry)
+        spec = replace(spec, entry_point=creator)
+    make = partial(gym.make, spec, **kwargs)
+    return HostEnvs(_vector(spec.id, make, count, mode, workers, options), spec.id)
 
 
 def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
+    name, made = name_of(env), isinstance(env, gym.Env)
     if mode == "vector_entry_point":
         raise UserError(
             "vectorization_mode='vector_entry_point' needs a registered id: use 'sync' or 'async'"
         )
-    if isinstance(env, gym.Env) and count != 1:
+    if made and count != 1:
         raise UserError(
             f"num_envs is {count}, but one environment instance can only be one: pass the class, or a "
             "function that makes a new environment"
         )
-    if isinstance(env, gym.Env) and mode == "parallel":
-        mode = "sync"  # it cannot be made a second time
-        kwargs.pop("vector_kwargs", None)  # limits of our vector, which Gymnasium's does not know
-    vector_kwargs = _vector_kwargs(mode, kwargs)
-    constructor = _constructor(env, kwargs)
-    vector = gym.vector.AsyncVectorEnv if mode == "async" else gym.vector.SyncVectorEnv
-    name = name_of(env)
-    if mode == "parallel":
-        return _parallel(name, constructor, count, False, vector_kwargs)
-    made = _attempt(name, partial(vector, [constructor] * count, **vector_kwargs))
-    return HostEnvs(made, name, owned=not isinstance(env, gym.Env))
+    if made and mode == "async":
+        raise UserError(
+            "vectorization_mode is 'async', but an environment instance stays in this process: pass the "
+            "class, or a function that makes a new environment"
+        )
+    options = kwargs.pop("vector_kwargs", {})
+    if made:
+        options = {**options, "max_restarts": 0}  # it cannot be made a second time
+    make = _constructor(env, kwargs)
+    vector = _vector(name, make, count, mode, _workers(name, mode, count, False), options)
+    return HostEnvs(vector, name, owned=not made)
 
 
-def _parallel(
-    name: str, make: Callable[[], gym.Env], count: int, movable: bool, options: dict[str, Any]
-) -> HostEnvs:
-    """Our own vector; Gymnasium's sync vector for spaces that are not arrays."""
-    probe = _attempt(name, make)
-    if not fits(probe):
-        probe.close()
-        return HostEnvs(_attempt(name, partial(gym.vector.SyncVectorEnv, [make] * count, copy=False)), name)
-    workers = spare_workers(count) if movable else 0
-    return HostEnvs(_attempt(name, partial(ParallelVectorEnv, make, probe, count, workers, **options)), name)
+def _workers(name: str, mode: str, count: int, named: bool) -> int:
+    """How many processes step the environments beside this one.
+
+    named  whether another process finds them by name; functions and classes may share what they remember
+    """
+    if mode == "async":
+        if multiprocessing.current_process().daemon:
+            raise UserError(
+                f"{name} cannot have processes of its own in a worker of a pool, which may start none: "
+                "use vectorization_mode='sync'"
+            )
+        return count
+    return spare_workers(count) if mode == "parallel" and named else 0
 
 
-def _vector_kwargs(mode: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Taken out of `kwargs`. Gymnasium's need not copy: an observation is encoded before the next step."""
-    given = kwargs.pop("vector_kwargs", {})
-    return {"copy": False, **given} if mode in ("sync", "async") else given
+def _vector(
+    name: str, make: Callable[[], gym.Env], count: int, mode: str, workers: int, options: dict[str, Any]
+) -> ParallelVectorEnv:
+    unknown = sorted(set(options) - VECTOR_OPTIONS)
+    if unknown:
+        raise UserError(
+            f"vector_kwargs has {', '.join(unknown)}: known are {', '.join(sorted(VECTOR_OPTIONS))}; for "
+            "options of Gymnasium's vectors make one of them, and pass it"
+        )
+    if mode == "sync":
+        options = {"step_timeout": math.inf, "reset_timeout": math.inf, **options}
+    probe = _one(name, make)
+
+    def assemble() -> ParallelVectorEnv:
+        observation_codec(probe.observation_space)  # what is not supported is said before a vector meets it
+        action_codec(probe.action_space)
+        return ParallelVectorEnv(make, probe, count, workers, **options)
+
+    return _attempt(name, assemble)
 
 
-def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:
+def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], Any]:
     if isinstance(env, gym.Env):
         if kwargs:
             raise UserError(f"options {sorted(kwargs)} cannot be given to an instance: pass its class")
@@ -207,17 +242,18 @@ def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], gym.Env]:
             f"{type(env).__name__} is not an environment: pass a registered id such as 'CartPole-v1', a "
             "gymnasium.Env class, a function that returns one, an instance, or a gymnasium VectorEnv"
         )
+    return partial(env, **kwargs)
 
-    def construct() -> gym.Env:
-        made = env(**kwargs)
-        if not isinstance(made, gym.Env):
-            raise UserError(
-                f"{name_of(env)} makes a {type(made).__name__}, which is not a gymnasium.Env: inherit from "
-                "gymnasium.Env (the old `gym` package is not enough)"
-            )
-        return made
 
-    return construct
+def _one(name: str, make: Callable[[], Any]) -> gym.Env:
+    """One environment. Raises UserError for what is none."""
+    made = _attempt(name, make)
+    if not isinstance(made, gym.Env):
+        raise UserError(
+            f"{name} makes a {type(made).__name__}, which is not a gymnasium.Env: inherit from "
+            "gymnasium.Env (the old `gym` package is not enough)"
+        )
+    return made
 
 
 def _attempt(name: str, make: Callable[[], Made]) -> Made:
@@ -228,8 +264,9 @@ def _attempt(name: str, make: Callable[[], Made]) -> Made:
         raise
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise UserError(f"{name} needs a package that is missing: {_remedy(name, error)}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    except (Exception, SystemExit) as error:
+        kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
+        reason = f"{kind}{error}".splitlines()[0]
         raise UserError(f"{name} could not be made: {reason} (--debug shows its traceback)") from error
 
 

@@ -1,13 +1,16 @@
-"""Environments in processes of their own, next to the one that learns, over shared memory.
+"""The vector of environments that Proximo makes: in this process, in processes next to it, or both.
 
-Two gains. Environments step at the same time, on as many cores as there are. And an environment keeps a
-core's caches to itself: a step of HalfCheetah-v5 takes longer where it shares the process with the
-policy's compiled calls, and so does the call.
+Environments in a process next to this one share their memory with it. Two gains. Environments step at the
+same time, on as many cores as there are. And an environment keeps a core's caches to itself: a step of
+HalfCheetah-v5 takes longer where it shares the process with the policy's compiled calls, and so does that
+call.
 """
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -20,31 +23,36 @@ from gymnasium.vector.utils import batch_space
 from proximo.envs.alarm import Within
 from proximo.envs.restarts import Restarts
 from proximo.envs.workers import Worker, WorkerGone
-from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared
+from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared, packed
 
 Share = Chunk | Worker
+
+CLOSE_SECONDS = 5.0  # for all workers together to close their environments
 
 
 class ParallelVectorEnv(gym.vector.VectorEnv):
     """N environments, shared out over worker processes and this one; NEXT_STEP, as Gymnasium's vectors.
 
     make              makes one environment; without arguments
-    probe             one that was made already, to read its spaces from; it is closed
+    probe             one that was made already, to read its spaces from; this process steps it where it steps
+                      any, and closes it otherwise
     num_envs          N
-    num_workers       processes beside this one; 0 steps everything here, without Gymnasium's sync vector's
-                      copies and info dictionaries, which nobody reads while training
+    num_workers       processes beside this one; with 0 it steps everything, with N nothing
     max_restarts      environments or workers that are made anew before their fault is raised
     restart_interval  seconds that must lie between two restarts of the same share
     step_timeout      seconds after which an environment in a worker process is taken to hang
     reset_timeout     the same while it is made or reset, or makes its first step, which may compile
 
-    This process steps a share too, unless there is one environment alone. Observations and actions must
-    be arrays (`fits`). What `step` returns is overwritten by the next call; the info is empty.
+    Its spaces are those that codecs are made of (spaces.py). What `step` returns is overwritten by the next
+    call; the info is empty, for nothing reads what environments write there. What they return otherwise is
+    looked at (returned.py), and they get copies, so they may keep and change what they are given.
 
     An environment that raises is made anew; so are all of a worker that is killed or hangs. Their row is
     the last of a truncated episode: reward 0, and the last good observation again. What would happen again
     is raised instead (`Restarts`). An environment in this process is watched as far as `Within` can.
     """
+
+    chunk = Chunk  # how a share is stepped
 
     def __init__(
         self,
@@ -53,7 +61,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         num_envs: int,
         num_workers: int,
         *,
-        max_restarts: int = 10,
+        max_restarts: int = 0,
         restart_interval: float = 60.0,
         step_timeout: float = 60.0,
         reset_timeout: float = 300.0,
@@ -61,25 +69,35 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         own = num_envs if num_workers == 0 else num_envs // (num_workers + 1)
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = probe.observation_space, probe.action_space
-        self.observation_space = batch_space(probe.observation_space, num_envs)
-        self.action_space = batch_space(probe.action_space, num_envs)
-        self.metadata = {**probe.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+        spaces = (probe.observation_space, probe.action_space)
+        self.observation_space, self.action_space = (batch_space(space, num_envs) for space in spaces)
+        self.metadata = {**(probe.metadata or {}), "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.spec, self.render_mode = probe.spec, None
-        probe.close()
         self.restarts = Restarts(num_envs, max_restarts, restart_interval)
         self.report: Callable[[Exception, range], None] = lambda error, lost: None
         self.step_timeout, self.reset_timeout = step_timeout, reset_timeout
         self.shared = Shared(num_envs, self.single_observation_space, self.single_action_space)
         self._arrays = self.shared.arrays()
-        self._make = make
+        chunk = partial(self.chunk, make, spaces)
+        self._parcel = packed(chunk) if num_workers else b""
         bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
         self.workers = [self._worker(first, last) for first, last in pairwise(bounds)]
-        self.own = Chunk(make, 0, own, self.shared)
+        if own:
+            self.own = chunk(0, own, self.shared, probe)
+        else:
+            self.own = chunk(0, 0, self.shared)
+            with suppress(Exception):  # if it fails, so will the others, at the end
+                probe.close()
 
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+    @property
+    def envs(self) -> list[gym.Env]:
+        """Those that this process steps, which are the first ones."""
+        return self.own.envs
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Begin anew; `seed` is one number or one per environment."""
         if seed is None:
-            seed = np.random.SeedSequence().generate_state(self.num_envs).tolist()
+            seed = fresh_seeds(np.random.SeedSequence(), self.num_envs)
         self._arrays["seeds"][:] = np.arange(self.num_envs) + seed if isinstance(seed, int) else seed
         self._everywhere(RESET)
         return self._arrays["obs"], {}
@@ -92,8 +110,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self._everywhere(STEP)
         return arrays["obs"], arrays["reward"], arrays["terminated"], arrays["truncated"], {}
 
-    def observations(self) -> np.ndarray:
-        """The latest ones, [N, ...]; overwritten by the next call."""
+    def observations(self) -> Any:
+        """The latest ones, [N, ...] or dicts and tuples of such; overwritten by the next call."""
         return self._arrays["obs"]
 
     def actions(self) -> np.ndarray:
@@ -125,11 +143,12 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         try:
             all_of(env.close for env in self.own.envs)
         finally:
+            deadline = time.monotonic() + CLOSE_SECONDS
             for worker in self.workers:
-                worker.end()
+                worker.end(max(0.0, deadline - time.monotonic()))
 
     def _worker(self, first: int, last: int) -> Worker:
-        return Worker(self._make, first, last, self.shared, self._limit)
+        return Worker(self._parcel, first, last, self.shared, self._limit)
 
     def _limit(self, at: int) -> float:
         """Seconds that a worker may stay where it is; see `Shared.at`."""
@@ -201,7 +220,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         row["truncated"][lost] = ~row["terminated"][lost]
         for i in lost:
             sequence = np.random.SeedSequence([int(row["seeds"][i]), self.restarts.count])
-            row["seeds"][i] = sequence.generate_state(1)[0]
+            (row["seeds"][i],) = fresh_seeds(sequence, 1)
 
 
 def all_of(calls: Iterable[Callable[[], Any]]) -> list[Any]:
@@ -217,10 +236,9 @@ def all_of(calls: Iterable[Callable[[], Any]]) -> list[Any]:
     return answers
 
 
-def fits(env: gym.Env) -> bool:
-    """Whether an environment speaks in arrays of fixed size, which shared memory can hold."""
-    spaces = (env.observation_space, env.action_space)
-    return all(space.shape is not None and space.dtype is not None for space in spaces)
+def fresh_seeds(sequence: np.random.SeedSequence, count: int) -> list[int]:
+    """Seeds for environments. They are below 2^31: many a simulator takes no more than a C int."""
+    return [int(seed) >> 1 for seed in sequence.generate_state(count)]
 
 
 def spare_workers(num_envs: int) -> int:

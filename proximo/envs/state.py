@@ -46,6 +46,8 @@ def restore(vector: gym.vector.VectorEnv, state: dict[str, Any]) -> Any:
 
     Raises ValueError, KeyError or WorkerError if it does not fit.
     """
+    if type(vector) is ParallelVectorEnv and state["kind"] == gym.vector.SyncVectorEnv.__name__:
+        state = _of_ours(state)
     if state["kind"] != type(vector).__name__:
         raise ValueError(f"it is of a {state['kind']}, this is a {type(vector).__name__}")
     if len(state["environments"]) != vector.num_envs:
@@ -63,6 +65,18 @@ def restore(vector: gym.vector.VectorEnv, state: dict[str, Any]) -> Any:
     else:
         raise ValueError(f"nobody knows what the state of a {type(vector).__name__} is")
     return obs
+
+
+def _of_ours(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of our own vector from that of Gymnasium's sync vector, in which older runs were stepped."""
+    ended, terminated, truncated, reward = (state["own"][name] for name in FLAGS)
+    own = {"reward": reward, "terminated": terminated, "truncated": truncated}
+    environments = {
+        index: {"seam": bool(ended[int(index)]), "layers": layers}
+        for index, layers in state["environments"].items()
+    }
+    own["seeds"] = np.zeros(len(environments), np.int64)  # nobody knows them; they count after a fault alone
+    return {**state, "kind": ParallelVectorEnv.__name__, "own": own, "environments": environments}
 
 
 def observations(vector: Any) -> Any:

@@ -5,10 +5,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
-from typing import Any
-
-import gymnasium as gym
+from typing import Any, TypeVar
 
 from proximo_worker import (
     CLOSE,
@@ -20,9 +19,12 @@ from proximo_worker import (
     Misfit,
     Shared,
     WorkerError,
+    end_group,
     nobody_main,
     work,
 )
+
+Failure = TypeVar("Failure", bound=WorkerError)
 
 LOOK_BACK_SECONDS = 0.3  # for a process that hangs to write down where it is
 
@@ -34,12 +36,13 @@ class WorkerGone(WorkerError):
 class Worker:
     """A process that steps environments `first` to `last` - 1.
 
+    parcel how to make its `Chunk`, as `packed` gives it
     limit  from what `Shared.at` holds to the seconds that it may stay so
     """
 
     def __init__(
         self,
-        make: Callable[[], gym.Env],
+        parcel: bytes,
         first: int,
         last: int,
         shared: Shared,
@@ -52,12 +55,12 @@ class Worker:
         self._gate = Gate(done)
         self._pipe, theirs = CONTEXT.Pipe()
         self._traces, their_traces = CONTEXT.Pipe(duplex=False)
-        words = (make, first, last, shared, self._go, done, theirs, their_traces)
-        self.process = CONTEXT.Process(target=work, args=words, daemon=True)
+        words = (parcel, first, last, shared, self._go, done, theirs, their_traces)
+        # No daemon: an environment may start processes of its own. So nobody ends it but we, at exit too.
+        self.process = CONTEXT.Process(target=work, args=words, daemon=False)
         with nobody_main(), _deaf():
             self.process.start()
-        # It does not hear SIGTERM, with which multiprocessing would end it at exit, and then wait for ever.
-        Finalize(self, self.process.kill, exitpriority=0)
+        self._kill = Finalize(self, _kill, args=(self.process,), exitpriority=0)  # happens once
         theirs.close()
         their_traces.close()
         self._started = False
@@ -96,8 +99,8 @@ class Worker:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):  # before its answer, or amid it
-            self.process.join(timeout=LOOK_SECONDS)  # its pipe closes a moment before it is gone
-            raise self._gone(_end_of(self.process.exitcode)) from None
+            wait([self.process.sentinel], LOOK_SECONDS)  # its pipe closes a moment before it is gone
+            raise self._gone() from None
         if not self._failed[self.first]:
             self.wait()
             return answer
@@ -109,12 +112,11 @@ class Worker:
         self.begin(RESTORE)
         self._pipe.send(states)
 
-    def end(self) -> None:
-        """Wait for the process to end, and end it if it does not."""
-        self.process.join(timeout=5.0)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+    def end(self, seconds: float) -> None:
+        """Wait so long for the process to end, then end it and what its environments started."""
+        wait([self.process.sentinel], seconds)
+        self._kill()
+        self.process.join()
 
     def _watch(self, answered: Callable[[float], bool]) -> None:
         """Until it has answered, within the seconds it is given, while it lives and moves on.
@@ -126,10 +128,10 @@ class Worker:
             now = time.monotonic()
             # While both processes were stopped (Ctrl-Z) time went on, but nobody looked.
             looked, waited = now, waited + min(now - looked, 2 * LOOK_SECONDS)
-            if not self.process.is_alive():
+            if wait([self.process.sentinel], 0):
                 if answered(0.0):  # in its last moment
                     return
-                raise self._gone(_end_of(self.process.exitcode))
+                raise self._gone()
             at = int(self._at[self.first])
             if at != seen:
                 seen, waited = at, 0.0
@@ -142,20 +144,20 @@ class Worker:
         index, message, trace, misfit = report
         return _error(Misfit if misfit else WorkerError, index, message, trace)
 
-    def _gone(self, message: str) -> WorkerError:
+    def _gone(self, message: str = "") -> WorkerGone:
+        """The error for a process that has ended, or that `message` says what it failed to do."""
         at = int(self._at[self.first])
         trace = self._last_words()
-        return _error(WorkerGone, at if at >= 0 else ~at, message, trace)
+        return _error(WorkerGone, at if at >= 0 else ~at, message or _end_of(self.process.exitcode), trace)
 
     def _last_words(self) -> str:
         """Where in its code it hangs or crashed, if it can still be told; it is dead afterwards."""
         told = hasattr(signal, "SIGUSR1")
-        if self.process.is_alive():
-            if told and self.process.pid is not None:
-                os.kill(self.process.pid, signal.SIGUSR1)
-                time.sleep(LOOK_BACK_SECONDS)
-            self.process.kill()
-            self.process.join()
+        if told and not wait([self.process.sentinel], 0) and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGUSR1)
+            time.sleep(LOOK_BACK_SECONDS)
+        self._kill()
+        self.process.join()
         found = b""
         while told and self._traces.poll(0.0):
             piece = os.read(self._traces.fileno(), 2**16)
@@ -163,6 +165,11 @@ class Worker:
                 break
             found += piece
         return found.decode(errors="replace")
+
+
+def _kill(process: Any) -> None:
+    end_group(process.pid)
+    process.kill()
 
 
 @contextmanager
@@ -178,7 +185,7 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _error(kind: type[WorkerError], index: int, message: str, trace: str) -> WorkerError:
+def _error(kind: type[Failure], index: int, message: str, trace: str) -> Failure:
     error = kind(message)
     error.environment_index = index  # type: ignore[attr-defined]
     if trace:

@@ -87,9 +87,10 @@ Iterations = Generator[Iteration, None, None]
 def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
     """The environments that a configuration asks for; `make_options` as of `make_envs`."""
     mode = config.vectorization_mode
-    if mode == "parallel":
+    if mode != "vector_entry_point":
         watch = {name: getattr(config, name) for name in ("step_timeout", "restart_interval")}
-        watch["max_restarts"] = config.max_restarts * (num_envs // config.num_envs)  # of each member
+        members = num_envs // config.num_envs
+        watch["max_restarts"] = 0 if mode == "sync" else config.max_restarts * members
         make_options = {"vector_kwargs": watch, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
     require_memory(envs, config.horizon)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from proximo.envs.parallel import fresh_seeds
 from proximo.errors import UserError
 
 
@@ -43,5 +44,5 @@ def later_seeds(sequence: np.random.SeedSequence, number: int, num_envs: int) ->
 
 
 def environment_seeds(sequence: np.random.SeedSequence, num_envs: int) -> list[int]:
-    """One seed per environment; the first ones do not depend on how many there are."""
-    return [int(seed) for seed in sequence.generate_state(num_envs)]
+    """One seed per environment, below 2^31; the first ones do not depend on how many there are."""
+    return fresh_seeds(sequence, num_envs)

@@ -4,14 +4,16 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
 import jax
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
 from proximo.config import Config, validated
-from proximo.envs import make_envs
+from proximo.envs import make_envs, make_one
 from proximo.errors import UserError
 from proximo.learn.actor import actor_of
 from proximo.learn.actor_steps import CrossEntropy
@@ -69,7 +71,8 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
         raise UserError("a population has no update to time apart: name a preset other than cem")
     seeds = streams(config.seed)
     envs = environments(config, config.num_envs, **make_options)
-    plain = make_envs(config.env, config.num_envs, vectorization_mode="sync", **make_options)
+    one = partial(make_one, config.env, **make_options)
+    plain = make_envs(SyncVectorEnv([one] * config.num_envs, copy=False))
     plain.reset(environment_seeds(seeds.environments, plain.num_envs))
     learner = new_learner(config, envs, seeds)
     stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
@@ -97,6 +100,6 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
             times[name].append(seconds(work))
     forever.close()
     envs.close()
-    plain.close()
+    plain.vector.close()
     steps = config.horizon * config.num_envs
     return Rates(**{name: steps / median(values) for name, values in times.items()})

@@ -8,12 +8,13 @@ import threading
 import time
 from functools import partial
 
+import gymnasium as gym
 import pytest
 from env_probes import Misbehaves
 from probes import Endless
 
 from proximo.config import Config, with_options
-from proximo.envs import make_envs
+from proximo.envs import HostEnvs, make_envs
 from proximo.envs.alarm import Within
 from proximo.errors import EnvironmentFault
 from proximo.learn.iteration import environments
@@ -85,7 +86,8 @@ def test_another_thread_has_no_limit():
 
 
 def test_a_hang_in_gymnasiums_sync_vector_is_named():
-    with make_envs(partial(Misbehaves, "hang", at=2), 3) as envs:
+    vector = gym.vector.SyncVectorEnv([partial(Misbehaves, "hang", at=2)] * 3)
+    with HostEnvs(vector, "Walks") as envs:
         envs.step_timeout = 0.1
         envs.reset([4, 9, 6])  # 9 is unlucky
         envs.step([0, 1, 0])
@@ -101,21 +103,29 @@ def test_a_reset_may_take_longer_than_a_step():
             super().begin()
             time.sleep(0.2)
 
-    with make_envs(SlowToBegin, 1) as envs:
-        envs.step_timeout = 0.1
-        envs.reset([1])
-        for _ in range(13):  # episodes of five steps; the row behind each begins the next one
-            envs.step([0])
-    with make_envs(
-        SlowToBegin, 1, vectorization_mode="parallel", vector_kwargs={"step_timeout": 0.1}
-    ) as envs:
-        envs.reset([1])
-        for _ in range(13):
-            envs.step([0])
-        assert envs.restarts == 0
+    for vector in (
+        HostEnvs(gym.vector.SyncVectorEnv([SlowToBegin]), "Slow"),
+        make_envs(SlowToBegin, 1, vector_kwargs={"step_timeout": 0.1}),
+    ):
+        with vector as envs:
+            envs.step_timeout = 0.1
+            envs.reset([1])
+            for _ in range(13):  # episodes of five steps; the row behind each begins the next one
+                envs.step([0])
+            assert envs.restarts == 0
 
 
 def test_training_sets_the_limit():
-    config = with_options(Config("CartPole-v1"), num_envs=4, step_timeout=7.0)
-    with environments(config, 4) as envs:
+    """Seconds of each environment; of the batch of four that a vector of the caller's steps in one call."""
+    options = dict(num_envs=4, step_timeout=7.0)
+    with environments(with_options(Config("CartPole-v1"), **options), 4) as envs:
+        assert envs.vector.step_timeout == 7.0 and envs.step_timeout is None
+    passed = gym.vector.SyncVectorEnv([partial(gym.make, "CartPole-v1")] * 4)
+    with environments(with_options(Config(passed), **options), 4) as envs:
         assert envs.step_timeout == 28.0
+
+
+def test_what_is_not_trained_has_no_limit():
+    """A window may be dragged, a debugger may wait."""
+    with make_envs("CartPole-v1", 1) as envs:
+        assert envs.vector.step_timeout == envs.vector.reset_timeout == math.inf

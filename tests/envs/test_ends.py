@@ -52,7 +52,7 @@ def is_gone(number, seconds):
 
 
 def parallel(make):
-    return HostEnvs(ParallelVectorEnv(make, make(), 2, 1), "Walks")
+    return HostEnvs(ParallelVectorEnv(make, make(), 2, 1, max_restarts=10), "Walks")
 
 
 def test_a_worker_leaves_sigterm_to_the_process_that_learns():

@@ -1,5 +1,7 @@
 """One stream out of three ways to reset: the transitions are the same, only the way they travel differs."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -36,8 +38,9 @@ def _encoded(envs, batch):
     return out
 
 
-def stepping(env, mode, count=3, **vector):
-    return make_envs(env, count, vector_kwargs={"autoreset_mode": mode}, **vector)
+def stepping(env, mode, count=3, **options):
+    make = partial(gym.make, env) if isinstance(env, str) else partial(env, **options)
+    return HostEnvs(SyncVectorEnv([make] * count, autoreset_mode=mode), "probe")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +73,7 @@ def test_environments_in_processes_give_the_same_transitions():
     policy = lambda obs: (obs[:, 0] < 0).astype(np.int32)  # noqa: E731
     with make_envs(Walk, 2) as sync:
         expected = transitions(sync, policy, 20, [1, 2])
-    options = {"context": "forkserver"}
-    with make_envs(Walk, 2, vectorization_mode="async", vector_kwargs=options) as processes:
+    with make_envs(Walk, 2, vectorization_mode="async") as processes:
         assert transitions(processes, policy, 20, [1, 2]) == expected
 
 

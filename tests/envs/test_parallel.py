@@ -14,7 +14,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 from proximo.envs import make_envs
 from proximo.envs.host import HostEnvs
-from proximo.envs.parallel import ParallelVectorEnv, fits, spare_workers
+from proximo.envs.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import EnvironmentFault
 
 
@@ -35,10 +35,11 @@ def wrapped(num_envs: int, num_workers: int) -> HostEnvs:
     return HostEnvs(ParallelVectorEnv(make, make(), num_envs, num_workers), "CartPole-v1")
 
 
-@pytest.mark.parametrize(("num_envs", "num_workers"), [(3, 0), (1, 1), (3, 1), (5, 2)])
+@pytest.mark.parametrize(("num_envs", "num_workers"), [(3, 0), (1, 1), (3, 1), (5, 2), (3, 3)])
 def test_the_stream_is_that_of_one_process(num_envs: int, num_workers: int) -> None:
     """60 random steps end several episodes of CartPole, so seams are compared too."""
-    expected = stream(make_envs("CartPole-v1", num_envs, vectorization_mode="sync"), 60)
+    gymnasium = gym.vector.SyncVectorEnv([partial(gym.make, "CartPole-v1")] * num_envs)
+    expected = stream(HostEnvs(gymnasium, "CartPole-v1"), 60)
     found = stream(wrapped(num_envs, num_workers), 60)
     assert sum(row[2].sum() for row in expected[1:]) >= 2 * num_envs
     for ours, theirs in zip(found, expected, strict=True):
@@ -101,18 +102,6 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path) -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert done.stdout == "once\n", done.stderr
     assert done.returncode == 0, done.stderr
-
-
-def test_spaces_that_are_not_arrays_take_the_sync_vector() -> None:
-    class Named(Breaks):
-        observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (2,))})
-
-        def reset(self, *, seed=None, options=None):
-            return {"a": np.zeros(2, np.float32)}, {}
-
-    assert not fits(Named())
-    envs = make_envs(Named, 2, vectorization_mode="parallel")
-    assert isinstance(envs.vector, gym.vector.SyncVectorEnv)
 
 
 def test_a_worker_of_a_pool_steps_all_itself(monkeypatch):

@@ -25,6 +25,7 @@ ACTIONS = np.array([0, 1, 1])
 
 def parallel(make, num_workers=1, num_envs=3, **options):
     """With one worker, environment 0 runs here and the others there."""
+    options = {"max_restarts": 10, **options}
     return HostEnvs(ParallelVectorEnv(make, make(), num_envs, num_workers, **options), "Walks")
 
 
@@ -267,7 +268,7 @@ def test_nor_is_what_fails_at_once_again():
     class Worse(Misbehaves):
         def __init__(self):
             made.append(self)
-            super().__init__(at=5 if len(made) <= 4 else 1, unlucky=None)
+            super().__init__(at=5 if len(made) <= 3 else 1, unlucky=None)
 
     with pytest.warns(EnvironmentRestarted):
         message = refused(parallel(Worse, 0, restart_interval=0.0))

@@ -1,5 +1,6 @@
 """Environments that are put back go on exactly as if nothing had happened: bit for bit, over resets too."""
 
+import itertools
 import json
 from functools import partial
 
@@ -70,9 +71,9 @@ def leaves(batch):
     return list(batch) if isinstance(batch, tuple) else [batch]
 
 
-def compare(make, steps, more=50):
+def compare(make, steps, more=50, other=None):
     """Go on in the same object and in a new one; returns how many episodes ended meanwhile."""
-    with make() as envs, make() as other:
+    with make() as envs, (other or make)() as other:
         envs.reset(list(range(envs.num_envs)))
         envs.action_space.seed(5)
         for _ in range(steps):
@@ -112,9 +113,26 @@ def test_so_does_a_worker_process(env_id, steps):
 @pytest.mark.parametrize("mode", gym.vector.AutoresetMode)
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Blackjack-v1", "Taxi-v4"])
 def test_every_way_to_reset_and_observations_in_parts(env_id, mode):
-    make = partial(make_envs, env_id, 3, vector_kwargs={"autoreset_mode": mode}, max_episode_steps=LIMIT)
+    def make():
+        one = partial(gym.make, env_id, max_episode_steps=LIMIT)
+        return HostEnvs(gym.vector.SyncVectorEnv([one] * 3, autoreset_mode=mode), env_id)
+
     for steps in (7, LIMIT):
         assert compare(make, steps) >= 6
+
+
+@pytest.mark.parametrize("steps", [7, LIMIT])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Blackjack-v1"])
+def test_what_gymnasiums_sync_vector_saved_goes_on_in_ours_and_one_mode_in_another(env_id, steps):
+    """Older runs of mode `sync` were stepped there."""
+    one = partial(gym.make, env_id, max_episode_steps=LIMIT)
+    starts = [
+        lambda: HostEnvs(gym.vector.SyncVectorEnv([one] * 2), env_id),
+        partial(make_envs, env_id, 2, max_episode_steps=LIMIT),
+        partial(make_envs, env_id, 2, vectorization_mode="async", max_episode_steps=LIMIT),
+    ]
+    for start, following in itertools.pairwise(starts):
+        assert compare(start, steps, other=following) >= 4
 
 
 class Keeps(Walk):
@@ -196,19 +214,20 @@ def test_a_state_that_does_not_fit_is_refused():
     cart = saved_of("CartPole-v1")
     assert "its name is 'CartPole-v1', here it is 'Acrobot-v1'" in refusal(cart, "Acrobot-v1")
     assert "its num_envs is 1, here it is 2" in refusal(cart, "CartPole-v1", 2)
-    assert "SyncVectorEnv" in refusal(cart, "CartPole-v1", vectorization_mode="parallel")
+    theirs = gym.vector.SyncVectorEnv([partial(gym.make, "CartPole-v1")])
+    assert "it is of a ParallelVectorEnv, this is a SyncVectorEnv" in refusal(cart, theirs)
     assert "OrderEnforcing in TimeLimit, this is CartPoleEnv in" in refusal(
         cart, "CartPole-v1", max_episode_steps=-1
     )
     assert "it has no 'vector'" in refusal(without(cart, "vector"), "CartPole-v1")
-    layer = ("vector", "environments", "0", "3")
+    layer = ("vector", "environments", "0", "layers", "3")
     assert "CartPoleEnv has also state" in refusal(
         without(cart, *layer, "attributes", "state"), "CartPole-v1"
     )
     ant = saved_of("Ant-v5")
     message = refusal(without(ant, *layer, "derived", "xpos"), "Ant-v5")
     assert "the simulation's arrays differ: xpos" in message
-    ant["vector"]["environments"]["0"]["3"]["derived"]["xpos"] = np.zeros((2, 3))
+    ant["vector"]["environments"]["0"]["layers"]["3"]["derived"]["xpos"] = np.zeros((2, 3))
     assert "xpos has the shape (14, 3), in the state it is (2, 3)" in refusal(ant, "Ant-v5")
     assert "does not fit" in refusal({}, "Ant-v5") and "does not fit" in refusal({"name": 3}, "Ant-v5")
 
@@ -216,7 +235,7 @@ def test_a_state_that_does_not_fit_is_refused():
 def test_nothing_is_set_that_the_environment_does_not_have():
     """An attribute that is no plain data, such as a method or a space, is never replaced."""
     state = saved_of("CartPole-v1")
-    attributes = state["vector"]["environments"]["0"]["3"]["attributes"]
+    attributes = state["vector"]["environments"]["0"]["layers"]["3"]["attributes"]
     attributes["step"] = 3
     assert "CartPoleEnv has no step" in refusal(state, "CartPole-v1")
     del attributes["step"]
