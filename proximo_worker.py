@@ -166,8 +166,12 @@ class Chunk:
             arrays["terminated"][index] = arrays["truncated"][index] = False
             return
         self.at[self.first] = index
-        # Its own copy of the action: it may keep it, to price a change, and the next step writes over ours.
-        result = self.envs[position].step(arrays["actions"][index].copy())
+        action = arrays["actions"][index].copy()  # it may keep it, and the next step writes over ours
+        try:
+            result = self.envs[position].step(action)
+        except ValueError as error:
+            look.refuse_old(error)
+            raise
         obs, reward, terminated, truncated, _ = (
             result if type(result) is tuple and len(result) == 5 else look.from_step(result)
         )
@@ -187,8 +191,8 @@ class Chunk:
         self.at[self.first] = ~index
         try:
             return self.envs[index - self.first].reset(seed=seed)
-        except TypeError as error:
-            self.look.refuse_seedless(error)
+        except (TypeError, ValueError) as error:
+            self.look.refuse_old(error)
             raise
 
     def _ready(self, index: int) -> None:
@@ -210,8 +214,8 @@ class Chunk:
                 found = getattr(env, f"{kind}_space")
                 if found != space:
                     raise Misfit(
-                        f"its {kind} space is {self.look.short(found, 80)}, that of the first copy is "
-                        f"{self.look.short(space, 80)}; let all copies have the same"
+                        f"its {kind} space is {self.look.line(found)}, that of the first copy is "
+                        f"{self.look.line(space)}; let all copies have the same"
                     )
         except SystemExit as error:
             raise blamed(WorkerError(f"it asked the program to end (SystemExit: {error})"), index) from error

@@ -25,11 +25,12 @@ def fault(
     refused = getattr(error, "refused", "")
     ending = f"; it was not made anew: {refused}" if refused else ""
     text = _failure(vector, name, step, action, error)
-    # What is wrong from the first step on, or by its own declaration, shows in a check.
-    look = (
-        "run `proximo check` on it; " if step <= 1 or isinstance(error, Misfit) or _gathering(error) else ""
+    # What is wrong by its own declaration, or from the first step on, shows in a check.
+    misfit = isinstance(error, Misfit) or _gathering(error)
+    hints = ["run `proximo check` on it"] * (misfit or step <= 1) + ["--debug shows its traceback"] * (
+        not misfit
     )
-    return EnvironmentFault(f"{text}{ending} ({look}--debug shows its traceback)")
+    return EnvironmentFault(f"{text}{ending} ({'; '.join(hints)})")
 
 
 def restarted(

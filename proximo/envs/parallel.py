@@ -177,7 +177,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             except Exception as error:
                 failed.append((worker, error))
         while failed:
-            failed += self._mend(command, *failed.pop())
+            failed += self._mend(command, *failed.pop(0))
 
     def _mend(self, command: int, share: Share, error: Exception) -> list[tuple[Share, Exception]]:
         """Make anew what failed, and do the rest of the command; returns what fails in that.

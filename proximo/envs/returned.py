@@ -13,6 +13,7 @@ import numpy as np
 from proximo_worker import Misfit
 
 OLD_API = "as in the old gym interface"
+TWO, FIVE = "return (observation, info)", "return (observation, reward, terminated, truncated, info)"
 CORRECT = "correct its observation_space or what it returns"
 
 
@@ -70,7 +71,9 @@ def number(reward: Any) -> Any:
         return reward
     array = _array(reward)
     if array is None or array.shape != () or array.dtype.kind not in "iuf":
-        raise Misfit(f"its step returned the reward {short(reward)}, which is not one number; return a float")
+        raise Misfit(
+            f"its step returned {short(reward)} as its reward, which is not one number; return a float"
+        )
     return array.item()
 
 
@@ -80,7 +83,7 @@ def flag(value: Any, name: str) -> bool:
         return value
     array = _array(value)
     if array is None or array.shape != () or array.dtype != bool:
-        raise Misfit(f"its step returned {name} = {short(value)}, which is not a bool; return True or False")
+        raise Misfit(f"its step returned {short(value)} as {name}, which is not a bool; return True or False")
     return bool(array)
 
 
@@ -89,16 +92,24 @@ def from_reset(result: Any) -> Any:
     pair = isinstance(result, tuple | list) and len(result) == 2
     if pair and (result[1] is None or isinstance(result[1], dict)):
         return result[0]
-    raise Misfit(
-        f"its reset returned {short(result)}, without an info, {OLD_API}; return (observation, info)"
-    )
+    raise Misfit(f"its reset returned {short(result)}, without an info, {OLD_API}; {TWO}")
 
 
-def refuse_seedless(error: TypeError) -> None:
-    """Say of what `reset(seed=...)` raised that it is the old interface, if it is. Raises Misfit."""
-    if "unexpected keyword argument 'seed'" in str(error):
-        takes = f"its reset takes no seed, {OLD_API} ({error})"
-        raise Misfit(f"{takes}; declare reset(self, *, seed=None, options=None)") from error
+def refuse_old(error: Exception) -> None:
+    """Say of what `reset` or `step` raised that it is the old interface, if it is. Raises Misfit.
+
+    A wrapper unpacks what the environment inside of it returned, and so stumbles before we do.
+    """
+    text = str(error)
+    if "unexpected keyword argument 'seed'" in text:
+        what = f"its reset takes no seed, {OLD_API} ({text}); declare reset(self, *, seed=None, options=None)"
+    elif text == "not enough values to unpack (expected 5, got 4)":
+        what = f"its step returned four values, {OLD_API}; {FIVE}"
+    elif text.startswith("too many values to unpack (expected 2"):
+        what = f"its reset returned more than two values, without an info, {OLD_API}; {TWO}"
+    else:
+        return
+    raise Misfit(what) from error
 
 
 def from_step(result: Any) -> Any:
@@ -106,11 +117,10 @@ def from_step(result: Any) -> Any:
     count = len(result) if isinstance(result, tuple | list) else 0
     if count == 5:
         return result
-    five = "return (observation, reward, terminated, truncated, info)"
     if count == 4:
-        raise Misfit(f"its step returned four values, {OLD_API}; {five}")
+        raise Misfit(f"its step returned four values, {OLD_API}; {FIVE}")
     what = f"{count} values" if count else short(result)
-    raise Misfit(f"its step returned {what}; {five}")
+    raise Misfit(f"its step returned {what}; {FIVE}")
 
 
 def batch_from_step(result: Any, form: Any, num_envs: int) -> tuple[Any, Any, Any, Any, Any]:
@@ -122,13 +132,17 @@ def batch_from_step(result: Any, form: Any, num_envs: int) -> tuple[Any, Any, An
     return fitted(obs, form), reward, terminated, truncated, info
 
 
-def short(value: Any, longest: int = 40) -> str:
-    """A value on one line, with its type; its type alone if that would be longer."""
-    kind = type(value).__name__
-    if isinstance(value, np.ndarray):
-        kind = f"array of {value.dtype} {value.shape}"
+def line(value: Any, longest: int = 80) -> str:
+    """A value as text on one line."""
     text = " ".join(f"{value!r}".split())
-    return f"{text} ({kind})" if len(text) <= longest else f"a {kind}"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def short(value: Any) -> str:
+    """A value and its type on one line."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    return f"the {type(value).__name__} {line(value, 40)}"
 
 
 def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndarray:
@@ -136,7 +150,7 @@ def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndar
         return value
     array = _array(value)
     if array is None or array.shape != (num_envs,) or array.dtype.kind not in kinds:
-        raise Misfit(f"its step returned {name} = {short(value)}; return an array of {num_envs} {what}")
+        raise Misfit(f"its step returned {short(value)} as {name}; return an array of {num_envs} {what}")
     return array
 
 
