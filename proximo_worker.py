@@ -133,10 +133,8 @@ class Chunk:
                     self._ready(index)
                 else:
                     self.envs[index - self.first].close()
-        except SystemExit as error:
-            raise blamed(WorkerError(f"it asked the program to end (SystemExit: {error})"), index) from error
-        except Exception as error:
-            blamed(error, index)
+        except (Exception, SystemExit) as error:
+            self.look.blame(error, index)
             raise
 
     def save(self) -> list[dict[str, Any] | None]:
@@ -167,11 +165,7 @@ class Chunk:
             return
         self.at[self.first] = index
         action = arrays["actions"][index].copy()  # it may keep it, and the next step writes over ours
-        try:
-            result = self.envs[position].step(action)
-        except ValueError as error:
-            look.refuse_old(error)
-            raise
+        result = self.envs[position].step(action)
         obs, reward, terminated, truncated, _ = (
             result if type(result) is tuple and len(result) == 5 else look.from_step(result)
         )
@@ -189,11 +183,7 @@ class Chunk:
     def _began(self, index: int, seed: int | None) -> Any:
         """What its reset returned."""
         self.at[self.first] = ~index
-        try:
-            return self.envs[index - self.first].reset(seed=seed)
-        except (TypeError, ValueError) as error:
-            self.look.refuse_old(error)
-            raise
+        return self.envs[index - self.first].reset(seed=seed)
 
     def _ready(self, index: int) -> None:
         self._began(index, int(self.arrays["seeds"][index]))
@@ -217,18 +207,10 @@ class Chunk:
                         f"its {kind} space is {self.look.line(found)}, that of the first copy is "
                         f"{self.look.line(space)}; let all copies have the same"
                     )
-        except SystemExit as error:
-            raise blamed(WorkerError(f"it asked the program to end (SystemExit: {error})"), index) from error
-        except Exception as error:
-            blamed(error, index)
+        except (Exception, SystemExit) as error:
+            self.look.blame(error, index)
             raise
         return env
-
-
-def blamed(error: Exception, index: int) -> Exception:
-    """The same error, which now tells what environment raised it."""
-    error.environment_index = index  # type: ignore[attr-defined]
-    return error
 
 
 class Gate:
@@ -364,7 +346,9 @@ def _hear_again() -> None:
 def end_after(learner: Any) -> None:
     """End this process, whatever its environments are doing, and theirs, soon after the one that learns."""
     if learner is not None:
-        wait([learner.sentinel])
+        # Its sentinel alone may be held by a process that it forked, and that lives on.
+        while not wait([learner.sentinel], LOOK_SECONDS) and os.getppid() == learner.pid:
+            pass
         time.sleep(LAST_SECONDS)
         end_group(os.getpid())
         os._exit(1)

@@ -144,8 +144,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             all_of(env.close for env in self.own.envs)
         finally:
             deadline = time.monotonic() + CLOSE_SECONDS
-            for worker in self.workers:
-                worker.end(max(0.0, deadline - time.monotonic()))
+            all_of(partial(worker.end, deadline) for worker in self.workers)
 
     def _worker(self, first: int, last: int) -> Worker:
         return Worker(self._parcel, first, last, self.shared, self._limit)

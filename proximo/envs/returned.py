@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from proximo_worker import Misfit
+from proximo_worker import Misfit, WorkerError
 
 OLD_API = "as in the old gym interface"
 TWO, FIVE = "return (observation, info)", "return (observation, reward, terminated, truncated, info)"
@@ -95,21 +95,30 @@ def from_reset(result: Any) -> Any:
     raise Misfit(f"its reset returned {short(result)}, without an info, {OLD_API}; {TWO}")
 
 
-def refuse_old(error: Exception) -> None:
-    """Say of what `reset` or `step` raised that it is the old interface, if it is. Raises Misfit.
+def blame(error: BaseException, index: int) -> None:
+    """Let an error tell that environment `index` raised it. Raises another one where that says more."""
+    better = _better(error)
+    (better or error).environment_index = index  # type: ignore[union-attr, attr-defined]
+    if better is not None:
+        raise better from error
+
+
+def _better(error: BaseException) -> WorkerError | None:
+    """Of an end that was asked for, and of the old interface.
 
     A wrapper unpacks what the environment inside of it returned, and so stumbles before we do.
     """
     text = str(error)
+    if isinstance(error, SystemExit):
+        return WorkerError(f"it asked the program to end (SystemExit: {text})")
     if "unexpected keyword argument 'seed'" in text:
-        what = f"its reset takes no seed, {OLD_API} ({text}); declare reset(self, *, seed=None, options=None)"
-    elif text == "not enough values to unpack (expected 5, got 4)":
-        what = f"its step returned four values, {OLD_API}; {FIVE}"
-    elif text.startswith("too many values to unpack (expected 2"):
-        what = f"its reset returned more than two values, without an info, {OLD_API}; {TWO}"
-    else:
-        return
-    raise Misfit(what) from error
+        declare = "declare reset(self, *, seed=None, options=None)"
+        return Misfit(f"its reset takes no seed, {OLD_API} ({text}); {declare}")
+    if text == "not enough values to unpack (expected 5, got 4)":
+        return Misfit(f"its step returned four values, {OLD_API}; {FIVE}")
+    if text.startswith("too many values to unpack (expected 2"):
+        return Misfit(f"its reset returned more than two values, without an info, {OLD_API}; {TWO}")
+    return None
 
 
 def from_step(result: Any) -> Any:

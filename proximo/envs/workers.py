@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
@@ -99,7 +98,7 @@ class Worker:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):  # before its answer, or amid it
-            wait([self.process.sentinel], LOOK_SECONDS)  # its pipe closes a moment before it is gone
+            self.process.join(timeout=LOOK_SECONDS)  # its pipe closes a moment before it is gone
             raise self._gone() from None
         if not self._failed[self.first]:
             self.wait()
@@ -112,11 +111,18 @@ class Worker:
         self.begin(RESTORE)
         self._pipe.send(states)
 
-    def end(self, seconds: float) -> None:
-        """Wait so long for the process to end, then end it and what its environments started."""
-        wait([self.process.sentinel], seconds)
+    def end(self, deadline: float) -> None:
+        """Wait for the process to end, then end it and what its environments started.
+
+        deadline  of the wait, as `time.monotonic` counts
+
+        Raises WorkerError for what its environments raised while they were closed.
+        """
+        self.process.join(max(0.0, deadline - time.monotonic()))
         self._kill()
         self.process.join()
+        if self._started and self._failed[self.first] and self._pipe.poll(0.0):
+            raise self._failure(self._pipe.recv())
 
     def _watch(self, answered: Callable[[float], bool]) -> None:
         """Until it has answered, within the seconds it is given, while it lives and moves on.
@@ -128,7 +134,7 @@ class Worker:
             now = time.monotonic()
             # While both processes were stopped (Ctrl-Z) time went on, but nobody looked.
             looked, waited = now, waited + min(now - looked, 2 * LOOK_SECONDS)
-            if wait([self.process.sentinel], 0):
+            if not self.process.is_alive():  # its sentinel may be held by what its environments forked
                 if answered(0.0):  # in its last moment
                     return
                 raise self._gone()
@@ -153,7 +159,7 @@ class Worker:
     def _last_words(self) -> str:
         """Where in its code it hangs or crashed, if it can still be told; it is dead afterwards."""
         told = hasattr(signal, "SIGUSR1")
-        if told and not wait([self.process.sentinel], 0) and self.process.pid is not None:
+        if told and self.process.is_alive() and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGUSR1)
             time.sleep(LOOK_BACK_SECONDS)
         self._kill()

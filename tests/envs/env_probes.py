@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 import gymnasium as gym
@@ -138,3 +139,36 @@ class Misbehaves(Walk):
         if self.how == "crash":
             ctypes.string_at(0)
         time.sleep({"hang": 1000, "nap": 2.5}.get(self.how, 3.5))
+
+
+class Parent(Walk):
+    """In a worker it has a process forked, one spawned and a program of its own, and shows their numbers."""
+
+    observation_space = spaces.Box(0, 2**31, (3,), np.int64)
+
+    def __init__(self):
+        super().__init__(limit=100)
+        self.processes, self.program = [], None
+        if multiprocessing.parent_process() is None:
+            return
+        for how in ("fork", "spawn"):
+            process = multiprocessing.get_context(how).Process(target=time.sleep, args=(60,))
+            process.start()
+            self.processes.append(process)
+        self.program = subprocess.Popen(["sleep", "60"])
+
+    def step(self, action):
+        """With the action 1 it ends them, as it may: each hears SIGTERM."""
+        if action:
+            for process in self.processes:
+                process.terminate()
+                process.join(20)
+                assert process.exitcode == -signal.SIGTERM
+            self.program.terminate()
+            assert self.program.wait(20) == -signal.SIGTERM
+        return super().step(action)
+
+    def _observation(self):
+        if self.program is None:
+            return np.zeros(3, np.int64)
+        return np.array([process.pid for process in [*self.processes, self.program]])

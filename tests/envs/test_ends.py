@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from env_probes import Walk
+from env_probes import Parent, Walk
 
 from proximo.envs import HostEnvs, make_envs
 from proximo.envs.parallel import ParallelVectorEnv
@@ -22,30 +22,31 @@ SCRIPT = """
 import functools, os, sys, time
 import gymnasium as gym
 sys.path.insert(0, {here!r})
-from env_probes import Misbehaves, Walk
+from env_probes import Misbehaves, Parent, Walk
 from proximo.envs.parallel import ParallelVectorEnv
 
 make = {make}
 vector = ParallelVectorEnv(make, make(), 2, 1)
-vector.reset(seed=[0, 9])
-print(vector.workers[0].process.pid, flush=True)
+obs, _ = vector.reset(seed=[0, 9])
+print(vector.workers[0].process.pid, *(obs[1] if make is Parent else ()), flush=True)
 """
 
 
 def script(make, ending):
-    """A process of its own that steps environments, and its worker's number."""
+    """A process of its own that steps environments, and the numbers of its worker and what that started."""
     text = SCRIPT.format(here=os.path.dirname(__file__), make=make) + ending
     process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
-    return process, int(process.stdout.readline())
+    return process, [int(number) for number in process.stdout.readline().split()]
 
 
 def is_gone(number, seconds):
     """Whether a process ends within so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        try:
-            os.kill(number, 0)
-        except ProcessLookupError:
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(number)], capture_output=True, text=True
+        ).stdout
+        if not state or state.startswith("Z"):  # whoever inherits the dead may let them lie
             return True
         time.sleep(0.1)
     return False
@@ -84,9 +85,29 @@ def test_a_program_that_an_environment_starts_can_be_ended():
 
 
 def test_a_vector_that_nobody_closed_does_not_keep_its_process_from_ending():
-    process, worker = script("Walk", "")
+    process, others = script("Parent", "")
     assert process.wait(timeout=20) == 0
-    assert is_gone(worker, 1)
+    assert len(others) == 4 and all(is_gone(other, 1) for other in others)
+
+
+@pytest.mark.parametrize("ends", ["closes", "is killed", "ends them itself"])
+def test_what_an_environment_started_ends_with_its_worker(ends, monkeypatch):
+    """A worker may have children of its own, and leaves none behind."""
+    monkeypatch.setattr("proximo.envs.parallel.CLOSE_SECONDS", 0.5)  # it waits for those that nobody ended
+    with HostEnvs(ParallelVectorEnv(Parent, Parent(), 1, 1, max_restarts=1), "Parents") as envs:
+        envs.reset([0])
+        others = envs.vector.observations()[0].tolist()
+        envs.step(STILL[:1])
+        if ends == "is killed":
+            os.kill(envs.vector.workers[0].process.pid, signal.SIGKILL)
+            with pytest.warns(EnvironmentRestarted):
+                envs.step(STILL[:1])
+            assert all(is_gone(other, 1) for other in others)
+            others = envs.step(STILL[:1]).obs[0].tolist()
+        elif ends == "ends them itself":
+            envs.step(STILL[:1] + 1)
+        assert envs.restarts == (ends == "is killed")
+    assert len(set(others)) == 3 and all(is_gone(other, 1) for other in others)
 
 
 def test_nor_does_one_that_nobody_has_any_more():
@@ -99,14 +120,14 @@ def test_nor_does_one_that_nobody_has_any_more():
     assert worker.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("make", ["Walk", "functools.partial(Misbehaves, 'hang', at=1)"])
+@pytest.mark.parametrize("make", ["Parent", "functools.partial(Misbehaves, 'hang', at=1)"])
 def test_a_worker_ends_after_the_process_that_learns(make):
     """Even if an environment hangs, and nobody watches it any more."""
-    process, worker = script(make, "vector.step([0, 0])\n" if "hang" in make else "time.sleep(60)")
+    process, others = script(make, "vector.step([0, 0])\n" if "hang" in make else "time.sleep(60)")
     time.sleep(0.5)
     process.kill()
     process.wait()
-    assert is_gone(worker, 15)
+    assert all(is_gone(other, 15) for other in others)
 
 
 class ClosesBadly(Walk):
@@ -120,7 +141,7 @@ class ClosesBadly(Walk):
             raise RuntimeError("the window is\nalready gone")
 
 
-@pytest.mark.parametrize("mode", ["sync", "parallel"])
+@pytest.mark.parametrize("mode", ["sync", "parallel", "async"])
 def test_an_environment_that_fails_to_close_is_a_warning(mode):
     envs = make_envs(ClosesBadly, 2, vectorization_mode=mode)
     envs.reset([0, 1])

@@ -69,12 +69,14 @@ def test_the_three_autoreset_modes_give_the_same_transitions(env, policy):
         assert {(True, False), (False, True)} <= kinds  # both ends were seen
 
 
-def test_environments_in_processes_give_the_same_transitions():
-    policy = lambda obs: (obs[:, 0] < 0).astype(np.int32)  # noqa: E731
-    with make_envs(Walk, 2) as sync:
-        expected = transitions(sync, policy, 20, [1, 2])
-    with make_envs(Walk, 2, vectorization_mode="async") as processes:
-        assert transitions(processes, policy, 20, [1, 2]) == expected
+@pytest.mark.parametrize("env", [Walk, DictWalk])
+def test_every_mode_gives_the_transitions_that_gymnasiums_vector_gives(env):
+    policy = lambda obs: (obs[:, -1] < 0).astype(np.int32)  # noqa: E731
+    with HostEnvs(SyncVectorEnv([env] * 2), "walk") as gymnasium:
+        expected = transitions(gymnasium, policy, 20, [1, 2])
+    for mode in ("sync", "async", "parallel"):
+        with make_envs(env, 2, vectorization_mode=mode) as envs:
+            assert transitions(envs, policy, 20, [1, 2]) == expected
 
 
 def test_a_seam_ignores_its_action_and_shows_the_next_episode():

@@ -78,6 +78,18 @@ def test_observations_are_not_copied_twice():
         (lambda: make_envs(Walk, vectorization_mode="vector_entry_point"), "needs a registered id"),
         (lambda: make_envs("CartPole-v1", colour="red"), "CartPole-v1 could not be made: TypeError.*colour"),
         (lambda: make_envs(Walk(), 2), "pass the class, or a function"),
+        (
+            lambda: make_envs(Walk(), vectorization_mode="async"),
+            "an environment instance stays in this process",
+        ),
+        (
+            lambda: make_envs(Walk, 2, vector_kwargs={"autoreset_mode": "SameStep"}),
+            "vector_kwargs has autoreset_mode: known are max_restarts, .*make one of them, and pass it",
+        ),
+        (
+            lambda: make_envs(gym.vector.SyncVectorEnv([Walk] * 2), limit=3),
+            r"\['limit'\] cannot be given to a vector",
+        ),
         (lambda: make_envs(Walk(), limit=3), r"\['limit'\] cannot be given to an instance"),
         (lambda: make_envs(gym.vector.SyncVectorEnv([Walk] * 2), 3), "holds 2: leave num_envs out"),
         (lambda: make_envs(42), "int is not an environment: pass a registered id"),

@@ -5,17 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from functools import partial
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
+from env_probes import Walk
 from gymnasium.envs.classic_control import CartPoleEnv
+from jax_probe import InJax
 
 from proximo.envs import make_envs
 from proximo.envs.host import HostEnvs
 from proximo.envs.parallel import ParallelVectorEnv, spare_workers
-from proximo.errors import EnvironmentFault
+from proximo.errors import EnvironmentFault, UserError
 
 
 def stream(envs: HostEnvs, rows: int) -> list[tuple[np.ndarray, ...]]:
@@ -88,19 +92,22 @@ def test_a_killed_worker_is_named_and_not_waited_for() -> None:
 
 
 def test_a_script_without_a_guard_is_not_run_again(tmp_path) -> None:
+    """Nor is it missed by what it defines."""
     script = tmp_path / "script.py"
     script.write_text(
         "print('once')\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
         "from proximo.envs import make_envs\n"
-        "from proximo.envs.parallel import ParallelVectorEnv\n"
-        "import gymnasium as gym, functools\n"
-        "make = functools.partial(gym.make, 'CartPole-v1')\n"
-        "vector = ParallelVectorEnv(make, make(), 2, 1)\n"
-        "vector.reset(seed=0)\n"
-        "vector.close()\n"
+        "class Typed(CartPoleEnv):\n"
+        "    def reset(self, **options):\n"
+        "        obs, info = super().reset(**options)\n"
+        "        return offset + 0 * obs, info\n"
+        "offset = 3.0\n"
+        "with make_envs(Typed, 2, vectorization_mode='async') as envs:\n"
+        "    print(envs.reset([0, 1]).sum())\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "once\n", done.stderr
+    assert done.stdout == "once\n24.0\n", done.stderr
     assert done.returncode == 0, done.stderr
 
 
@@ -108,6 +115,79 @@ def test_a_worker_of_a_pool_steps_all_itself(monkeypatch):
     # multiprocessing: "daemonic processes are not allowed to have children".
     monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
     assert spare_workers(4) == 0
+    with pytest.raises(
+        UserError, match="in a worker of a pool, which may start none: use vectorization_mode='sy"
+    ):
+        make_envs("CartPole-v1", 2, vectorization_mode="async")
+
+
+def test_an_environment_that_uses_jax_has_processes_too():
+    """A fork would take JAX's locks along and hang; these are started anew."""
+    jax.block_until_ready(jax.numpy.ones(3) + 1)  # this process has used it
+    with make_envs(InJax, 1, vectorization_mode="async") as envs:
+        envs.reset([3])
+        found = [envs.step(np.zeros(1, int)).obs.copy() for _ in range(3)]
+    with make_envs(Walk, 1) as envs:
+        envs.reset([3])
+        expected = [np.sin(envs.step(np.zeros(1, int)).obs) for _ in range(3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda: Walk(limit=1), partial(Walk, limit=1), "Lambda-v0"])
+def test_functions_and_classes_move_to_processes_of_their_own(make):
+    """Also what plain pickle cannot move: a function without a name, one in registered options."""
+
+    class Local(Walk):
+        def __init__(self, make):
+            super().__init__(make())
+
+    gym.register("Lambda-v0", Local, kwargs={"make": lambda: 1})
+    try:
+        with make_envs(make, 2, vectorization_mode="async") as envs:
+            envs.reset([0, 1])
+            assert envs.step(np.zeros(2, int)).truncated.all() and len(envs.vector.workers) == 2
+    finally:
+        del gym.registry["Lambda-v0"]
+
+
+class Stays:
+    """As a lock, an open file or a socket does, in the process where it was made."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        raise TypeError("it stays here")
+
+
+@pytest.mark.parametrize("mode", ["async", "parallel"])
+def test_what_cannot_be_moved_is_said_and_sync_takes_it(mode, monkeypatch):
+    monkeypatch.setattr("proximo.envs.make.spare_workers", lambda count: 1)
+    gym.register("Stays-v0", "env_probes:Walk", kwargs={"limit": Stays()})
+    says = r"cannot be moved to a process of its own \(TypeError: it stays here\); --vectorization-mode sync steps"
+    try:
+        with pytest.raises(UserError, match=says) as raised:
+            make_envs("Stays-v0", 2, vectorization_mode=mode)
+        assert "\n" not in str(raised.value)
+        make_envs("Stays-v0", 2, vectorization_mode="sync").close()
+    finally:
+        del gym.registry["Stays-v0"]
+
+
+def test_so_is_what_a_process_of_its_own_does_not_find(monkeypatch):
+    """A class of a module that only this process has."""
+    module = types.ModuleType("only_here")
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    module.Walk = type("Walk", (Walk,), {"__module__": "only_here"})
+    with (
+        make_envs(module.Walk, 1, vectorization_mode="async") as envs,
+        pytest.raises(EnvironmentFault) as raised,
+    ):
+        envs.reset([0])
+    says = (
+        "cannot be moved to a process of its own (ModuleNotFoundError: No module named 'only_here'); --vect"
+    )
+    assert says in str(raised.value)
 
 
 def test_what_is_defined_in_the_program_that_was_typed_is_stepped_here(monkeypatch):
@@ -118,6 +198,10 @@ def test_what_is_defined_in_the_program_that_was_typed_is_stepped_here(monkeypat
         envs = make_envs("Typed-v0", 2, vectorization_mode="parallel")
         assert isinstance(envs.vector, ParallelVectorEnv) and not envs.vector.workers
         envs.close()
+        with make_envs(
+            "Typed-v0", 2, vectorization_mode="async"
+        ) as envs:  # there it is moved, not looked for
+            assert envs.reset([0, 1]).shape == (2, 4)
     finally:
         del gym.registry["Typed-v0"]
 

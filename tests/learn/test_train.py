@@ -11,7 +11,7 @@ from proximo import Config, preset, training, with_options
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault, UserError
 from proximo.learn.iteration import environments
-from proximo.learn.streams import environment_seeds, streams
+from proximo.learn.streams import environment_seeds, later_seeds, streams
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
 
@@ -78,6 +78,15 @@ def test_streams_are_independent_and_the_first_seeds_do_not_depend_on_how_many_t
     # Evaluation and training never play the same episodes, nor do two runs.
     others = environment_seeds(streams(0).evaluation, 8) + environment_seeds(streams(1).environments, 8)
     assert not set(seeds) & set(others)
+
+
+def test_seeds_of_environments_fit_a_c_int():
+    """2^31 - 1 is the most that one holds; of seeds below 2^32 every other one would be too much."""
+    of_both = [s for seed in range(20) for s in (streams(seed).environments, streams(seed).evaluation)]
+    seeds = [seed for sequence in of_both for seed in environment_seeds(sequence, 50)]
+    seeds += [seed for number in range(20) for seed in later_seeds(streams(0).environments, number, 50)]
+    assert max(seeds) < 2**31 and np.int32(max(seeds)) > 2**30 and min(seeds) >= 0
+    assert len(set(seeds)) == len(seeds) == 3000
 
 
 def test_the_numbers_of_environments_leaves_the_first_one_its_episodes():
