@@ -105,10 +105,13 @@ class Chunk:
         made: gym.Env | None = None,
     ) -> None:
         self.make, self.spaces, self.first, self.last = make, spaces, first, last
-        self.arrays = shared.arrays()
-        self.at = self.arrays["at"]
+        arrays = shared.arrays()
+        self.at, self.seeds, self.actions = arrays["at"], arrays["seeds"], arrays["actions"]
+        self.obs, self.reward = arrays["obs"], arrays["reward"]
+        self.terminated, self.truncated = arrays["terminated"], arrays["truncated"]
         self.look = alone("returned")
-        self.form = self.look.form_of(self.arrays["obs"], 1)
+        self.form = self.look.form_of(self.obs, 1)
+        self.whole = isinstance(self.obs, np.ndarray)  # an observation is one array
         self.seam = [False] * (last - first)
         self.envs = [] if made is None else [made]
         for index in range(first + len(self.envs), last):
@@ -128,7 +131,7 @@ class Chunk:
                 if command == STEP:
                     self._step(index)
                 elif command == RESET:
-                    self._reset(index, int(self.arrays["seeds"][index]))
+                    self._reset(index, int(self.seeds[index]))
                 elif command == READY:
                     self._ready(index)
                 else:
@@ -156,29 +159,38 @@ class Chunk:
         self.seam[index - self.first] = False
 
     def _step(self, index: int) -> None:
-        """One NEXT_STEP row: an environment that ended before answers with its next episode's start."""
-        arrays, position, look = self.arrays, index - self.first, self.look
+        """One NEXT_STEP row: an environment that ended before answers with its next episode's start.
+
+        What is as it should be is seen to be so at once; `look` has the rest.
+        """
+        position = index - self.first
         if self.seam[position]:
             self._reset(index, None)
-            arrays["reward"][index] = 0.0
-            arrays["terminated"][index] = arrays["truncated"][index] = False
+            self.reward[index], self.terminated[index], self.truncated[index] = 0.0, False, False
             return
         self.at[self.first] = index
-        action = arrays["actions"][index].copy()  # it may keep it, and the next step writes over ours
+        action = self.actions[index].copy()  # it may keep it, and the next step writes over ours
         result = self.envs[position].step(action)
-        obs, reward, terminated, truncated, _ = (
-            result if type(result) is tuple and len(result) == 5 else look.from_step(result)
-        )
-        reward = look.number(reward)
-        terminated, truncated = look.flag(terminated, "terminated"), look.flag(truncated, "truncated")
+        if type(result) is not tuple or len(result) != 5:
+            result = self.look.from_step(result)
+        obs, reward, terminated, truncated, _ = result
+        kind = type(reward)
+        if kind is not float and kind is not np.float64:
+            reward = self.look.number(reward)
+        if terminated is not False and terminated is not True:
+            terminated = self.look.flag(terminated, "terminated")
+        if truncated is not False and truncated is not True:
+            truncated = self.look.flag(truncated, "truncated")
         self._put(index, obs)  # after all that may fail: the last good one is still needed then
-        arrays["reward"][index] = reward
-        arrays["terminated"][index], arrays["truncated"][index] = terminated, truncated
+        self.reward[index], self.terminated[index], self.truncated[index] = reward, terminated, truncated
         self.seam[position] = terminated or truncated
 
     def _put(self, index: int, obs: Any) -> None:
-        look = self.look
-        look.put(self.arrays["obs"], index, look.fitted(obs, self.form))
+        form = self.form
+        if self.whole and type(obs) is np.ndarray and obs.shape == form.shape and obs.dtype == form.dtype:
+            self.obs[index] = obs
+        else:
+            self.look.put(self.obs, index, self.look.fitted(obs, form))
 
     def _began(self, index: int, seed: int | None) -> Any:
         """What its reset returned."""
@@ -186,7 +198,7 @@ class Chunk:
         return self.envs[index - self.first].reset(seed=seed)
 
     def _ready(self, index: int) -> None:
-        self._began(index, int(self.arrays["seeds"][index]))
+        self._began(index, int(self.seeds[index]))
         self.seam[index - self.first] = True
 
     def _remake(self, index: int) -> None:
@@ -200,13 +212,7 @@ class Chunk:
         self.at[self.first] = ~index
         try:
             env = self.make()
-            for kind, space in zip(("observation", "action"), self.spaces, strict=True):
-                found = getattr(env, f"{kind}_space")
-                if found != space:
-                    raise Misfit(
-                        f"its {kind} space is {self.look.line(found)}, that of the first copy is "
-                        f"{self.look.line(space)}; let all copies have the same"
-                    )
+            self.look.require_spaces(env, self.spaces)
         except (Exception, SystemExit) as error:
             self.look.blame(error, index)
             raise

@@ -65,22 +65,20 @@ def put(arrays: Any, index: int, value: Any) -> None:
         arrays[index] = value
 
 
-def number(reward: Any) -> Any:
+def number(reward: Any) -> float:
     """A reward that is one real number. Raises Misfit."""
-    if type(reward) is float or type(reward) is np.float64:
-        return reward
     array = _array(reward)
     if array is None or array.shape != () or array.dtype.kind not in "iuf":
         raise Misfit(
             f"its step returned {short(reward)} as its reward, which is not one number; return a float"
         )
-    return array.item()
+    return float(array)
 
 
 def flag(value: Any, name: str) -> bool:
     """`terminated` or `truncated` as a bool. Raises Misfit."""
-    if type(value) is bool:
-        return value
+    if type(value) is bool or type(value) is np.bool_:
+        return bool(value)
     array = _array(value)
     if array is None or array.shape != () or array.dtype != bool:
         raise Misfit(f"its step returned {short(value)} as {name}, which is not a bool; return True or False")
@@ -139,6 +137,17 @@ def batch_from_step(result: Any, form: Any, num_envs: int) -> tuple[Any, Any, An
     terminated = _row(terminated, "terminated", "b", "bools", num_envs)
     truncated = _row(truncated, "truncated", "b", "bools", num_envs)
     return fitted(obs, form), reward, terminated, truncated, info
+
+
+def require_spaces(env: Any, spaces: tuple[Any, Any]) -> None:
+    """Raise Misfit unless an environment has these: of observations and of actions."""
+    for kind, space in zip(("observation", "action"), spaces, strict=True):
+        found = getattr(env, f"{kind}_space")
+        if found != space:
+            raise Misfit(
+                f"its {kind} space is {line(found)}, that of the first copy is {line(space)}; let all copies "
+                "have the same"
+            )
 
 
 def line(value: Any, longest: int = 80) -> str:

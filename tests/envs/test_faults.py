@@ -48,7 +48,7 @@ def test_a_process_that_dies():
     assert "environment 1 of Dies failed at step 1, after the action 1: its process ended with" in message
 
 
-@pytest.mark.filterwarnings("ignore:.*ERROR")  # the worker's traceback, which Gymnasium passes on as warnings
+@pytest.mark.filterwarnings("ignore:.*(ERROR|Calling)")  # Gymnasium passes on the worker's traceback so
 @pytest.mark.parametrize(
     ("env", "what"),
     [

@@ -164,7 +164,7 @@ class Stays:
 def test_what_cannot_be_moved_is_said_and_sync_takes_it(mode, monkeypatch):
     monkeypatch.setattr("proximo.envs.make.spare_workers", lambda count: 1)
     gym.register("Stays-v0", "env_probes:Walk", kwargs={"limit": Stays()})
-    says = r"cannot be moved to a process of its own \(TypeError: it stays here\); --vectorization-mode sync steps"
+    says = r"cannot be moved to a process of its own \(TypeError: it stays here\); --vectorization-mode sync"
     try:
         with pytest.raises(UserError, match=says) as raised:
             make_envs("Stays-v0", 2, vectorization_mode=mode)
