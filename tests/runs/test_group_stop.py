@@ -1,4 +1,4 @@
-"""SIGTERM to the whole process group, as `timeout`, SLURM and systemd send it, is an orderly end."""
+"""SIGTERM to all processes of a run, as SLURM and systemd send it, is an orderly end."""
 
 import json
 import os
@@ -12,20 +12,31 @@ import pytest
 from proximo.envs.parallel import spare_workers
 from proximo.runs.checkpoints import finished, newest_valid
 
-OPTIONS = ("--vectorization-mode", "parallel", "--num-envs", "2", "--horizon", "64", "--quiet")
+OPTIONS = ("--num-envs", "2", "--horizon", "64", "--quiet")
 
 
-def members(group):
-    """The processes of a group that still run."""
-    found = subprocess.run(["ps", "-eo", "pgid=,pid=,stat="], capture_output=True, text=True).stdout
+def members(session):
+    """The processes of a session that still run."""
+    found = subprocess.run(["ps", "-eo", "sess=,pid=,stat="], capture_output=True, text=True).stdout
     rows = [line.split() for line in found.splitlines()]
-    return [pid for pgid, pid, state in rows if int(pgid) == group and not state.startswith("Z")]
+    return [int(pid) for sess, pid, state in rows if int(sess) == session and not state.startswith("Z")]
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg") or not spare_workers(2), reason="needs groups, and two cores")
-def test_a_group_that_is_told_to_end_ends_in_good_order(tmp_path, request):
+@pytest.mark.parametrize(("mode", "workers"), [("parallel", 1), ("async", 2)])
+def test_all_processes_that_are_told_to_end_end_in_good_order(mode, workers, tmp_path, request):
     run = tmp_path / "run"
-    words = ("train", "Pendulum-v1", *OPTIONS, "--steps", "10000000", "--out", str(run))
+    words = (
+        "train",
+        "Pendulum-v1",
+        "--vectorization-mode",
+        mode,
+        *OPTIONS,
+        "--steps",
+        "10000000",
+        "--out",
+        str(run),
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "proximo", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -33,9 +44,11 @@ def test_a_group_that_is_told_to_end_ends_in_good_order(tmp_path, request):
     log, deadline = run / "metrics.jsonl", time.monotonic() + 100
     while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= 3):
         time.sleep(0.05)
-    assert len(members(process.pid)) >= 2  # the environments have a process of their own
+    # The environments have processes of their own, beside the learner and what multiprocessing adds to it.
+    assert len(members(process.pid)) == 2 + workers
     assert len(finished(run / "checkpoints")) <= 1  # the first iteration's, so the one below is the end's
-    os.killpg(process.pid, signal.SIGTERM)
+    for member in members(process.pid):
+        os.kill(member, signal.SIGTERM)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 143, complaint
     assert f"proximo train --resume {run}" in complaint and "Traceback" not in complaint
