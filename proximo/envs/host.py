@@ -238,7 +238,7 @@ class HostEnvs:
             rows = [one if over else last for one, over in zip(final, ended, strict=True)]
             empty: Any = create_empty_array(space, self.num_envs)
             final = concatenate(space, rows, empty)
-        return step._replace(final_obs=final)
+        return step._replace(final_obs=returned.fitted(final, self._form, "final observation"))
 
     def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:
         """DISABLED: nobody else resets the environments that ended."""
@@ -247,7 +247,8 @@ class HostEnvs:
             return step
         final = deepcopy(step.obs)  # the reset may write into the same arrays
         terminated, truncated = step.terminated.copy(), step.truncated.copy()
-        obs, _ = self.vector.reset(options={"reset_mask": ended})
+        result = self.vector.reset(options={"reset_mask": ended})
+        obs = returned.fitted(returned.from_reset(result), self._form)
         return Step(obs, step.reward, terminated, truncated, final)
 
 

@@ -19,7 +19,7 @@ from proximo.errors import EnvironmentNotClosed, EnvironmentRestarted
 STILL = np.zeros(2, int)
 
 SCRIPT = """
-import functools, os, sys, time
+import functools, multiprocessing, os, sys, time
 import gymnasium as gym
 sys.path.insert(0, {here!r})
 from env_probes import Misbehaves, Parent, Walk
@@ -27,6 +27,8 @@ from proximo.envs.parallel import ParallelVectorEnv
 
 make = {make}
 vector = ParallelVectorEnv(make, make(), 2, 1)
+# A process of the caller's, forked, holds what would tell the worker of its end; it may live on for a while.
+multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,), daemon=True).start()
 obs, _ = vector.reset(seed=[0, 9])
 print(vector.workers[0].process.pid, *(obs[1] if make is Parent else ()), flush=True)
 """

@@ -301,6 +301,27 @@ def test_a_vector_that_was_passed_is_looked_at_as_a_whole(answer, says):
         envs.step(np.zeros(4, int))
 
 
+@pytest.mark.parametrize(
+    ("final", "says"),
+    [
+        ([["0.5"]] * 4, r"as its observation, its space declares float32"),
+        (np.zeros(4, np.float32), r"of shape \(4,\), its space declares \(4, 1\)"),
+        (np.float32(0), r"of shape \(\), its space declares \(4, 1\)"),
+    ],
+)
+def test_so_are_last_observations_that_travel_beside_the_stream(final, says):
+    class Says(Vector):
+        def step(self, actions):
+            return *super().step(actions)[:4], {"final_obs": final}
+
+    vector = Says(terminated=np.ones(4, bool))
+    vector.metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
+    envs = make_envs(vector)
+    envs.reset([0] * 4)
+    with pytest.raises(EnvironmentFault, match=says):
+        envs.step(np.zeros(4, int))
+
+
 def test_what_it_may_return():
     """Lists, other dtypes of the same kind: they become arrays of the declared form."""
     envs = make_envs(Vector(obs=[[0.5]] * 4, reward=[1] * 4, truncated=[False] * 4))
