@@ -1,5 +1,6 @@
 """What a training process sets for itself; the library never touches these at import."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -68,9 +69,13 @@ SAVING_SECONDS = 2.0  # for the last checkpoint and the model
 @contextmanager
 def orderly_stop() -> Iterator[StopRequest]:
     """The first Ctrl-C or SIGTERM asks for an end after this iteration; the second one interrupts at once."""
-    request = StopRequest()
+    request, learner = StopRequest(), os.getpid()
 
     def ask(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != learner:  # an environment forked it, and may want to end it
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         if request.requested:
             raise KeyboardInterrupt(request.number)
         request.number = number

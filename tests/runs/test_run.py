@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -277,9 +280,23 @@ def test_a_failed_first_turn_leaves_no_model(tmp_path):
         proximo.load(tmp_path / "run")
 
 
-def test_the_first_interrupt_asks_and_the_second_one_insists():
-    import signal
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+@pytest.mark.filterwarnings("ignore:.*fork")  # JAX warns of any, for what it may hold at that moment
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_an_environment_forks_can_be_ended(number):
+    """It inherits our handlers; if they held there, a pool that tells its workers to end would wait for ever."""
+    with orderly_stop() as stop:
+        child = os.fork()
+        if child == 0:
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(0.1)
+        os.kill(child, number)
+        assert os.waitpid(child, 0)[1] == number
+        assert not stop.requested
 
+
+def test_the_first_interrupt_asks_and_the_second_one_insists():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), orderly_stop() as stop:
         assert not stop.requested
