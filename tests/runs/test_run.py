@@ -284,7 +284,7 @@ def test_a_failed_first_turn_leaves_no_model(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*fork")  # JAX warns of any, for what it may hold at that moment
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_an_environment_forks_can_be_ended(number):
-    """It inherits our handlers; if they held there, a pool that tells its workers to end would wait for ever."""
+    """It inherits our handlers; if they held there, a pool that ends its workers would wait for ever."""
     with orderly_stop() as stop:
         child = os.fork()
         if child == 0:
