@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from proximo.envs.host import HostEnvs
 from proximo.envs.parallel import ParallelVectorEnv, spare_workers
-from proximo.envs.spaces import action_codec, observation_codec
+from proximo.envs.spaces import codecs
 from proximo.errors import UserError
 from proximo.importing import user_module
 from proximo_worker import WorkerError
@@ -225,8 +225,7 @@ def _vector(
     probe = _one(name, make)
 
     def assemble() -> ParallelVectorEnv:
-        observation_codec(probe.observation_space)  # what is not supported is said before a vector meets it
-        action_codec(probe.action_space)
+        codecs(probe.observation_space, probe.action_space)  # says what is not supported before a vector can
         return ParallelVectorEnv(make, probe, count, workers, **options)
 
     return _attempt(name, assemble)
