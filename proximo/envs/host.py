@@ -238,7 +238,7 @@ class HostEnvs:
             rows = [one if over else last for one, over in zip(final, ended, strict=True)]
             empty: Any = create_empty_array(space, self.num_envs)
             final = concatenate(space, rows, empty)
-        return step._replace(final_obs=returned.fitted(final, self._form, "final observation"))
+        return step._replace(final_obs=returned.fitted(final, self._form))
 
     def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:
         """DISABLED: nobody else resets the environments that ended."""

@@ -101,24 +101,6 @@ def blame(error: BaseException, index: int) -> None:
         raise better from error
 
 
-def _better(error: BaseException) -> WorkerError | None:
-    """Of an end that was asked for, and of the old interface.
-
-    A wrapper unpacks what the environment inside of it returned, and so stumbles before we do.
-    """
-    text = str(error)
-    if isinstance(error, SystemExit):
-        return WorkerError(f"it asked the program to end (SystemExit: {text})")
-    if "unexpected keyword argument 'seed'" in text:
-        declare = "declare reset(self, *, seed=None, options=None)"
-        return Misfit(f"its reset takes no seed, {OLD_API} ({text}); {declare}")
-    if text == "not enough values to unpack (expected 5, got 4)":
-        return Misfit(f"its step returned four values, {OLD_API}; {FIVE}")
-    if text.startswith("too many values to unpack (expected 2"):
-        return Misfit(f"its reset returned more than two values, without an info, {OLD_API}; {TWO}")
-    return None
-
-
 def from_step(result: Any) -> Any:
     """The five things in what `step` returned. Raises Misfit."""
     count = len(result) if isinstance(result, tuple | list) else 0
@@ -161,6 +143,31 @@ def short(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
     return f"the {type(value).__name__} {line(value, 40)}"
+
+
+def _better(error: BaseException) -> WorkerError | None:
+    """Of an end that was asked for, and of the old interface."""
+    text = str(error)
+    if isinstance(error, SystemExit):
+        return WorkerError(f"it asked the program to end (SystemExit: {text})")
+    if "reset() got an unexpected keyword argument 'seed'" in text:
+        declare = "declare reset(self, *, seed=None, options=None)"
+        return Misfit(f"its reset takes no seed, {OLD_API} ({text}); {declare}")
+    if not isinstance(error, ValueError) or not _raised_in_gymnasium(error):
+        return None
+    # A wrapper unpacks what the environment inside of it returned, and so stumbles before we do.
+    if text == "not enough values to unpack (expected 5, got 4)":
+        return Misfit(f"its step returned four values, {OLD_API}; {FIVE}")
+    if text.startswith("too many values to unpack (expected 2"):
+        return Misfit(f"its reset returned more than two values, without an info, {OLD_API}; {TWO}")
+    return None
+
+
+def _raised_in_gymnasium(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("gymnasium.")
 
 
 def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndarray:

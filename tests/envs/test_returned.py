@@ -124,7 +124,8 @@ class Old(Walk):
         if self.what == "seed" and options:
             raise TypeError("Old.reset() got an unexpected keyword argument 'seed'")
         obs, info = super().reset(seed=options.get("seed"))
-        return {"bare": obs, "list": obs.tolist(), "tuple": tuple(obs)}.get(self.what, (obs, info))
+        bare = {"bare": obs, "bare and longer": np.zeros(3), "list": obs.tolist(), "tuple": tuple(obs)}
+        return bare.get(self.what, (obs, info))
 
     def step(self, action):
         obs, reward, terminated, truncated, info = super().step(action)
@@ -166,6 +167,7 @@ def test_the_old_interface_is_named(what, says):
     ("what", "says"),
     [
         ("bare", "at its reset: .*info"),
+        ("bare and longer", "at its reset: .*info"),
         ("seed", "at its reset: .*takes no seed, as"),
         ("step", "four values, as"),
     ],
@@ -175,6 +177,21 @@ def test_so_it_is_inside_of_wrappers_that_stumble_over_it(wrap, what, says):
         envs.reset([0, 1])
         envs.step(STILL)
     assert "run `proximo check` on it" in str(raised.value)
+
+
+def test_an_error_of_the_environments_own_is_not_taken_for_the_old_interface():
+    class Unpacks(Walk):
+        def step(self, action):
+            first, second = "three", "too", "many"
+            return super().step(action)
+
+    with make_envs(Unpacks, 1) as envs, pytest.raises(EnvironmentFault) as raised:
+        envs.reset([0])
+        envs.step([0])
+    assert "step 1, after the action 0: ValueError: too many values to unpack (expected 2" in str(
+        raised.value
+    )
+    assert "old gym" not in str(raised.value)
 
 
 def test_what_fails_at_once_may_be_checked_and_what_fails_later_may_not():
