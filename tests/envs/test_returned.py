@@ -182,7 +182,7 @@ def test_so_it_is_inside_of_wrappers_that_stumble_over_it(wrap, what, says):
 def test_an_error_of_the_environments_own_is_not_taken_for_the_old_interface():
     class Unpacks(Walk):
         def step(self, action):
-            first, second = "three", "too", "many"
+            self.first, self.second = "three", "too", "many"
             return super().step(action)
 
     with make_envs(Unpacks, 1) as envs, pytest.raises(EnvironmentFault) as raised:
