@@ -10,7 +10,6 @@ larger rank: A holds the `down` of each, and B is zero but for each one's `up` i
 import contextlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proximo.errors import UserError
+from proximo.language.adapter_config import CONFIG, adapter_config, of_map
 from proximo.language.adapters import AdaptedLinear, has_adapters, maps_in, merged, with_maps
 from proximo.language.config import ModelConfig
 from proximo.language.folder import CONFIG as CORE
@@ -32,12 +32,10 @@ from proximo.language.tensors import Tensor, metadata, opened, write_file
 from proximo.language.tokenizer import Tokenizer
 from proximo.runs.sealed import parsed
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 BEFORE = "base_model.model."
 TARGETS = "proximo_targets"
 """In the safetensors file's own notes: which of GPT-2's queries, keys and values have an adapter."""
-
-NOT_SUPPORTED = ("use_dora", "layer_replication", "modules_to_save", "lora_bias", "trainable_token_indices")
 
 
 class Change(NamedTuple):
@@ -87,7 +85,7 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
         raise UserError("this model has adapters already: merge them first")
     place = local_folder(folder)
     verify(place)
-    config = _checked_config(place / CONFIG)
+    config = adapter_config(place)
     nodes = maps_in(model)
     found: dict[str, AdaptedLinear] = {}
     with contextlib.ExitStack() as stack:
@@ -124,10 +122,11 @@ def home_of(name: Path | str) -> Path:
     place = local_folder(name)
     if (place / CORE).exists() or not (place / CONFIG).exists():
         return place
-    base = _checked_config(place / CONFIG).get("base_model_name_or_path")
+    config = adapter_config(place)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
         raise UserError(f"{place / CONFIG} names no base (base_model_name_or_path): write the model there")
-    home = local_folder(base)
+    home = local_folder(base, revision if isinstance(revision, str) else None)
     if not (home / CORE).exists():
         raise UserError(f"{place / CONFIG}: {base}, the adapters' base, is no model")
     return home
@@ -204,7 +203,7 @@ def _change(
         raise UserError(
             f"{place / WEIGHTS}: {hub} has only one of lora_A and lora_B: save the adapters again"
         )
-    rank = int(_of(hub, config, "rank_pattern", config.get("r", 8)))
+    rank = int(of_map(hub, config, "rank_pattern", config.get("r", 8)))
     inputs = next(iter(parts.values())).weight.shape[0]
     outputs = sum(node.weight.shape[1] for node in parts.values())
     if (a.shape, b.shape) != ((rank, inputs), (outputs, rank)):
@@ -212,43 +211,12 @@ def _change(
             f"{place / WEIGHTS}: {hub} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, but "
             f"rank {rank} and this model ask for {[rank, inputs]} and {[outputs, rank]}"
         )
-    alpha = float(_of(hub, config, "alpha_pattern", config.get("lora_alpha", 8)))
-    return Change(a.array().astype(np.float32), b.array().astype(np.float32), alpha)
-
-
-def _of(hub: str, config: Mapping[str, Any], patterns: str, usual: float) -> float:
-    """A number of PEFT's, which may be another for maps whose name ends in a pattern (plain names alone)."""
-    for pattern, value in (config.get(patterns) or {}).items():
-        if hub == pattern or hub.endswith(f".{pattern}"):
-            return float(value)
-    return usual
-
-
-def _checked_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"there are no adapters in {path.parent}: it has no {CONFIG}")
-    content = parsed(path.read_bytes(), path)
-    if not isinstance(content, dict) or content.get("peft_type") != "LORA":
-        kind = content.get("peft_type") if isinstance(content, dict) else None
-        raise UserError(f"{path}: adapters of type {kind!r} are not supported: take LORA")
-    special = [name for name in NOT_SUPPORTED if content.get(name)]
-    special += ["bias"] if content.get("bias", "none") != "none" else []
-    if special:
-        raise UserError(
-            f"{path}: {special[0]} is not supported: take plain LoRA, or merge it with PEFT first"
-        )
-    patterns = [content.get(name) or {} for name in ("rank_pattern", "alpha_pattern")]
-    numbers = [content.get("r", 8), content.get("lora_alpha", 8)]
-    try:
-        numbers += [value for pattern in patterns for value in pattern.values()]
-        names = [name for pattern in patterns for name in pattern]
-        if not all(math.isfinite(number) and number > 0 for number in numbers):
-            raise ValueError("ranks and alphas are positive numbers")
-        if not all(re.fullmatch(r"[\w.]+", name) for name in names):
-            raise ValueError("rank_pattern and alpha_pattern must be plain names")
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} does not describe adapters ({error}): save them again") from error
-    return content
+    alpha = float(of_map(hub, config, "alpha_pattern", config.get("lora_alpha", 8)))
+    a_array, b_array = (tensor.array().astype(np.float32) for tensor in (a, b))
+    for side, array in (("lora_A", a_array), ("lora_B", b_array)):
+        if not np.isfinite(array).all():
+            raise UserError(f"{place / WEIGHTS}: {hub}.{side} is not finite: restore the file from a copy")
+    return Change(a_array, b_array, alpha)
 
 
 def _config(changes: Mapping[str, Change], config: ModelConfig, base: str | None) -> dict[str, Any]:

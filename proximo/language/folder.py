@@ -136,8 +136,10 @@ def save_reward_model(
     _write(folder, files, tensors, max_shard_bytes)
 
 
-def local_folder(folder: Path | str) -> Path:
+def local_folder(folder: Path | str, revision: str | None = None) -> Path:
     """The folder of a model: a path as it is, an id of the Hub after downloading it.
+
+    revision  which version of the Hub's; the newest unless given
 
     Only weights, JSON and text are fetched, never code or pickles. What was fetched once is kept by
     `huggingface_hub`, and is enough without network.
@@ -153,7 +155,11 @@ def local_folder(folder: Path | str) -> Path:
     try:
         return Path(
             hub.snapshot_download(
-                name, allow_patterns=list(FETCHED), ignore_patterns=list(NOT_FETCHED), library_name="proximo"
+                name,
+                revision=revision,
+                allow_patterns=list(FETCHED),
+                ignore_patterns=list(NOT_FETCHED),
+                library_name="proximo",
             )
         )
     except Exception as error:  # no network, no such model, no permission, a full disk: many libraries' kinds

@@ -329,14 +329,15 @@ def test_adapters_that_cannot_be():
 UP = "model.layers.0.mlp.up_proj"
 REFUSED = {
     "type 'IA3'": ({}, {"peft_type": "IA3"}),
-    "use_dora is not supported": ({}, {"use_dora": True}),
-    "modules_to_save is not supported": ({}, {"modules_to_save": ["score"]}),
-    "bias is not supported": ({}, {"bias": "all"}),
     "positive numbers": ({}, {"r": 0}),
     "does not describe adapters": ({}, {"lora_alpha": "much"}),
     "plain names": ({}, {"rank_pattern": {".*": 2}}),
     "there are no adapters": ({}, {}),
     "only one of lora_A and lora_B": ({f"{UP}.lora_A": np.ones((2, 16))}, {}),
+    f"{UP}.lora_B is not finite": (
+        {f"{UP}.lora_A": np.ones((2, 16)), f"{UP}.lora_B": np.full((24, 2), np.nan)},
+        {},
+    ),
     "but rank 2 and this model ask for [2, 16] and [24, 2]": (drawn(UP, 3, 16, 24), {}),
     "lm_head.lora_A.weight belongs to no layer's map": (
         drawn(UP, 2, 16, 24) | drawn("lm_head", 2, 16, 41),
