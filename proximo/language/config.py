@@ -50,6 +50,8 @@ class ModelConfig:
     embedding_scale     of the embedded tokens
     tied                the head is the embedding, turned round
     source              the file itself, canonical JSON, to be written back
+    absent              ids that no token has, as ranges (first, one behind the last): they are never drawn.
+                        No file says them; they are known where there is a tokenizer (`with_tokens`)
     """
 
     family: str
@@ -79,6 +81,7 @@ class ModelConfig:
     embedding_scale: float = 1.0
     tied: bool = True
     initial_std: float = 0.02
+    absent: tuple[tuple[int, int], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The content of `config.json`."""

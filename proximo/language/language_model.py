@@ -17,7 +17,7 @@ from proximo.language.config import ModelConfig
 from proximo.language.flat import model_folder, options_from
 from proximo.language.folder import load_config, save_model
 from proximo.language.loading import check_vocabulary
-from proximo.language.model import Transformer
+from proximo.language.model import Transformer, with_tokens
 from proximo.language.respond import Drawing, answers, prompts_of
 from proximo.language.tokenizer import Tokenizer, load_tokenizer
 
@@ -26,12 +26,16 @@ from proximo.language.tokenizer import Tokenizer, load_tokenizer
 class LanguageModel:
     """A model with its tokenizer.
 
-    transformer  the model's arrays
+    transformer  the model's arrays; an id without a token has no probability
     tokenizer    from text to ids, and back
     """
 
     transformer: Transformer
     tokenizer: Tokenizer
+
+    def __post_init__(self) -> None:
+        known = with_tokens(self.transformer, self.tokenizer.backend.get_vocab().values())
+        object.__setattr__(self, "transformer", known)
 
     @property
     def config(self) -> ModelConfig:

@@ -13,7 +13,7 @@ from proximo.language.adapters import LoRA, trainable, with_adapters
 from proximo.language.chat_records import with_names
 from proximo.language.config import ModelConfig
 from proximo.language.folder import load_config
-from proximo.language.model import Transformer, new_model
+from proximo.language.model import Transformer, new_model, with_tokens
 from proximo.language.options import ModelOptions
 from proximo.language.records import Dataset
 from proximo.language.sharding import in_host_memory, laid_out, mesh_of
@@ -40,6 +40,7 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
     with in_host_memory(mesh):
         made_anew = options.from_scratch
         model = new_model(load_config(folder), weights_key) if made_anew else whole_model(options.model)
+        model = with_tokens(model, tokenizer.backend.get_vocab().values())
         model = adapted(model, options, adapters_key)
     return laid_out(model, mesh), tokenizer
 

@@ -1,14 +1,18 @@
 """One decoder-only transformer for all families; `config.json` says which."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from proximo.language.config import ModelConfig
 from proximo.language.layers import (
+    LOWEST,
     MLP,
     Angles,
     Attention,
@@ -84,12 +88,40 @@ class Transformer(eqx.Module):
         return self.norm(x)
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Unnormalised log-probabilities of the next token, in float32."""
+        """Unnormalised log-probabilities of the next token, in float32.
+
+        An id that no token has (`ModelConfig.absent`) has the lowest of all. This is the only place where
+        logits are made, so whatever samples, scores or learns agrees on that.
+        """
         flat = hidden.reshape(-1, hidden.shape[-1])
         weight = self.embedding.T if self.head is None else self.head.weight
         out = jnp.matmul(flat, weight, preferred_element_type=jnp.float32)
         out = capped(out, self.config.logit_cap)
+        if self.config.absent:
+            out = jnp.where(_present(self.config), out, LOWEST)
         return out.reshape(*hidden.shape[:-1], out.shape[-1])
+
+
+def with_tokens(model: Transformer, ids: Iterable[int]) -> Transformer:
+    """The model for a tokenizer with these ids: its other rows are not drawn, and have no probability.
+
+    Many tables are larger than their vocabulary, up to a round number (Qwen 2.5 has 271 such rows), and what
+    is drawn from there has no text, so that nothing could judge it.
+    """
+    there = np.zeros(model.config.vocabulary + 2, bool)
+    there[[id + 1 for id in ids if id < model.config.vocabulary]] = True
+    there[[0, -1]] = True
+    borders = np.flatnonzero(np.diff(there)).reshape(-1, 2)
+    absent = tuple((int(first), int(end)) for first, end in borders)
+    return replace(model, config=replace(model.config, absent=absent))
+
+
+def _present(config: ModelConfig) -> np.ndarray:
+    """Which ids a token has, [V]."""
+    found = np.ones(config.vocabulary, bool)
+    for first, end in config.absent:
+        found[first:end] = False
+    return found
 
 
 def positions_of(segments: Int[Array, "B L"]) -> Int[Array, "B L"]:
