@@ -96,6 +96,7 @@ class Preference:
     rejected_ids  [R] int32, likewise; never equal to the chosen
     margin        by how much the chosen is better, units of reward; 0 where nothing is said
     line          where it stood, from 1
+    conversation  they are messages, which the chat template made text
     """
 
     prompt_ids: Ids
@@ -103,6 +104,7 @@ class Preference:
     rejected_ids: Ids
     margin: float
     line: int
+    conversation: bool = False
 
 
 def read_training_texts(
@@ -206,7 +208,8 @@ def read_preferences(
         if chosen[:room] == rejected[:room]:
             raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
         answers = _ids(chosen[:room]), _ids(rejected[:room])
-        return Read(Preference(_ids(prompt), *answers, margin_of(record), given.line), cut, notes)
+        pair = Preference(_ids(prompt), *answers, margin_of(record), given.line, given.kind.conversational)
+        return Read(pair, cut, notes)
 
     return read_all(source, (PREFERENCE, ANSWERS), read, overlong, invalid)
 

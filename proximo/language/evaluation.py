@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 from proximo.errors import UserError
 from proximo.language.adapter_files import is_reward_model
 from proximo.language.chat_records import with_names
-from proximo.language.data import Overlong, read_preferences, read_training_texts
+from proximo.language.data import Overlong, Preference, read_preferences, read_training_texts
 from proximo.language.data_files import lines_of
 from proximo.language.folder import load_reward_model, local_folder
 from proximo.language.loading import check_counts, loaded, longest_of
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
+from proximo.language.reading import Reading, reading_of
 from proximo.language.records import Invalid
 from proximo.language.reward_model import RewardModelOptions, RewardTraining
 from proximo.language.rewards import RewardFunction
@@ -141,26 +142,43 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     model = load_reward_model(folder)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
     tokenizer = with_names(tokenizer, options.chat_template_kwargs)
-    config = model.trunk.config
+    config, reading = model.trunk.config, reading_of(options.model, model, tokenizer)
     length = longest_of(options.length, config)
+    room = length if reading is None else length - len(reading.closing or ())
     cutting = options.overlong or "truncate"
-    found = read_preferences(options.data, tokenizer, length, cutting, config.vocabulary, options.invalid)
+    found = read_preferences(options.data, tokenizer, room, cutting, config.vocabulary, options.invalid)
+    pairs = tuple(_closed(pair, reading) for pair in found.records)
     measure = RewardModelOptions(
         data=options.data, model=_model(options), length=length, batch_size=options.batch_size
     )
-    trainer = RewardTraining(measure, model, tokenizer, found.records, found.records)
+    trainer = RewardTraining(measure, model, tokenizer, pairs, pairs)
     learner = Learner(trainer.first, None)
-    metrics, scores = trainer.evaluated(learner), trainer.scores(learner, found.records)
+    metrics, scores = trainer.evaluated(learner), trainer.scores(learner, pairs)
     return {
         "kind": "preferences",
-        "records": len(found.records),
+        "records": len(pairs),
         "truncated": found.truncated,
         "accuracy": metrics["eval_accuracy"],
         "accuracy_low": metrics["eval_accuracy_low"],
         "accuracy_high": metrics["eval_accuracy_high"],
         "margin": float(np.mean(scores[:, 0] - scores[:, 1])),
-        "notes": [*tokenizer.notes, *found.notes(options.data)],
+        "notes": [
+            *tokenizer.notes,
+            *found.notes(options.data),
+            *(() if reading is None else reading.notes),
+        ],
     }
+
+
+def _closed(pair: Preference, reading: Reading | None) -> Preference:
+    """A pair as a reward model that was trained elsewhere reads it; an answer that was cut has no end."""
+    if reading is None or not pair.conversation:
+        return pair
+    chosen, rejected = (
+        np.array(reading.closed(ids), np.int32) if ids[-1] in reading.eos_ids else ids
+        for ids in (pair.chosen_ids, pair.rejected_ids)
+    )
+    return replace(pair, chosen_ids=chosen, rejected_ids=rejected)
 
 
 def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | None) -> dict[str, Any]:

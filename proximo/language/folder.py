@@ -70,7 +70,15 @@ def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardMod
     template = eqx.filter_eval_shape(build)
     with stored(place) as tensors:
         model = with_tensors(template, config, tensors, place, dtype, inside="trunk.")
-    return RewardModel(model.trunk, model.score, float(shift))
+    pad = None if SHIFT in content else content.get("pad_token_id")
+    if pad is not None and (not isinstance(pad, int) or isinstance(pad, bool)):
+        raise UserError(f"{place / CONFIG}: pad_token_id is {pad!r}, not a token's id")
+    return RewardModel(model.trunk, model.score, float(shift), pad)
+
+
+def trained_here(folder: Path | str) -> bool:
+    """Whether a folder's reward model is one of ours, whose scores are read at an answer's last token."""
+    return SHIFT in _content(local_folder(folder))
 
 
 def load_config(folder: Path | str) -> ModelConfig:

@@ -19,28 +19,29 @@ class RewardModel(eqx.Module):
     score  [D, 1], without bias, as the Hub's sequence classification with one label
     shift  added to every score, so that they can be centred; the Hub's format has no place for it but a
            field of our own in `config.json`, so `transformers` returns our scores less this number
+    pad_id of a model that was trained elsewhere: a text ends before the tokens with this id, even where they
+           mean its end, since `transformers` reads its score there; None for one of ours
     """
 
     trunk: Transformer
     score: Linear
     shift: float = eqx.field(static=True, default=0.0)
+    pad_id: int | None = eqx.field(static=True, default=None)
 
     def scores(
         self,
         ids: Int[Array, "B L"],
         segments: Int[Array, "B L"] | None = None,
-        last: Int[Array, "B"] | None = None,
         checkpoint: bool = False,
     ) -> Float[Array, "B"]:
-        """The score of each text, in float32.
+        """The score of each text at its last token, in float32.
 
         ids         tokens
         segments    0 for padding, on either side; none is padding unless given
-        last        where each text ends; its last token that is not padding unless given
         checkpoint  as in `Transformer.hidden`
         """
         segments = jnp.ones_like(ids) if segments is None else segments
-        last = last_valid(segments) if last is None else last
+        last = last_valid(segments if self.pad_id is None else segments * (ids != self.pad_id))
         hidden = self.trunk.hidden(ids, segments, checkpoint=checkpoint)
         return self.everywhere(hidden[jnp.arange(ids.shape[0]), last])
 
@@ -94,4 +95,4 @@ def normalised(model: RewardModel, mean: float, std: float) -> RewardModel:
             "the reward model gives all samples the same score, or no finite one"
         )
     weight = (model.score.weight.astype(jnp.float32) / std).astype(model.score.weight.dtype)
-    return RewardModel(model.trunk, Linear(weight, None), (model.shift - mean) / std)
+    return RewardModel(model.trunk, Linear(weight, None), (model.shift - mean) / std, model.pad_id)

@@ -207,7 +207,7 @@ def _cut(line: str, most: int) -> str:
 @partial(jit, static_argnames="rows")
 def _scores(model: RewardModel, sequences: Sequences, width: Array, rows: int) -> Float[Array, "B"]:
     def part_scores(part: Sequences) -> Float[Array, "rows"]:
-        return model.scores(part.ids, segments_of(part, width), width + part.lengths - 1)
+        return model.scores(part.ids, segments_of(part, width))
 
     return jax.lax.map(part_scores, in_parts(sequences, rows)).reshape(-1)
 

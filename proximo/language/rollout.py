@@ -1,7 +1,7 @@
 """Prompts, the responses that a policy gives to them, and what those are worth."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from proximo.language.model import Transformer
 from proximo.language.packing import batch_indices, bucket, padded_left
 from proximo.language.policy import Sequences
 from proximo.language.ppo_options import RewardOptions, SamplingOptions
+from proximo.language.reading import Reading
 from proximo.language.respond import stop_sequences
 from proximo.language.rewards import RewardFunction, Scored, called, model_scores, source_names, weighted
 from proximo.language.sampler import Sampling, sample
@@ -76,6 +77,7 @@ class Rollouts:
     functions, models, weights  sources of reward and what each counts; models by their names
     seed       of prompts' order and of sampling
     micro_batch_tokens  most that go through a reward model at once (`rows_of_part`)
+    readings   how models are read that were trained elsewhere, by their names
     notes      what the user should know of the prompts, a line each
     """
 
@@ -89,13 +91,15 @@ class Rollouts:
         weights: Sequence[float],
         seed: int,
         micro_batch_tokens: int | None = None,
+        readings: Mapping[str, Reading] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
         self.functions, self.models, self.seed = functions, models, seed
         self.names = source_names(functions, models)
-        self.notes = (*tokenizer.notes, *notes)
-        self.micro_batch_tokens = micro_batch_tokens
+        self.micro_batch_tokens, self.readings = micro_batch_tokens, readings or {}
+        told = [note for reading in self.readings.values() for note in reading.notes]
+        self.notes = (*tokenizer.notes, *notes, *told)
         self.weights = tuple(weights) or (1.0,) * (len(functions) + len(models))
         self.sampling = Sampling(
             length=sampling.response_length,
@@ -156,9 +160,11 @@ class Rollouts:
             called(name, function, given, completions, completion_ids, columns)
             for name, function in zip(self.names, self.functions, strict=False)
         ]
-        said += [
-            model_scores(model, sequences, width, self.micro_batch_tokens) for model in self.models.values()
-        ]
+        conversations = [not isinstance(prompt, str) for prompt in given]
+        for name, model in self.models.items():
+            reading = self.readings.get(name)
+            read = sequences if reading is None else reading.closed_batch(sequences, width, conversations)
+            said.append(model_scores(model, read, width, self.micro_batch_tokens))
         return weighted(dict(zip(self.names, said, strict=True)), self.weights)
 
     def check_first(self, metrics: dict[str, float], precision: str) -> None:

@@ -23,6 +23,7 @@ from proximo.language.model import Transformer
 from proximo.language.policy import Policy, new_policy
 from proximo.language.ppo_options import PPOOptions
 from proximo.language.ppo_trainer import PPO
+from proximo.language.reading import reading_of
 from proximo.language.records import Dataset
 from proximo.language.rewards import RewardFunction, reward_function, source_names
 from proximo.language.rollout import Rollouts, checked_weights
@@ -102,9 +103,12 @@ def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | 
     weights = checked_weights(rewards, len(functions), len(rewards.reward_model))
     models = [_reward_model(folder, base) for folder in rewards.reward_model]
     names = source_names(functions, map(_name, rewards.reward_model))[len(functions) :]
+    found = [reading_of(*each, base.tokenizer) for each in zip(rewards.reward_model, models, strict=True)]
+    readings = {name: reading for name, reading in zip(names, found, strict=True) if reading is not None}
     own = [critic.trunk for critic in policy.critics if critic.trunk is not None]
     readers = [policy.model, *own, *(model.trunk for model in models)]
-    context = min(reader.config.context for reader in readers)
+    behind = max((len(reading.closing or ()) for reading in readings.values()), default=0)
+    context = min(reader.config.context for reader in readers) - behind
     prompts = _prompts(options, base, context)
     return Rollouts(
         prompts.records,
@@ -115,6 +119,7 @@ def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | 
         weights,
         options.run.seed,
         options.steps.micro_batch_tokens,
+        readings,
         prompts.notes(options.data),
     )
 

@@ -30,14 +30,12 @@ def test_the_last_token_that_is_not_padding():
 
 
 def test_padding_does_not_change_a_score(reward):
-    """The same nine tokens: padded left, padded right, and with the place of the last one given."""
+    """The same nine tokens, padded left and padded right."""
     text = np.arange(5, 14)
     ids = jnp.array([[0, 0, 0, *text], [*text, 0, 0, 0]])
     segments = jnp.array([[0] * 3 + [1] * 9, [1] * 9 + [0] * 3])
     left, right = reward.scores(ids, segments)
     np.testing.assert_allclose(left, right, rtol=1e-5)
-    _, given = reward.scores(ids, None, jnp.array([11, 8]))
-    np.testing.assert_allclose(given, right, rtol=1e-5)
     _, by_itself = reward.scores(ids)  # its last token is the twelfth
     assert abs(by_itself - right) > 1e-3
 
