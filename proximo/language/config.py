@@ -52,6 +52,9 @@ class ModelConfig:
     source              the file itself, canonical JSON, to be written back
     absent              ids that no token has, as ranges (first, one behind the last): they are never drawn.
                         No file says them; they are known where there is a tokenizer (`with_tokens`)
+    dtype               "float32", "bfloat16" or "float16": what weights are saved in; as the files had them
+                        that a model came from. Those that learn are float32 whatever it says
+    generation          the content of `generation_config.json`, canonical JSON, to be written back
     """
 
     family: str
@@ -82,6 +85,8 @@ class ModelConfig:
     tied: bool = True
     initial_std: float = 0.02
     absent: tuple[tuple[int, int], ...] = ()
+    dtype: str = "float32"
+    generation: str = "{}"
 
     def as_json(self) -> dict[str, Any]:
         """The content of `config.json`."""

@@ -6,7 +6,9 @@ Nothing in a folder is executed: weights are safetensors, the rest is JSON and t
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from proximo.language.heads import RewardModel, new_reward_model
 from proximo.language.model import Transformer, new_model
 from proximo.language.names import NAMINGS
 from proximo.language.sealing import verify, whole_folder, write_bytes
-from proximo.language.tensors import stored, write_tensors
+from proximo.language.tensors import TYPES, Tensor, stored, write_tensors
 from proximo.language.tokenizer import Tokenizer
-from proximo.language.weights import tensors_of, with_tensors
+from proximo.language.weights import named, tensors_of, with_tensors
 from proximo.runs.extras import needed
 from proximo.runs.sealed import parsed
 
@@ -47,9 +49,10 @@ def load_model(folder: Path | str, dtype: Any = jnp.float32) -> Transformer:
     """
     place = local_folder(folder)
     verify(place)
-    config = model_config(_content(place))
-    template = eqx.filter_eval_shape(lambda: new_model(config, jax.random.key(0)))
+    config = load_config(place)
     with stored(place) as tensors:
+        config = replace(config, dtype=_dtype_of(tensors))
+        template = eqx.filter_eval_shape(lambda: new_model(config, jax.random.key(0)))
         return with_tensors(template, config, tensors, place, dtype)
 
 
@@ -57,18 +60,14 @@ def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardMod
     """A reward model: sequence classification with one label. As `load_model`."""
     place = local_folder(folder)
     verify(place)
-    content = _content(place)
-    config = model_config(content)
+    content, config = _content(place), load_config(place)
     shift = content.get(SHIFT, 0.0)
     if not isinstance(shift, int | float) or not math.isfinite(shift):
         raise UserError(f"{place / CONFIG}: {SHIFT} is {shift!r}, not a number")
-
-    def build() -> RewardModel:
-        keys = jax.random.split(jax.random.key(0))
-        return new_reward_model(new_model(config, keys[0]), keys[1])
-
-    template = eqx.filter_eval_shape(build)
     with stored(place) as tensors:
+        config = replace(config, dtype=_dtype_of(tensors))
+        key = jax.random.key(0)
+        template = eqx.filter_eval_shape(lambda: new_reward_model(new_model(config, key), key))
         model = with_tensors(template, config, tensors, place, dtype, inside="trunk.")
     pad = None if SHIFT in content else content.get("pad_token_id")
     if pad is not None and (not isinstance(pad, int) or isinstance(pad, bool)):
@@ -83,7 +82,14 @@ def trained_here(folder: Path | str) -> bool:
 
 def load_config(folder: Path | str) -> ModelConfig:
     """What a folder's `config.json` says, without its weights. Raises UserError as `load_model`."""
-    return model_config(_content(local_folder(folder)))
+    place = local_folder(folder)
+    config, defaults = model_config(_content(place)), place / GENERATION
+    if not defaults.is_file():
+        return config
+    content = parsed(defaults.read_bytes(), defaults)
+    if not isinstance(content, dict):
+        raise UserError(f"{defaults} holds no JSON object: restore it from a copy")
+    return replace(config, generation=json.dumps(content, sort_keys=True))
 
 
 def save_model(
@@ -98,8 +104,10 @@ def save_model(
 
     tokenizer          saved with it; its PAD and ends of a text go into `config.json`
     generation_config  further content of `generation_config.json`, such as a temperature
-    dtype              that the weights are written in; as they are unless given
+    dtype              that the weights are written in; unless given as the model came (`ModelConfig.dtype`)
     max_shard_bytes    weights beyond this size are written to several files
+
+    What `generation_config.json` said where the model came from stays, but for its PAD and ends.
 
     Raises UserError if the folder holds anything else, if a weight is not finite, or if the model has
     adapters (which are merged first, or saved on their own).
@@ -108,6 +116,7 @@ def save_model(
         raise UserError(
             "this model has no head for tokens and its configuration ties none: it cannot be saved"
         )
+    dtype = _saved_in(model.config, model) if dtype is None else dtype
     tensors = tensors_of(model, model.config, dtype)
     content = {k: v for k, v in model.config.as_json().items() if k not in (SHIFT, "id2label", "label2id")}
     content["architectures"] = [NAMINGS[model.config.family].architectures[0]]
@@ -129,6 +138,7 @@ def save_reward_model(
     the model's shift, which is the field `proximo_reward_shift`.
     """
     trunk = model.trunk
+    dtype = _saved_in(trunk.config, model) if dtype is None else dtype
     tensors = tensors_of(model, trunk.config, dtype, inside="trunk.")
     content = trunk.config.as_json() | {
         "architectures": [NAMINGS[trunk.config.family].architectures[1]],
@@ -198,23 +208,47 @@ def _files(
 ) -> dict[str, bytes]:
     """All files but the weights."""
     kept = {k: v for k, v in content.items() if k not in ("auto_map", "torch_dtype", "_name_or_path")}
-    kept["dtype"] = str(np.dtype(trunk.embedding.dtype if dtype is None else dtype))
-    files, generation = dict[str, bytes](), dict(generation_config or {})
+    kept["dtype"] = str(np.dtype(dtype))
+    files, generation = dict[str, bytes](), json.loads(trunk.config.generation)
     if tokenizer is not None:
         files |= tokenizer.files()
         ends = tokenizer.eos_ids
         named = {"pad_token_id": tokenizer.pad_id, "eos_token_id": ends[0] if len(ends) == 1 else list(ends)}
         kept |= named
-        generation = named | generation
+        generation |= named
         if tokenizer.vocab_size > trunk.config.vocabulary:
             raise UserError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, but the model only "
                 f"{trunk.config.vocabulary}: save it with its own"
             )
     files[CONFIG] = json.dumps(kept, indent=2, sort_keys=True).encode()
+    generation |= generation_config or {}
     if generation:  # where `transformers`, and our tokenizer, look for the ends of a response
         files[GENERATION] = json.dumps(generation, indent=2, sort_keys=True).encode()
     return files
+
+
+def _dtype_of(tensors: Mapping[str, Tensor]) -> str:
+    """What most of a folder's numbers are written in; float32 where it is nothing that is read."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + math.prod(tensor.shape)
+    most = max(sizes, key=lambda kind: sizes[kind], default="F32")
+    return next((str(dtype) for dtype, kind in TYPES.items() if kind == most), "float32")
+
+
+def _saved_in(config: ModelConfig, model: Any) -> Any:
+    """What a model is written in; in float32 where float16, which ends at 65504, cannot hold it any more.
+
+    A run's last step is no place to refuse: what was learned would be lost.
+    """
+    dtype = jnp.dtype(config.dtype)
+    if dtype == jnp.float16:
+        for name, array in named(model).items():
+            if np.abs(np.asarray(array)).max(initial=0.0) > np.finfo(np.float16).max:
+                warnings.warn(f"{name} is too large for float16: the model is saved in float32", stacklevel=3)
+                return jnp.dtype(jnp.float32)
+    return dtype
 
 
 def _write(folder: Path, files: Mapping[str, bytes], tensors: Any, max_shard_bytes: int) -> None:

@@ -1,6 +1,7 @@
 """Models, tokenizers and data as a command's options ask for them, and which of a model's arrays learn."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import equinox as eqx
@@ -41,6 +42,8 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
         made_anew = options.from_scratch
         model = new_model(load_config(folder), weights_key) if made_anew else whole_model(options.model)
         model = with_tokens(model, tokenizer.backend.get_vocab().values())
+        if options.save_dtype is not None:
+            model = replace(model, config=replace(model.config, dtype=options.save_dtype))
         model = adapted(model, options, adapters_key)
     return laid_out(model, mesh), tokenizer
 

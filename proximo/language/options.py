@@ -38,6 +38,9 @@ class ModelOptions:
     chat_template_kwargs: str | None = None
     """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
     column of this name wins over it."""
+    save_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the model is saved in; as it came unless said, and float32 for random weights. What learns, and
+    every checkpoint, is float32."""
     mesh: MeshOptions = field(default_factory=MeshOptions)
 
 

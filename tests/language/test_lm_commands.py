@@ -26,8 +26,8 @@ OPTIONS = {
         checkpoint_every completion_only config data data_parallel debug eos_token epochs
         evaluation_data from_scratch gradient_checkpointing invalid json learning_rate length
         lora_alpha lora_rank lora_targets max_grad_norm max_time micro_batch_tokens model
-        model_parallel out overlong packing pad_token precision quiet schedule seed tensorboard
-        wandb wandb_project warmup weight_decay
+        model_parallel out overlong packing pad_token precision quiet save_dtype schedule seed
+        tensorboard wandb wandb_project warmup weight_decay
     """,
     "reward": """
         adam_beta1 adam_beta2 adam_epsilon batch_size center_rewards_coefficient chat_template
@@ -35,15 +35,15 @@ OPTIONS = {
         evaluation_data evaluation_share from_scratch gradient_checkpointing invalid json
         learning_rate length lora_alpha lora_rank lora_targets max_grad_norm max_time
         micro_batch_tokens model model_parallel normalise out overlong pad_token precision quiet
-        sample_length schedule seed tensorboard wandb wandb_project warmup weight_decay
+        sample_length save_dtype schedule seed tensorboard wandb wandb_project warmup weight_decay
     """,
     "dpo": """
         adam_beta1 adam_beta2 adam_epsilon batch_size beta chat_template chat_template_kwargs
         checkpoint_every config data data_parallel debug eos_token epochs evaluation_data
         from_scratch gradient_checkpointing invalid json learning_rate length lora_alpha lora_rank
         lora_targets loss max_grad_norm max_time micro_batch_tokens model model_parallel out
-        overlong pad_token precision quiet schedule seed tensorboard wandb wandb_project warmup
-        weight_decay
+        overlong pad_token precision quiet save_dtype schedule seed tensorboard wandb wandb_project
+        warmup weight_decay
     """,
     "ppo": """
         adam_beta1 adam_beta2 adam_epsilon advantage_masking aggregation batch_size chat_template
@@ -53,9 +53,9 @@ OPTIONS = {
         kl_estimate kl_in learning_rate length_lambda lora_alpha lora_rank lora_targets
         max_grad_norm max_time micro_batch_tokens minibatches missing_eos_penalty model
         model_parallel objective out overlong pad_token precision prompt_length quiet ratio
-        response_length reward reward_model reward_weights samples samples_every scale_scores
-        schedule seed stop target_kl temperature tensorboard top_k top_p truncated value_coefficient
-        value_loss wandb wandb_project warmup weight_decay whiten_rewards
+        response_length reward reward_model reward_weights samples samples_every save_dtype
+        scale_scores schedule seed stop target_kl temperature tensorboard top_k top_p truncated
+        value_coefficient value_loss wandb wandb_project warmup weight_decay whiten_rewards
     """,
     "grpo": """
         adam_beta1 adam_beta2 adam_epsilon advantage aggregation batch_size beta chat_template
@@ -64,9 +64,9 @@ OPTIONS = {
         kl_estimate kl_in learning_rate lora_alpha lora_rank lora_targets max_grad_norm max_time
         micro_batch_tokens minibatches missing_eos_penalty model model_parallel objective out
         overlong pad_token precision prompt_length quiet ratio response_length reward reward_model
-        reward_weights samples samples_every schedule seed skip_equal_groups soft_overlong stop
-        target_kl temperature tensorboard top_k top_p truncated wandb wandb_project warmup
-        weight_decay
+        reward_weights samples samples_every save_dtype schedule seed skip_equal_groups
+        soft_overlong stop target_kl temperature tensorboard top_k top_p truncated wandb
+        wandb_project warmup weight_decay
     """,
     "generate": """
         batch_size chat chat_template chat_template_kwargs config data debug eos_token greedy
