@@ -61,7 +61,8 @@ def with_tensors(
     """A model like `template` with the Hub's tensors in it.
 
     template  the model, or the shapes of its arrays
-    tensors   by their names, with the family's prefix or without
+    tensors   by their names, with the family's prefix or without; a wrapper's before all of them, such as
+              `module.` or `_orig_mod.`, is left out
     place     where they come from, for messages
     dtype     of the model's arrays
     inside    as in `entries`
@@ -74,7 +75,7 @@ def with_tensors(
     arrays: dict[str, jax.Array] = {}
     for entry in listed:
         if entry.hub not in there:
-            raise UserError(_missing(entry.hub, place))
+            raise UserError(_missing(entry.hub, place, there))
         _check_shape(entry, there[entry.hub].shape, shapes, place)
     strange = sorted(set(there) - {entry.hub for entry in listed})
     for name in strange:
@@ -111,7 +112,7 @@ def _shape(entry: Entry, arrays: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _without_prefix(tensors: Mapping[str, Tensor], config: ModelConfig, place: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in _without_wrapper(tensors, config, place).items():
         bare = name.removeprefix(NAMINGS[config.family].prefix)
         if bare in found:
             raise UserError(f"{place} holds {bare} twice, with and without prefix: remove one")
@@ -120,7 +121,28 @@ def _without_prefix(tensors: Mapping[str, Tensor], config: ModelConfig, place: P
     return found
 
 
-def _missing(name: str, place: Path) -> str:
+def _without_wrapper(tensors: Mapping[str, Tensor], config: ModelConfig, place: Path) -> Mapping[str, Tensor]:
+    """The tensors by the model's own names, where a wrapper was saved that has put its name before all."""
+    naming = NAMINGS[config.family]
+    known = [before + table for before in (naming.prefix, "") for table in naming.tables]
+    if any(name in tensors for name in known):
+        return tensors
+    prefix = next(
+        (name.removesuffix(own) for own in known for name in tensors if name.endswith(f".{own}")), ""
+    )
+    strangers = [name for name in tensors if not name.startswith(prefix)]
+    if strangers:
+        raise UserError(
+            f"{place} holds {strangers[0]} beside names that begin with {prefix!r}: "
+            f"save the model inside, by {{name[{len(prefix)}:]: x for name, x in state.items() if name.startswith({prefix!r})}}"
+        )
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _missing(name: str, place: Path, there: Mapping[str, Tensor]) -> str:
+    layer = name.removesuffix(".weight").removesuffix(".bias")
+    if any(other.startswith((f"{layer}.base_layer.", f"{layer}.lora_")) for other in there):
+        return f"{place}: {layer} has adapters beside it: save what PEFT's merge_and_unload() returns"
     hint = (
         " (it is no reward model: sequence classification with one label)" if name == "score.weight" else ""
     )

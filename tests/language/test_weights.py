@@ -116,6 +116,55 @@ def test_the_prefix_may_not_be_both():
     assert "norm.weight twice" in refused(model, there)
 
 
+WRAPPERS = ["module.", "_orig_mod.", "module._orig_mod.", "base_model.model.", "pretrained_model.", "model."]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", ["gpt2", "llama-tied", "qwen3"])
+def test_a_wrappers_prefix_before_every_name_is_left_out(name, wrapper):
+    """As data-parallel and compiled models, PEFT's and value-head wrappers, and training frameworks save."""
+    model = families.random_model(name)
+    there = arrays_of(model)
+    assert_same(filled(model, {wrapper + key: x for key, x in there.items()}), model)
+    bare = {key.removeprefix("model.").removeprefix("transformer."): x for key, x in there.items()}
+    assert_same(filled(model, {wrapper + key: x for key, x in bare.items()}), model)
+
+
+def test_a_wrapped_reward_model_and_its_buffers():
+    reward = families.random_like(new_reward_model(families.random_model("gpt2"), jax.random.key(0)))
+    there = {n: t.array() for n, t in tensors_of(reward, reward.trunk.config, inside="trunk.").items()}
+    wrapped = {f"module.{key}": x for key, x in there.items()}
+    wrapped["module.transformer.h.0.attn.bias"] = np.ones((1, 1, 32, 32), np.float32)
+    back = with_tensors(
+        families.random_like(reward, 1), reward.trunk.config, in_memory(wrapped), "a-folder", inside="trunk."
+    )
+    assert_same(back, reward)
+
+
+def test_a_prefix_of_some_names_is_told_with_the_line_that_strips_it():
+    model = families.random_model("llama")
+    wrapped = {f"pretrained_model.{key}": x for key, x in arrays_of(model).items()}
+    said = refused(model, wrapped | {"v_head.summary.weight": np.ones((1, 16), np.float32)})
+    assert "a-folder holds v_head.summary.weight beside names that begin with 'pretrained_model.'" in said
+    line = said.partition("save the model inside, by ")[2]
+    assert line == "{name[17:]: x for name, x in state.items() if name.startswith('pretrained_model.')}"
+    assert {name[17:] for name in wrapped} == {*arrays_of(model)}
+    two = {f"{one}.{key}": x for one in ("actor", "critic") for key, x in arrays_of(model).items()}
+    assert "holds critic.model.embed_tokens.weight beside names that begin with 'actor.'" in refused(
+        model, two
+    )
+
+
+def test_adapters_that_were_not_folded_in_are_told():
+    model, query = families.random_model("llama"), "model.layers.0.self_attn.q_proj"
+    there = arrays_of(model)
+    there[f"{query}.base_layer.weight"] = there.pop(f"{query}.weight")
+    there[f"{query}.lora_A.default.weight"] = np.ones((2, 16), np.float32)
+    wrapped = {f"base_model.model.{key}": x for key, x in there.items()}
+    said = "layers.0.self_attn.q_proj has adapters beside it: save what PEFT's merge_and_unload() returns"
+    assert said in refused(model, there) and said in refused(model, wrapped)
+
+
 def test_computed_buffers_are_ignored():
     gpt2, llama = families.random_model("gpt2"), families.random_model("llama")
     mask = np.ones((1, 1, 32, 32), np.float32)
