@@ -2,6 +2,9 @@
 
 Each takes the scores of several groups and returns the advantage of every member, both [P, G]: G answers to
 each of P prompts, in units of the score unless said otherwise. None raises anything.
+
+    judged  which scores are ones; all unless given. The others, whatever stands there, are as if they were
+            not in their group, and their advantage is 0
 """
 
 from dataclasses import dataclass
@@ -19,10 +22,19 @@ def from_first(score: Float[Array, "P G"]) -> Float[Array, "P G"]:
     return score - score[:, :1]
 
 
-def differ(score: Float[Array, "P G"]) -> Bool[Array, "P 1"]:
+def differ(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None) -> Bool[Array, "P 1"]:
     """Whether a group's scores differ by more than rounding, whatever their unit."""
+    score = filled(score, judged)
     size = jnp.max(jnp.abs(score), axis=1, keepdims=True)
     return jnp.max(jnp.abs(from_first(score)), axis=1, keepdims=True) > SMALLEST_SPREAD * size
+
+
+def filled(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None) -> Float[Array, "P G"]:
+    """The scores, with the mean of a group's others in the place of what is none; 0 where it has none."""
+    if judged is None:
+        return score
+    total = jnp.sum(jnp.where(judged, score, 0.0), axis=1, keepdims=True)
+    return jnp.where(judged, score, total / jnp.maximum(jnp.sum(judged, axis=1, keepdims=True), 1))
 
 
 def centred(score: Float[Array, "P G"]) -> Float[Array, "P G"]:
@@ -40,11 +52,17 @@ class Standardised:
     group whose scores are equal has 0.
     """
 
-    def __call__(self, score: Float[Array, "P G"]) -> Float[Array, "P G"]:
+    def __call__(
+        self, score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None
+    ) -> Float[Array, "P G"]:
+        score = filled(score, judged)
         away, there = from_first(score), differ(score)
         # In units of the largest: the square of a small score would be 0 in float32.
         unit = away / jnp.where(there, jnp.max(jnp.abs(away), axis=1, keepdims=True), 1.0)
         spread = jnp.std(unit, axis=1, keepdims=True, ddof=1)
+        if judged is not None:  # those in the others' place add no deviation, and are not to be counted
+            others = jnp.maximum(jnp.sum(judged, axis=1, keepdims=True) - 1, 1)
+            spread = spread * jnp.sqrt((score.shape[1] - 1) / others)
         return jnp.where(there, centred(unit) / jnp.where(there, spread, 1.0), 0.0)
 
 
@@ -56,8 +74,10 @@ class Centred:
     Without the division, prompts that are very easy or very hard do not count more than the others.
     """
 
-    def __call__(self, score: Float[Array, "P G"]) -> Float[Array, "P G"]:
-        return centred(score)
+    def __call__(
+        self, score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None
+    ) -> Float[Array, "P G"]:
+        return centred(filled(score, judged))
 
 
 @traceable
@@ -69,9 +89,14 @@ class LeaveOneOut:
     G / (G - 1).
     """
 
-    def __call__(self, score: Float[Array, "P G"]) -> Float[Array, "P G"]:
-        group = score.shape[1]
-        return centred(score) * group / (group - 1)
+    def __call__(
+        self, score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None
+    ) -> Float[Array, "P G"]:
+        if judged is None:
+            group = score.shape[1]
+            return centred(score) * group / (group - 1)
+        count = jnp.sum(judged, axis=1, keepdims=True)
+        return centred(filled(score, judged)) * count / jnp.maximum(count - 1, 1)
 
 
 GroupAdvantage = Standardised | Centred | LeaveOneOut

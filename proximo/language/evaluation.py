@@ -214,7 +214,10 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
             *((b.score, b.sequences.lengths, b.sequences.finished) for b in batches), strict=True
         )
     )
-    mean, low, high = interval(score.reshape(-1, options.samples).mean(axis=1).tolist())
+    judged, groups = ~np.isnan(score), score.reshape(-1, options.samples)
+    groups = groups[~np.isnan(groups).all(axis=1)]
+    mean, low, high = interval(np.nanmean(groups, axis=1).tolist())
+    left_out = [f"{count - judged.sum()} of {count} answers were judged by no function, and are left out"]
     return {
         "kind": "rewards",
         "prompts": len(prompts),
@@ -224,10 +227,11 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
         "high": high,
         "length": float(length.mean()),
         "finished": float(finished.mean()),
-        "notes": list(trainer.notes),
+        "notes": [*trainer.notes, *([] if judged.all() else left_out)],
     } | {
-        f"rewards/{name}": float(np.concatenate([batch.parts[name] for batch in batches])[:count].mean())
+        f"rewards/{name}": float(np.mean(told[~np.isnan(told)]))
         for name in batches[0].parts
+        if not np.isnan(told := np.concatenate([batch.parts[name] for batch in batches])[:count]).all()
     }
 
 

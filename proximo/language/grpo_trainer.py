@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core import Scalar, differ, k1, select
 from proximo.language.adapter_files import save_with_adapters
@@ -88,6 +88,7 @@ class GRPO:
             rollout.log_prob,
             self.compiled_for,
             rollout.width,
+            rollout.judged,
         )
         rate = rate_at(options.optimisation, middle(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
@@ -139,12 +140,14 @@ def experience(
     sampled: Float[Array, "B T"],
     options: GRPOOptions,
     width: int,
+    judged: Bool[Array, "B"] | None = None,
 ) -> tuple[Batch, dict[str, Array]]:
     """What the update learns from, and the facts of the batch before it.
 
     score    of each response, units of reward, groups side by side
     sampled  log-probabilities of the tokens when they were drawn, in nats
     width    columns that prompts take
+    judged   whether a response has a score; all do unless given. Nothing is learned from the others
     """
     temperature, group = options.sampling.temperature, options.sampling.samples
     rows = rows_of_part(len(sequences.ids), sequences.ids.shape[1], options.steps.micro_batch_tokens)
@@ -165,16 +168,20 @@ def experience(
     )
     price = options.beta if options.kl_in == "reward" else 0.0
     groups = (score - price * kl).reshape(-1, group)
-    spread = differ(score.reshape(-1, group))  # of the scores alone: their KLs always differ a little
+    there = None if judged is None else jnp.asarray(judged).reshape(-1, group)
+    # Of the scores alone: their KLs always differ a little.
+    spread = differ(score.reshape(-1, group), there)
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
+    if judged is not None:
+        counts = counts * jnp.asarray(judged)[:, None]
     if options.skip_equal_groups:
         counts = counts * jnp.repeat(spread[:, 0], group)[:, None]
-    advantage = select(jnp.broadcast_to(options.advantage(groups).reshape(-1, 1), mask.shape), mask)
+    advantage = select(jnp.broadcast_to(options.advantage(groups, there).reshape(-1, 1), mask.shape), mask)
     tokens = unweighted(log_prob, reference_log_prob, advantage, counts)
     facts = response_facts(sequences, log_prob, sampled, kl, mask) | {
         "objective/non_score_reward": jnp.mean(-price * kl),
-        "objective/scores": jnp.mean(score),
-        "objective/rlhf_reward": jnp.mean(groups),
+        "objective/scores": jnp.mean(score, where=judged),
+        "objective/rlhf_reward": jnp.mean(groups, where=there),
         "objective/equal_groups": 1.0 - jnp.mean(spread.astype(jnp.float32)),
     }
     nothing = jnp.zeros_like(counts)

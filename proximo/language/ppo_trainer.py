@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core import (
     KLController,
@@ -102,6 +102,7 @@ class PPO:
             state.scores,
             self.compiled_for,
             rollout.width,
+            rollout.judged,
         )
         rate = rate_at(options.optimisation, middle(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
@@ -208,6 +209,7 @@ def experience(
     scores: Moments,
     options: PPOOptions,
     width: int,
+    judged: Bool[Array, "B"] | None = None,
 ) -> tuple[Batch, KLController, Moments, dict[str, Array]]:
     """What the update learns from, and the facts of the batch before it.
 
@@ -216,8 +218,12 @@ def experience(
     kl       the price of a nat in this batch; the next batch's is returned
     scores   running moments of the scores; with this batch counted in they are returned
     width    columns that prompts take
+    judged   whether a response has a score; all do unless given. Nothing is learned from the others
     """
-    scores = merge(scores, moments_of(score[None], jnp.ones_like(score)[None]))
+    if judged is not None:
+        score = jnp.where(judged, score, 0.0)
+    known = jnp.ones_like(score) if judged is None else jnp.asarray(judged, score.dtype)
+    scores = merge(scores, moments_of(score[None], known[None]))
     score = score / standard_deviation(scores) if options.scale_scores else score
     score = score - options.rewards.missing_eos_penalty * ~sequences.finished
     log_prob, values, reference_log_prob = passes(policy, reference, sequences, options, width)
@@ -225,6 +231,8 @@ def experience(
     beta = kl.beta if options.kl_in == "reward" else 0.0
     mask = response_mask(sequences.lengths, log_prob.shape[1])
     counts = mask * sequences.finished[:, None] if options.rewards.truncated == "mask" else mask
+    if judged is not None:
+        counts = counts * known[:, None]
     returns = returns_by(options, score, log_prob, reference_log_prob, value, sequences, counts, beta)
     advantage, bonus = whiten(returns.advantage, counts), None
     gap: dict[str, Array] = {}
@@ -238,8 +246,8 @@ def experience(
     facts |= {
         "objective/kl_coefficient": jnp.asarray(kl.beta, jnp.float32),
         "objective/non_score_reward": jnp.mean(-beta * nats),
-        "objective/scores": jnp.mean(score),
-        "objective/rlhf_reward": jnp.mean(score - beta * nats),
+        "objective/scores": jnp.mean(score, where=judged),
+        "objective/rlhf_reward": jnp.mean(score - beta * nats, where=judged),
         "val/explained_var": explained_variance(value[:, :-1], returns.target, counts),
     }
     after = kl.adapted(facts["objective/kl"], float(score.size))

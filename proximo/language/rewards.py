@@ -1,10 +1,13 @@
 """What a response is worth: Python functions, a reward model, or several of both with weights."""
 
+import asyncio
+import contextlib
 import importlib
 import inspect
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +25,10 @@ from proximo.language.optimise import in_parts, rows_of_part
 from proximo.language.policy import Sequences, segments_of
 from proximo.language.templates import one_line
 
-RewardFunction = Callable[..., Sequence[float]]
+RewardFunction = Callable[..., Any]
 """f(prompts, completions, completion_ids, **columns) -> a number for each completion (TRL's signature).
+
+None instead of a number says that the function does not judge that completion. It may be `async`.
 
 prompts               as they stand in the data: texts, or lists of messages
 completions           texts
@@ -33,7 +38,7 @@ columns               the data's other columns, a list each
 
 
 class Scored(NamedTuple):
-    """Scores of a batch: the weighted sum, and each source's own, [B] each."""
+    """Scores of a batch: the weighted sum, and each source's own, [B] each; NaN where nothing was judged."""
 
     total: Float[np.ndarray, "B"]
     parts: dict[str, Float[np.ndarray, "B"]]
@@ -118,45 +123,158 @@ def called(
     completion_ids: Sequence[list[int]],
     columns: Mapping[str, Sequence[Any]],
 ) -> Float[np.ndarray, "B"]:
-    """A function's scores.
+    """A function's scores; NaN for a completion that it does not judge (None).
 
     Raises UserError for whatever goes wrong in it, with the completion and the prompt where there is one to
     blame: after an exception the function is called once more with each completion alone, up to the first
     that it raises at.
     """
-    pairs = [as_asked(*pair) for pair in zip(prompts, completions, strict=True)]
-    own: dict[str, Any] = {
-        "prompts": [prompt for prompt, _ in pairs],
-        "completions": [answer for _, answer in pairs],
-        "completion_ids": map(list, completion_ids),
-    }
-    given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
+    return all_called({name: function}, prompts, completions, completion_ids, columns)[0]
 
-    def at(index: int) -> str:
+
+def all_called(
+    functions: Mapping[str, RewardFunction],
+    prompts: Sequence[Any],
+    completions: Sequence[str],
+    completion_ids: Sequence[list[int]],
+    columns: Mapping[str, Sequence[Any]],
+) -> list[Float[np.ndarray, "B"]]:
+    """The scores of several functions, as of `called`; those that are `async` wait side by side."""
+    pairs = [as_asked(*pair) for pair in zip(prompts, completions, strict=True)]
+    calls = []
+    for name, function in functions.items():
+        own: dict[str, Any] = {
+            "prompts": [prompt for prompt, _ in pairs],
+            "completions": [answer for _, answer in pairs],
+            "completion_ids": map(list, completion_ids),
+        }
+        given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
+        calls.append(Call(name, function, given, prompts, completions))
+    begun: list[Any] = []
+    with contextlib.ExitStack() as stack:
+        for call in calls:
+            begun.append(call.begun())
+            stack.callback(getattr(begun[-1], "close", int))  # a coroutine nobody waits for complains
+        results = iter(_waited_for([found for found in begun if inspect.isawaitable(found)]))
+    return [
+        call.numbers(next(results) if inspect.isawaitable(found) else found)
+        for call, found in zip(calls, begun, strict=True)
+    ]
+
+
+class Call(NamedTuple):
+    """A reward function on its way through a batch.
+
+    given    its arguments
+    prompts, completions  for messages
+    """
+
+    name: str
+    function: RewardFunction
+    given: Mapping[str, Sequence[Any]]
+    prompts: Sequence[Any]
+    completions: Sequence[str]
+
+    def begun(self) -> Any:
+        """What it returns: scores, or something to wait for."""
+        try:
+            found = self.function(**self.given)
+            return found if inspect.isawaitable(found) else list(found)
+        except Exception as error:
+            raise self.failed(error) from error
+
+    def numbers(self, scores: Any) -> Float[np.ndarray, "B"]:
+        """The scores as the trainers have them. Raises UserError for what is none."""
+        if isinstance(scores, BaseException):
+            raise self.failed(scores) from scores
+        if len(scores) != len(self.completions):
+            first = f"; there is none {self.at(len(scores))}" if len(scores) < len(self.completions) else ""
+            raise UserError(
+                f"the reward function {self.name} returned {len(scores)} numbers for "
+                f"{len(self.completions)} completions: return one for each{first}"
+            )
+        found = np.array([_number(score) for score in scores], np.float32)
+        wrong = [i for i, score in enumerate(scores) if score is not None and not np.isfinite(found[i])]
+        if wrong:
+            said = shown(scores[wrong[0]])
+            raise UserError(f"the reward function {self.name} returned {said} {self.at(wrong[0])}")
+        return found
+
+    def failed(self, error: BaseException) -> UserError:
+        """What to say of an exception that it raised."""
+        index, cause = self.culprit() or (None, error)
+        together = f"for a batch of {len(self.completions)}, though for none of them alone"
+        where = together if index is None else self.at(index)
+        what = f"{type(cause).__name__}: {_cut(one_line(cause), 200)}"
+        return UserError(f"the reward function {self.name} raised {what} {where}")
+
+    def culprit(self) -> tuple[int, BaseException] | None:
+        """The first completion that it raises at when it has that one alone, and what it raises."""
+        for index in range(len(self.completions)):
+            try:
+                found = self.function(**{key: [values[index]] for key, values in self.given.items()})
+                scores = _waited_for([found])[0] if inspect.isawaitable(found) else list(found)
+                if isinstance(scores, BaseException):
+                    return index, scores
+            except Exception as error:
+                return index, error
+        return None
+
+    def at(self, index: int) -> str:
+        """Where in the batch."""
         return (
             f"for completion {index} of the batch "
-            f"(prompt: {shown(prompts[index])}; completion: {shown(completions[index])})"
+            f"(prompt: {shown(self.prompts[index])}; completion: {shown(self.completions[index])})"
         )
 
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Where coroutines run: one loop for all of a run, so that what they keep open stays usable.
+
+    In a thread of its own, since a notebook's thread has a loop already.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
+    return loop
+
+
+def _waited_for(waiting: Sequence[Awaitable[Any]]) -> list[Any]:
+    """The lists, or the exceptions, of several coroutines that run side by side."""
+    if not waiting:
+        return []
+
+    async def scores(one: Awaitable[Any]) -> list[Any]:
+        return list(await one)
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*map(scores, waiting), return_exceptions=True)
+
+    return asyncio.run_coroutine_threadsafe(together(), _loop()).result()
+
+
+NOT_PASSED = {
+    "trainer_state": "how far the run has come is not told",
+    "log_extra": "columns of completions.jsonl are the prompt, the completion and the scores",
+    "log_metric": "return it as the score of a function of its own, with the reward weight 0",
+    "environments": "there are none beside the prompts",
+}
+"""What TRL passes to a reward function besides the data, and what there is here."""
+
+
+def check_arguments(name: str, function: RewardFunction) -> None:
+    """Raises UserError for a function that cannot do without what TRL alone passes."""
     try:
-        scores = list(function(**given))
-    except Exception as error:
-        index, cause = _culprit(function, given, len(completions)) or (None, error)
-        together = f"for a batch of {len(completions)}, though for none of them alone"
-        where = together if index is None else at(index)
-        what = f"{type(cause).__name__}: {_cut(one_line(cause), 200)}"
-        raise UserError(f"the reward function {name} raised {what} {where}") from cause
-    if len(scores) != len(completions):
-        first = f"; there is none {at(len(scores))}" if len(scores) < len(completions) else ""
-        raise UserError(
-            f"the reward function {name} returned {len(scores)} numbers for {len(completions)} completions: "
-            f"return one for each{first}"
-        )
-    numbers = np.array([_number(score) for score in scores], np.float32)
-    if not np.isfinite(numbers).all():
-        wrong = int(np.argmin(np.isfinite(numbers)))
-        raise UserError(f"the reward function {name} returned {shown(scores[wrong])} {at(wrong)}")
-    return numbers
+        takes = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return
+    for argument, instead in NOT_PASSED.items():
+        found = takes.get(argument)
+        if found is not None and found.default is found.empty and found.kind != found.VAR_KEYWORD:
+            raise UserError(
+                f"the reward function {name} asks for {argument}, which only TRL passes ({instead}): "
+                f"give it a default, {argument}=None"
+            )
 
 
 def _wanted(function: RewardFunction, given: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
@@ -169,18 +287,6 @@ def _wanted(function: RewardFunction, given: dict[str, Sequence[Any]]) -> dict[s
         return given
     known = {p.name for p in takes}
     return {key: value for key, value in given.items() if key in known}
-
-
-def _culprit(
-    function: RewardFunction, given: Mapping[str, Sequence[Any]], count: int
-) -> tuple[int, Exception] | None:
-    """The first completion that a function raises at when it has that one alone, and what it raises."""
-    for index in range(count):
-        try:
-            list(function(**{key: [values[index]] for key, values in given.items()}))
-        except Exception as error:
-            return index, error
-    return None
 
 
 def _number(score: Any) -> np.float32:
@@ -226,6 +332,16 @@ def model_scores(
 
 
 def weighted(parts: dict[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Scored:
-    """The weighted sum of several scores."""
+    """The weighted sum of several scores; a source that does not judge a completion is left out of its sum.
+
+    Raises UserError where no source judges any of them.
+    """
     columns = np.stack(list(parts.values()))
-    return Scored(np.tensordot(np.asarray(weights, np.float32), columns, 1), parts)
+    judged = ~np.isnan(columns)
+    if not judged.any():
+        raise UserError(
+            f"none of {columns.shape[1]} completions was judged (None by {', '.join(parts)}): "
+            "return a number for some of them"
+        )
+    total = np.tensordot(np.asarray(weights, np.float32), np.where(judged, columns, np.float32(0)), 1)
+    return Scored(np.where(judged.any(axis=0), total, np.float32(np.nan)), parts)

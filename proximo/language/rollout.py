@@ -18,7 +18,15 @@ from proximo.language.policy import Sequences
 from proximo.language.ppo_options import RewardOptions, SamplingOptions
 from proximo.language.reading import Reading
 from proximo.language.respond import stop_sequences
-from proximo.language.rewards import RewardFunction, Scored, called, model_scores, source_names, weighted
+from proximo.language.rewards import (
+    RewardFunction,
+    Scored,
+    all_called,
+    check_arguments,
+    model_scores,
+    source_names,
+    weighted,
+)
 from proximo.language.sampler import Sampling, sample
 from proximo.language.tokenizer import Tokenizer
 
@@ -34,7 +42,7 @@ class Rollout(NamedTuple):
     sequences  prompts with responses; [B, W + T]
     width      W, columns of the prompts
     log_prob   [B, T], of the tokens when they were sampled, in nats
-    score      [B], units of reward
+    score      [B], units of reward; NaN where nothing judged a response
     metrics    of each source of reward
     prompts, completions, parts  to look at
     """
@@ -53,19 +61,29 @@ class Rollout(NamedTuple):
         """Tokens of prompts and responses."""
         return int(np.sum(self.sequences.prompts) + np.sum(self.sequences.lengths))
 
+    @property
+    def judged(self) -> np.ndarray | None:
+        """[B], whether a response has a score; None where all have one."""
+        there = ~np.isnan(self.score)
+        return None if there.all() else there
+
     def rows(self) -> tuple[dict[str, Any], ...]:
         """The first few, as plain data; a source of reward is called there as in the metrics."""
         return tuple(
             {
                 "prompt": self.prompts[i],
                 "completion": self.completions[i],
-                "score": float(self.score[i]),
-                **{f"rewards/{name}": float(part[i]) for name, part in self.parts.items()},
+                "score": _plain(self.score[i]),
+                **{f"rewards/{name}": _plain(part[i]) for name, part in self.parts.items()},
                 "length": int(self.sequences.lengths[i]),
                 "finished": bool(self.sequences.finished[i]),
             }
             for i in range(min(LOOKED_AT, len(self.completions)))
         )
+
+
+def _plain(score: Any) -> float | None:
+    return None if np.isnan(score) else float(score)
 
 
 class Rollouts:
@@ -97,6 +115,8 @@ class Rollouts:
         self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
         self.functions, self.models, self.seed = functions, models, seed
         self.names = source_names(functions, models)
+        for name, function in zip(self.names, functions, strict=False):
+            check_arguments(name, function)
         self.micro_batch_tokens, self.readings = micro_batch_tokens, readings or {}
         told = [note for reading in self.readings.values() for note in reading.notes]
         self.notes = (*tokenizer.notes, *notes, *told)
@@ -128,8 +148,12 @@ class Rollouts:
         completion_ids = [row[:n].tolist() for row, n in zip(out.ids, out.lengths, strict=True)]
         completions = [self.tokenizer.decode(tokens) for tokens in completion_ids]
         scored = self.scored(chosen[rows].tolist(), completions, completion_ids, sequences, width)
-        metrics = {f"rewards/{name}": float(np.mean(part)) for name, part in scored.parts.items()}
-        metrics["rewards/std"] = float(np.std(scored.total))
+        told = {f"rewards/{name}": part[~np.isnan(part)] for name, part in scored.parts.items()}
+        metrics = {name: float(np.mean(part)) for name, part in told.items() if len(part)}
+        judged = scored.total[~np.isnan(scored.total)]
+        metrics["rewards/std"] = float(np.std(judged))
+        if len(judged) < len(scored.total):
+            metrics["val/unjudged"] = float(len(scored.total) - len(judged))
         return Rollout(
             sequences,
             width,
@@ -156,10 +180,8 @@ class Rollouts:
             name: [prompt.columns.get(name) for prompt in prompts]
             for name in dict.fromkeys(name for prompt in prompts for name in prompt.columns)
         }
-        said = [
-            called(name, function, given, completions, completion_ids, columns)
-            for name, function in zip(self.names, self.functions, strict=False)
-        ]
+        functions = dict(zip(self.names, self.functions, strict=False))
+        said = all_called(functions, given, completions, completion_ids, columns)
         conversations = [not isinstance(prompt, str) for prompt in given]
         for name, model in self.models.items():
             reading = self.readings.get(name)

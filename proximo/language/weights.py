@@ -132,9 +132,10 @@ def _without_wrapper(tensors: Mapping[str, Tensor], config: ModelConfig, place: 
     )
     strangers = [name for name in tensors if not name.startswith(prefix)]
     if strangers:
+        line = f"{{name[{len(prefix)}:]: x for name, x in state.items() if name.startswith({prefix!r})}}"
         raise UserError(
             f"{place} holds {strangers[0]} beside names that begin with {prefix!r}: "
-            f"save the model inside, by {{name[{len(prefix)}:]: x for name, x in state.items() if name.startswith({prefix!r})}}"
+            f"save the model inside, by {line}"
         )
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 

@@ -60,3 +60,15 @@ def test_a_constant_on_a_prompts_scores_changes_nothing(score, constant):
     for advantage in (Centred(), LeaveOneOut()):
         moved = advantage(jnp.asarray(score) + np.float32(constant))
         np.testing.assert_allclose(moved, advantage(jnp.asarray(score)), atol=1e-3)
+
+
+@pytest.mark.parametrize("advantage", [Standardised(), Centred(), LeaveOneOut()])
+def test_a_group_is_what_is_judged_of_it(advantage):
+    """1, 2, 3 and 6 have the advantages that they have alone; what is not judged has 0 and moves nothing."""
+    alone = advantage(jnp.array([[1.0, 2.0, 3.0, 6.0]]))[0]
+    garbage = jnp.array([[1.0, jnp.nan, 2.0, 3.0, -jnp.inf, 6.0], [jnp.nan] * 6, [7.0] + [jnp.nan] * 5])
+    judged = jnp.isfinite(garbage)
+    found = advantage(garbage, judged)
+    np.testing.assert_allclose(found[0, np.array([0, 2, 3, 5])], alone, atol=1e-6)
+    np.testing.assert_allclose(found[0, np.array([1, 4])], 0.0, atol=1e-6)
+    assert found[1].tolist() == found[2].tolist() == [0.0] * 6  # nobody to compare with

@@ -228,7 +228,7 @@ def test_a_wrong_count_is_told_with_both():
         1e39,
         np.complex128(1 + 2j),
         np.array(1j),
-        None,
+        [None],
         [1.0],
         np.datetime64("now"),
     ],
