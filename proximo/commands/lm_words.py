@@ -9,18 +9,19 @@ from proximo.commands.lm_aliases import (
     ALIASES,
     BATCH,
     GROUP,
-    HARMLESS,
     LOSS_TYPES,
     PARTS,
     PEFT,
-    REFUSED,
-    REFUSED_BY,
     REPORTS,
     VALUES,
 )
+from proximo.commands.lm_without import HARMLESS, HARMLESS_BY, REFUSED, REFUSED_BY
 from proximo.errors import UserError
 from proximo.language.flat import unknown
 from proximo.language.options import kinds_of
+
+CLOSED = ("--loss-type", "--scale-rewards")
+"""Options of TRL's whose values are all translated: others have no counterpart."""
 
 TRAINED = ("sft", "reward", "ppo", "dpo", "grpo")
 
@@ -121,18 +122,28 @@ def trl_names(command: str) -> set[str]:
     """All names of TRL's that a command knows: to take, or to say why not."""
     names = {*ALIASES[command]}
     if command in TRAINED:
-        names |= {*HARMLESS, *REFUSED, *REFUSED_BY.get(command, {}), BATCH, PARTS, "--use-peft"}
+        names |= {*harmless(command), *refused(command), BATCH, PARTS, "--use-peft"}
     return names | ({"--epsilon-high"} if command == "grpo" else set())
+
+
+def harmless(command: str) -> dict[str, tuple[str, ...]]:
+    """TRL's options that ask for nothing of a training command -> with which values; () for any."""
+    return HARMLESS | HARMLESS_BY.get(command, {})
+
+
+def refused(command: str) -> dict[str, str]:
+    """TRL's options that a training command has no counterpart of -> what to say instead."""
+    return REFUSED | REFUSED_BY.get(command, {})
 
 
 def translated(command: str, every: Sequence[Said], types: Mapping[str, Any]) -> list[Said]:
     """The options by our own names. Raises UserError for those of TRL that have no counterpart."""
     every = [_switched(said, types, command) for said in every]
-    refused = REFUSED | REFUSED_BY.get(command, {}) if command in TRAINED else {}
+    instead = refused(command) if command in TRAINED else {}
     last = {said.name: said for said in every}
     found: list[Said] = []
     for said in every:
-        if command in TRAINED and _is_harmless(said):
+        if command in TRAINED and _is_harmless(said, harmless(command)):
             continue
         if said.name == "--loss-type" and "--label-smoothing" in last and said.values == ("sigmoid",):
             continue  # together they are the conservative loss, which contains the other
@@ -151,8 +162,8 @@ def translated(command: str, every: Sequence[Said], types: Mapping[str, Any]) ->
             found += [Said(name, (number,), said.typed) for name, number in new if name not in given]
         elif said.name == "--report-to" and command in TRAINED:
             found += _reports(said)
-        elif said.name in refused:
-            raise UserError(f"{said.name}: {refused[said.name]}")
+        elif said.name in instead:
+            raise UserError(f"{said.name}: {instead[said.name]}")
         else:
             found += _renamed(command, said)
     return found
@@ -162,15 +173,17 @@ def _switched(said: Said, types: Mapping[str, Any], command: str) -> Said:
     """`--no-bf16` is `--bf16 false`; a name that begins so by itself stays."""
     name = said.name.replace("--no-", "--", 1)
     is_switch = types.get(flat(name)) is bool or "{}" not in ALIASES[command].get(name, "{}")
+    if command in TRAINED:  # transformers' parser has `--no-NAME` for every switch that is on by itself
+        is_switch = is_switch or name in harmless(command)
     if said.name == name or said.values or not is_switch:
         return said
     return said._replace(name=name, values=("false",))
 
 
-def _is_harmless(said: Said) -> bool:
+def _is_harmless(said: Said, known: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether an option of TRL's asks for what happens here anyway, or for nothing."""
     values = " ".join(said.values).lower() or "true"
-    return said.name in HARMLESS and (not HARMLESS[said.name] or values in HARMLESS[said.name])
+    return said.name in known and (not known[said.name] or values in known[said.name])
 
 
 def _renamed(command: str, said: Said) -> list[Said]:
@@ -182,6 +195,9 @@ def _renamed(command: str, said: Said) -> list[Said]:
     if "{}" not in rest:
         return [said._replace(name=name, values=(rest,))] if _is_on(said) else []
     called = LOSS_TYPES[command] if said.name == "--loss-type" else VALUES.get(said.name, {})
+    unknown_ones = [one for one in said.values if one.lower() not in {*called, *called.values()}]
+    if said.name in CLOSED and unknown_ones:
+        raise UserError(f"{said.name} {unknown_ones[0]}: it may be one of {', '.join(called)}")
     words = [
         w for one in said.values for w in (called[one.lower()].split() if one.lower() in called else [one])
     ]

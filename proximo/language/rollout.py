@@ -24,6 +24,7 @@ from proximo.language.rewards import (
     all_called,
     check_arguments,
     model_scores,
+    shown,
     source_names,
     weighted,
 )
@@ -186,7 +187,14 @@ class Rollouts:
         for name, model in self.models.items():
             reading = self.readings.get(name)
             read = sequences if reading is None else reading.closed_batch(sequences, width, conversations)
-            said.append(model_scores(model, read, width, self.micro_batch_tokens))
+            found = model_scores(model, read, width, self.micro_batch_tokens)
+            if not np.isfinite(found).all():  # not to be taken for one that nothing judges
+                wrong = int(np.argmin(np.isfinite(found)))
+                raise UserError(
+                    f"the reward model {name} gives {found[wrong]} for completion {wrong} of the batch "
+                    f"({shown(completions[wrong])}): its weights are too large, or damaged"
+                )
+            said.append(found)
         return weighted(dict(zip(self.names, said, strict=True)), self.weights)
 
     def check_first(self, metrics: dict[str, float], precision: str) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from proximo.commands.lm_aliases import ALIASES, GROUP, HARMLESS
+from proximo.commands.lm_aliases import ALIASES, GROUP
 from proximo.commands.lm_train import arguments_of, read
+from proximo.commands.lm_without import HARMLESS
 from proximo.commands.lm_words import flat
 from proximo.core import (
     AsymmetricClip,

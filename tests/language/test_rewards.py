@@ -1,5 +1,7 @@
 """What responses are worth: where functions come from, how sources add up, and what goes wrong in them."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,17 @@ def test_the_options_limit_reaches_the_reward_model(monkeypatch):
     source.micro_batch_tokens = 24
     source.collected(small_model(layers=1), 0)
     assert seen == [24]
+
+
+def test_a_models_score_that_is_no_number_is_told():
+    """A model of large weights in few bits overflows; that is no answer which nothing judges."""
+    source = rollouts(options(), ())
+    broken = new_reward_model(small_model(layers=1), jax.random.key(1))
+    weight = broken.score.weight.at[0].set(jnp.inf)
+    source.models = {"rm": replace(broken, score=replace(broken.score, weight=weight))}
+    source.names, source.weights = ["rm"], (1.0,)
+    with pytest.raises(UserError, match=r"the reward model rm gives -?(inf|nan) for completion 0 of the"):
+        source.collected(small_model(layers=1), 0)
 
 
 # ---- where functions come from

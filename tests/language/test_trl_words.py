@@ -1,0 +1,109 @@
+"""No word of TRL is unknown: each is taken, or asks for nothing, or is told what to say instead."""
+
+import pytest
+from trl_words import EARLIER, TRL
+
+from proximo.commands.lm_aliases import ALIASES, BATCH, PARTS
+from proximo.commands.lm_train import arguments_of
+from proximo.commands.lm_without import HARMLESS, HARMLESS_BY, REFUSED, REFUSED_BY
+from proximo.commands.lm_words import flat, harmless, refused, trl_names, understood
+from proximo.errors import UserError
+from proximo.language.flat import option_types
+from proximo.language.starting import COMMANDS
+
+PUT_TOGETHER = {BATCH, PARTS, "--use-peft", "--report-to", "--epsilon-high"}  # out of several, or with values
+
+every_command = pytest.mark.parametrize("command", COMMANDS)
+
+
+def words_of(command, outcome):
+    text = " ".join(TRL[part].get(outcome, "") for part in ("every command", command))
+    return [f"--{word.replace('_', '-')}" for word in text.split()]
+
+
+def said(command, *words):
+    """The words by our own names."""
+    return understood(command, words, option_types(arguments_of(command)))
+
+
+def refusal(command, *words):
+    with pytest.raises(UserError) as error:
+        said(command, *words)
+    line = str(error.value)
+    assert "\n" not in line and line.startswith(f"{words[0]}: ") and len(line) < 200
+    return line
+
+
+@every_command
+def test_what_is_ours_and_what_is_translated(command):
+    ours = option_types(arguments_of(command))
+    assert {*map(flat, words_of(command, "ours"))} <= {*ours}
+    assert {*words_of(command, "translated")} <= {*ALIASES[command]} | PUT_TOGETHER
+
+
+@every_command
+def test_what_is_harmless_is_taken_with_any_value(command):
+    words = words_of(command, "harmless")
+    for value in ([], ["true"], ["false"], ["none"], ["0.5", "x"], ['{"a": 1}']):
+        assert said(command, *(part for word in words for part in (word, *value))) == []
+    assert said(command, *(f"--no-{word[2:]}" for word in words)) == []
+
+
+@every_command
+def test_what_is_harmless_for_some_values_is_refused_with_others(command):
+    for word in words_of(command, "harmless for some values"):
+        for value in harmless(command)[word]:
+            assert said(command, word, value) == [] == said(command, word, value.capitalize())
+        refusal(command, word, "another")
+        if "false" in harmless(command)[word]:
+            assert said(command, f"--no-{word[2:]}") == []
+            refusal(command, word)  # a switch by itself is on
+
+
+@every_command
+def test_what_is_refused_says_what_to_do(command):
+    for word in words_of(command, "refused"):
+        refusal(command, word, "1")
+
+
+@every_command
+def test_words_of_earlier_versions_are_known(command):
+    assert {f"--{word.replace('_', '-')}" for word in EARLIER.split()} <= trl_names(command)
+
+
+def test_a_word_of_ours_is_never_refused_nor_passed_over():
+    for command in COMMANDS:
+        ours = {*option_types(arguments_of(command))}
+        assert not {*map(flat, [*harmless(command), *refused(command)])} & ours, command
+        assert not {*harmless(command), *refused(command)} & {*ALIASES[command]} - {"--loss-type"}, command
+
+
+def test_what_is_harmless_for_some_values_alone_says_what_to_do_for_the_others():
+    for known, instead in ((HARMLESS, REFUSED), *((HARMLESS_BY[c], REFUSED_BY[c]) for c in HARMLESS_BY)):
+        some = {name for name, values in known.items() if values} - PUT_TOGETHER
+        assert some <= {*instead, *REFUSED}, some - {*instead}
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("dpo", "--loss-type apo_zero", "--loss-type apo_zero: it may be one of sigmoid, ipo"),
+        ("dpo", "--loss_type sigmoid bco_pair", "--loss-type bco_pair: it may be one of sigmoid, ipo"),
+        ("grpo", "--loss-type cispo", "--loss-type cispo: it may be one of grpo, dapo, bnpo, dr_grpo"),
+        ("grpo", "--scale-rewards batch", "--scale-rewards batch: it may be one of true, group, false, none"),
+        ("sft", "--loss-type dft", "the loss is the next token's, nll"),
+        ("dpo", "--reference-free", "the loss is relative to a reference"),
+        ("dpo", "--ref-model gpt2", "the reference is the model that the run begins from"),
+        ("sft", "--use-rslora", "say --lora-alpha, as your alpha times the square root of the rank"),
+        ("sft", "--dataset-text-field body", "the column is called text: rename it"),
+        ("sft", "--chat-template-path t.jinja", "say --chat-template, with the template's file"),
+        ("grpo", "--vllm-mode colocate", "drawn in this process"),
+        ("grpo", "--no-shuffle-dataset", "data are shuffled, by --seed"),
+        ("reward", "--group-by-length", "leave it out"),
+        ("ppo", "--mini-batch-size 4", "say --batch-size, and --minibatches"),
+    ],
+)
+def test_what_to_say_instead(command, words, message):
+    with pytest.raises(UserError) as error:
+        said(command, *words.split())
+    assert message in str(error.value) and "\n" not in str(error.value)
