@@ -32,8 +32,10 @@ SAMPLED = {
     "--reward-model-name-or-path": "--reward-model {}",
 }
 ALIASES: dict[str, dict[str, str]] = {
-    "sft": SHARED | LABELLED | {"--completion-only-loss": "--completion-only {}"},
-    "reward": SHARED | LABELLED,
+    "sft": SHARED
+    | LABELLED
+    | {"--completion-only-loss": "--completion-only {}", "--chat-template-path": "--chat-template {}"},
+    "reward": SHARED | LABELLED | {"--chat-template-path": "--chat-template {}"},
     "dpo": SHARED
     | LABELLED
     | {"--loss-type": "--loss {}", "--label-smoothing": "--loss conservative-loss:{}"},

@@ -140,7 +140,6 @@ REFUSED: dict[str, str] = {  # and what to say instead
     "--auto-find-batch-size": "memory is --micro-batch-tokens: choose that",
     "--bf16-full-eval": "say --precision bfloat16",
     "--chat-template-kwargs": "write chat_template_kwargs into the records, if they are to be heard",
-    "--chat-template-path": "say --chat-template, with the template's file",
     "--data-seed": "one seed is all: say --seed",
     "--dataloader-drop-last": "every record counts: leave it out",
     "--dataset-config": "data are files: write that part of the data set to JSON lines, and say --data FILE",
@@ -190,6 +189,7 @@ REFUSED: dict[str, str] = {  # and what to say instead
     "--use-rslora": "say --lora-alpha, as your alpha times the square root of the rank: that is the same",
     "--warmup-steps": "say --warmup, as a share of the run",
 }
+NO_PATH = "say --chat-template, with the template's file"
 NO_MATCH = "rows of one length are not sought: leave it out"
 REFUSED_BY: dict[str, dict[str, str]] = {
     "sft": {
@@ -198,12 +198,14 @@ REFUSED_BY: dict[str, dict[str, str]] = {
     },
     "reward": {"--group-by-length": NO_MATCH, "--loss-type": "the loss is Bradley and Terry's: leave it out"},
     "dpo": {
+        "--chat-template-path": NO_PATH,
         "--group-by-length": NO_MATCH,
         "--max-prompt-length": "say --length, of prompt and answer together",
         "--max-completion-length": "say --length, of prompt and answer together",
     },
-    "ppo": {"--num-train-epochs": COUNTED, "--max-steps": COUNTED},
+    "ppo": {"--chat-template-path": NO_PATH, "--num-train-epochs": COUNTED, "--max-steps": COUNTED},
     "grpo": {
+        "--chat-template-path": NO_PATH,
         "--delta": "say --objective dual-clip:EPSILON,DELTA",
         "--max-steps": COUNTED,
         "--num-train-epochs": COUNTED,

@@ -1,5 +1,7 @@
 """Words of `proximo lm`: TRL's names for our options, files of options, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from proximo.commands.lm_aliases import ALIASES, GROUP
@@ -46,6 +48,7 @@ KNOWN = [
     ("sft", "--gradient_checkpointing False", {"gradient_checkpointing": False}),
     ("sft", "--num_train_epochs 3 --packing", {"epochs": 3, "packing": True}),
     ("sft", "--max_length 128", {"length": 128}),
+    ("sft", "--chat_template_path t.jinja", {"chat_template": Path("t.jinja")}),
     ("sft", "--max_seq_length 128", {"length": 128}),
     ("sft", "--completion_only_loss False", {"completion_only": False}),
     ("sft", "--per_device_train_batch_size 4", {"batch_size": 4}),

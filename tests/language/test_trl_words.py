@@ -96,7 +96,7 @@ def test_what_is_harmless_for_some_values_alone_says_what_to_do_for_the_others()
         ("dpo", "--ref-model gpt2", "the reference is the model that the run begins from"),
         ("sft", "--use-rslora", "say --lora-alpha, as your alpha times the square root of the rank"),
         ("sft", "--dataset-text-field body", "the column is called text: rename it"),
-        ("sft", "--chat-template-path t.jinja", "say --chat-template, with the template's file"),
+        ("grpo", "--chat-template-path t.jinja", "say --chat-template, with the template's file"),
         ("grpo", "--vllm-mode colocate", "drawn in this process"),
         ("grpo", "--no-shuffle-dataset", "data are shuffled, by --seed"),
         ("reward", "--group-by-length", "leave it out"),

@@ -55,7 +55,7 @@ TRL = {
             eos_token packing pad_token
         """,
         "translated": """
-            completion_only_loss max_length num_train_epochs
+            chat_template_path completion_only_loss max_length num_train_epochs
         """,
         "harmless": """
             activation_offloading dataset_num_proc eval_packing pad_to_multiple_of padding_free
@@ -66,7 +66,7 @@ TRL = {
             trust_remote_code
         """,
         "refused": """
-            chat_template_path dataset_kwargs model_init_kwargs
+            dataset_kwargs model_init_kwargs
         """,
     },
     "reward": {
@@ -74,7 +74,7 @@ TRL = {
             center_rewards_coefficient eos_token pad_token
         """,
         "translated": """
-            max_length num_train_epochs
+            chat_template_path max_length num_train_epochs
         """,
         "harmless": """
             activation_offloading dataset_num_proc pad_to_multiple_of
@@ -83,7 +83,7 @@ TRL = {
             disable_dropout trust_remote_code
         """,
         "refused": """
-            chat_template_path model_init_kwargs
+            model_init_kwargs
         """,
     },
     "ppo": {
