@@ -139,7 +139,6 @@ REFUSED: dict[str, str] = {  # and what to say instead
     "--assistant-only-loss": "say --completion-only",
     "--auto-find-batch-size": "memory is --micro-batch-tokens: choose that",
     "--bf16-full-eval": "say --precision bfloat16",
-    "--chat-template-kwargs": "write chat_template_kwargs into the records, if they are to be heard",
     "--data-seed": "one seed is all: say --seed",
     "--dataloader-drop-last": "every record counts: leave it out",
     "--dataset-config": "data are files: write that part of the data set to JSON lines, and say --data FILE",

@@ -128,7 +128,7 @@ TRL = {
     },
     "grpo": {
         "ours": """
-            beta reward_weights temperature top_k top_p
+            beta chat_template_kwargs reward_weights temperature top_k top_p
         """,
         "translated": """
             epsilon epsilon_high importance_sampling_level loss_type mask_truncated_completions
@@ -148,7 +148,7 @@ TRL = {
             use_bias_correction_kl use_vllm
         """,
         "refused": """
-            chat_template_kwargs delta generation_batch_size generation_kwargs log_completions_hub_repo
+            delta generation_batch_size generation_kwargs log_completions_hub_repo
             max_tool_calling_iterations model_init_kwargs num_train_epochs off_policy_mask_threshold
             sapo_temperature_neg sapo_temperature_pos steps_per_generation vespo_k_neg vespo_k_pos
             vespo_lambda_neg vespo_lambda_pos vllm_enable_sleep_mode vllm_gpu_memory_utilization
