@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import pairwise
@@ -120,6 +121,28 @@ def spelled(kinds: Any) -> Any:
     )
 
 
+PYTHON = {"True": True, "False": False, "None": None}  # a text "False" would count as true
+
+
+def keyword_arguments(words: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` words as keyword arguments: a value is JSON, Python's True, False or None, or else text.
+
+    Raises ValueError for a word of another form, and for a key that is there twice.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator or not name.isidentifier():
+            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
+        if name in found:
+            raise ValueError(f"{name} is given twice")
+        try:
+            found[name] = PYTHON[text] if text in PYTHON else json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
 registry = tyro.constructors.ConstructorRegistry()
 
 
@@ -132,6 +155,14 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             instance_from_str=lambda words: words[0],
             is_instance=lambda value: isinstance(value, str),
             str_from_instance=lambda value: [value],
+        )
+    if info.type == dict[str, Any]:
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="KEY=VALUE",
+            instance_from_str=keyword_arguments,
+            is_instance=lambda value: isinstance(value, dict),
+            str_from_instance=lambda value: [f"{name}={json.dumps(one)}" for name, one in value.items()],
         )
     choices = get_args(info.type) if isinstance(info.type, UnionType) else ()
     return spelled(info.type) if choices and all(map(is_dataclass, choices)) else None
@@ -160,6 +191,8 @@ def parse(
     kind: type[Arguments], command: str, words: list[str], default: Arguments | None = None
 ) -> Arguments:
     """The arguments of a command. Raises UserError, in one line, for words that cannot be understood."""
+    if sum(word.partition("=")[0].replace("_", "-") == "--env-kwargs" for word in words) > 1:
+        raise UserError("--env-kwargs is given twice: list every KEY=VALUE after one of them")
     complaint = io.StringIO()
     try:
         with registry, contextlib.redirect_stderr(complaint):

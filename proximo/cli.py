@@ -15,6 +15,7 @@ from typing import Any
 from proximo.errors import (
     CheckpointDamaged,
     EnvironmentAdvice,
+    EnvironmentDiffers,
     EnvironmentNotClosed,
     EnvironmentRestarted,
     EpisodesRestarted,
@@ -25,6 +26,7 @@ from proximo.errors import (
 TOLD = (
     CheckpointDamaged,
     EnvironmentAdvice,
+    EnvironmentDiffers,
     EnvironmentNotClosed,
     EnvironmentRestarted,
     EpisodesRestarted,

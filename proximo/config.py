@@ -1,5 +1,6 @@
 """One configuration: the options that live beside their code, composed; and the presets."""
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import tyro
 
 from proximo.core import Clip, DualClip
 from proximo.envs import family, name_of, own_num_envs
+from proximo.envs.description import NotPlain, plain_arguments, restored
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.options import UpdateOptions
@@ -27,6 +29,8 @@ class Config:
 
     env: tyro.conf.Positional[Any]
     """A Gymnasium id, `module:EnvId`, or (from Python) an environment, a class, a function, a vector."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment: values are JSON, such as `is_slippery=false`, or else text."""
     steps: int = 1_000_000
     """Environment steps to learn from, summed over the environments."""
     seed: int = 0
@@ -130,6 +134,7 @@ def require(condition: bool, message: str) -> None:
 def validated(config: Config) -> Config:
     """The same configuration, or a UserError that says which option cannot be and what could."""
     update, network = config.update, config.network
+    _possible_arguments(config.env_kwargs)
     counts: list[tuple[Any, str, int]] = [(config, name, 1) for name in ("steps", "num_envs", "horizon")]
     counts += [(update, name, 1) for name in ("epochs", "minibatch_size")]
     for owner, name, least in [*counts, (config, "seed", 0), (config, "max_restarts", 0)]:
@@ -176,6 +181,18 @@ def _of_its_kind(name: str, kind: Any, value: Any) -> None:
         require(kind is not bool or isinstance(value, bool), f"{name} is {value!r}: it must be True or False")
 
 
+def _possible_arguments(env_kwargs: Any) -> None:
+    """Raises UserError for what cannot be the keyword arguments of an environment."""
+    named = isinstance(env_kwargs, Mapping) and all(isinstance(name, str) for name in env_kwargs)
+    require(named, f"env_kwargs is {env_kwargs!r}: give names with values, such as {{'is_slippery': False}}")
+    for name in OURS:
+        require(
+            name not in env_kwargs,
+            f"{name} is no argument of an environment: take it out of env_kwargs",
+        )
+
+
+OURS = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "allow_import")
 MAY_BE_0 = ("limit", "extra_std")
 BELOW_1 = ("decay",)
 
@@ -252,7 +269,7 @@ def as_json(config: Config) -> dict[str, Any]:
             return named | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
         return list(value) if isinstance(value, tuple) else value
 
-    return plain(replace(config, env=config.name))
+    return plain(replace(config, env=config.name, env_kwargs=plain_arguments(config.env_kwargs)))
 
 
 def from_json(data: Mapping[str, Any]) -> Config:
@@ -263,7 +280,7 @@ def from_json(data: Mapping[str, Any]) -> Config:
     try:
         parts = {"update": UpdateOptions, "network": NetworkOptions}
         built = {name: _built(kind, data[name]) for name, kind in parts.items()}
-        config = Config(**{**data, **built})
+        config = Config(**{**data, **built, "env_kwargs": _readable(data.get("env_kwargs", {}))})
         if not isinstance(config.env, str):
             raise TypeError(f"env is {config.env!r}")
         return validated(config)
@@ -272,6 +289,15 @@ def from_json(data: Mapping[str, Any]) -> Config:
     except Exception as error:
         reason = " ".join(repr(error).split())[:200]
         raise UserError(f"the configuration in the file is none of this version ({reason})") from error
+
+
+def _readable(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment's arguments, but for those that no file holds; its description names these."""
+    found = {}
+    for name, value in env_kwargs.items():
+        with contextlib.suppress(NotPlain):
+            found[name] = restored(value)
+    return found
 
 
 def _built(kind: Any, data: Mapping[str, Any]) -> Any:

@@ -42,6 +42,10 @@ class EnvironmentAdvice(UserWarning):
     """What is likely to keep a policy from learning in an environment; training goes on."""
 
 
+class EnvironmentDiffers(RuntimeWarning):
+    """An agent is played in an environment that is not quite the one that it was trained on."""
+
+
 class EnvironmentNotClosed(RuntimeWarning):
     """An environment failed to close; all that was to be learned has been learned."""
 

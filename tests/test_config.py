@@ -48,6 +48,7 @@ OPTIONS = [
     "critic_hidden",
     "entropy_coefficient",
     "env",
+    "env_kwargs",
     "epochs",
     "final_log_std",
     "gae_lambda",

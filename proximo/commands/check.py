@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import tyro
 
@@ -15,6 +16,8 @@ class Check:
 
     env: tyro.conf.Positional[str]
     """A Gymnasium id, or `module:EnvId`."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment: values are JSON, or else text."""
     steps: int = 1000
     """How long to step it in each check."""
     seed: int = 0
@@ -30,11 +33,23 @@ def read(words: list[str]) -> Check:
     return parse(Check, "check", words)
 
 
+def with_arguments(env: str, env_kwargs: dict[str, Any]) -> Any:
+    """A function that makes a registered environment with arguments, and has its name."""
+    from proximo.envs import make_one
+
+    def make() -> Any:
+        return make_one(env, allow_import=True, env_kwargs=env_kwargs)
+
+    make.__name__ = env.rpartition(":")[2]
+    return make
+
+
 def run(arguments: Check) -> int:
     """Check; returns the exit status: 1 when something is wrong."""
     from proximo.envs import check as examine
 
-    findings = examine(arguments.env, steps=arguments.steps, seed=arguments.seed, allow_import=True)
+    env = with_arguments(arguments.env, arguments.env_kwargs) if arguments.env_kwargs else arguments.env
+    findings = examine(env, steps=arguments.steps, seed=arguments.seed, allow_import=True)
     errors = sum(finding.level == "error" for finding in findings)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))

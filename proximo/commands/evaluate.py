@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,14 @@ class Evaluate:
     """A run folder, or a model folder."""
     env: str | None = None
     """Where to play; the environment of the run unless said otherwise (`module:EnvId` must be typed here)."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment, which win over those of the run: JSON, or else text."""
+    num_envs: int | None = None
+    """Environments side by side, up to 16 by default; 1 where only one can exist at a time."""
     episodes: int = 100
     """How many whole episodes."""
+    max_steps: int = 1_000_000
+    """An episode that goes on for longer than this ends the evaluation with an error."""
     seed: int = 0
     """Of the environments and of sampled actions."""
     sampled: bool = False
@@ -62,6 +68,9 @@ def run(arguments: Evaluate) -> int:
         deterministic=not arguments.sampled,
         until_width=arguments.until_width,
         max_episodes=arguments.max_episodes,
+        num_envs=arguments.num_envs,
+        max_steps=arguments.max_steps,
+        env_kwargs=arguments.env_kwargs or None,
         allow_import=arguments.env is not None,
     )
     for path in files:

@@ -89,12 +89,12 @@ def run(arguments: Train | Resume) -> int:
             find_spec(arguments.env, allow_import=True)
         arguments.sinks.check_reports()  # before anything in the folder is moved
         resumed = resume_run(arguments.resume, out=arguments.out, env=arguments.env, **changes)
-        arguments.sinks.check(resumed.config.env)
+        arguments.sinks.check(resumed.config.env, resumed.config.env_kwargs)
         return carried_out(arguments, resumed.config, resumed.folder, resumed.start)
     if arguments.seeds != 1:
         return run_seeds(arguments)
     config = validated(config_from(arguments))
-    arguments.sinks.check(config.env)
+    arguments.sinks.check(config.env, config.env_kwargs)
     return carried_out(arguments, config, RunFolder.create(config, arguments.out), None)
 
 
@@ -131,13 +131,23 @@ def carried_out(
     elif iteration is not None:
         where = "".join(f" --env {env}" for env in imported(arguments))
         print(
-            f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; mean return of the last 100 episodes: "
-            f"{iteration.mean_return:,.1f}\nrun: {folder.path}\nnext: proximo evaluate {folder.path}{where}"
+            f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\nrun: {folder.path}\n"
+            f"next: proximo evaluate {folder.path}{where}"
         )
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
     print(f"stopped; go on with: {going_on(arguments, folder.path)}", file=sys.stderr)
     return stop.status or OUT_OF_TIME
+
+
+def score(iteration: Any) -> str:
+    """How well a run does at its end, in words."""
+    if math.isnan(iteration.mean_return):
+        return (
+            "no episode has ended, so there is no mean return: limit episodes of such an environment, say "
+            "with gymnasium.wrappers.TimeLimit"
+        )
+    return f"mean return of the last 100 episodes: {iteration.mean_return:,.1f}"
 
 
 def run_seeds(arguments: Train) -> int:
@@ -170,8 +180,8 @@ def run_seeds(arguments: Train) -> int:
         print(json.dumps(rows))
     else:
         for row in rows:
-            score = row["ep_rew_mean"]
-            print(f"{math.nan if score is None else score:12,.1f}  {row['run']}")
+            reached = row["ep_rew_mean"]
+            print(f"{'no episode ended' if reached is None else format(reached, '12,.1f')}  {row['run']}")
         mean, low, high = interval([member.mean_return for member in overview.members])
         print(f"{mean:12,.1f}  mean of {len(rows)} seeds (95% interval {low:,.1f} to {high:,.1f})")
     diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]

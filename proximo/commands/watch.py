@@ -1,7 +1,7 @@
 """`proximo watch RUN`: see a trained policy play."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ class Watch:
     """A run folder, or a model folder."""
     env: str | None = None
     """Where to play; the environment of the run unless said otherwise (`module:EnvId` must be typed here)."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment, which win over those of the run: JSON, or else text."""
     video: Path | None = None
     """Make a film of it, FILE.mp4 or FILE.gif; no screen is needed."""
     episodes: int = 1
@@ -52,6 +54,7 @@ def run(arguments: Watch) -> int:
         "seed": arguments.seed,
         "deterministic": not arguments.sampled,
         "fps": arguments.fps,
+        "env_kwargs": arguments.env_kwargs or None,
         "allow_import": arguments.env is not None,
     }
     if arguments.video is None:

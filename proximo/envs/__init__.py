@@ -2,15 +2,19 @@
 
 from proximo.envs.check import check
 from proximo.envs.check_stream import Finding
+from proximo.envs.compare import check_fits, differences, space_differences
+from proximo.envs.description import EnvDescription, description_from_json, name_of
 from proximo.envs.episodes import Episode, EpisodeStatistics
 from proximo.envs.faults import check_finite
 from proximo.envs.host import HostEnvs, Step
-from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, name_of, own_num_envs
+from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, own_num_envs
+from proximo.envs.remake import chosen, remade
 from proximo.envs.space_json import is_single, space_from_json, space_to_json
 from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
 
 __all__ = [
     "ActionCodec",
+    "EnvDescription",
     "Episode",
     "EpisodeStatistics",
     "Finding",
@@ -20,6 +24,10 @@ __all__ = [
     "action_codec",
     "check",
     "check_finite",
+    "check_fits",
+    "chosen",
+    "description_from_json",
+    "differences",
     "family",
     "find_spec",
     "is_single",
@@ -29,6 +37,8 @@ __all__ = [
     "name_of",
     "observation_codec",
     "own_num_envs",
+    "remade",
+    "space_differences",
     "space_from_json",
     "space_to_json",
 ]

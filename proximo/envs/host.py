@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from proximo.envs import returned
 from proximo.envs import state as states
 from proximo.envs.alarm import Within
+from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restarted
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import codecs
@@ -50,6 +51,7 @@ class HostEnvs:
     action_space of the whole batch, to sample from
     vector       the Gymnasium vector environment underneath
     name         what to call it
+    description  what one environment is, as far as a file can hold it
     spec         Gymnasium's registry entry, or None
     steps        how many times `step` was called since the last reset
     restarts     how many times an environment that failed was made anew (by our own vector alone)
@@ -69,6 +71,8 @@ class HostEnvs:
         """
         self.vector = vector
         self.name = name
+        self.description = EnvDescription(name)
+        self.release: Callable[[], Any] = lambda: None  # others may step these environments again
         self.owned = owned
         self.num_envs: int = vector.num_envs
         self.spaces = (vector.single_observation_space, vector.single_action_space)
@@ -166,10 +170,8 @@ class HostEnvs:
         it does not fit; the environments are then to be reset before they can be stepped.
         """
         try:
-            mine = {"name": self.name, "num_envs": self.num_envs}
-            for key, value in mine.items():
-                if state[key] != value:
-                    raise ValueError(f"its {key} is {state[key]!r}, here it is {value!r}")
+            if state["num_envs"] != self.num_envs:
+                raise ValueError(f"its num_envs is {state['num_envs']!r}, here it is {self.num_envs!r}")
             steps, restarts = int(state["steps"]), int(state["restarts"])
             obs = states.restore(self.vector, state["vector"])
         except Exception as error:
@@ -184,6 +186,7 @@ class HostEnvs:
 
         What fails in that is a warning: all that was to be learned has been learned.
         """
+        self.release()
         if not self.owned:
             return
         try:

@@ -4,7 +4,7 @@ import difflib
 import importlib
 import math
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from proximo.envs.description import described, name_of
 from proximo.envs.host import HostEnvs
+from proximo.envs.in_use import taken
 from proximo.envs.parallel import ParallelVectorEnv, spare_workers
 from proximo.envs.spaces import codecs
 from proximo.errors import UserError
@@ -43,25 +45,42 @@ def make_envs(
     *,
     vectorization_mode: str | None = None,
     allow_import: bool = False,
+    env_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> HostEnvs:
     """Make `num_envs` copies of an environment, stepped together.
 
     env                 a registered id ("CartPole-v1"); "module:EnvId", which imports the module; an
-                        Env subclass or a function without arguments that returns an Env; an Env instance;
-                        or a VectorEnv, used as it is
+                        Env subclass or a function without arguments that returns an Env; a Gymnasium
+                        EnvSpec; an Env instance; or a VectorEnv, used as it is
     num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
     vectorization_mode  "sync" (one after another, in this process), "async" (a process for each),
                         "parallel" (a share for every core, one of them in this process), or
                         "vector_entry_point" (the environment's own vector version); None means "sync"
     allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
                         only an id that the user himself typed may; never one read from a file.
-    kwargs              for the environment's constructor; `vector_kwargs` (a dict) for the vector's: limits
+    env_kwargs, kwargs  for the environment's constructor; `vector_kwargs` (a dict) for the vector's: limits
                         as of `ParallelVectorEnv`, or what the environment's own version takes. With "sync"
                         time has no limit unless one is given there.
 
-    Raises UserError, in one line that says what to do, if it cannot be made.
+    Raises UserError, in one line that says what to do, if it cannot be made, and if it is an object that a
+    training or an evaluation uses already.
     """
+    kwargs |= env_kwargs or {}
+    own = {name: value for name, value in kwargs.items() if name != "vector_kwargs"}
+    envs = _made(env, num_envs, vectorization_mode, allow_import, kwargs)
+    envs.release = taken(envs, envs.vector)  # what is refused stays open: it is somebody else's
+    envs.description = described(env, own, envs.vector)
+    return envs
+
+
+def _made(
+    env: Any,
+    num_envs: int | None,
+    vectorization_mode: str | None,
+    allow_import: bool,
+    kwargs: dict[str, Any],
+) -> HostEnvs:
     mode = _mode(vectorization_mode)
     if num_envs is not None and num_envs < 1:
         raise UserError(f"num_envs is {num_envs}: ask for at least 1")
@@ -69,14 +88,17 @@ def make_envs(
     if isinstance(env, gym.vector.VectorEnv):
         return _from_vector(env, num_envs, kwargs)
     count = 1 if num_envs is None else num_envs
-    if isinstance(env, str):
+    if isinstance(env, str | EnvSpec):
         return _from_id(env, count, mode, allow_import, kwargs)
     return _from_constructor(env, count, mode, kwargs)
 
 
-def make_one(env: Any, *, allow_import: bool = False, **kwargs: Any) -> gym.Env:
+def make_one(
+    env: Any, *, allow_import: bool = False, env_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
+) -> gym.Env:
     """One environment, not vectorised, from what `make_envs` takes save a VectorEnv. Raises UserError."""
-    if isinstance(env, str):
+    kwargs |= env_kwargs or {}
+    if isinstance(env, str | EnvSpec):
         spec = find_spec(env, allow_import=allow_import)
         return _attempt(spec.id, lambda: gym.make(spec, disable_env_checker=True, **kwargs))
     return _one(name_of(env), _constructor(env, kwargs))
@@ -104,8 +126,10 @@ def max_episode_steps(env_id: str) -> int | None:
     return find_spec(env_id).max_episode_steps
 
 
-def find_spec(env_id: str, *, allow_import: bool = False) -> EnvSpec:
+def find_spec(env_id: str | EnvSpec, *, allow_import: bool = False) -> EnvSpec:
     """The registry's entry for an id. Raises UserError, with the nearest names, if there is none."""
+    if isinstance(env_id, EnvSpec):
+        return env_id
     module, separator, name = env_id.rpartition(":")
     if separator and allow_import:
         _import(module, env_id)
@@ -120,17 +144,6 @@ def find_spec(env_id: str, *, allow_import: bool = False) -> EnvSpec:
     if spec is None:
         raise UserError(_unknown(name))
     return spec
-
-
-def name_of(env: Any) -> str:
-    """What to call an environment in messages and folders."""
-    if isinstance(env, str):
-        return env.rpartition(":")[2]
-    spec = getattr(env, "spec", None)
-    if isinstance(spec, EnvSpec):
-        return spec.id
-    plain = env.unwrapped if isinstance(env, gym.Env | gym.vector.VectorEnv) else env
-    return getattr(plain, "__name__", type(plain).__name__)
 
 
 def _mode(vectorization_mode: str | None) -> str:
@@ -152,7 +165,9 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[s
     return HostEnvs(env, name_of(inner[0] if inner and env.spec is None else env), owned=False)
 
 
-def _from_id(env_id: str, count: int, mode: str, allow_import: bool, kwargs: dict[str, Any]) -> HostEnvs:
+def _from_id(
+    env_id: str | EnvSpec, count: int, mode: str, allow_import: bool, kwargs: dict[str, Any]
+) -> HostEnvs:
     spec = find_spec(env_id, allow_import=allow_import)
     options = kwargs.pop("vector_kwargs", {})
     if mode == "vector_entry_point":

@@ -35,7 +35,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     make              makes one environment; without arguments
     probe             one that was made already, to read its spaces from; this process steps it where it steps
-                      any, and closes it otherwise
+                      any, and closes it otherwise. It is kept, to be described
     num_envs          N
     num_workers       processes beside this one; with 0 it steps everything, with N nothing
     max_restarts      environments or workers that are made anew before their fault is raised
@@ -73,6 +73,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in spaces)
         self.metadata = {**(probe.metadata or {}), "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.spec, self.render_mode = probe.spec, None
+        self.probe = probe
         self.restarts = Restarts(num_envs, max_restarts, restart_interval)
         self.report: Callable[[Exception, range], None] = lambda error, lost: None
         self.step_timeout, self.reset_timeout = step_timeout, reset_timeout

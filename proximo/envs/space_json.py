@@ -34,12 +34,13 @@ def _(space: spaces.Box) -> dict[str, Any]:
 
 @space_to_json.register
 def _(space: spaces.Discrete) -> dict[str, Any]:
-    return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
 
 
 @space_to_json.register
 def _(space: spaces.MultiDiscrete) -> dict[str, Any]:
-    return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    whole = {"nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    return {"kind": "MultiDiscrete", **whole, "dtype": str(space.dtype)}
 
 
 @space_to_json.register
@@ -79,6 +80,23 @@ def _read_bounds(bounds: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.nda
     return np.array(np.broadcast_to(np.asarray(read, dtype), (math.prod(shape),))).reshape(shape)
 
 
+def _read_discrete(data: dict[str, Any]) -> spaces.Discrete:
+    return spaces.Discrete(data["n"], start=data["start"], dtype=_whole_kind(data))
+
+
+def _read_multi_discrete(data: dict[str, Any]) -> spaces.MultiDiscrete:
+    dtype = _whole_kind(data)
+    return spaces.MultiDiscrete(np.asarray(data["nvec"]), dtype, start=np.asarray(data["start"]))
+
+
+def _whole_kind(data: dict[str, Any]) -> Any:
+    """The type that actions are handed over in; older files do not say it."""
+    dtype = np.dtype(data.get("dtype", "int64"))
+    if dtype.kind not in "iu":
+        raise ValueError(f"{dtype} is no kind of whole number")
+    return dtype.type
+
+
 def _whole(bound: Any, dtype: np.dtype) -> int:
     try:
         return int(bound)
@@ -88,10 +106,8 @@ def _whole(bound: Any, dtype: np.dtype) -> int:
 
 READERS = {
     "Box": _read_box,
-    "Discrete": lambda data: spaces.Discrete(data["n"], start=data["start"]),
-    "MultiDiscrete": lambda data: spaces.MultiDiscrete(
-        np.asarray(data["nvec"]), start=np.asarray(data["start"])
-    ),
+    "Discrete": _read_discrete,
+    "MultiDiscrete": _read_multi_discrete,
     "MultiBinary": lambda data: spaces.MultiBinary(data["shape"]),
     "Dict": lambda data: spaces.Dict([(key, space_from_json(part)) for key, part in data["spaces"]]),
     "Tuple": lambda data: spaces.Tuple([space_from_json(part) for part in data["spaces"]]),

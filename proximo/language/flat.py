@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from proximo.core import Clip
 from proximo.errors import UserError
 from proximo.language.options import as_declared, fits, kinds_of, words
+from proximo.runs.kinds import is_policy_run
 
 Options = TypeVar("Options")
 
@@ -84,6 +85,10 @@ def model_folder(name: str | os.PathLike[str]) -> str:
     if (place / "model" / "config.json").is_file():
         return str(place / "model")
     if (place / "metrics.jsonl").is_file() and (place / "checkpoints").is_dir():
+        if is_policy_run(place):
+            raise UserError(
+                f"{place} is a run of `proximo train`, no language model: `proximo evaluate {place}`"
+            )
         raise UserError(f"the run {place} has no model yet: let it come to an end, or resume it")
     return os.fspath(name)
 

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import Space
 from jaxtyping import Array
 
-from proximo.envs import ObservationCodec, action_codec, is_single, observation_codec
+from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_single, observation_codec
 from proximo.envs.spaces import space_name
 from proximo.errors import UserError
 from proximo.learn.actor import Actor, actor_of
@@ -23,7 +23,9 @@ class Agent:
     policy        the networks
     observations  the observation statistics, frozen
     spaces        the environment's observation and action space (Gymnasium's)
-    name          the environment it was trained on
+    environment   what it was trained on; a name alone stands for the registered environment of that id
+
+    It can be pickled and copied, as the plain bytes of its model files, where these can be written.
     """
 
     def __init__(
@@ -31,16 +33,29 @@ class Agent:
         policy: ActorCritic,
         observations: ObservationNormaliser,
         spaces: tuple[Space, Space],
-        name: str,
+        environment: EnvDescription | str,
         actor: Actor | None = None,
     ) -> None:
         self.policy = policy
         self.observations = observations
         self.spaces = spaces
         self.action = action_codec(spaces[1])
-        self.name = name
+        if isinstance(environment, str):
+            environment = EnvDescription(environment, only_name=True)
+        self.environment: EnvDescription = environment
         self._actor = actor
         self._key = jax.random.key(0)
+
+    @property
+    def name(self) -> str:
+        """What the environment is called that it was trained on."""
+        return self.environment.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What `copy` and Python's serialisation ask for. Raises UserError where no model can be written."""
+        from proximo.learn.model_files import agent_from_bytes, bytes_of
+
+        return agent_from_bytes, (bytes_of(self), np.asarray(jax.random.key_data(self._key)))
 
     @cached_property
     def observation(self) -> ObservationCodec:

@@ -102,7 +102,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
             for index, member in enumerate(apart(learner)):
                 own = {name: float(values[index]) for name, values in metrics.items()}
                 own["rollout/restarts"] = float(envs.restarts)
-                agent = Agent(member.policy, member.observations, envs.spaces, envs.name, actor)
+                agent = Agent(member.policy, member.observations, envs.spaces, envs.description, actor)
                 turn.append(ledgers[index].entry(index, number, rollout, member, agent, own, stream))
             yield turn
     finally:

@@ -76,7 +76,9 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
                 number=number,
                 steps=steps,
                 learner=learner,
-                agent=Agent(learner.policy, learner.observations, envs.spaces, envs.name, population.actor),
+                agent=Agent(
+                    learner.policy, learner.observations, envs.spaces, envs.description, population.actor
+                ),
                 metrics={name: float(value) for name, value in jax.device_get(metrics).items()}
                 | {"rollout/restarts": float(envs.restarts)},
                 episodes=episodes,

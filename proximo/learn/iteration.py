@@ -92,6 +92,7 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         members = num_envs // config.num_envs
         watch["max_restarts"] = 0 if mode == "sync" else config.max_restarts * members
         make_options = {"vector_kwargs": watch, **make_options}
+    make_options = {"env_kwargs": config.env_kwargs, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
     require_memory(envs, config.horizon)
     ours = isinstance(envs.vector, ParallelVectorEnv)

@@ -9,6 +9,8 @@ import numpy as np
 
 from proximo.errors import UserError
 
+WIDTHS = ({np.dtype("float32"), np.dtype("float64")}, {np.dtype("int32"), np.dtype("int64")})
+
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Every array of a tree under its path, such as `policy.actor.layers.0.weight`; keys as their numbers."""
@@ -21,17 +23,22 @@ def filled(template: Any, arrays: Mapping[str, np.ndarray], place: Path | str) -
     template  a tree of arrays, or of their shapes
     place     where the arrays come from, for messages
 
-    Raises UserError where one is missing, or of another shape or type.
+    Numbers of 32 bits and of 64 are turned into each other, since JAX works in either; all other types must
+    be those of the template. Raises UserError where one is missing, of another shape or type, or not finite.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     found = []
     for path, leaf in leaves:
         name, array = _name(path), arrays.get(_name(path))
         wanted = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        if array is not None and {array.dtype, wanted.dtype} in WIDTHS:
+            array = array.astype(wanted.dtype)
         if array is None or array.shape != wanted.shape or array.dtype != wanted.dtype:
             there = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
             asked = f"{wanted.dtype}{list(wanted.shape)}"
             raise UserError(f"{place}: {name} is {there}, but its description asks for {asked}")
+        if jax.numpy.issubdtype(array.dtype, jax.numpy.inexact) and not np.isfinite(array).all():
+            raise UserError(f"{place}: {name} is not finite: restore the file from a copy")
         found.append(
             jax.random.wrap_key_data(jax.numpy.asarray(array)) if _is_key(leaf) else jax.numpy.asarray(array)
         )

@@ -71,7 +71,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
         raise UserError("a population has no update to time apart: name a preset other than cem")
     seeds = streams(config.seed)
     envs = environments(config, config.num_envs, **make_options)
-    one = partial(make_one, config.env, **make_options)
+    one = partial(make_one, config.env, env_kwargs=config.env_kwargs, **make_options)
     plain = make_envs(SyncVectorEnv([one] * config.num_envs, copy=False))
     plain.reset(environment_seeds(seeds.environments, plain.num_envs))
     learner = new_learner(config, envs, seeds)

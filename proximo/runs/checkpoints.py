@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from proximo.errors import CheckpointDamaged, UserError
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Iteration, Snapshot
-from proximo.runs.model import ARRAYS, DESCRIPTION, agent_from, arrays_from, model_files
+from proximo.runs.model import ARRAYS, DESCRIPTION, agent_of, arrays_from, model_files
 from proximo.runs.sealed import content_of, parsed, read_folder, write_folder
 
 FORMAT = 1
@@ -115,7 +115,7 @@ def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
     arrays = arrays_from(files[STATE_ARRAYS], path / STATE_ARRAYS)
     try:
         config = from_json(description["config"])
-        snapshot, agent = Snapshot(**put_together(description["snapshot"], arrays)), agent_from(files, path)
+        snapshot, agent = Snapshot(**put_together(description["snapshot"], arrays)), agent_of(files, path)
         _check(snapshot, config, agent)
     except UserError:
         raise
@@ -125,6 +125,14 @@ def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
             f"{path / STATE} does not describe a checkpoint ({reason}): it was changed"
         ) from error
     return config, snapshot, agent
+
+
+def load_agent(path: Path) -> Agent:
+    """The agent of a checkpoint, whatever else is in it: a run that cannot be resumed here can be played.
+
+    Raises UserError if it is not what was saved.
+    """
+    return agent_of(read_folder(path, FILES), path)
 
 
 def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
@@ -164,19 +172,27 @@ def _is_array(value: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape
 
 
-def newest_valid(run: Path) -> tuple[Path, tuple[Config, Snapshot, Agent]]:
-    """The newest checkpoint of a run that is what was saved; a damaged one is named in a warning.
+def newest_valid(run: Path, load: Callable[[Path], Any] = load_checkpoint) -> tuple[Path, Any]:
+    """The newest checkpoint of a run that can be used, and what `load` makes of it.
 
-    Raises UserError where there is none: a run never starts over in silence.
+    One that cannot be used is named in a warning, and the one before it is taken. Raises UserError, with the
+    reason of the newest, where there is none: a run never starts over in silence.
     """
-    found = finished(run / "checkpoints")
-    for path in found:
+    errors: list[UserError] = []
+    for path in finished(run / "checkpoints"):
         try:
-            return path, load_checkpoint(path)
+            content = load(path)
         except UserError as error:
-            warnings.warn(f"{error}; an older checkpoint is taken", CheckpointDamaged, stacklevel=2)
-    what = "no checkpoint is whole" if found else "there is no checkpoint"
-    raise UserError(f"{what} in {run / 'checkpoints'}: start again with a new --out")
+            errors.append(error)
+            continue
+        for unused in errors:
+            warnings.warn(f"{unused}; an older checkpoint is taken", CheckpointDamaged, stacklevel=2)
+        return path, content
+    if errors:
+        count = "the only checkpoint" if len(errors) == 1 else f"none of {len(errors)} checkpoints"
+        verb = "cannot" if len(errors) == 1 else "can"
+        raise UserError(f"{count} of {run} {verb} be used; the newest: {errors[0]}")
+    raise UserError(f"there is no checkpoint in {run / 'checkpoints'}: start again with a new --out")
 
 
 def set_aside(run: Path, taken: Path) -> None:

@@ -1,6 +1,8 @@
 """Evaluation: whole episodes of a frozen policy, and how sure their mean is."""
 
-from collections.abc import Iterator
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,15 +15,19 @@ from proximo.envs import (
     EpisodeStatistics,
     HostEnvs,
     check_finite,
+    check_fits,
+    chosen,
     find_spec,
     make_envs,
     own_num_envs,
 )
-from proximo.errors import UserError
+from proximo.errors import EnvironmentFault, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.streams import environment_seeds, streams
 
 MOST_ENVS = 16
+MAX_STEPS = 1_000_000  # of an episode: what never ends must not be played for ever
+LONG = 20_000  # steps without an end, after which a line says so
 CONFIDENCE = 0.95
 
 
@@ -83,23 +89,31 @@ def evaluate(
     deterministic: bool = True,
     until_width: float | None = None,
     max_episodes: int = 10_000,
+    num_envs: int | None = None,
+    max_steps: int = MAX_STEPS,
+    env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> Evaluation:
     """Play whole episodes and sum them up; the agent and its statistics do not move.
 
-    env            where to play; the environment the agent was trained on unless said otherwise
-    episodes       shared out evenly over up to 16 environments, so that short ones are not preferred
+    env            where to play; by default the environment that the agent was trained on, with its arguments
+                   and wrappers. What is passed here and differs from it is a warning, or an error where
+                   observations or actions would mean something else
+    episodes       shared out evenly over the environments, so that short ones are not preferred
     seed           of the environments and of sampled actions; training never draws from this stream
     deterministic  the most likely action at every step, or a sample
     until_width    go on, `episodes` at a time, until the interval is narrower than this. To look after every
                    round makes it a little too narrow: ask for few rounds of many episodes
     max_episodes   and no further than this
+    num_envs       environments side by side; up to 16 by default. 1 where only one can exist at a time
+    max_steps      an episode that goes on for longer is an error: it would never be counted
+    env_kwargs     arguments of the environment, which win over those that it was trained with
     make_options   as of `make_envs`; environments that are trained on all cores are played on all of them
 
     The same arguments give the same returns, on however many cores; a later round gives those that so many
     episodes at once would have. Raises UserError for fewer than one episode, and for a width that no
-    interval can have; EnvironmentFault when an environment fails, for half an episode is no sample, and
-    when it returns what is not finite.
+    interval can have; EnvironmentFault when an environment fails or does not end, for half an episode is no
+    sample, and when it returns what is not finite.
     """
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
@@ -108,13 +122,17 @@ def evaluate(
             raise UserError(f"until_width is {until_width}: it must be above 0")
         if max_episodes < episodes:
             raise UserError(f"max_episodes is {max_episodes}: it must be at least episodes, {episodes}")
-    where = agent.name if env is None else env
-    envs = _arena(where, own_num_envs(where) or min(episodes, MOST_ENVS), **make_options)
+    for name, value in (("num_envs", num_envs), ("max_steps", max_steps)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1")
+    where, kwargs = chosen(
+        agent.environment, env, env_kwargs, allow_import=make_options.get("allow_import", False)
+    )
+    count = own_num_envs(where) or num_envs or min(episodes, MOST_ENVS)
+    envs = _arena(where, min(count, episodes), env_kwargs=kwargs, **make_options)
     try:
-        fits = envs.observation.shape == agent.observation.shape and envs.action.kind == agent.action.kind
-        if not fits:
-            raise UserError(f"{envs.name} has other observations or actions than {agent.name}: play it there")
-        play = Play(agent, envs, seed, deterministic)
+        check_fits(agent.environment, agent.spaces, envs, given=env is not None or bool(env_kwargs))
+        play = Play(agent, envs, seed, deterministic, max_steps)
         total = episodes
         while True:
             found = play.summary(total)
@@ -134,14 +152,27 @@ def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
         if recipe(where).get("vectorization_mode") == "parallel":
             watch = {"max_restarts": 0}
             make_options = {"vectorization_mode": "parallel", "vector_kwargs": watch, **make_options}
-    return make_envs(where, num_envs, **make_options)
+    try:
+        return make_envs(where, num_envs, **make_options)
+    except UserError as error:
+        with contextlib.suppress(UserError):
+            make_envs(where, 1, **make_options).close()
+            told = f"{error}; one alone can be made, {num_envs} cannot: say --num-envs 1 (num_envs=1)"
+            error = UserError(told) if num_envs > 1 else error
+        raise error from error.__cause__
 
 
 class Play:
-    """A frozen policy in its environments: episodes, for as long as somebody asks for more of them."""
+    """A frozen policy in its environments: episodes, for as long as somebody asks for more of them.
 
-    def __init__(self, agent: Agent, envs: HostEnvs, seed: int, deterministic: bool) -> None:
+    max_steps  an episode that goes on for longer raises EnvironmentFault
+    """
+
+    def __init__(
+        self, agent: Agent, envs: HostEnvs, seed: int, deterministic: bool, max_steps: int = MAX_STEPS
+    ) -> None:
         self.agent, self.envs, self.seed, self.deterministic = agent, envs, seed, deterministic
+        self.max_steps = max_steps
         sequence, noise_sequence = streams(seed).evaluation.spawn(2)
         self.seeds = environment_seeds(sequence, envs.num_envs)
         self.key = jax.random.key(int(noise_sequence.generate_state(1)[0]))
@@ -155,10 +186,28 @@ class Play:
         shares = [episodes // count + (index < episodes % count) for index in range(count)]
         while any(len(mine) < share for mine, share in zip(self.played, shares, strict=True)):
             next(self.steps)
+            self._check_length()
         kept = [episode for mine, share in zip(self.played, shares, strict=True) for episode in mine[:share]]
         found = summary([episode.episode_return for episode in kept], [episode.length for episode in kept])
         own_seeds = [self.seeds[episode.env] for episode in kept]
         return replace(found, environment_seeds=own_seeds, seed=self.seed, deterministic=self.deterministic)
+
+    def _check_length(self) -> None:
+        """Say, once, that no episode ends; raises EnvironmentFault when it has gone on for too long."""
+        longest = int(self.statistics.length_so_far.max())
+        if longest > self.max_steps:
+            raise EnvironmentFault(
+                f"an episode of {self.envs.name} has not ended in {self.max_steps:,} steps: limit it with "
+                "gymnasium.wrappers.TimeLimit (--env-kwargs max_episode_steps=1000 for a registered one), or "
+                "allow more with --max-steps"
+            )
+        if longest == LONG and not any(self.played):
+            print(
+                f"no episode of {self.envs.name} has ended in {LONG:,} steps; it is given up after "
+                f"{self.max_steps:,} (--max-steps)",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _steps(self) -> Iterator[None]:
         """Reset all environments, then step them without end; the episodes that end go into `played`."""

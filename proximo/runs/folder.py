@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 
 from proximo.config import Config, as_json
+from proximo.envs import EnvDescription
 from proximo.errors import MachineChanged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration
@@ -41,6 +43,7 @@ class RunFolder:
         self.path, self.config = path, config
         self.lock = Lock(path) if lock is None else lock
         self.sinks = Sinks()
+        self._environment_known = False
         self._started = time.perf_counter()
 
     @classmethod
@@ -84,13 +87,20 @@ class RunFolder:
         with self.writing(), (self.path / EPISODES).open("w", newline="") as file:
             csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
 
-    def _describe(self) -> None:
-        description = {**as_json(self.config), "versions": versions(), "fingerprint": fingerprint()}
+    def _describe(self, env: EnvDescription | None = None) -> None:
+        """Write `config.json`; `env` is what the environment is, known once it is made."""
+        made_on = {**fingerprint(), **precision()}
+        description = {**as_json(self.config), "versions": versions(), "fingerprint": made_on}
+        if env is not None:
+            description["env_description"] = env.as_json()
         with self.writing():
             replace_file(self.path / "config.json", (json.dumps(description, indent=1) + "\n").encode())
 
     def log(self, iteration: Iteration) -> dict[str, Any]:
         """Append an iteration's metrics and episodes; returns the metrics as they were written."""
+        if not self._environment_known:
+            self._describe(iteration.agent.environment)
+            self._environment_known = True
         elapsed = time.perf_counter() - self._started
         metrics = {
             "rollout/ep_rew_mean": iteration.mean_return,
@@ -131,8 +141,13 @@ class RunFolder:
         return self.path / "model"
 
 
+def file_name(name: str) -> str:
+    """The name of an environment as part of a file's: what no system or shell reads in a way of its own."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "environment"
+
+
 def _default_path(config: Config) -> Path:
-    name = config.name.replace("/", "-").replace(":", "-")
+    name = file_name(config.name)
     date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{name}-{config.seed}-{date}"
     number = 1
@@ -161,7 +176,7 @@ def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
 
     began_with  the content of its `config.json`
     """
-    here = {**versions(), **fingerprint()}
+    here = {**versions(), **fingerprint(), **precision()}
     said = [began_with.get(name) for name in ("versions", "fingerprint")]  # from a file: it may be anything
     there = {name: value for part in said if isinstance(part, dict) for name, value in part.items()}
     names = [name for name in here if there.get(name, here[name]) != here[name]]
@@ -172,6 +187,11 @@ def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
             MachineChanged,
             stacklevel=3,
         )
+
+
+def precision() -> dict[str, bool]:
+    """Whether JAX computes in 64 bits."""
+    return {"x64": bool(jax.config.read("jax_enable_x64"))}
 
 
 def fingerprint() -> dict[str, Any]:

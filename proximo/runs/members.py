@@ -14,7 +14,7 @@ from proximo.learn.iteration import Iteration
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
 from proximo.runs.progress import shown
-from proximo.runs.run import CHECKPOINT_SECONDS, Record, Run, configured
+from proximo.runs.run import CHECKPOINT_SECONDS, Record, Run, configured, whole_env
 from proximo.runs.sinks import SinkOptions
 
 
@@ -81,7 +81,7 @@ def train_members(
     prepare_process()
     sinks = sinks or SinkOptions()
     configs = together(member_configs(config, seeds))  # before there are folders
-    sinks.check(config.env)
+    sinks.check(config.env, config.env_kwargs)
     folders = member_folders(configs, out)
     for folder in folders:
         folder.sinks = sinks.open(folder.path, folder.config)
@@ -129,4 +129,4 @@ def train_ensemble(
         raise UserError("nothing was learned: training ended before its first update")
     folders, overview = last
     pairs = zip(folders, overview.members, strict=True)
-    return [Run(folder.path, member.agent, config.env) for folder, member in pairs]
+    return [Run(folder.path, member.agent, whole_env(config)) for folder, member in pairs]

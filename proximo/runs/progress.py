@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines in a pipe."""
 
+import math
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -70,4 +71,5 @@ def _lines(rows: Iterator[Row], steps: int, begun: int) -> Iterator[Row]:
 
 def _facts(row: Progress, started: float, begun: int) -> str:
     rate = (row.steps - begun) / (time.perf_counter() - started)
-    return f"return {row.mean_return:,.1f}  {rate:,.0f} steps/s"
+    reached = "no episode ended yet" if math.isnan(row.mean_return) else f"return {row.mean_return:,.1f}"
+    return f"{reached}  {rate:,.0f} steps/s"

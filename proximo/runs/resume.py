@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.config import Config, validated, with_options
-from proximo.envs import find_spec, name_of
+from proximo.envs import check_fits, chosen, differences, make_envs, name_of, own_num_envs
 from proximo.errors import UserError
+from proximo.learn.agent import Agent
 from proximo.learn.iteration import Snapshot
-from proximo.runs.checkpoints import newest_valid, set_aside
+from proximo.runs.checkpoints import load_checkpoint, newest_valid, set_aside
 from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
+from proximo.runs.kinds import check_is_policy, language_command
 from proximo.runs.lock import Lock
 from proximo.runs.model import replace_file
 from proximo.runs.sealed import content_of, parsed
@@ -35,28 +37,30 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
 
     run      its folder
     out      go on in a new folder, which gets the logs so far; in the run's own unless said otherwise
-    env      the environment, where its name alone does not make it: `module:EnvId`, a class, a function.
-             An id in a file never imports a module
+    env      the environment, where its description in the run does not make it: `module:EnvId`, a class, a
+             function, an instance. An id in a file never imports a module
     changes  `steps` and `until` alone: the rest decides what the steps so far were
 
-    Raises UserError where there is no run, no checkpoint that is whole, or nothing left to do.
+    Raises UserError where there is no run, no checkpoint that is whole, nothing left to do, or where the
+    environment is another one.
     """
     run = Path(run)
     if not run.is_dir():
         raise UserError(f"{run} is not a run folder: `proximo train` makes one")
+    command = language_command(run)
+    if command is not None:
+        raise UserError(
+            f"{run} is a run of `proximo lm {command}`: `proximo lm {command} --resume {run}` goes on"
+        )
+    check_is_policy(run)
     for name in changes:
         if name not in ("steps", "until"):
             raise UserError(f"{name} cannot change in a run that is resumed: only steps and until can")
-    taken, (config, start, _) = newest_valid(run)
+    taken, (config, start, agent) = newest_valid(run, load_checkpoint)
     config = validated(with_options(config, **changes))
-    if env is not None:
-        if name_of(env) != config.name:
-            raise UserError(f"the run in {run} is of {config.name}, not of {name_of(env)}")
-        config = with_options(config, env=env)
-    else:
-        find_spec(config.name)
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
+    config = _where_it_was(run, config, start, agent, env)
     with contextlib.suppress(UserError, AttributeError):  # it is for a warning alone
         warn_of_another_machine(parsed(content_of(run / "config.json"), run / "config.json"))
     path = run if out is None else Path(out)
@@ -72,6 +76,36 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     except OSError as error:
         raise UserError(f"cannot write in {path} ({error.strerror}): mend that, then resume again") from error
     return Resumed(config, start, RunFolder.again(path, config, lock))
+
+
+def _where_it_was(run: Path, config: Config, start: Snapshot, agent: Agent, env: Any) -> Config:
+    """The configuration with the environment that the run was begun in, made again or as it was given.
+
+    Raises UserError where that is impossible, and where what was given is another environment.
+    """
+    recorded = agent.environment
+    if isinstance(env, str):
+        if name_of(env) != recorded.name:
+            raise UserError(f"the run in {run} is of {recorded.name}, not of {name_of(env)}")
+        place, kwargs = chosen(recorded, None if recorded.obstacle is None else env)
+    else:
+        place, kwargs = chosen(recorded, env)
+    mode = config.vectorization_mode
+    if (
+        start.stream is not None
+        and (start.stream["envs"] or {}).get("vector", {}).get("kind") == "SyncVectorEnv"
+    ):
+        mode = (
+            "sync"  # an instance was stepped so, whatever was asked for; all of them stand in such a vector
+        )
+    config = with_options(config, env=place, env_kwargs=kwargs, vectorization_mode=mode)
+    own = "vector_entry_point" if mode == "vector_entry_point" else "sync"
+    with make_envs(place, own_num_envs(place) or 1, vectorization_mode=own, env_kwargs=kwargs) as envs:
+        check_fits(recorded, agent.spaces, envs, given=False)
+        told = differences(recorded, envs.description)
+    if told:
+        raise UserError(f"the run in {run} is of another environment: {'; '.join(told[:3])}")
+    return config
 
 
 def supersede_model(run: Path) -> None:

@@ -1,7 +1,9 @@
 """A run: training that leaves a folder behind."""
 
 import contextlib
+import functools
 import math
+import sys
 import time
 import warnings
 from collections.abc import Generator, Iterator
@@ -15,9 +17,10 @@ from proximo.errors import CheckpointDamaged, EnvironmentFault, EnvironmentResta
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Snapshot
 from proximo.learn.train import Iteration, training
-from proximo.runs.checkpoints import STATE, Checkpoints, finished, load_checkpoint, newest_valid
+from proximo.runs.checkpoints import STATE, Checkpoints, finished, load_agent, newest_valid
 from proximo.runs.evaluate import Evaluation, evaluate
 from proximo.runs.folder import RunFolder
+from proximo.runs.kinds import check_is_policy
 from proximo.runs.model import load_model
 from proximo.runs.process import prepare_process
 from proximo.runs.sealed import settle
@@ -32,11 +35,31 @@ class Run:
 
     folder: Path
     agent: Agent
-    env: Any  # what it was trained on; the id where that is enough to make it again
+    env: Any  # what it was trained on; an id stands for the environment that the agent describes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An environment that another process cannot have is left out: the agent knows what it was."""
+        return Run, (self.folder, self.agent, self.env if _importable(self.env) else None)
 
     def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
         """Play whole episodes with the final policy; options as of `proximo.evaluate`."""
-        return evaluate(self.agent, self.env, episodes=episodes, **options)
+        env = None if isinstance(self.env, str) else self.env
+        return evaluate(self.agent, options.pop("env", env), episodes=episodes, **options)
+
+
+def _importable(env: Any) -> bool:
+    """Whether another process finds this by its name: an id, or a class or function of a module."""
+    found = sys.modules.get(getattr(env, "__module__", None) or "")
+    for part in getattr(env, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return isinstance(env, str) or (callable(env) and found is env)
+
+
+def whole_env(config: Config) -> Any:
+    """The environment of a configuration as one object, with its arguments."""
+    if not config.env_kwargs or not callable(config.env):
+        return config.env
+    return functools.partial(config.env, **config.env_kwargs)
 
 
 class Record:
@@ -156,7 +179,7 @@ def train_config(
     """`train` for a configuration that is complete already."""
     prepare_process()
     sinks = sinks or SinkOptions()
-    sinks.check(validated(config).env)
+    sinks.check(validated(config).env, config.env_kwargs)
     folder = RunFolder.create(config, out)
     folder.sinks = sinks.open(folder.path, config)
     return _carried_out(config, folder, None, progress, make_options)
@@ -216,7 +239,7 @@ def _carried_out(
             pass
     if last is None:
         raise UserError(f"nothing was learned: training ended before its first update; see {folder.path}")
-    return Run(folder.path, last.agent, config.env)
+    return Run(folder.path, last.agent, whole_env(config))
 
 
 def load(folder: str | Path) -> Agent:
@@ -227,6 +250,7 @@ def load(folder: str | Path) -> Agent:
     executed. Raises UserError when it is missing, unreadable or tampered with.
     """
     folder = Path(folder)
+    check_is_policy(folder)
     settle(folder / "model")
     if (folder / "model").is_dir():
         try:
@@ -236,9 +260,9 @@ def load(folder: str | Path) -> Agent:
                 raise
             warnings.warn(f"{error}; the newest checkpoint is taken", CheckpointDamaged, stacklevel=2)
     if finished(folder / "checkpoints"):
-        return newest_valid(folder)[1][2]
+        return newest_valid(folder, load_agent)[1]
     if (folder / STATE).exists():
-        return load_checkpoint(folder)[2]
+        return load_agent(folder)
     if not (folder / "model.json").exists():
         raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
     return load_model(folder)

@@ -88,7 +88,7 @@ class SinkOptions(ReportOptions):
     video_every: int | None = None
     """A film of one episode into `videos/` every so many steps; training waits while it is made."""
 
-    def check(self, env: Any) -> None:
+    def check(self, env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
         """Raises UserError, before there is a run, for what cannot be: a missing package, say."""
         self.check_reports()
         if self.video_every is not None:
@@ -96,13 +96,13 @@ class SinkOptions(ReportOptions):
                 raise UserError(f"video_every is {self.video_every}: it must be at least 1")
             from proximo.runs.watch import check_drawing
 
-            check_drawing(env)
+            check_drawing(env, env_kwargs)
 
     def open(self, path: Path, config: Config) -> Sinks:
         """The sinks of the run in the folder `path`. Raises UserError where one cannot be had."""
         sinks = self.reports(path, as_json(config))
         if self.video_every is not None:
-            sinks.append(Films(path, config.env, self.video_every))
+            sinks.append(Films(path, config.env, self.video_every, config.env_kwargs))
         return Sinks(*sinks)
 
 
@@ -189,8 +189,8 @@ class Films:
     the training's random streams.
     """
 
-    def __init__(self, path: Path, env: Any, every: int) -> None:
-        self.folder, self.env, self.every = path / "videos", env, every
+    def __init__(self, path: Path, env: Any, every: int, env_kwargs: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.env, self.env_kwargs, self.every = path / "videos", env, env_kwargs, every
         names = [film.stem.removeprefix("step-") for film in self.folder.glob("step-*.mp4")]
         made = [int(name) for name in names if name.isascii() and name.isdecimal()]
         self.done = max(made, default=0) // every
@@ -203,7 +203,12 @@ class Films:
 
         self.done = iteration.steps // self.every
         self.folder.mkdir(exist_ok=True)
-        film(iteration.agent, self.folder / f"step-{iteration.steps:09d}.mp4", self.env)
+        film(
+            iteration.agent,
+            self.folder / f"step-{iteration.steps:09d}.mp4",
+            self.env,
+            env_kwargs=self.env_kwargs,
+        )
 
     def close(self) -> None:
         """Every film is whole already."""

@@ -22,6 +22,7 @@ from proximo.errors import EnvironmentFault, UserError
 from proximo.learn.ensemble import ensemble, together
 from proximo.learn.iteration import Iteration
 from proximo.runs.extras import needed
+from proximo.runs.folder import file_name
 from proximo.runs.members import member_configs
 
 CHECKS = 20  # points at which a trial is held against the others: shares of its steps, equal for all shapes
@@ -65,8 +66,11 @@ def open_study(storage: Path, config: Config, search: Search, seeds: int) -> Any
     optuna = needed("optuna", "sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plain = {name: asdict(kind) if isinstance(kind, Span) else list(kind) for name, kind in search.items()}
-    content = json.dumps([as_json(config), plain, seeds], sort_keys=True)
-    name = f"{config.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    options = {name: value for name, value in as_json(config).items() if name != "env_kwargs" or value}
+    content = json.dumps(
+        [options, plain, seeds], sort_keys=True
+    )  # equal for searches begun before the option
+    name = f"{file_name(config.name)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     try:
         storage.parent.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(

@@ -1,13 +1,14 @@
 """A policy at play, to be seen: in a window, or as a film."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from proximo.envs import HostEnvs, check_fits, chosen
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.runs.evaluate import Play
@@ -36,6 +37,7 @@ def watch(
     seed: int = 0,
     deterministic: bool = True,
     fps: float | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> Iterator[Moment]:
     """Play in a window; yields after every step.
@@ -47,7 +49,7 @@ def watch(
     if not has_screen():
         raise UserError("there is no screen to open a window on: say --video FILE.mp4 to make a film")
     check_rate(fps)
-    envs = make_drawn(agent.name if env is None else env, "human", **make_options)
+    envs = _drawn_for(agent, env, "human", env_kwargs, **make_options)
     if fps is not None:
         inner = envs.vector.envs[0].unwrapped  # type: ignore[attr-defined]
         inner.metadata = {**inner.metadata, "render_fps": fps}
@@ -66,12 +68,14 @@ def film(
     seed: int = 0,
     deterministic: bool = True,
     fps: float | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> list[Moment]:
     """Play, and write what is seen as MP4 or GIF; returns how each episode ended.
 
     path           its suffix decides: .mp4 or .gif
     env            where to play; the environment the agent was trained on unless said otherwise
+    env_kwargs     its arguments, which win over those that it was trained with
     seed           the first episode is the one that `evaluate` plays alone with this seed
     deterministic  the most likely action at every step, or a sample
     fps            pictures per second; the environment's own rate unless said otherwise
@@ -83,7 +87,7 @@ def film(
     path = Path(path)
     check_film(path)
     check_rate(fps)
-    envs = make_drawn(agent.name if env is None else env, "rgb_array", **make_options)
+    envs = _drawn_for(agent, env, "rgb_array", env_kwargs, **make_options)
     ends: list[Moment] = []
 
     def pictures(play: Play) -> Iterator[np.ndarray]:
@@ -98,6 +102,21 @@ def film(
     finally:
         envs.close()
     return ends
+
+
+def _drawn_for(
+    agent: Agent, env: Any, render_mode: str, env_kwargs: Mapping[str, Any] | None, **make_options: Any
+) -> HostEnvs:
+    """Where an agent is to be seen: its own environment, or the one that is named, which must fit."""
+    allow_import = make_options.get("allow_import", False)
+    where, kwargs = chosen(agent.environment, env, env_kwargs, allow_import=allow_import)
+    envs = make_drawn(where, render_mode, env_kwargs=kwargs, **make_options)
+    try:
+        check_fits(agent.environment, agent.spaces, envs, given=env is not None or bool(env_kwargs))
+    except UserError:
+        envs.close()
+        raise
+    return envs
 
 
 def check_rate(fps: float | None) -> None:
@@ -123,10 +142,10 @@ def moments(play: Play, episodes: int) -> Iterator[Moment]:
             return
 
 
-def check_drawing(env: Any) -> None:
+def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
     """Raises UserError where no film of an environment can be made: it draws its first picture."""
     check_packages()
-    envs = make_drawn(env, "rgb_array")
+    envs = make_drawn(env, "rgb_array", env_kwargs=env_kwargs)
     try:
         envs.reset([0])
         drawn(envs)

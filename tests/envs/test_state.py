@@ -212,7 +212,7 @@ def refusal(state, env_id, count=1, **options):
 
 def test_a_state_that_does_not_fit_is_refused():
     cart = saved_of("CartPole-v1")
-    assert "its name is 'CartPole-v1', here it is 'Acrobot-v1'" in refusal(cart, "Acrobot-v1")
+    assert "float32 (1, 4) in the state, here float32 (1, 6)" in refusal(cart, "Acrobot-v1")
     assert "its num_envs is 1, here it is 2" in refusal(cart, "CartPole-v1", 2)
     theirs = gym.vector.SyncVectorEnv([partial(gym.make, "CartPole-v1")])
     assert "it is of a ParallelVectorEnv, this is a SyncVectorEnv" in refusal(cart, theirs)

@@ -80,6 +80,7 @@ def test_three_files_and_nothing_executable(folder):
     description = json.loads((folder / "model.json").read_text())
     assert sorted(description) == [
         "action_space",
+        "env_description",
         "environment",
         "format",
         "network",

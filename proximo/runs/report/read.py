@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proximo.errors import UserError
+from proximo.runs.kinds import language_advice
 
 FILES = ("config.json", "metrics.jsonl", "episodes.csv")
 STEP = "time/total_timesteps"
@@ -127,6 +128,10 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
             inside = list(_runs_in(place, DEEPEST)) if place.is_dir() else []
         except OSError as error:
             raise UserError(f"cannot read {place}: {error.strerror}") from error
+        advice = language_advice(place)
+        if advice is not None and len(places) == 1:
+            raise UserError(f"a report is of runs of `proximo train`, and {advice}")
+        inside = [run for run in inside if language_advice(run) is None]
         if not inside and (len(places) == 1 or not place.exists()):
             raise UserError(f"{place} {_what_it_is(place)}")
         for run in inside:

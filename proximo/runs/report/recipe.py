@@ -1,5 +1,6 @@
 """What a run was made with, in words: its options, the preset they come from, the command for it."""
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from proximo.config import PRESETS, Config, as_json, option_owners, preset
 from proximo.errors import UserError
 
 PARTS = ("update", "network")
-NOT_OPTIONS = ("env", "seed", "versions", "fingerprint")
+NOT_OPTIONS = ("env", "env_description", "seed", "versions", "fingerprint")
 
 # An actor step other than PPO's is what a method is called by; else the objective is.
 METHODS = {
@@ -51,12 +52,23 @@ class Recipe:
 def options_of(config: dict[str, Any]) -> dict[str, Any]:
     """Every option in one row, by its flat name; without environment and seed."""
     flat: dict[str, Any] = {}
-    for name, value in config.items():
+    for name, value in (config | _arguments(config)).items():
         if name in PARTS and isinstance(value, dict):
             flat |= value
-        elif name not in NOT_OPTIONS:
+        elif name not in NOT_OPTIONS and (name != "env_kwargs" or value):  # older runs have no such option
             flat[name] = value
     return flat
+
+
+def _arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """The environment's arguments as they are typed, `KEY=VALUE`; nothing where there are none.
+
+    An instance had them without their being an option, so what the environment is counts before the option.
+    """
+    described = config.get("env_description")
+    found = described.get("kwargs") if isinstance(described, dict) else config.get("env_kwargs")
+    given = found if isinstance(found, dict) else {}
+    return {"env_kwargs": [f"{name}={json.dumps(value)}" for name, value in sorted(given.items())]}
 
 
 def recipe_of(env: str, options: dict[str, Any]) -> Recipe:

@@ -1,0 +1,41 @@
+"""Which environments somebody steps already: what two users step in turns is sound for neither of them."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+from proximo.envs.description import name_of, visible
+from proximo.errors import UserError
+
+_in_use: dict[int, Any] = {}  # id -> the environment itself, so that no other gets its id meanwhile
+
+
+def taken(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
+    """Note that `owner` steps these environments; returns what ends that, as the end of `owner` does.
+
+    Raises UserError where another owner steps one of them, and where one is there twice.
+    """
+    inner = [env.unwrapped for env in visible(vector)]
+    mine = {id(one): one for one in (vector.unwrapped, *inner)}
+    if len(mine) < 1 + len(inner):
+        raise UserError(
+            f"{name_of(inner[0])} is one environment in several places of a vector: a function must make a "
+            "new one at each call"
+        )
+    for key, one in mine.items():
+        if key in _in_use:
+            raise UserError(
+                f"this {name_of(one)} is in use by a training or an evaluation that goes on, which would "
+                "lose its place: pass another instance, the class or the id"
+            )
+    _in_use.update(mine)
+    release = weakref.finalize(owner, _forget, list(mine))
+    release.atexit = False
+    return release
+
+
+def _forget(keys: list[int]) -> None:
+    for key in keys:
+        _in_use.pop(key, None)

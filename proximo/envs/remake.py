@@ -1,0 +1,99 @@
+"""An environment made again from its description, and what a user names in its place."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gymnasium.envs.registration import WrapperSpec
+
+from proximo.envs.description import (
+    EnvDescription,
+    entry_point_of,
+    name_of,
+    restored,
+    wrapper_called,
+)
+from proximo.envs.make import find_spec
+from proximo.errors import UserError
+
+Place = tuple[Any, dict[str, Any]]  # what `make_envs` takes as `env` and as `env_kwargs`
+
+# Environments of other libraries, which their arguments name: as good as an import by the file's word.
+NAMES_ANOTHER = "shimmy"
+
+
+def remade(description: EnvDescription) -> Place:
+    """What makes such an environment again. Nothing that a file could choose is imported.
+
+    Raises UserError, in one line that says what to do, where it cannot be made from its description.
+    """
+    if description.obstacle is not None:
+        raise UserError(
+            f"{description.name} cannot be made again from files alone ({description.obstacle}): pass the "
+            "environment, in Python as env=, on the command line as --env module:EnvId"
+        )
+    spec = find_spec(description.name)
+    kwargs = arguments(description)
+    if kwargs and str(spec.entry_point).startswith(NAMES_ANOTHER):
+        raise UserError(f"the arguments of {spec.id} name another environment: pass it yourself, as env=")
+    if not description.wrappers:
+        return description.name, kwargs
+    added = tuple(_wrapper(name, given) for name, given in description.wrappers)
+    return replace(spec, additional_wrappers=spec.additional_wrappers + added), kwargs
+
+
+def arguments(description: EnvDescription) -> dict[str, Any]:
+    """The keyword arguments of a description. Raises UserError for what no file holds."""
+    return _restored(description.kwargs, description.name)
+
+
+def chosen(
+    recorded: EnvDescription,
+    env: Any = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    allow_import: bool = False,
+) -> Place:
+    """Where to play: the recorded environment, or what the user names.
+
+    env         None for the recorded one. `module:EnvId` with the recorded id is the recorded one too, with
+                its arguments and wrappers: the module is typed only because a file imports none. So is the
+                class that was recorded. Everything else is what it says.
+    env_kwargs  arguments that win over the recorded ones
+    """
+    given = dict(env_kwargs or {})
+    if env is None:
+        place, kwargs = remade(recorded)
+        return place, kwargs | given
+    if isinstance(env, str) and ":" in env:
+        find_spec(env, allow_import=allow_import)
+        if name_of(env) == recorded.name and recorded.obstacle is None:
+            place, kwargs = remade(recorded)
+            return place, kwargs | given
+    if isinstance(env, type) and env_kwargs is None and _is(env, recorded):
+        return env, arguments(recorded)
+    return env, given
+
+
+def _is(kind: type, recorded: EnvDescription) -> bool:
+    """Whether the recorded environment is of this class."""
+    name = recorded.layers[-1].partition("@")[0] if recorded.layers else recorded.name
+    return name in (kind.__qualname__, kind.__name__)
+
+
+def _wrapper(name: str, given: Mapping[str, Any]) -> WrapperSpec:
+    kind = wrapper_called(name)
+    if kind is None:
+        raise UserError(f"{name} is no wrapper that a file may name: pass the environment yourself, as env=")
+    return WrapperSpec(name, entry_point_of(kind), _restored(given, name))
+
+
+def _restored(kwargs: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    try:
+        return {name: restored(value) for name, value in kwargs.items()}
+    except Exception as error:  # from a file: anything may be wrong with it
+        reason = " ".join(f"{error}".split())[:200]
+        raise UserError(
+            f"the arguments of {owner} cannot be read from a file ({reason}): pass a function that makes it, "
+            "as env="
+        ) from error

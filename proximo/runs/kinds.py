@@ -1,0 +1,60 @@
+"""What kind of folder somebody has named, where it is not the kind that a command works on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from proximo.errors import UserError
+
+CONFIG = "config.json"
+SCORES = ("reward",)  # commands whose models score a text, and do not write one
+
+
+def check_is_policy(place: Path) -> None:
+    """Raises UserError, naming what is meant, for a folder of a language model or of several runs."""
+    said = language_advice(place)
+    if said is not None:
+        raise UserError(said)
+    inside = [path.parent for path in sorted(place.glob(f"*/{CONFIG}"))] if place.is_dir() else []
+    if inside and not (place / CONFIG).exists() and not (place / "model.json").exists():
+        names = ", ".join(map(str, inside[:3])) + (", ..." if len(inside) > 3 else "")
+        raise UserError(
+            f"{place} holds {len(inside)} runs: name one of them ({names}), or report on all of them"
+        )
+
+
+def language_command(place: Path) -> str | None:
+    """The command of `proximo lm` that made a run; None if none did."""
+    content = _content(place)
+    command = content.get("command")
+    if not isinstance(command, str) or "options" not in content:
+        return None
+    return "".join(letter for letter in command if letter.isalnum())[:20]  # from a file: it may be anything
+
+
+def language_advice(place: Path) -> str | None:
+    """What to do with the folder of a language model instead; None if it is none."""
+    command = language_command(place)
+    if command is not None:
+        kind = f"is a run of `proximo lm {command}`"
+    elif "model_type" in _content(place) or (place / "adapter_config.json").exists():
+        kind = "holds a language model"
+    else:
+        return None
+    writes = "" if command in SCORES else f", `proximo lm generate {place}` shows what it writes"
+    return f"{place} {kind}: `proximo lm eval {place}` measures it{writes}"
+
+
+def is_policy_run(place: Path) -> bool:
+    """Whether it is a run of `proximo train`."""
+    content = _content(place)
+    return isinstance(content.get("env"), str) and "update" in content
+
+
+def _content(place: Path) -> dict[str, Any]:
+    """The configuration of a run or a model; empty where there is none that can be read."""
+    try:
+        content = json.loads((place / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
