@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from proximo.config import Config, preset, with_options
+from proximo.envs.description import importable
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration, training
@@ -50,6 +51,11 @@ class PPO:
         self.config: Config | None = with_options(preset(preset_name, env), **ours)
         self.agent: Agent | None = None
         self.last: Iteration | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it learned; also where to learn on, if another process finds that by its name."""
+        config = self.config if self.config is not None and importable(self.config.env) else None
+        return {"config": config, "agent": self.agent, "last": None}
 
     def learn(self, total_timesteps: int, progress_bar: bool = False) -> "PPO":
         """Train for `total_timesteps` environment steps; returns itself."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import proximo
+from proximo.arguments import keyword_arguments
 from proximo.cli import main
 from proximo.config import option_owners
 from proximo.runs.sealed import manifest
@@ -324,6 +325,110 @@ def test_a_module_in_a_file_is_not_imported(trained, tmp_path, capsys, module, m
     (path.parent / "manifest.json").write_bytes(manifest(files))
     assert "names a module to import" in mistake(capsys, "evaluate", folder)
     assert "odd_environments" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"wrappers": [["odd_environments:Wrapper", {}]]}, "is no wrapper that a file may name"),
+        (
+            {"wrappers": [["Wrapper", {"entry_point": "odd_environments:Odd"}]]},
+            "is no wrapper that a file may",
+        ),
+        ({"name": "odd_environments:Odd-other-v0"}, "names a module to import"),
+        (
+            {"kwargs": {"allow_import": True}, "name": "odd_environments:Odd-other-v0"},
+            "names a module to import",
+        ),
+        ({"kwargs": {"entry_point": "odd_environments:Odd"}}, "could not be made"),
+        (
+            {"wrappers": [["TransformReward", {"func": "odd_environments:Odd"}]]},
+            "'str' object is not call",
+        ),
+        ({"kwargs": {"x": {"__array__": [0], "dtype": "O", "scalar": False}}}, "cannot be read from a file"),
+        ({"kwargs": {"x": {"__object__": "function odd_environments.Odd"}}}, "cannot be read from a file"),
+        ({"kwargs": 3}, "does not describe a model"),
+        ({"wrappers": ["odd_environments"]}, "does not describe a model"),
+    ],
+)
+def test_a_description_in_a_file_imports_nothing(trained, tmp_path, capsys, module, monkeypatch, part, said):
+    # Whoever writes the files of a run says how its environment is made, in words of Gymnasium's alone.
+    monkeypatch.syspath_prepend(module)
+    monkeypatch.delitem(sys.modules, "odd_environments", raising=False)
+    folder = Path(shutil.copytree(trained[0] / "model", tmp_path / "model"))
+    description = json.loads((folder / "model.json").read_text())
+    description["env_description"] |= part
+    description["environment"] = description["env_description"]["name"]
+    (folder / "model.json").write_text(json.dumps(description))
+    files = {name: (folder / name).read_bytes() for name in ("model.json", "model.safetensors")}
+    (folder / "manifest.json").write_bytes(manifest(files))
+    assert said in mistake(capsys, "evaluate", folder, "--episodes", "1")
+    assert "odd_environments" not in sys.modules
+
+
+def test_arguments_of_the_environment(trained, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    words = ["train", "CartPole-v1", "--steps", "64", "--horizon", "8", "--minibatch-size", "64", "--quiet"]
+    words += ["--env-kwargs", "max_episode_steps=5", "sutton_barto_reward=True", "--out", str(folder)]
+    assert main(words) == 0
+    config = json.loads((folder / "config.json").read_text())
+    assert config["env_kwargs"] == {"max_episode_steps": 5, "sutton_barto_reward": True}
+    assert (
+        json.loads((folder / "config.json").read_text())["env_description"]["kwargs"] == config["env_kwargs"]
+    )
+    capsys.readouterr()
+    quick = ["evaluate", str(folder), "--episodes", "2", "--json"]
+    assert main(quick) == 0  # heard again; Sutton and Barto's reward is 0 until the pole falls
+    said = json.loads(capsys.readouterr().out)
+    assert (said["lengths"], said["returns"]) == ([5, 5], [0.0, 0.0])
+    assert main([*quick, "--env-kwargs", "sutton_barto_reward=false", "--num-envs", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["returns"] == [5.0, 5.0]
+    assert "sutton_barto_reward is False, in training it was True" in err
+    assert main(["train", "--resume", str(folder), "--steps", "128", "--quiet"]) == 0
+    assert main(quick) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["lengths"] == [5, 5]
+    assert main(["report", str(folder)]) == 0
+    command = "proximo train CartPole-v1 --env-kwargs max_episode_steps=5 sutton_barto_reward=true"
+    assert command in (folder / "report.html").read_text()
+
+
+def test_arguments_of_the_environment_in_other_commands(capsys):
+    words = ["FrozenLake-v1", "--env-kwargs", "map_name=8x8", "is_slippery=false"]
+    assert main(["check", *words, "--steps", "50"]) == 0
+    assert "no errors" in capsys.readouterr().out
+    assert "NoSuchMap" in mistake(capsys, "check", "FrozenLake-v1", "--env-kwargs", "map_name=NoSuchMap")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a"], "'a' is not of the form KEY=VALUE"),
+        (["a=1", "a=2"], "a is given twice"),
+        (["a=1", "--env-kwargs", "b=1"], "--env-kwargs is given twice"),
+        (["num_envs=3"], "num_envs is no argument of an environment"),
+        (["colour=red"], "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_arguments_that_cannot_be(tmp_path, capsys, words, message):
+    said = mistake(capsys, "train", "CartPole-v1", "--out", tmp_path / "run", "--env-kwargs", *words)
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1e-3", 1e-3),
+        ("False", False),
+        ("None", None),
+        ("[1, 2]", [1, 2]),
+        ("8x8", "8x8"),
+        ("", ""),
+    ],
+)
+def test_a_value_is_json_or_text(text, value):
+    assert keyword_arguments([f"key={text}"]) == {"key": value}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The two Python faces: `proximo.train`, and the verbs of Stable-Baselines3."""
 
+import pickle
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -119,3 +121,17 @@ def test_every_object_is_welcome():
 def test_a_policys_name_is_not_wanted():
     with pytest.raises(UserError, match=r"'MlpPolicy' comes before the environment: leave it out"):
         PPO("MlpPolicy", "CartPole-v1")
+
+
+def test_it_survives_pickle():
+    model = PPO("CartPole-v1", n_envs=2, n_steps=8, batch_size=8, hidden=(4,)).learn(16)
+    again = pickle.loads(pickle.dumps(model))
+    seen = np.zeros(4, np.float32)
+    assert again.predict(seen, deterministic=True)[0] == model.predict(seen, deterministic=True)[0]
+    assert again.learn(16).agent is not None
+    own = PPO(
+        lambda: gym.make("CartPole-v1")
+    )  # another process cannot have a lambda: what was learned remains
+    own.agent = model.agent
+    with pytest.raises(UserError, match="a loaded model has no environment to learn from"):
+        pickle.loads(pickle.dumps(own)).learn(16)

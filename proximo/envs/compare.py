@@ -130,7 +130,7 @@ def _(known: spaces.Box, here: spaces.Box, name: str) -> Iterator[Difference]:
             at = int(np.flatnonzero(np.ravel(before != now))[0])
             where = f"[{at}]" if np.size(before) > 1 else ""
             yield Difference(
-                f"{name}'s {side}{where} is {np.ravel(now)[at]:g}, not {np.ravel(before)[at]:g}", False
+                f"the {side}{where} of {name} is {np.ravel(now)[at]:g}, not {np.ravel(before)[at]:g}", False
             )
 
 

@@ -94,6 +94,14 @@ def name_of(env: Any) -> str:
     return getattr(bare, "__name__", type(bare).__name__)
 
 
+def importable(env: Any) -> bool:
+    """Whether another process finds this by its name: an id, or a class or function of a module."""
+    found = sys.modules.get(getattr(env, "__module__", None) or "")
+    for part in getattr(env, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return isinstance(env, str) or (callable(env) and found is env)
+
+
 def described(env: Any, kwargs: Mapping[str, Any], vector: gym.vector.VectorEnv) -> EnvDescription:
     """What the environments of a vector are.
 

@@ -34,7 +34,7 @@ def remade(description: EnvDescription) -> Place:
         )
     spec = find_spec(description.name)
     kwargs = arguments(description)
-    if kwargs and str(spec.entry_point).startswith(NAMES_ANOTHER):
+    if kwargs and NAMES_ANOTHER in str(spec.entry_point):
         raise UserError(f"the arguments of {spec.id} name another environment: pass it yourself, as env=")
     if not description.wrappers:
         return description.name, kwargs

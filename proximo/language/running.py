@@ -11,7 +11,6 @@ import contextlib
 import json
 import shutil
 import time
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +20,11 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from proximo.errors import CheckpointDamaged, UserError
+from proximo.errors import UserError
 from proximo.language.job import Iteration, Trainer, training
 from proximo.language.options import as_json
 from proximo.learn.named import filled, named_arrays
-from proximo.runs.checkpoints import finished, hide, set_aside
+from proximo.runs.checkpoints import finished, hide, newest_valid, set_aside
 from proximo.runs.folder import fingerprint, versions
 from proximo.runs.lock import Lock
 from proximo.runs.model import arrays_from, replace_file
@@ -139,22 +138,18 @@ def restored(run: Path, trainer: Trainer) -> tuple[LanguageRun, Any, int]:
     never starts over in silence. Logs are cut back to the checkpoint.
     """
     template = jax.eval_shape(trainer.begin)
-    found = finished(run / "checkpoints")
-    for path in found:
-        try:
-            files = read_folder(path, [ARRAYS, STATE])
-            number, elapsed = _counted(files[STATE], path / STATE)
-            state = filled(template, arrays_from(files[ARRAYS], path / ARRAYS), path / ARRAYS)
-        except UserError as error:
-            warnings.warn(f"{error}; an older checkpoint is taken", CheckpointDamaged, stacklevel=2)
-            continue
-        lock = Lock(run)
-        set_aside(run, path)
-        for name in (METRICS, COMPLETIONS):
-            keep_until(run, name, number, step_of)
-        return LanguageRun(run, elapsed, lock), state, number
-    what = "no checkpoint is whole" if found else "there is no checkpoint"
-    raise UserError(f"{what} in {run / 'checkpoints'}: start again with a new --out")
+
+    def load(path: Path) -> tuple[Any, int, float]:
+        files = read_folder(path, [ARRAYS, STATE])
+        number, elapsed = _counted(files[STATE], path / STATE)
+        return filled(template, arrays_from(files[ARRAYS], path / ARRAYS), path / ARRAYS), number, elapsed
+
+    path, (state, number, elapsed) = newest_valid(run, load)
+    lock = Lock(run)
+    set_aside(run, path)
+    for name in (METRICS, COMPLETIONS):
+        keep_until(run, name, number, step_of)
+    return LanguageRun(run, elapsed, lock), state, number
 
 
 def _counted(content: bytes, place: Path) -> tuple[int, float]:

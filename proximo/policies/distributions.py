@@ -236,7 +236,7 @@ def _(kind: Categories, log_std: float, final_log_std: float | None = None) -> C
 def _(
     kind: Continuous, log_std: float, final_log_std: float | None = None
 ) -> GaussianHead | ScheduledGaussianHead:
-    start = jnp.full(kind.size, log_std, jnp.float32)  # not weakly typed: one compilation
+    start = jnp.full(kind.size, log_std, jnp.result_type(float))  # not weakly typed: one compilation
     return (
         GaussianHead(start) if final_log_std is None else ScheduledGaussianHead(start, log_std, final_log_std)
     )

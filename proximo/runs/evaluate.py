@@ -1,6 +1,5 @@
 """Evaluation: whole episodes of a frozen policy, and how sure their mean is."""
 
-import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -128,8 +127,9 @@ def evaluate(
     where, kwargs = chosen(
         agent.environment, env, env_kwargs, allow_import=make_options.get("allow_import", False)
     )
-    count = own_num_envs(where) or num_envs or min(episodes, MOST_ENVS)
-    envs = _arena(where, min(count, episodes), env_kwargs=kwargs, **make_options)
+    own = own_num_envs(where) if num_envs is None else None
+    count = own or min(episodes, num_envs or MOST_ENVS)
+    envs = _arena(where, count, env_kwargs=kwargs, **make_options)
     try:
         check_fits(agent.environment, agent.spaces, envs, given=env is not None or bool(env_kwargs))
         play = Play(agent, envs, seed, deterministic, max_steps)
@@ -155,11 +155,11 @@ def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
     try:
         return make_envs(where, num_envs, **make_options)
     except UserError as error:
-        with contextlib.suppress(UserError):
-            make_envs(where, 1, **make_options).close()
-            told = f"{error}; one alone can be made, {num_envs} cannot: say --num-envs 1 (num_envs=1)"
-            error = UserError(told) if num_envs > 1 else error
-        raise error from error.__cause__
+        cause = error.__cause__
+        if num_envs == 1 or cause is None or isinstance(cause, TypeError | ImportError):
+            raise
+        told = f"{error}; if fewer than {num_envs} can exist at a time, say --num-envs 1 (num_envs=1)"
+        raise UserError(told) from cause
 
 
 class Play:

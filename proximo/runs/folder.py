@@ -91,8 +91,8 @@ class RunFolder:
         """Write `config.json`; `env` is what the environment is, known once it is made."""
         made_on = {**fingerprint(), **precision()}
         description = {**as_json(self.config), "versions": versions(), "fingerprint": made_on}
-        if env is not None:
-            description["env_description"] = env.as_json()
+        if env is not None:  # by now it is known what a function made, say
+            description |= {"env": env.name, "env_description": env.as_json()}
         with self.writing():
             replace_file(self.path / "config.json", (json.dumps(description, indent=1) + "\n").encode())
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import sys
 import time
 import warnings
 from collections.abc import Generator, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from proximo.config import Config, preset, validated, with_options
 from proximo.envs import find_spec
+from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, EnvironmentFault, EnvironmentRestarted, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Snapshot
@@ -39,20 +39,12 @@ class Run:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """An environment that another process cannot have is left out: the agent knows what it was."""
-        return Run, (self.folder, self.agent, self.env if _importable(self.env) else None)
+        return Run, (self.folder, self.agent, self.env if importable(self.env) else None)
 
     def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
         """Play whole episodes with the final policy; options as of `proximo.evaluate`."""
         env = None if isinstance(self.env, str) else self.env
         return evaluate(self.agent, options.pop("env", env), episodes=episodes, **options)
-
-
-def _importable(env: Any) -> bool:
-    """Whether another process finds this by its name: an id, or a class or function of a module."""
-    found = sys.modules.get(getattr(env, "__module__", None) or "")
-    for part in getattr(env, "__qualname__", "").split("."):
-        found = getattr(found, part, None)
-    return isinstance(env, str) or (callable(env) and found is env)
 
 
 def whole_env(config: Config) -> Any:

@@ -1,10 +1,13 @@
 """An agent acts: NumPy in and out, one observation or a batch, as the environment wants its actions."""
 
+import copy
+import pickle
+
 import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
-from probes import KINDS, RightAction, beginning, small
+from probes import KINDS, RightAction, beginning, equal, small
 
 from proximo.core.types import Categories
 from proximo.envs import action_codec, observation_codec
@@ -113,3 +116,30 @@ def test_policies_of_one_shape_share_what_is_compiled():
         np.testing.assert_array_equal(shared.sample(flat, obs, noise), own.sample(flat, obs, noise))
         np.testing.assert_array_equal(shared.mode(flat, obs), own.mode(flat, obs))
         np.testing.assert_array_equal(shared.parameters(learner.policy, learner.observations), flat)
+
+
+# ---- handed to another process, as by joblib and multiprocessing
+
+
+def test_an_agent_survives_pickle_and_copies():
+    agent = agent_for(BOX, KINDS["MultiDiscrete"])
+    seen = np.full(2, 0.5, np.float32)
+    agent.act(seen, deterministic=False)  # its own random stream has moved on
+    for again in (pickle.loads(pickle.dumps(agent)), copy.deepcopy(agent)):
+        assert equal(again.policy, agent.policy) and again.environment == agent.environment
+        assert np.array_equal(again.act(seen), agent.act(seen))
+    again = pickle.loads(pickle.dumps(agent))
+    draws = [np.stack([one.act(seen, deterministic=False) for _ in range(5)]) for one in (agent, again)]
+    assert np.array_equal(*draws)
+
+
+def test_an_agent_that_cannot_be_written_says_why():
+    agent = agent_for()
+    agent.policy = jax.tree.map(lambda leaf: leaf * np.nan, agent.policy)
+    with pytest.raises(UserError, match=r"this agent cannot be copied or pickled: .* is not finite"):
+        pickle.dumps(agent)
+    agent.policy = None
+    with pytest.raises(
+        UserError, match=r"cannot be copied or pickled: .*networks of Proximo, not a NoneType"
+    ):
+        pickle.dumps(agent)

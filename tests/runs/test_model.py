@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
@@ -313,3 +314,58 @@ def test_bounds_that_were_written_as_floats_are_read():
 def test_a_space_of_another_kind_cannot_be_saved():
     with pytest.raises(UserError, match="Text"):
         space_to_json(spaces.Text(3))
+
+
+# ---- numbers that no model has, and numbers of another width
+
+
+def rewritten(folder, change):
+    """The arrays of a model changed, and sealed again."""
+    arrays = safetensors.numpy.load((folder / "model.safetensors").read_bytes())
+    changed_arrays = {name: change(name, array) for name, array in arrays.items()}
+    (folder / "model.safetensors").write_bytes(safetensors.numpy.save(changed_arrays))
+    sealed(folder)
+
+
+@pytest.mark.parametrize("name", ["policy.actor.layers.0.weight", "observations.moments.mean"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_is_refused_on_loading(folder, name, value):
+    rewritten(folder, lambda own, array: np.full_like(array, value) if own == name else array)
+    assert f"{name} is not finite: restore the file from a copy" in refused(folder)
+
+
+def test_a_model_of_64_bits_is_read_in_32_and_the_other_way_round(folder):
+    # As a process with JAX_ENABLE_X64=1 writes it, or an environment that turns that on.
+    before = load_model(folder)
+    rewritten(folder, lambda _, array: array.astype(np.float64) if array.dtype == np.float32 else array)
+    assert equal(load_model(folder).policy, before.policy)
+    save_model(before, folder.parent / "narrow")
+    with jax.enable_x64(True):
+        wide = load_model(folder.parent / "narrow")
+        assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(wide.policy))
+        assert np.array_equal(wide.act(np.zeros(3, np.float32)), before.act(np.zeros(3, np.float32)))
+
+
+def test_other_types_are_not_turned_into_each_other(folder):
+    rewritten(folder, lambda _, array: array.astype(np.float16) if array.dtype == np.float32 else array)
+    assert "is float16" in refused(folder)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8])
+def test_actions_keep_the_type_of_their_space(tmp_path, dtype):
+    for index, space in enumerate(
+        (spaces.Discrete(3, start=1, dtype=dtype), spaces.MultiDiscrete([2, 3], dtype=dtype))
+    ):
+        agent = agent_for(action=space)
+        save_model(agent, tmp_path / str(index))
+        again = load_model(tmp_path / str(index))
+        assert again.act(np.zeros(3, np.float32)).dtype == agent.act(np.zeros(3, np.float32)).dtype == dtype
+
+
+def test_a_type_of_actions_that_is_none_is_refused(folder):
+    path = folder / "model.json"
+    description = json.loads(path.read_text())
+    description["action_space"]["dtype"] = "float32"
+    path.write_text(json.dumps(description))
+    sealed(folder)
+    assert "no kind of whole number" in refused(folder)

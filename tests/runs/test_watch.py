@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -16,6 +17,7 @@ from probes import Probe, small
 import proximo
 from proximo import UserError, evaluate, training
 from proximo.cli import main
+from proximo.errors import EnvironmentDiffers
 from proximo.runs import screen, watch
 from proximo.runs.watch import Moment, captioned, film
 
@@ -65,6 +67,17 @@ def test_a_film_of_cartpole_through_the_command(run, tmp_path, capsys):
     assert main([*words[:4], "--sampled", "--fps", "100"]) == 0
     assert f"film: {path}" in capsys.readouterr().out
     assert mp4(path)[1] == 100
+
+
+def test_a_film_is_of_the_environment_that_was_trained_in(run, tmp_path):
+    with pytest.warns(EnvironmentDiffers, match="max_episode_steps is 3, in training it was not given"):
+        ends = film(run.agent, tmp_path / "play.gif", env_kwargs={"max_episode_steps": 3})
+    assert ends == [Moment(1, 3, 3.0, True)]
+    agent = proximo.load(run.folder)
+    agent.environment = replace(agent.environment, kwargs={"max_episode_steps": 2})
+    assert film(agent, tmp_path / "play.gif") == [Moment(1, 2, 2.0, True)]
+    with pytest.raises(UserError, match="Pendulum-v1 has other observations or actions than CartPole-v1"):
+        film(run.agent, tmp_path / "play.gif", "Pendulum-v1")
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
