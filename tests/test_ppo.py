@@ -129,9 +129,7 @@ def test_it_survives_pickle():
     seen = np.zeros(4, np.float32)
     assert again.predict(seen, deterministic=True)[0] == model.predict(seen, deterministic=True)[0]
     assert again.learn(16).agent is not None
-    own = PPO(
-        lambda: gym.make("CartPole-v1")
-    )  # another process cannot have a lambda: what was learned remains
+    own = PPO(lambda: gym.make("CartPole-v1"))  # another process cannot have it: what was learned remains
     own.agent = model.agent
     with pytest.raises(UserError, match="a loaded model has no environment to learn from"):
         pickle.loads(pickle.dumps(own)).learn(16)

@@ -23,6 +23,9 @@ from proximo.runs.watch import Moment, captioned, film
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=32, hidden=(4,))
 
+# Agents of the plainest probe play all the others here.
+pytestmark = pytest.mark.filterwarnings("ignore::proximo.errors.EnvironmentDiffers")
+
 
 @pytest.fixture(autouse=True)
 def no_screen(monkeypatch):
