@@ -9,7 +9,7 @@ import gymnasium as gym
 from proximo.envs.description import name_of, visible
 from proximo.errors import UserError
 
-_in_use: dict[int, Any] = {}  # id -> the environment itself, so that no other gets its id meanwhile
+_in_use: dict[int, weakref.ref[Any]] = {}  # by id; one that is gone has left its id to another
 
 
 def taken(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
@@ -25,12 +25,13 @@ def taken(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
             "new one at each call"
         )
     for key, one in mine.items():
-        if key in _in_use:
+        held = _in_use.get(key)
+        if held is not None and held() is one:
             raise UserError(
                 f"this {name_of(one)} is in use by a training or an evaluation that goes on, which would "
                 "lose its place: pass another instance, the class or the id"
             )
-    _in_use.update(mine)
+    _in_use.update({key: weakref.ref(one) for key, one in mine.items()})
     release = weakref.finalize(owner, _forget, list(mine))
     release.atexit = False
     return release
