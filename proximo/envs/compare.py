@@ -25,29 +25,31 @@ class Difference(NamedTuple):
     grave: bool
 
 
-def check_fits(recorded: EnvDescription, known: tuple[Space, Space], envs: HostEnvs, given: bool) -> None:
+def check_fits(
+    recorded: EnvDescription, known: tuple[Space, Space], envs: HostEnvs, *, exact: bool = False
+) -> None:
     """Compare environments with those that an agent was trained on.
 
     recorded, known  what these were, and their observation and action space
-    given            whether a user named the new ones, so that they may be quite others
+    exact            whether they have to be the same, as for a run that goes on
 
-    Raises UserError where observations or actions would mean something else; warns, once and in one line, of
-    what else differs.
+    Raises UserError where observations or actions would mean something else; warns, in one line, of what else
+    differs.
     """
-    found = list(space_differences(known, envs.spaces))
+    here, found = envs.description.name, list(space_differences(known, envs.spaces))
     grave = [difference.text for difference in found if difference.grave]
     if grave:
         raise UserError(
-            f"{envs.name} has other observations or actions than {recorded.name}, where the agent was "
-            f"trained: {'; '.join(grave[:3])}"
+            f"{here} has other observations or actions than {recorded.name}, where the agent was trained: "
+            + "; ".join(grave[:3])
         )
-    texts = [difference.text for difference in found]
-    if given:
-        texts = [*differences(recorded, envs.description), *texts]
+    others = differences(recorded, envs.description)
+    if others and exact:
+        raise UserError(f"the run is of another environment: {'; '.join(others[:3])}")
+    texts = [*others, *(difference.text for difference in found)]
     if texts:
         warnings.warn(
-            f"{envs.name} is not quite the {recorded.name} that the agent was trained on: "
-            f"{'; '.join(texts[:3])}",
+            f"{here} is not quite the {recorded.name} that the agent was trained on: {'; '.join(texts[:3])}",
             EnvironmentDiffers,
             stacklevel=3,
         )

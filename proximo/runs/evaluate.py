@@ -131,7 +131,7 @@ def evaluate(
     count = own or min(episodes, num_envs or MOST_ENVS)
     envs = _arena(where, count, env_kwargs=kwargs, **make_options)
     try:
-        check_fits(agent.environment, agent.spaces, envs, given=env is not None or bool(env_kwargs))
+        check_fits(agent.environment, agent.spaces, envs)
         play = Play(agent, envs, seed, deterministic, max_steps)
         total = episodes
         while True:

@@ -112,7 +112,7 @@ def _drawn_for(
     where, kwargs = chosen(agent.environment, env, env_kwargs, allow_import=allow_import)
     envs = make_drawn(where, render_mode, env_kwargs=kwargs, **make_options)
     try:
-        check_fits(agent.environment, agent.spaces, envs, given=env is not None or bool(env_kwargs))
+        check_fits(agent.environment, agent.spaces, envs)
     except UserError:
         envs.close()
         raise

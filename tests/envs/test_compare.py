@@ -69,13 +69,13 @@ def test_what_would_mean_something_else_is_refused_and_the_rest_is_told():
             EnvironmentDiffers,
             match=r"CartPole-v1 is not quite the .*low\[0\] of the observation is",
         ):
-            check_fits(envs.description, (wide, S.Discrete(2)), envs, given=False)
+            check_fits(envs.description, (wide, S.Discrete(2)), envs)
         message = (
             "CartPole-v1 has other observations or actions than Old-v0, where the agent was trained: "
             + ("the action has 2 values, not 3")
         )
         with pytest.raises(UserError, match=re.escape(message)):
-            check_fits(EnvDescription("Old-v0"), (envs.spaces[0], S.Discrete(3)), envs, given=True)
+            check_fits(EnvDescription("Old-v0"), (envs.spaces[0], S.Discrete(3)), envs)
 
 
 def of(env, **options):

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -123,6 +124,20 @@ def test_a_class_keeps_its_arguments(tmp_path):
     assert resume_run(run.folder, env=Limit, steps=64).config.env_kwargs == {"limit": 4}
 
 
+def test_another_class_under_the_same_id_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        gym.registry, "Mine-v0", replace(gym.spec("CartPole-v1"), id="Mine-v0", entry_point=Limit)
+    )
+    run = trained("Mine-v0", tmp_path)
+    monkeypatch.setitem(gym.registry, "Mine-v0", replace(gym.registry["Mine-v0"], entry_point=Other))
+    with pytest.warns(
+        EnvironmentDiffers, match="it is Other in TimeLimit, in training it was Limit in TimeLimit"
+    ):
+        run.evaluate(1)
+    with pytest.raises(UserError, match="the run is of another environment: it is Other in TimeLimit"):
+        resume_run(run.folder, steps=64)
+
+
 # ---- spaces are compared by their structure
 
 
@@ -144,9 +159,7 @@ def in_order(*names):
 
 def test_an_order_that_changed_is_named(tmp_path):
     run = trained(in_order("a", "b"), tmp_path)
-    message = (
-        "Parts has other observations or actions than Parts, where the agent was trained: the observation has"
-    )
+    message = "Parts has other observations or actions than Parts, where the agent was trained: the obs"
     for ask in (
         lambda env: proximo.evaluate(run.agent, env, episodes=1),
         lambda env: resume_run(run.folder, env=env, steps=64),
