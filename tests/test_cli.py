@@ -342,7 +342,7 @@ def test_a_module_in_a_file_is_not_imported(trained, tmp_path, capsys, module, m
         ),
         ({"kwargs": {"entry_point": "odd_environments:Odd"}}, "could not be made"),
         (
-            {"wrappers": [["TransformReward", {"func": "odd_environments:Odd"}]]},
+            {"wrappers": [["TransformReward", {"func": "odd_environments:Odd"}]], "layers": []},
             "'str' object is not call",
         ),
         ({"kwargs": {"x": {"__array__": [0], "dtype": "O", "scalar": False}}}, "cannot be read from a file"),
