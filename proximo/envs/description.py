@@ -45,8 +45,8 @@ class EnvDescription:
     kwargs    what it is made with beyond what the registry says, as `plain` gives it
     wrappers  Gymnasium's wrappers around it, the innermost first: (name, keyword arguments as `plain`)
     layers    the classes of its wrappers and its own, the outermost first; none where they cannot be seen, as
-              in a vector of the user's own. Each is "Class@" and eight digits of the SHA-256 of its module's name, so
-              that a file tells classes of one name apart, and names no module that could be imported
+              in a vector of the user's own. Each is "Class@" and eight digits of the SHA-256 of its module's
+              name, so that a file tells classes of one name apart, and names no module to import
     obstacle  why it cannot be made again from this; None where it can
     only_name whether nothing but the name was recorded, as in the files of version 0.1
     """

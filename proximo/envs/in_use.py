@@ -1,5 +1,6 @@
 """Which environments somebody steps already: what two users step in turns is sound for neither of them."""
 
+import gc
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -24,17 +25,22 @@ def taken(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
             f"{name_of(inner[0])} is one environment in several places of a vector: a function must make a "
             "new one at each call"
         )
-    for key, one in mine.items():
-        held = _in_use.get(key)
-        if held is not None and held() is one:
-            raise UserError(
-                f"this {name_of(one)} is in use by a training or an evaluation that goes on, which would "
-                "lose its place: pass another instance, the class or the id"
-            )
+    if any(map(_stepped, mine.values())):
+        gc.collect()  # whose owner was forgotten, not closed, may be free
+    for one in filter(_stepped, mine.values()):
+        raise UserError(
+            f"this {name_of(one)} is in use by a training or an evaluation that goes on, which would lose "
+            "its place: pass another instance, the class or the id"
+        )
     _in_use.update({key: weakref.ref(one) for key, one in mine.items()})
     release = weakref.finalize(owner, _forget, list(mine))
     release.atexit = False
     return release
+
+
+def _stepped(env: Any) -> bool:
+    held = _in_use.get(id(env))
+    return held is not None and held() is env
 
 
 def _forget(keys: list[int]) -> None:

@@ -60,7 +60,7 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     config = validated(with_options(config, **changes))
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
-    config = _where_it_was(run, config, start, agent, env)
+    config = _where_it_was(run, config, agent, env)
     with contextlib.suppress(UserError, AttributeError):  # it is for a warning alone
         warn_of_another_machine(parsed(content_of(run / "config.json"), run / "config.json"))
     path = run if out is None else Path(out)
@@ -78,7 +78,7 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     return Resumed(config, start, RunFolder.again(path, config, lock))
 
 
-def _where_it_was(run: Path, config: Config, start: Snapshot, agent: Agent, env: Any) -> Config:
+def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:
     """The configuration with the environment that the run was begun in, made again or as it was given.
 
     Raises UserError where that is impossible, and where what was given is another environment.
@@ -90,13 +90,10 @@ def _where_it_was(run: Path, config: Config, start: Snapshot, agent: Agent, env:
         place, kwargs = chosen(recorded, None if recorded.obstacle is None else env)
     else:
         place, kwargs = chosen(recorded, env)
-    mode, state = config.vectorization_mode, (start.stream or {}).get("envs") or {}
-    vector = state.get("vector")  # from a file: it may be anything
-    if isinstance(vector, dict) and vector.get("kind") == "SyncVectorEnv":
-        mode = "sync"  # an instance is stepped so, whatever was asked for
-    config = with_options(config, env=place, env_kwargs=kwargs, vectorization_mode=mode)
-    own = "vector_entry_point" if mode == "vector_entry_point" else "sync"
-    with make_envs(place, own_num_envs(place) or 1, vectorization_mode=own, env_kwargs=kwargs) as envs:
+    config = with_options(config, env=place, env_kwargs=kwargs)
+    own = config.vectorization_mode == "vector_entry_point"
+    mode = "vector_entry_point" if own else "sync"
+    with make_envs(place, own_num_envs(place) or 1, vectorization_mode=mode, env_kwargs=kwargs) as envs:
         check_fits(recorded, agent.spaces, envs, exact=True)
     return config
 

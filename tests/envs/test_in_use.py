@@ -1,5 +1,7 @@
 """Two users never step one environment: neither of them would know where it stands."""
 
+import gc
+
 import gymnasium as gym
 import pytest
 from env_probes import Walk
@@ -34,6 +36,22 @@ def test_a_vector_is_lent_once_too():
     vector = pair()
     with make_envs(vector), pytest.raises(UserError, match="is in use"):
         make_envs(vector.envs[1])
+
+
+def test_what_is_refused_stays_open():
+    class Closing(Walk):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    env = Closing()
+    with make_envs(env):
+        for user in (env, lambda: env):
+            with pytest.raises(UserError, match="is in use"):
+                make_envs(user)
+        gc.collect()
+        assert not env.closed
 
 
 def test_who_forgets_to_close_holds_nothing():
