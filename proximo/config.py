@@ -17,6 +17,7 @@ from proximo.envs.description import NotPlain, plain_arguments, restored
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.options import UpdateOptions
+from proximo.plain import plain
 from proximo.policies import NetworkOptions
 from proximo.presets import METHODS, PRESETS, RECIPES
 
@@ -78,6 +79,7 @@ def with_options(config: Config, **options: Any) -> Config:
         options = {**options, "objective": Clip(options["clip"])}
         del options["clip"]
     owners = option_owners()
+    options = {name: value if name == "env" else plain(value) for name, value in options.items()}
     for name in options:
         if name not in owners:
             near = difflib.get_close_matches(name, [*owners, "clip"], n=3)
@@ -133,6 +135,9 @@ def require(condition: bool, message: str) -> None:
 
 def validated(config: Config) -> Config:
     """The same configuration, or a UserError that says which option cannot be and what could."""
+    config = replace(
+        config, **{f.name: plain(getattr(config, f.name)) for f in fields(config) if f.name != "env"}
+    )
     update, network = config.update, config.network
     _possible_arguments(config.env_kwargs)
     counts: list[tuple[Any, str, int]] = [(config, name, 1) for name in ("steps", "num_envs", "horizon")]

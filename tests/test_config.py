@@ -5,6 +5,7 @@ import json
 import math
 
 import gymnasium as gym
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import Probe
@@ -102,6 +103,37 @@ def test_options_by_their_flat_names():
     assert config == with_options(
         with_options(Config("A"), gamma=0.5, hidden=(3,)), seed=7, value_loss=Huber(2.0)
     )
+
+
+COMPUTED = {  # by a sweep, say: each is the plain number beside it
+    "gamma": (np.float32(0.5), 0.5),
+    "steps": (np.int64(1024), 1024),
+    "seed": (np.uint32(3), 3),
+    "anneal": (np.bool_(False), False),
+    "until": (np.array(475.0), 475.0),
+    "target_kl": (jnp.float32(0.25), 0.25),
+    "hidden": (np.array([8, 4]), (8, 4)),
+    "critic_hidden": ([np.int32(8), 4], (8, 4)),
+    "objective": (Clip(np.float64(0.1)), Clip(0.1)),
+    "vectorization_mode": (np.str_("parallel"), "parallel"),
+}
+
+
+def test_numbers_of_numpy_and_jax_are_plain_numbers():
+    given = {name: value for name, (value, _) in COMPUTED.items()}
+    expected = with_options(Config("CartPole-v1"), **{name: plain for name, (_, plain) in COMPUTED.items()})
+    # By their names, and put into a configuration by hand.
+    own = {name: given[name] for name in ("steps", "seed", "until", "vectorization_mode")}
+    update = {name: given[name] for name in ("gamma", "anneal", "target_kl", "objective")}
+    network = NetworkOptions(hidden=(np.int64(8), np.int64(4)), critic_hidden=(8, np.int64(4)))
+    by_hand = Config("CartPole-v1", **own, update=UpdateOptions(**update), network=network)
+    for config in (with_options(Config("CartPole-v1"), **given), validated(by_hand)):
+        assert repr(config) == repr(expected)  # the same numbers, and of the same types
+        assert from_json(json.loads(json.dumps(as_json(config)))) == expected
+    with pytest.raises(UserError, match=r"gamma is 1\.5: it must lie between 0 and 1"):
+        validated(with_options(Config("CartPole-v1"), gamma=np.float32(1.5)))
+    with pytest.raises(UserError, match=r"steps is 0\.5: it must be a whole number"):
+        validated(with_options(Config("CartPole-v1"), steps=np.float64(0.5)))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ BELOW = {
     "policies": {"core", "errors"},
     "envs": {"core", "errors", "importing"},
     "learn": {"core", "policies", "envs", "errors", "config"},
-    "runs": {"core", "policies", "envs", "learn", "errors", "config"},
-    "language": {"core", "policies", "envs", "learn", "runs", "errors", "importing", "config"},
+    "runs": {"core", "policies", "envs", "learn", "errors", "config", "plain"},
+    "language": {"core", "policies", "envs", "learn", "runs", "errors", "importing", "config", "plain"},
 }
 CORE_LIBRARIES = {"jax", "jaxtyping", "proximo"} | set(sys.stdlib_module_names)
 

@@ -1,5 +1,6 @@
 """The two Python faces: `proximo.train`, and the verbs of Stable-Baselines3."""
 
+import json
 import pickle
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import proximo
 from proximo import PPO, UserError, with_options
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, hidden=(8,))
+GAMMA = proximo.preset("default", "CartPole-v1").update.gamma
 OBS = np.array([0.0, 0.1, -0.1, 0.0], np.float32)
 
 
@@ -28,6 +30,16 @@ def test_train_evaluate_load_act(run):
     assert evaluation == proximo.evaluate(agent, episodes=4)  # the model knows where it was trained
     assert agent.act(OBS) == run.agent.act(OBS) and agent.act(OBS) in (0, 1)
     assert agent.act(np.stack([OBS, -OBS, OBS])).shape == (3,)
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons(run, model, tmp_path):
+    numbers = {name: np.int64(x) if name != "hidden" else np.array(x) for name, x in TINY.items()}
+    options = dict(steps=np.int32(64), seed=np.uint8(3), gamma=np.float64(GAMMA))
+    again = proximo.train("CartPole-v1", out=tmp_path / "run", **options, **numbers)
+    assert equal(again.agent.policy, run.agent.policy)
+    assert json.dumps(again.evaluate(np.int64(2), seed=np.int64(1)).as_json())
+    learned = PPO("CartPole-v1", seed=np.int64(3), **numbers).learn(np.int64(64))
+    assert equal(learned.agent.policy, model.agent.policy)
 
 
 def test_train_refuses_what_it_does_not_know(tmp_path):

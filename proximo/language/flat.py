@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from proximo.core import Clip
 from proximo.errors import UserError
 from proximo.language.options import as_declared, fits, kinds_of, words
+from proximo.plain import plain
 from proximo.runs.kinds import is_policy_run
 
 Options = TypeVar("Options")
@@ -94,7 +95,7 @@ def model_folder(name: str | os.PathLike[str]) -> str:
 
 
 def _checked(name: str, declared: Any, value: Any) -> Any:
-    kinds = kinds_of(declared)
+    kinds, value = kinds_of(declared), plain(value)
     if Path not in kinds:
         parts = [str(one) if isinstance(one, Path) else one for one in _several(value)]
         value = tuple(parts) if isinstance(value, list | tuple) else parts[0]

@@ -23,6 +23,7 @@ from proximo.envs import (
 from proximo.errors import EnvironmentFault, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.streams import environment_seeds, streams
+from proximo.plain import plain
 
 MOST_ENVS = 16
 MAX_STEPS = 1_000_000  # of an episode: what never ends must not be played for ever
@@ -114,6 +115,7 @@ def evaluate(
     interval can have; EnvironmentFault when an environment fails or does not end, for half an episode is no
     sample, and when it returns what is not finite.
     """
+    episodes, seed = plain(episodes), plain(seed)  # they are written beside the returns
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
     if until_width is not None:

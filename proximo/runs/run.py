@@ -171,7 +171,8 @@ def train_config(
     """`train` for a configuration that is complete already."""
     prepare_process()
     sinks = sinks or SinkOptions()
-    sinks.check(validated(config).env, config.env_kwargs)
+    config = validated(config)
+    sinks.check(config.env, config.env_kwargs)
     folder = RunFolder.create(config, out)
     folder.sinks = sinks.open(folder.path, config)
     return _carried_out(config, folder, None, progress, make_options)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 
 from proximo.arguments import spelled
@@ -63,6 +64,14 @@ def test_the_same_option_may_be_said_in_the_ways_of_python():
     assert options.run.out == Path("runs/x")
     assert options.model.model == "some/model"
     assert type(options.optimisation.learning_rate) is float
+
+
+def test_numbers_of_numpy_are_plain_numbers():
+    given = {"learning_rate": np.float32(0.5), "seed": np.int64(3), "kl": AdaptiveKL(np.float64(6.0))}
+    options = options_from(PPOOptions, MINIMAL | given | {"reward_weights": np.array([1.0, 2.0])})
+    plain = {"learning_rate": 0.5, "seed": 3, "kl": AdaptiveKL(6.0), "reward_weights": (1.0, 2.0)}
+    assert repr(options) == repr(options_from(PPOOptions, MINIMAL | plain))
+    json.dumps(as_json(options))
 
 
 def test_whole_numbers_stand_for_numbers_in_lists_too():
