@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeAlias, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import register_pytree_node
 from jaxtyping import Array, Bool, Float, Int
 
@@ -57,3 +58,14 @@ def with_numbers(option: Class, **numbers: Scalar) -> Class:
     values = [numbers.get(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
     changed: Class = jax.tree.unflatten(structure, values)
     return changed
+
+
+def global_norm(tree: Any) -> Float[Array, ""]:
+    """The Euclidean norm of all numbers of a tree together: sqrt(sum x^2).
+
+    tree  arrays of real numbers, of any shapes
+
+    Raises nothing.
+    """
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.asarray(sum(squares)))

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 from proximo.core import Scalar
+from proximo.core.arrays import global_norm
 from proximo.errors import UserError
 from proximo.language.sharding import data_parallel
 
@@ -116,7 +117,7 @@ def descended(
 
     A gradient that is not finite changes nothing; its norm tells.
     """
-    norm = optax.global_norm(gradients)
+    norm = global_norm(gradients)
     factor = jnp.minimum(1.0, options.max_grad_norm / jnp.maximum(norm, 1e-12))
     changes, after = adam(options).update(jax.tree.map(lambda g: g * factor, gradients), moments)
 

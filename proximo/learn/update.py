@@ -17,6 +17,7 @@ from proximo.core import (
     whiten,
     with_numbers,
 )
+from proximo.core.arrays import global_norm
 from proximo.core.types import Rollout
 from proximo.learn.actor_steps import Problem, mean_kl
 from proximo.learn.batches import Batch, flatten_time, shuffled_minibatches, take
@@ -265,7 +266,7 @@ def update(
         "train/learning_rate": learning_rate,
         "train/clip_range": jnp.asarray(clip_range(objective)[1]),
         "train/explained_variance": explained_variance(batch.value, batch.target, batch.mask),
-        "train/parameter_norm": optax.global_norm(state.policy),  # NaN in a weight shows here
+        "train/parameter_norm": global_norm(state.policy),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),
     }
     return learner, metrics | actor_metrics | penalty_metrics | spread(distribution)
