@@ -31,6 +31,8 @@ PATIENCE, SLEEPS = 4, 200  # waits in vain before sleeping, and for how many wai
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
 LAST_SECONDS = 5.0  # that a worker may go on once the process that learns is gone
 RESET, STEP, CLOSE, SAVE, RESTORE, READY, REMAKE = range(7)
+ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # the learner for an end
+LEARNERS = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
 
 
@@ -40,6 +42,34 @@ class WorkerError(Exception):
 
 class Misfit(WorkerError):
     """What an environment returns does not fit what it declares: it would do so again."""
+
+
+def as_error(raised: BaseException) -> Exception:
+    """What an environment raised, as an error: also where it asks for the end of the program (`sys.exit()`).
+
+    Raises it again where it is not the environment's word: a KeyboardInterrupt that may be Ctrl-C.
+    """
+    if isinstance(raised, Exception):
+        return raised
+    if isinstance(raised, GeneratorExit) or (isinstance(raised, KeyboardInterrupt) and of_a_signal(raised)):
+        raise raised
+    kind = f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__
+    error = WorkerError(f"it asked the program to end ({kind})")
+    error.__cause__ = raised
+    if hasattr(raised, "environment_index"):
+        error.environment_index = raised.environment_index  # type: ignore[attr-defined]
+    return error.with_traceback(raised.__traceback__)
+
+
+def of_a_signal(interrupt: KeyboardInterrupt) -> bool:
+    """Whether an interrupt can come from a signal: its handler, one in Python, stands in the traceback."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.SIG_IGN:
+        return False
+    code = getattr(handler, "__code__", None)  # Python's own handler has none, and leaves no trace
+    return code is None or any(
+        frame.f_code is code for frame, _ in traceback.walk_tb(interrupt.__traceback__)
+    )
 
 
 class Shared:
@@ -136,9 +166,10 @@ class Chunk:
                     self._ready(index)
                 else:
                     self.envs[index - self.first].close()
-        except (Exception, SystemExit) as error:
+        except BaseException as raised:
+            error = as_error(raised)
             self.look.blame(error, index)
-            raise
+            raise error from error.__cause__
 
     def save(self) -> list[dict[str, Any] | None]:
         """The state of each environment; None where it cannot be known."""
@@ -266,8 +297,9 @@ def work(
     learner, gate, arrays = multiprocessing.parent_process(), Gate(go), shared.arrays()
     threading.Thread(target=end_after, args=(learner,), daemon=True).start()
 
-    def tell(error: Exception) -> None:
+    def tell(raised: BaseException) -> None:
         """The process that learns, of an exception."""
+        error = as_error(raised)
         index = getattr(error, "environment_index", first)
         kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
         arrays["failed"][first] = True
@@ -275,7 +307,7 @@ def work(
 
     try:
         chunk = unpacked(parcel)(first, last, shared)
-    except Exception as error:
+    except BaseException as error:
         tell(error)
         done.release()
         return
@@ -291,7 +323,7 @@ def work(
                 chunk.restore(pipe.recv())
             else:
                 chunk.obey(command, int(arrays["at"][first]))
-        except Exception as error:
+        except BaseException as error:
             tell(error)
         done.release()
         if command == CLOSE:
@@ -325,14 +357,14 @@ def _immovable(error: Exception) -> WorkerError:
 
 
 def obey_the_learner_alone() -> None:
-    """Leave Ctrl-C and SIGTERM to it: its last checkpoint needs this process.
+    """Leave Ctrl-C, SIGTERM and their like to it: its last checkpoint needs this process.
 
     A process group of its own does so for what a terminal or `timeout` sends, and makes all that the
-    environments start easy to end; systemd and SLURM send SIGTERM to every process.
+    environments start easy to end; systemd and SLURM send signals to every process.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *LEARNERS):
         # Not SIG_IGN: a program that an environment starts would inherit that, and could not be ended by it.
         signal.signal(number, lambda number, frame: None)
         if hasattr(signal, "siginterrupt"):
@@ -340,13 +372,14 @@ def obey_the_learner_alone() -> None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_hear_again)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEARNERS)
 
 
 def _hear_again() -> None:
     """In a process that an environment forks: it is the environment's to end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in LEARNERS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end_after(learner: Any) -> None:

@@ -14,6 +14,7 @@ import tyro
 from proximo.config import Config, preset, with_options
 from proximo.envs import find_spec
 from proximo.errors import UserError
+from proximo.paths import whole
 from proximo.presets import PRESETS
 
 NO_ENV = "ENV"  # stands in the help where nothing was named
@@ -184,7 +185,7 @@ def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
         raise UserError(f"of which environment? Name it first: proximo {command} CartPole-v1")
     find_spec(env, allow_import=True)
     name = next((after for word, after in pairwise(words) if word == "--preset"), "default")
-    return parse(kind, command, words, kind(config=preset(name, env)))
+    return whole(parse(kind, command, words, kind(config=preset(name, env))))
 
 
 def parse(

@@ -20,8 +20,12 @@ from proximo.errors import (
     EnvironmentRestarted,
     EpisodesRestarted,
     MachineChanged,
+    StateNotSaved,
     UserError,
+    say,
 )
+from proximo.paths import begun_here
+from proximo_worker import as_error
 
 TOLD = (
     CheckpointDamaged,
@@ -31,6 +35,7 @@ TOLD = (
     EnvironmentRestarted,
     EpisodesRestarted,
     MachineChanged,
+    StateNotSaved,
 )
 
 USAGE = """usage: proximo COMMAND ...
@@ -61,7 +66,7 @@ def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, TOLD):
             return before(message, category, *place, **more)
-        print(f"proximo {command}: {message}", file=sys.stderr)
+        say(f"proximo {command}: {message}")
         if debug and isinstance(message, Warning) and message.__cause__ is not None:
             traceback.print_exception(message.__cause__)
         return None
@@ -76,6 +81,7 @@ def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 for failed work, 2 for what the user can mend."""
+    open_streams()
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
@@ -93,24 +99,48 @@ def main(words: Sequence[str] | None = None) -> int:
     name = " ".join(words[: 2 if words[0] == "lm" else 1])
     try:
         command = importlib.import_module(f"proximo.commands.{words[0]}")
-        with one_line_warnings(name, "--debug" in words):
-            status = int(command.run(command.read(words[1:])))
+        with begun_here(), one_line_warnings(name, "--debug" in words):
+            status = carried_out(command, command.read(words[1:]))
             sys.stdout.flush()
             return status
     except UserError as error:
         if "--debug" in words:
             traceback.print_exc()
-        print(f"proximo {name}: {error}", file=sys.stderr)
+        say(f"proximo {name}: {error}")
         return 2
     except KeyboardInterrupt as interrupt:  # it may carry the signal's number
-        print(f"proximo {name}: interrupted", file=sys.stderr)
+        say(f"proximo {name}: interrupted")
         return 128 + int(interrupt.args[0]) if interrupt.args else 130
     except BrokenPipeError:  # before the other errors of the system, of which it is one
-        print(f"proximo {name}: nobody reads the output any more", file=sys.stderr)
+        say(f"proximo {name}: nobody reads the output any more")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not written
         return 141
     except OSError as error:  # such as a full disk: nothing that a stack of calls would explain
         if "--debug" in words:
             traceback.print_exc()
-        print(f"proximo {name}: {error}", file=sys.stderr)
+        say(f"proximo {name}: {error}")
         return 1
+
+
+def carried_out(command: Any, arguments: Any) -> int:
+    """The exit status of a command. Raises UserError where the user's code asks for the program's end.
+
+    Where an environment does so while it trains, it is a fault like others; this is for all the rest.
+    """
+    try:
+        return int(command.run(arguments))
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as end:
+        raise UserError(f"code of yours failed: {as_error(end)} (--debug shows its traceback)") from end
+
+
+def open_streams() -> None:
+    """Standard streams that are closed, as in a service, lead nowhere: files would take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue  # taken by something else already
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))

@@ -1,5 +1,8 @@
 """What a user can meet: errors, which the command turns into one line and exit status 2, and warnings."""
 
+import contextlib
+import sys
+import warnings
 from typing import Any
 
 
@@ -13,6 +16,10 @@ class EnvironmentFault(UserError):
     The message names the environment's index, the step and the last action; the environment's own
     exception, where there is one, is the `__cause__`.
     """
+
+
+class StateRefused(UserError):
+    """An environment failed to take its saved state back."""
 
 
 class UpdateDiverged(UserError):
@@ -50,9 +57,27 @@ class EnvironmentNotClosed(RuntimeWarning):
     """An environment failed to close; all that was to be learned has been learned."""
 
 
+class StateNotSaved(RuntimeWarning):
+    """An environment failed to tell its state: a run that is resumed begins new episodes."""
+
+
 class EnvironmentRestarted(RuntimeWarning):
     """An environment failed and was made anew; its episode counts as truncated, and the run goes on.
 
     The message is that of an `EnvironmentFault`; the `__cause__` is the environment's own exception, with a
     worker's traceback in its notes.
     """
+
+
+def tell(warning: Warning) -> None:
+    """Warn of what a run survives, also where all warnings are made errors: then in a line of its own."""
+    try:
+        warnings.warn(warning, stacklevel=3)
+    except type(warning):
+        say(str(warning))
+
+
+def say(line: str) -> None:
+    """A line on standard error, if there is somebody to read it: a run does not end for want of a reader."""
+    with contextlib.suppress(OSError, ValueError):  # gone, or closed
+        print(line, file=sys.stderr, flush=True)

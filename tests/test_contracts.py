@@ -14,8 +14,19 @@ BELOW = {
     "policies": {"core", "errors"},
     "envs": {"core", "errors", "importing"},
     "learn": {"core", "policies", "envs", "errors", "config"},
-    "runs": {"core", "policies", "envs", "learn", "errors", "config", "plain"},
-    "language": {"core", "policies", "envs", "learn", "runs", "errors", "importing", "config", "plain"},
+    "runs": {"core", "policies", "envs", "learn", "errors", "config", "paths", "plain"},
+    "language": {
+        "core",
+        "policies",
+        "envs",
+        "learn",
+        "runs",
+        "errors",
+        "importing",
+        "config",
+        "paths",
+        "plain",
+    },
 }
 CORE_LIBRARIES = {"jax", "jaxtyping", "proximo"} | set(sys.stdlib_module_names)
 

@@ -10,6 +10,7 @@ import tyro
 
 from proximo.arguments import parse
 from proximo.errors import UserError
+from proximo.paths import whole
 from proximo.runs.sealed import check_target
 
 
@@ -49,7 +50,7 @@ class Evaluate:
 
 def read(words: list[str]) -> Evaluate:
     """The arguments that were typed."""
-    return parse(Evaluate, "evaluate", words)
+    return whole(parse(Evaluate, "evaluate", words))
 
 
 def run(arguments: Evaluate) -> int:

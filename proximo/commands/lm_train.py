@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ import tyro
 
 from proximo.arguments import parse
 from proximo.commands.lm_words import groups, understood
-from proximo.errors import UserError
+from proximo.errors import UserError, say
 from proximo.language.flat import option_types
 from proximo.language.progress import facts, shown
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
+from proximo.paths import short, whole
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def read(command: str, words: list[str]) -> Asked:
         raise UserError("with --resume the options are those of the run: leave --config out")
     if "--resume" in names:
         words = understood(command, words, option_types(Resume))
-        return Asked(command, parse(Resume, f"lm {command}", words))
+        return Asked(command, whole(parse(Resume, f"lm {command}", words)))
     kind = arguments_of(command)
-    return Asked(command, parse(kind, f"lm {command}", understood(command, words, option_types(kind))))
+    return Asked(command, whole(parse(kind, f"lm {command}", understood(command, words, option_types(kind)))))
 
 
 def run(asked: Asked) -> int:
@@ -121,7 +121,7 @@ def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) 
     """
     if not arguments.quiet:
         for note in notes(work.trainer):
-            print(f"note: {note}", file=sys.stderr)
+            say(f"note: {note}")
     started = time.perf_counter()
     deadline.begin()
     iteration, tokens, late, total = None, 0, False, work.trainer.total
@@ -142,11 +142,11 @@ def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) 
     else:
         known = f"; {facts(iteration.metrics)}" if iteration is not None else ""
         print(f"{number:,} of {total:,} iterations, {tokens:,} tokens in {elapsed:.1f} s{known}")
-        print(f"run: {path}\nnext: {next_step(command, path)}")
+        print(f"run: {short(path)}\nnext: {next_step(command, short(path))}")
     if stop.requested or late:
         names = work.options.rewards.reward if command in SAMPLING else ()
         again = " ".join(["", "--reward", *names]) if names else ""
-        print(f"stopped; go on with: proximo lm {command} --resume {path}{again}", file=sys.stderr)
+        say(f"stopped; go on with: proximo lm {command} --resume {short(path)}{again}")
     return stop.status or (OUT_OF_TIME if late else 0)
 
 

@@ -2,11 +2,12 @@
 
 from proximo.arguments import parse
 from proximo.experiments.reproduce import Reproduce, command
+from proximo.paths import whole
 
 
 def read(words: list[str]) -> Reproduce:
     """The arguments that were typed."""
-    return parse(Reproduce, "reproduce", words)
+    return whole(parse(Reproduce, "reproduce", words))
 
 
 def run(arguments: Reproduce) -> int:

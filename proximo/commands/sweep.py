@@ -16,6 +16,7 @@ from proximo.arguments import RecipeArguments, config_from, parse_recipe, transl
 from proximo.config import Config
 from proximo.errors import UserError
 from proximo.learn.options import UpdateOptions
+from proximo.paths import absolute, short
 from proximo.policies import NetworkOptions
 
 if TYPE_CHECKING:
@@ -83,11 +84,14 @@ def run(asked: Asked) -> int:
     arguments = asked.arguments
     prepare_process()
     base, search = config_from(arguments), searched(arguments.vary, asked.recipe)
-    out = arguments.out or Path("runs") / f"sweep-{base.name.replace('/', '-')}"
+    out = arguments.out or absolute("runs") / f"sweep-{base.name.replace('/', '-')}"
     study = open_study(arguments.storage or out / "sweep.db", base, search, arguments.seeds)
     begun = reported = len(finished_trials(study))
     if begun and not arguments.quiet:
-        print(f"going on after {begun} trials in {arguments.storage or out / 'sweep.db'}", file=sys.stderr)
+        print(
+            f"going on after {begun} trials in {short(arguments.storage or out / 'sweep.db')}",
+            file=sys.stderr,
+        )
 
     def report() -> dict[str, Any]:
         found = outcome(study, search, lambda options: ["proximo", "train", *asked.recipe, *spelled(options)])

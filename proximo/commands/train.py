@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ import tyro
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
 from proximo.config import Config, validated
 from proximo.envs import find_spec
-from proximo.errors import UpdateDiverged, UserError
+from proximo.errors import UpdateDiverged, UserError, say
+from proximo.paths import short, whole
 from proximo.runs.sinks import SinkOptions
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Resume(RunArguments):
 def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
     if any(word.partition("=")[0] == "--resume" for word in words):
-        return parse(Resume, "train", words)
+        return whole(parse(Resume, "train", words))
     return parse_recipe(Train, "train", words)
 
 
@@ -131,12 +131,12 @@ def carried_out(
     elif iteration is not None:
         where = "".join(f" --env {env}" for env in imported(arguments))
         print(
-            f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\nrun: {folder.path}\n"
-            f"next: proximo evaluate {folder.path}{where}"
+            f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\n"
+            f"run: {short(folder.path)}\nnext: proximo evaluate {short(folder.path)}{where}"
         )
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
-    print(f"stopped; go on with: {going_on(arguments, folder.path)}", file=sys.stderr)
+    say(f"stopped; go on with: {going_on(arguments, folder.path)}")
     return stop.status or OUT_OF_TIME
 
 
@@ -186,12 +186,10 @@ def run_seeds(arguments: Train) -> int:
         print(f"{mean:12,.1f}  mean of {len(rows)} seeds (95% interval {low:,.1f} to {high:,.1f})")
     diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]
     for path in diverged:
-        print(
-            f"proximo train: {path} left the finite numbers: its policy is the last good one", file=sys.stderr
-        )
+        say(f"proximo train: {short(path)} left the finite numbers: its policy is the last good one")
     unfinished = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.last]
     for path in unfinished:
-        print(f"stopped; go on with: {going_on(arguments, path)}", file=sys.stderr)
+        say(f"stopped; go on with: {going_on(arguments, path)}")
     return (stop.status or OUT_OF_TIME) if unfinished else int(bool(diverged))
 
 
@@ -211,7 +209,7 @@ def imported(arguments: Train | Resume) -> list[str]:
 
 def going_on(arguments: Train | Resume, path: Path) -> str:
     """The command that goes on with a run as it was carried out."""
-    sinks, words = arguments.sinks, ["proximo", "train", "--resume", str(path), *imported(arguments)]
+    sinks, words = arguments.sinks, ["proximo", "train", "--resume", str(short(path)), *imported(arguments)]
     words += [f"--{name}" for name in ("tensorboard", "wandb") if getattr(sinks, name)]
     words += [] if sinks.video_every is None else ["--video-every", str(sinks.video_every)]
     return shlex.join(words)
@@ -227,7 +225,7 @@ def told_how_to_go_on(arguments: Train | Resume, path: Path) -> Iterator[None]:
     except UserError:
         if any((path / "checkpoints").glob("[0-9]*")):
             told = f"proximo train: when that is mended, go on with: {going_on(arguments, path)}"
-            print(told, file=sys.stderr)
+            say(told)
         raise
 
 

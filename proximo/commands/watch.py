@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from proximo.arguments import parse
+from proximo.paths import short, whole
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Watch:
 
 def read(words: list[str]) -> Watch:
     """The arguments that were typed."""
-    return parse(Watch, "watch", words)
+    return whole(parse(Watch, "watch", words))
 
 
 def run(arguments: Watch) -> int:
@@ -69,5 +70,5 @@ def run(arguments: Watch) -> int:
     for end in ends:
         print(f"episode {end.episode}: return {end.return_so_far:,.2f}, {end.step} steps")
     if arguments.video is not None:
-        print(f"film: {arguments.video}")
+        print(f"film: {short(arguments.video)}")
     return 0

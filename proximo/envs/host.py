@@ -1,6 +1,5 @@
 """Environments that step on the host: one face for every Gymnasium vector environment."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -10,15 +9,22 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from proximo.envs import returned
+from proximo.envs import handlers, returned, snapshot
 from proximo.envs import state as states
 from proximo.envs.alarm import Within
 from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restarted
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import codecs
-from proximo.errors import EnvironmentFault, EnvironmentNotClosed, UserError
-from proximo_worker import WorkerError
+from proximo.errors import (
+    EnvironmentFault,
+    EnvironmentNotClosed,
+    StateNotSaved,
+    StateRefused,
+    UserError,
+    tell,
+)
+from proximo_worker import WorkerError, as_error
 
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
 
@@ -95,11 +101,13 @@ class HostEnvs:
         self._ended = np.zeros(self.num_envs, bool)  # in the step before, where that may contradict the mode
         # What the arrays of a batch must be; our own vector has looked at each environment instead.
         self._form: Any = None
+        self._told: set[type] = set()  # errors for which the state could not be had
         if isinstance(vector, ParallelVectorEnv):
             vector.report = self._warn
         else:
             empty: Any = create_empty_array(vector.single_observation_space, vector.num_envs)
             self._form = returned.form_of(empty)
+        handlers.keep()
 
     @property
     def restarts(self) -> int:
@@ -124,8 +132,10 @@ class HostEnvs:
                 result[0] if self._form is None else returned.fitted(returned.from_reset(result), self._form)
             )
             self.observation.encode(obs, np.empty((self.num_envs, *self.observation.shape), np.float32))
-        except Exception as error:
+        except BaseException as raised:
+            error = as_error(raised)
             raise self._fault(None, error) from error
+        handlers.keep()
         return obs
 
     def step(self, actions: Any) -> Step:
@@ -140,7 +150,8 @@ class HostEnvs:
             self._slow = self.step_timeout is not None and bool(np.any(terminated | truncated))
             step = Step(obs, reward, terminated, truncated, None)
             return step if self._complete is None else self._complete(step, info)
-        except Exception as error:
+        except BaseException as raised:
+            error = as_error(raised)
             raise self._fault(actions, error) from error
 
     def state(self, part: slice = states.EVERY) -> dict[str, Any] | None:
@@ -151,12 +162,22 @@ class HostEnvs:
         Nested dicts of str, whose leaves are numbers, strings, bools, None and NumPy arrays. Known are
         Gymnasium's classic control, toy text and MuJoCo environments, and every environment that has a pair
         of methods `get_state() -> plain data` and `set_state(state)`, in Gymnasium's sync vector or ours.
-        Raises EnvironmentFault if an environment fails.
+        Where an environment fails to tell it, a warning (`StateNotSaved`) says so, once.
         """
         try:
-            vector = states.save(self.vector, part)
-        except Exception as error:
-            raise EnvironmentFault(f"the state of {self.name} could not be had: {_reason(error)}") from error
+            with Within(self.step_timeout):
+                vector = states.save(self.vector, part)
+        except BaseException as raised:
+            error = as_error(raised)
+            if type(error) not in self._told:
+                warning = StateNotSaved(
+                    f"{self.name} failed to tell its state ({_reason(error)}): checkpoints are written "
+                    "without it, and a run that is resumed from one begins new episodes"
+                )
+                warning.__cause__ = error
+                self._told.add(type(error))
+                tell(warning)
+            return None
         if vector is None:
             return None
         num_envs = len(range(self.num_envs)[part])
@@ -167,14 +188,18 @@ class HostEnvs:
         """Put back what `state` gave, after a reset with any seeds; returns the current observations.
 
         Nothing in it is executed, and nothing is set that the environment does not have. Raises UserError if
-        it does not fit; the environments are then to be reset before they can be stepped.
+        it does not fit, StateRefused if an environment's `set_state` fails; the environments are then to be
+        reset before they can be stepped.
         """
         try:
             if state["num_envs"] != self.num_envs:
                 raise ValueError(f"its num_envs is {state['num_envs']!r}, here it is {self.num_envs!r}")
             steps, restarts = int(state["steps"]), int(state["restarts"])
             obs = states.restore(self.vector, state["vector"])
-        except Exception as error:
+        except BaseException as raised:
+            error = as_error(raised)
+            if snapshot.REFUSED in str(error):  # in these words from a worker process too
+                raise StateRefused(_reason(error)) from error
             raise UserError(f"the saved state does not fit the environments: {_reason(error)}") from error
         self.steps = steps
         if isinstance(self.vector, ParallelVectorEnv):
@@ -191,9 +216,8 @@ class HostEnvs:
             return
         try:
             self.vector.close()
-        except Exception as error:
-            told = f"{self.name} failed to close: {_reason(error)}"
-            warnings.warn(told, EnvironmentNotClosed, stacklevel=2)
+        except BaseException as raised:
+            tell(EnvironmentNotClosed(f"{self.name} failed to close: {_reason(as_error(raised))}"))
 
     def __enter__(self) -> "HostEnvs":
         return self
@@ -207,7 +231,7 @@ class HostEnvs:
     def _warn(self, error: Exception, lost: range) -> None:
         """The environments `lost` were made anew because of `error`."""
         assert isinstance(self.vector, ParallelVectorEnv)
-        warnings.warn(restarted(self.vector, self.name, self.steps, error, lost), stacklevel=2)
+        tell(restarted(self.vector, self.name, self.steps, error, lost))
 
     def _refuse_final(self, step: Step, info: dict[str, Any]) -> Step:
         """No declared mode is read as NEXT_STEP, but not against the evidence."""

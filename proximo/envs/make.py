@@ -19,7 +19,7 @@ from proximo.envs.parallel import ParallelVectorEnv, spare_workers
 from proximo.envs.spaces import codecs
 from proximo.errors import UserError
 from proximo.importing import user_module
-from proximo_worker import WorkerError
+from proximo_worker import WorkerError, as_error
 
 Made = TypeVar("Made")
 
@@ -278,10 +278,11 @@ def _attempt(name: str, make: Callable[[], Made]) -> Made:
         raise
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise UserError(f"{name} needs a package that is missing: {_remedy(name, error)}") from error
-    except (Exception, SystemExit) as error:
-        kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
-        reason = f"{kind}{error}".splitlines()[0]
-        raise UserError(f"{name} could not be made: {reason} (--debug shows its traceback)") from error
+    except BaseException as raised:
+        cause = as_error(raised)
+        kind = "" if isinstance(cause, WorkerError) else f"{type(cause).__name__}: "
+        reason = f"{kind}{cause}".splitlines()[0]
+        raise UserError(f"{name} could not be made: {reason} (--debug shows its traceback)") from cause
 
 
 def _remedy(name: str, error: Exception) -> str:
@@ -296,7 +297,8 @@ def _remedy(name: str, error: Exception) -> str:
 def _import(module: str, env_id: str) -> None:
     try:
         user_module(module)
-    except Exception as error:
+    except BaseException as raised:
+        error = as_error(raised)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
             f"the module of {env_id!r} could not be imported ({reason}): check its name and that it is "

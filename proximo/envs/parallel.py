@@ -23,7 +23,7 @@ from gymnasium.vector.utils import batch_space
 from proximo.envs.alarm import Within
 from proximo.envs.restarts import Restarts
 from proximo.envs.workers import Worker, WorkerGone
-from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared, packed
+from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared, as_error, packed
 
 Share = Chunk | Worker
 
@@ -229,8 +229,8 @@ def all_of(calls: Iterable[Callable[[], Any]]) -> list[Any]:
     for call in calls:
         try:
             answers.append(call())
-        except Exception as error:
-            errors.append(error)
+        except BaseException as error:
+            errors.append(as_error(error))
     if errors:
         raise errors[0]
     return answers

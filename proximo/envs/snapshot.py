@@ -11,6 +11,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers
 
+from proximo_worker import WorkerError, as_error
+
 # Wrappers whose state we know: the attributes that change after construction. Where Gymnasium's checker
 # remembers the last observation it is for a warning alone, so its flags suffice.
 KNOWN = {
@@ -36,8 +38,15 @@ FAMILIES = ("classic_control", "mujoco", "toy_text")  # whose own attributes are
 NEVER = ("_ezpickle", "_np_random")  # beginnings of names: constants, and what is saved in another way
 
 
-class NotPlain(Exception):
+REFUSED = "its set_state() failed"  # by these words it is known, in whichever process that was
+
+
+class NotPlain(WorkerError):
     """A value that is not plain data."""
+
+
+class Refused(WorkerError):
+    """An environment did not take its state back."""
 
 
 def save(env: gym.Env) -> dict[str, Any] | None:
@@ -50,6 +59,7 @@ def save(env: gym.Env) -> dict[str, Any] | None:
         set_state(state)           takes what the other one gave; called after a reset
 
     `np_random` of gymnasium.Env is saved beside what they give; a wrapper's pair speaks of itself alone.
+    Raises what they raise, and NotPlain for what is not plain data.
     """
     saved = {}
     for number, layer in enumerate(layers(env)):
@@ -61,7 +71,10 @@ def save(env: gym.Env) -> dict[str, Any] | None:
 
 
 def restore(env: gym.Env, saved: dict[str, Any]) -> None:
-    """Put back what `save` gave, into an environment that was reset. Raises ValueError if it does not fit."""
+    """Put back what `save` gave, into an environment that was reset.
+
+    Raises ValueError if it does not fit, Refused where `set_state` fails.
+    """
     found = list(layers(env))
     names = [type(layer).__name__ for layer in found]
     theirs = [saved[str(number)]["class"] for number in range(len(saved))]
@@ -80,15 +93,20 @@ def layers(env: gym.Env) -> Iterator[gym.Env]:
 
 
 def _save_layer(layer: gym.Env) -> dict[str, Any] | None:
-    inner = not isinstance(layer, gym.Wrapper)
-    state: dict[str, Any] = {"random": pack(layer.np_random.bit_generator.state)} if inner else {}
-    if offers(layer):
+    pair = offers(layer)
+    if not pair and not _known(layer):
+        return None
+    state: dict[str, Any] = {}
+    if not isinstance(layer, gym.Wrapper):
+        if not isinstance(layer.np_random, np.random.Generator):
+            kind = type(layer.np_random).__name__
+            raise NotPlain(f"its np_random is a {kind}, and only a numpy.random.Generator can be saved")
+        state["random"] = pack(layer.np_random.bit_generator.state)
+    if pair:
         try:
             return {**state, "offered": pack(layer.get_state())}  # type: ignore[attr-defined]
-        except NotPlain:
-            return None
-    if not _known(layer):
-        return None
+        except NotPlain as error:
+            raise NotPlain(f"its get_state() gives a {error}, which is no plain data") from error
     state["attributes"] = _attributes(layer)
     if _simulated(layer):
         if layer.model.nplugin:  # type: ignore[attr-defined]
@@ -101,7 +119,13 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
     if not isinstance(layer, gym.Wrapper):
         layer.np_random.bit_generator.state = unpack(state["random"])
     if offers(layer):
-        layer.set_state(unpack(state["offered"]))  # type: ignore[attr-defined]
+        offered = unpack(state["offered"])
+        try:
+            layer.set_state(offered)  # type: ignore[attr-defined]
+        except BaseException as raised:
+            error = as_error(raised)
+            kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
+            raise Refused(f"{REFUSED}: {kind}{error}") from error
         return
     if not _known(layer):
         raise ValueError(f"nobody knows what the state of {type(layer).__name__} is")
@@ -111,11 +135,12 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
 
 
 def offers(layer: gym.Env) -> bool:
-    """Whether it has the pair. MujocoEnv has a `set_state` of two arguments, which is another matter."""
-    setter = getattr(layer, "set_state", None)
-    if not callable(getattr(layer, "get_state", None)) or not callable(setter):
+    """Whether it has the pair. A `set_state` of two arguments, as MujocoEnv's, is another matter."""
+    getter, setter = getattr(layer, "get_state", None), getattr(layer, "set_state", None)
+    if not callable(getter) or not callable(setter):
         return False
     try:
+        inspect.signature(getter).bind()
         inspect.signature(setter).bind(None)
     except (TypeError, ValueError):
         return False

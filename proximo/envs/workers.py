@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from proximo_worker import (
     CLOSE,
     CONTEXT,
+    LEARNERS,
     LOOK_SECONDS,
     RESTORE,
     SAVE,
@@ -180,11 +181,11 @@ def _kill(process: Any) -> None:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """SIGTERM waits meanwhile, and for a process that is started, until it obeys the learner alone."""
+    """What ends a process waits meanwhile, and for one that is started, until it obeys the learner alone."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEARNERS)
     try:
         yield
     finally:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Generator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from proximo.errors import say
+from proximo.runs.progress import shown_while_possible
+
 LINE_SECONDS = 30.0
 
 Show = Callable[[int, int], None]  # runs finished, steps done
@@ -35,7 +38,7 @@ def shown(title: str, runs: int, steps: int, enabled: bool) -> Generator[Show, N
 
     runs, steps  what is still to be done, all together
     """
-    if not enabled:
+    if not enabled or sys.stderr is None:
         yield lambda runs_done, steps_done: None
     elif sys.stderr.isatty():
         yield from _bar(title, runs, steps)
@@ -51,7 +54,8 @@ def _bar(title: str, runs: int, steps: int) -> Generator[Show, None, None]:
         TimeRemainingColumn(),
     )
     rate = Rate()
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    with shown_while_possible(bar) as progress:
         task = progress.add_task(title, total=steps, facts=f"0/{runs} runs  compiling")
 
         def show(runs_done: int, steps_done: int) -> None:
@@ -71,6 +75,6 @@ def _lines(title: str, runs: int, steps: int) -> Show:
             return
         printed = now
         left = f"{(steps - steps_done) / speed:,.0f} s left"
-        print(f"{title}: {runs_done}/{runs} runs  {speed:,.0f} steps/s  {left}", file=sys.stderr, flush=True)
+        say(f"{title}: {runs_done}/{runs} runs  {speed:,.0f} steps/s  {left}")
 
     return show

@@ -1,14 +1,13 @@
 """`proximo reproduce GRID`: run what is missing of a grid, then print it beside the published numbers."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from proximo.errors import UserError
+from proximo.errors import UserError, say
 from proximo.experiments import cells as files
 from proximo.experiments.grid import Cell, Grid, cells
 from proximo.experiments.grids import grid_called
@@ -76,7 +75,7 @@ def command(arguments: Reproduce) -> int:
         progress=not arguments.quiet,
     )
     if status:
-        print(f"proximo reproduce: interrupted; {files.KEPT}", file=sys.stderr)
+        say(f"proximo reproduce: interrupted; {files.KEPT}")
         return status
     numbers = kept_summary(grid, arguments.results)
     if arguments.json:
@@ -93,7 +92,7 @@ def command(arguments: Reproduce) -> int:
         from proximo.experiments.plots import draw
 
         for path in draw(grid, arguments.results, numbers, arguments.figures):
-            print(f"figure: {path}", file=sys.stderr)
+            say(f"figure: {path}")
     return 0
 
 

@@ -16,7 +16,7 @@ from proximo.experiments.progress import Show
 from proximo.experiments.schedule import Task
 from proximo.experiments.worker import Failed, Finished, Places, Progress, Ready, work
 from proximo.runs.process import orderly_stop
-from proximo_worker import nobody_main
+from proximo_worker import LEARNERS, nobody_main
 
 LOOK_SECONDS = 0.5  # how often to look whether somebody asked for the end
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
@@ -157,12 +157,12 @@ def _pinned(core: int) -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def _no_interrupt() -> Generator[None, None, None]:
-    """A process started here never meets Ctrl-C or SIGTERM: sent to a whole group, one must answer alone."""
+    """A process started here never meets Ctrl-C, SIGTERM and their like: of a group, one must answer."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # to start it unblocks these signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *LEARNERS})
     try:
         yield
     finally:

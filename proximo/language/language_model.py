@@ -20,6 +20,7 @@ from proximo.language.loading import check_vocabulary
 from proximo.language.model import Transformer, with_tokens
 from proximo.language.respond import Drawing, answers, prompts_of
 from proximo.language.tokenizer import Tokenizer, load_tokenizer
+from proximo.learn.forks import refuse_after_fork
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +159,7 @@ def load(
 
     Raises UserError where there is none, or where it is not supported or damaged.
     """
+    refuse_after_fork()
     name = model_folder(folder)
     place = home_of(name)
     if is_reward_model(str(place)):

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from proximo.errors import say
 from proximo.language.job import Iteration
+from proximo.runs.progress import shown_while_possible
 
 LINE_SECONDS = 5.0
 FACTS = {  # metric -> what it is called on the screen, most telling first
@@ -31,7 +33,7 @@ def shown(
     name   of the bar
     total  iterations of the whole run
     """
-    if not enabled:
+    if not enabled or sys.stderr is None:
         yield from rows
     elif sys.stderr.isatty():
         yield from _bar(rows, name, total)
@@ -67,7 +69,7 @@ def _bar(rows: Iterator[Iteration], name: str, total: int) -> Iterator[Iteration
         TimeRemainingColumn(),
     )
     rate = _Rate()
-    with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+    with shown_while_possible(Bar(*columns, console=Console(stderr=True), refresh_per_second=4)) as progress:
         task = progress.add_task(name, total=total, facts="compiling")
         for row in rows:
             progress.update(task, completed=row.number, facts=facts(row.metrics) + rate(row))
@@ -83,5 +85,5 @@ def _lines(rows: Iterator[Iteration], total: int) -> Iterator[Iteration]:
             printed = time.perf_counter()
             left = (total - row.number) * (printed - started) / (row.number - first)
             line = f"{row.number:,}/{total:,}  {facts(row.metrics)}{speed}  {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+            say(line)
         yield row

@@ -24,6 +24,7 @@ from proximo.errors import UserError
 from proximo.language.job import Iteration, Trainer, training
 from proximo.language.options import as_json
 from proximo.learn.named import filled, named_arrays
+from proximo.paths import absolute
 from proximo.runs.checkpoints import finished, hide, newest_valid, set_aside
 from proximo.runs.folder import fingerprint, versions
 from proximo.runs.lock import Lock
@@ -46,7 +47,7 @@ class LanguageRun:
     """
 
     def __init__(self, path: Path, spent: float = 0.0, lock: Lock | None = None) -> None:
-        self.path = path
+        self.path = absolute(path)
         self.lock = Lock(path) if lock is None else lock  # nobody else writes there before it is released
         self.started = time.perf_counter() - spent
         self.sinks = Sinks()  # who else is told of every iteration

@@ -13,6 +13,7 @@ from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_sing
 from proximo.envs.spaces import space_name
 from proximo.errors import UserError
 from proximo.learn.actor import Actor, actor_of
+from proximo.learn.forks import refuse_after_fork
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic
 
@@ -74,10 +75,12 @@ class Agent:
 
     def choose(self, obs: np.ndarray) -> np.ndarray:
         """Encoded observations [N, features] -> the most likely policy actions [N, ...]."""
+        refuse_after_fork()
         return np.asarray(self.actor.mode(self.parameters, obs))
 
     def sample(self, obs: np.ndarray, key: Array) -> np.ndarray:
         """Encoded observations [N, features] -> sampled policy actions [N, ...]."""
+        refuse_after_fork()
         return np.asarray(self.actor.sample(self.parameters, obs, self.policy.head.noise(key, obs.shape[:1])))
 
     def act(self, observation: Any, *, deterministic: bool = True) -> Any:
@@ -91,6 +94,7 @@ class Agent:
         if deterministic:
             action = self.choose(obs)
         else:
+            refuse_after_fork()
             self._key, key = jax.random.split(self._key)
             action = self.sample(obs, key)
         if single:
@@ -111,6 +115,7 @@ class Agent:
 
     def value(self, observation: Any) -> np.ndarray:
         """The critic's expected return for one observation, or a batch, in units of the scaled reward."""
+        refuse_after_fork()
         obs, single = self._encoded(observation)
         value = np.asarray(self.policy.value(self.observations(jnp.asarray(obs))))
         return value[0] if single else value

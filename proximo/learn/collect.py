@@ -8,7 +8,7 @@ import numpy as np
 
 from proximo.core.types import Rollout
 from proximo.envs import HostEnvs, advice, check_finite, observation_codec
-from proximo.errors import EnvironmentAdvice
+from proximo.errors import EnvironmentAdvice, StateRefused
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # observations [N, ...], noise [N, ...] -> actions
 
@@ -23,7 +23,7 @@ class Stream:
     """
 
     def __init__(self, envs: HostEnvs, seeds: list[int], offset: np.ndarray | None = None) -> None:
-        self.envs, first = envs, envs.reset(seeds)
+        self.envs, self.seeds, first = envs, seeds, envs.reset(seeds)
         codec = observation_codec(envs.spaces[0])
         self.offset = codec.offset_from(first, envs.num_envs) if offset is None else offset
         envs.observation = codec.about(self.offset)
@@ -45,14 +45,21 @@ class Stream:
             "envs": self.envs.state(part),
         }
 
-    def restore(self, state: dict[str, Any]) -> bool:
-        """Go on where `state` was taken; False where that cannot be, and every episode starts anew."""
+    def restore(self, state: dict[str, Any]) -> str:
+        """Go on where `state` was taken; where that cannot be, every episode starts anew.
+
+        Returns why it cannot be, nothing where it can.
+        """
         self.rows = state["rows"]
         if state["envs"] is None:
-            return False
-        self.envs.restore(state["envs"])
+            return "cannot tell its state"
+        try:
+            self.envs.restore(state["envs"])
+        except StateRefused as error:  # some of them may have taken it
+            self.envs.observation.encode(self.envs.reset(self.seeds), self.obs)
+            return f"did not take its state back ({error})"
         self.obs, self.seam = state["obs"], state["seam"]
-        return True
+        return ""
 
 
 def advise(lines: list[str]) -> None:

@@ -18,6 +18,7 @@ from proximo.envs.parallel import ParallelVectorEnv
 from proximo.errors import EpisodesRestarted, UpdateDiverged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream, advise
+from proximo.learn.forks import refuse_after_fork
 from proximo.learn.named import filled, named_arrays
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.streams import Streams, environment_seeds, later_seeds
@@ -86,6 +87,7 @@ Iterations = Generator[Iteration, None, None]
 
 def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
     """The environments that a configuration asks for; `make_options` as of `make_envs`."""
+    refuse_after_fork()
     mode = config.vectorization_mode
     if mode != "vector_entry_point":
         watch = {name: getattr(config, name) for name in ("step_timeout", "restart_interval")}
@@ -186,8 +188,8 @@ def begin(
 ) -> tuple[Learner, Stream, EpisodeStatistics, int, int]:
     """`resumed`, and the stream of experience where it was.
 
-    Environments that cannot tell their state start new episodes, with seeds that no episode before had; a
-    warning says so, and what was under way counts for nothing.
+    Environments that cannot tell their state, or do not take it back, start new episodes, with seeds that no
+    episode before had; a warning says so, and what was under way counts for nothing.
     """
     learner, statistics, number, steps = resumed(config, envs, seeds, start)
     if start is None or start.stream is None:
@@ -196,12 +198,12 @@ def begin(
         return relative(learner, stream), stream, statistics, number, steps
     later = later_seeds(seeds.environments, number, envs.num_envs)
     stream = stream_for(learner, config, envs, later)
-    if not stream.restore(start.stream):
+    if why := stream.restore(start.stream):
         statistics.restart()
         learner = learner._replace(rewards=learner.rewards._replace(running=jnp.zeros(envs.num_envs)))
         warnings.warn(
-            f"{envs.name} cannot tell its state: the episodes that were under way start anew, and the run "
-            "goes on, but not bit for bit",
+            f"{envs.name} {why}: the episodes that were under way start anew, and the run goes on, but not "
+            "bit for bit",
             EpisodesRestarted,
             stacklevel=3,
         )

@@ -22,6 +22,7 @@ from proximo.envs import EnvDescription
 from proximo.errors import MachineChanged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.train import Iteration
+from proximo.paths import absolute
 from proximo.runs.lock import Lock
 from proximo.runs.model import replace_file, save_model
 from proximo.runs.sinks import Sinks
@@ -40,7 +41,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: Config, lock: Lock | None = None) -> None:
-        self.path, self.config = path, config
+        self.path, self.config = absolute(path), config
         self.lock = Lock(path) if lock is None else lock
         self.sinks = Sinks()
         self._environment_known = False
@@ -52,7 +53,7 @@ class RunFolder:
 
         One that ended before its first iteration, by a mistake in its options say, has left nothing to keep.
         """
-        path = Path(out) if out is not None else _default_path(config)
+        path = absolute(out) if out is not None else _default_path(config)
         begun = path.is_dir() and {entry.name for entry in path.iterdir()} == {"config.json", EPISODES}
         if begun and len((path / EPISODES).read_bytes().splitlines()) == 1:
             folder = cls(path, config)  # its lock first: a run that has just begun looks the same
@@ -149,11 +150,11 @@ def file_name(name: str) -> str:
 def _default_path(config: Config) -> Path:
     name = file_name(config.name)
     date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / f"{name}-{config.seed}-{date}"
+    path = absolute("runs") / f"{name}-{config.seed}-{date}"
     number = 1
     while path.exists():
         number += 1
-        path = Path("runs") / f"{name}-{config.seed}-{date}-{number}"
+        path = absolute("runs") / f"{name}-{config.seed}-{date}-{number}"
     return path
 
 

@@ -11,6 +11,7 @@ from proximo.config import Config, validated, with_options
 from proximo.errors import UserError
 from proximo.learn.ensemble import Turn, ensemble, together
 from proximo.learn.iteration import Iteration
+from proximo.paths import absolute
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
 from proximo.runs.progress import shown
@@ -35,7 +36,7 @@ def member_configs(config: Config, seeds: int) -> list[Config]:
 
 def member_folders(configs: Sequence[Config], out: str | Path | None) -> list[RunFolder]:
     """A run folder per member: `OUT/seed-N`, or one under `runs/` each."""
-    places = [None if out is None else Path(out) / f"seed-{config.seed}" for config in configs]
+    places = [None if out is None else absolute(out) / f"seed-{config.seed}" for config in configs]
     return [RunFolder.create(config, place) for config, place in zip(configs, places, strict=True)]
 
 

@@ -1,5 +1,6 @@
 """What a training process sets for itself; the library never touches these at import."""
 
+import contextlib
 import os
 import signal
 import time
@@ -11,6 +12,13 @@ from types import FrameType
 import jax
 import platformdirs
 
+from proximo.envs import handlers
+from proximo.errors import UserError
+from proximo.learn.forks import refuse_after_fork
+from proximo_worker import LEARNERS
+
+ALWAYS = (signal.SIGINT, signal.SIGTERM)  # the others stay ignored where they are, as under nohup
+
 
 def prepare_process() -> None:
     """Settings for the whole process, before the first computation.
@@ -18,12 +26,30 @@ def prepare_process() -> None:
     Synchronous dispatch on the CPU: the host waits for every action, and handing it to another thread
     costs more than computing it (75 against 15-22 us a call). And a compilation cache in the user's
     cache folder, so that the second start is fast.
+
+    Raises UserError where JAX cannot compute: after a fork, and on a platform that is not there.
     """
+    refuse_after_fork()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(platformdirs.user_cache_dir("proximo")) / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    _find_platform()
+
+
+def _find_platform() -> None:
+    """Raises UserError where JAX was told to compute on what it does not find."""
+    try:
+        jax.default_backend()
+    except (AssertionError, RuntimeError) as error:  # the first for a GPU that is not there
+        asked = jax.config.values["jax_platforms"]
+        reason = " ".join(str(error).split(" (set JAX_PLATFORMS")[0].rstrip(".").split())
+        why = f" ({reason})" if reason else ""
+        raise UserError(
+            f"JAX finds no platform {asked!r} here{why}: unset JAX_PLATFORMS, set it to cpu, or install JAX "
+            'for it, such as pip install "jax[cuda12]"'
+        ) from error
 
 
 class StopRequest:
@@ -34,11 +60,13 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
+        """Asked after each iteration, in which an environment may have taken the signals for itself."""
+        handlers.keep()
         return self.number != 0
 
     @property
     def status(self) -> int:
-        """The exit status that says so: 130 after Ctrl-C, 143 after SIGTERM, 0 after neither."""
+        """The exit status that says so: 130 after Ctrl-C, 143 after SIGTERM, 0 after no signal."""
         return 128 + self.number if self.number else 0
 
 
@@ -68,7 +96,12 @@ SAVING_SECONDS = 2.0  # for the last checkpoint and the model
 
 @contextmanager
 def orderly_stop() -> Iterator[StopRequest]:
-    """The first Ctrl-C or SIGTERM asks for an end after this iteration; the second one interrupts at once."""
+    """The first Ctrl-C or SIGTERM asks for an end after this iteration; the second one interrupts at once.
+
+    So do the signals by which a scheduler announces the end of a job, or a terminal its own (`LEARNERS`).
+    An environment's own handler of the signal, which ours replaced, is called in the end: what it tidies up
+    is still tidied up.
+    """
     request, learner = StopRequest(), os.getpid()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -76,13 +109,15 @@ def orderly_stop() -> Iterator[StopRequest]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if request.requested:
+        if request.number:
             raise KeyboardInterrupt(request.number)
         request.number = number
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    numbers = [signal.SIGINT, *LEARNERS]
+    heard = [n for n in numbers if n in ALWAYS or signal.getsignal(n) is not signal.SIG_IGN]
+    with handlers.kept(dict.fromkeys(heard, ask)) as replaced:
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    theirs = replaced.get(request.number)
+    if callable(theirs):
+        with contextlib.suppress(BaseException):  # it may end the program, which is about to end
+            theirs(request.number, None)

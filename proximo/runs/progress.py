@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines in a pipe."""
 
+import contextlib
 import math
 import sys
 import time
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from proximo.config import Config
+from proximo.errors import say
 
 LINE_SECONDS = 5.0
 
@@ -35,7 +37,7 @@ def shown(
     steps  of all runs
     begun  how many of them were made before, by the run that is resumed
     """
-    if not enabled:
+    if not enabled or sys.stderr is None:
         yield from rows
     elif sys.stderr.isatty():
         yield from _bar(rows, config.name, steps or config.steps, begun)
@@ -51,11 +53,23 @@ def _bar(rows: Iterator[Row], name: str, steps: int, begun: int) -> Iterator[Row
         TimeRemainingColumn(),
     )
     started = time.perf_counter()
-    with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+    with shown_while_possible(Bar(*columns, console=Console(stderr=True), refresh_per_second=4)) as progress:
         task = progress.add_task(name, total=steps, completed=begun, facts="compiling")
         for row in rows:
             progress.update(task, completed=row.steps, facts=_facts(row, started, begun))
             yield row
+
+
+@contextlib.contextmanager
+def shown_while_possible(progress: Bar) -> Iterator[Bar]:
+    """A bar on the terminal, whose end is not the run's: it may be closed meanwhile."""
+    with contextlib.suppress(OSError, ValueError):
+        progress.start()
+    try:
+        yield progress
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            progress.stop()
 
 
 def _lines(rows: Iterator[Row], steps: int, begun: int) -> Iterator[Row]:
@@ -65,7 +79,7 @@ def _lines(rows: Iterator[Row], steps: int, begun: int) -> Iterator[Row]:
             printed = time.perf_counter()
             left = (steps - row.steps) * (printed - started) / (row.steps - begun)
             line = f"{row.steps:,}/{steps:,} steps  {_facts(row, started, begun)}  {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+            say(line)
         yield row
 
 

@@ -14,6 +14,7 @@ from proximo.envs import check_fits, chosen, make_envs, name_of, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
 from proximo.learn.iteration import Snapshot
+from proximo.paths import absolute
 from proximo.runs.checkpoints import load_checkpoint, newest_valid, set_aside
 from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
 from proximo.runs.kinds import check_is_policy, language_command
@@ -44,7 +45,7 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     Raises UserError where there is no run, no checkpoint that is whole, nothing left to do, or where the
     environment is another one.
     """
-    run = Path(run)
+    run, out = absolute(run), None if out is None else absolute(out)  # before an environment is made
     if not run.is_dir():
         raise UserError(f"{run} is not a run folder: `proximo train` makes one")
     command = language_command(run)
@@ -63,7 +64,7 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     config = _where_it_was(run, config, agent, env)
     with contextlib.suppress(UserError, AttributeError):  # it is for a warning alone
         warn_of_another_machine(parsed(content_of(run / "config.json"), run / "config.json"))
-    path = run if out is None else Path(out)
+    path = run if out is None else out
     try:
         if out is not None:
             copy_logs(run, path)

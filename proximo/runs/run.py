@@ -13,8 +13,9 @@ from typing import Any
 from proximo.config import Config, preset, validated, with_options
 from proximo.envs import find_spec
 from proximo.envs.description import importable
-from proximo.errors import CheckpointDamaged, EnvironmentFault, EnvironmentRestarted, UserError
+from proximo.errors import CheckpointDamaged, UserError
 from proximo.learn.agent import Agent
+from proximo.learn.forks import refuse_after_fork
 from proximo.learn.iteration import Snapshot
 from proximo.learn.train import Iteration, training
 from proximo.runs.checkpoints import STATE, Checkpoints, finished, load_agent, newest_valid
@@ -91,12 +92,8 @@ class Record:
     def _keep(self) -> None:
         if self._kept or self.last is None:
             return
-        try:
-            with self.folder.writing():
-                self.checkpoints.save(self.last)
-        except EnvironmentFault as fault:  # a worker died since its last step: the next step makes it anew
-            warnings.warn(f"{fault}; this checkpoint is left out", EnvironmentRestarted, stacklevel=2)
-            return
+        with self.folder.writing():
+            self.checkpoints.save(self.last)
         self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
 
 
@@ -242,6 +239,7 @@ def load(folder: str | Path) -> Agent:
     does the folder of one checkpoint; and a run whose model is damaged, with a warning. Nothing in it is
     executed. Raises UserError when it is missing, unreadable or tampered with.
     """
+    refuse_after_fork()
     folder = Path(folder)
     check_is_policy(folder)
     settle(folder / "model")

@@ -10,6 +10,7 @@ import numpy as np
 
 from proximo.envs import HostEnvs, make_envs, name_of
 from proximo.errors import UserError
+from proximo_worker import WorkerError, as_error
 
 OFFSCREEN = ("egl", "osmesa")  # on a GPU or in software; in software
 HINT = "MuJoCo without a screen needs libegl1 or libosmesa6 (apt install), and MUJOCO_GL=egl or osmesa"
@@ -60,8 +61,10 @@ def drawn(envs: HostEnvs) -> np.ndarray:
     """The picture of what `make_drawn` made for "rgb_array", uint8 [height, width, 3]. Raises UserError."""
     try:
         picture: Any = envs.vector.envs[0].render()  # type: ignore[attr-defined]
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except BaseException as raised:
+        error = as_error(raised)
+        kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
         hint = f"; {HINT}" if "mujoco" in sys.modules else ""
         raise UserError(f"{envs.name} could not be drawn: {reason}{hint}") from error
     if not isinstance(picture, np.ndarray) or picture.ndim != 3:

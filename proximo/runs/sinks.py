@@ -7,15 +7,15 @@ the reports need its `steps` alone, which language models have too.
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from proximo.config import Config, as_json
-from proximo.errors import UserError
+from proximo.errors import UserError, say
 from proximo.runs.extras import needed
+from proximo_worker import WorkerError, as_error
 
 
 class Sink(Protocol):
@@ -44,10 +44,11 @@ class Sinks:
     def _attempt(self, sink: Sink, work: Any) -> None:
         try:
             work()
-        except Exception as error:
+        except BaseException as raised:
+            error = as_error(raised)
             self.sinks.remove(sink)
-            reason = secret_free(f"{type(error).__name__}: {error}")
-            print(f"{type(sink).__name__} failed and is left out: {reason}", file=sys.stderr, flush=True)
+            kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
+            say(f"{type(sink).__name__} failed and is left out: {secret_free(f'{kind}{error}')}")
 
 
 @dataclass(frozen=True)

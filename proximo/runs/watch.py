@@ -11,6 +11,7 @@ import numpy as np
 from proximo.envs import HostEnvs, check_fits, chosen
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
+from proximo.paths import absolute
 from proximo.runs.evaluate import Play
 from proximo.runs.extras import needed
 from proximo.runs.screen import drawn, has_screen, make_drawn
@@ -84,7 +85,7 @@ def film(
     Nothing of the agent moves. Raises UserError for another suffix, an environment that cannot be drawn,
     and a package that is missing.
     """
-    path = Path(path)
+    path = absolute(path)
     check_film(path)
     check_rate(fps)
     envs = _drawn_for(agent, env, "rgb_array", env_kwargs, **make_options)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 from functools import partial
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from safetensors.numpy import load, save
 from proximo.envs import HostEnvs, make_envs
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.snapshot import pack, unpack
-from proximo.errors import EnvironmentFault, UserError
+from proximo.errors import StateNotSaved, StateRefused, UserError
 
 LIMIT = 20
 IDS = [
@@ -258,15 +259,109 @@ def test_a_worker_refuses_too():
                 envs.restore(broken)
 
 
-def test_saving_says_who_failed():
-    class Forgets(Keeps):
-        def get_state(self):
-            raise ZeroDivisionError("no\nstate")
+class RaisesAt(Keeps):
+    """Its pair of methods fails: in the environments that were seeded with 1 alone."""
 
-    with make_envs(Forgets, 1) as envs:
+    failing, error = "get_state", ZeroDivisionError("no\nstate")
+
+    def reset(self, *, seed=None, options=None):
+        self.seeded = self.__dict__.get("seeded") if seed is None else seed
+        return super().reset(seed=seed)
+
+    def fail(self, where):
+        if where == self.failing and self.seeded == 1:
+            raise self.error
+
+    def get_state(self):
+        self.fail("get_state")
+        return super().get_state()
+
+    def set_state(self, state):
+        self.fail("set_state")
+        super().set_state(state)
+
+
+class OldGenerator(Keeps):
+    """As in the days of the old `gym` package."""
+
+    def reset(self, *, seed=None, options=None):
+        found = super().reset(seed=seed)
+        self._np_random = np.random.RandomState(seed)
+        return found
+
+
+class GivesASet(Keeps):
+    def get_state(self):
+        return {"visited": {1, 2}}
+
+
+class Exits(RaisesAt):
+    error = SystemExit("the simulator is gone")
+
+
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        (RaisesAt, "ZeroDivisionError: no state"),
+        (Exits, r"it asked the program to end \(SystemExit: the simulator is gone\)"),
+        (OldGenerator, r"its np_random is a RandomState, and only a numpy\.random\.Generator can be saved"),
+        (GivesASet, r"its get_state\(\) gives a set, which is no plain data"),
+    ],
+)
+def test_a_state_that_cannot_be_had_is_told_once_and_the_environment_goes_on(env, reason, mode):
+    with make_envs(env, 2, vectorization_mode=mode) as envs:
+        envs.reset([0, 1])
+        with pytest.warns(StateNotSaved, match=rf"{env.__name__} failed to tell its state \({reason}\)"):
+            assert envs.state() is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert envs.state() is None
+        envs.step(envs.action_space.sample())
+
+
+def test_so_does_one_in_a_worker():
+    with HostEnvs(ParallelVectorEnv(RaisesAt, RaisesAt(), 2, 1), "RaisesAt") as envs:  # 1 is in the worker
+        envs.reset([0, 1])
+        with pytest.warns(StateNotSaved, match=r"RaisesAt failed .*ZeroDivisionError: no state"):
+            assert envs.state() is None
+        envs.step(envs.action_space.sample())
+
+
+class OfASimulator(Keeps):
+    """A pair of methods of its own, which mean something else."""
+
+    def get_state(self, agent):
+        return agent
+
+
+def test_a_pair_of_methods_with_another_meaning_is_not_called():
+    with make_envs(OfASimulator, 1) as envs, warnings.catch_warnings():
+        warnings.simplefilter("error")
         envs.reset([0])
-        with pytest.raises(EnvironmentFault, match=r"the state of Forgets .* ZeroDivisionError: no state"):
-            envs.state()
+        assert envs.state() is None
+
+
+class TakesNothingBack(RaisesAt):
+    failing = "set_state"
+
+
+class ExitsThen(TakesNothingBack):
+    error = SystemExit()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("env", [TakesNothingBack, ExitsThen])
+def test_a_state_that_is_not_taken_back_is_another_matter_than_one_that_does_not_fit(env, num_workers):
+    with HostEnvs(ParallelVectorEnv(env, env(), 2, num_workers), "Mine") as envs:
+        envs.reset([0, 2])
+        state = envs.state()
+        envs.reset([0, 1])
+        reason = "ZeroDivisionError: no state" if env is TakesNothingBack else "it asked the program to end"
+        with pytest.raises(StateRefused, match=rf"its set_state\(\) failed: {reason}"):
+            envs.restore(state)
+        envs.reset([0, 1])  # and it goes on
+        envs.step(envs.action_space.sample())
 
 
 @pytest.mark.parametrize(

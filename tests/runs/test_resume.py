@@ -9,20 +9,13 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from probes import Aim, BetterAction, equal, small
 
 import proximo
-from proximo.errors import (
-    CheckpointDamaged,
-    EnvironmentFault,
-    EnvironmentRestarted,
-    MachineChanged,
-    UserError,
-)
+from proximo.errors import CheckpointDamaged, EpisodesRestarted, MachineChanged, StateNotSaved, UserError
 from proximo.learn.train import training
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.folder import RunFolder
@@ -354,22 +347,38 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
         resume_run(run.folder, out=tmp_path / "file" / "inside", steps=256)
 
 
-def test_a_worker_that_died_in_between_costs_one_checkpoint(tmp_path):
-    config = small("CartPole-v1", **TINY)
+class Moody(Aim):
+    """Tells its state, or fails to; takes it back, or fails to."""
 
-    def iterations():
-        first, second, *_ = training(config)
+    fails = ()
 
-        def lost():
-            raise EnvironmentFault("its process was killed by signal 9")
+    def get_state(self):
+        assert "get_state" not in self.fails
+        return {}
 
-        yield replace(first, snapshot=lost)
-        yield second
+    def set_state(self, state):
+        assert "set_state" not in self.fails
 
-    folder = RunFolder.create(config, tmp_path / "run")
-    with pytest.warns(EnvironmentRestarted, match="signal 9; this checkpoint is left out"):
-        list(recorded(iterations(), folder, checkpoint_every=0))
-    assert len(finished(folder.path / "checkpoints")) == 1
+
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+def test_a_state_that_fails_costs_the_state_and_no_checkpoint(tmp_path, monkeypatch, mode):
+    config = small(Moody, **TINY, vectorization_mode=mode)
+    monkeypatch.setattr(Moody, "fails", ("get_state",))
+    with pytest.warns(StateNotSaved, match="Moody failed to tell its state") as told:
+        run = train_config(config, out=tmp_path / "run")
+    assert len(told) == 1 and len(finished(run.folder / "checkpoints")) == 2  # the first and the last
+    monkeypatch.setattr(Moody, "fails", ())
+    with pytest.warns(EpisodesRestarted, match="Moody cannot tell its state: .* start anew"):
+        again = proximo.resume(run.folder, env=Moody, steps=256)
+    # Now the state is there; that it is not taken back costs no more.
+    monkeypatch.setattr(Moody, "fails", ("set_state",))
+    with pytest.warns(
+        EpisodesRestarted, match=r"Moody did not take its state back \(.*AssertionError"
+    ) as told:
+        again = proximo.resume(run.folder, env=Moody, steps=384)
+    assert len(told) == 1
+    steps = [json.loads(line)["time/total_timesteps"] for line in (again.folder / "metrics.jsonl").open()]
+    assert steps == sorted(set(steps)) and steps[-1] >= 384
 
 
 @pytest.mark.parametrize("content", ['{"versions": null, "fingerprint": [3]}', "[]", "{", "[" * 100_000])

@@ -1,0 +1,45 @@
+"""Handlers of signals that are to stay, also where an environment installs its own, as those of ROS do."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any]
+
+_kept: dict[int, Handler] = {}
+_replaced: dict[int, Any] = {}  # what others had put in their place, by its number
+
+
+@contextlib.contextmanager
+def kept(handlers: Mapping[int, Handler]) -> Iterator[dict[int, Any]]:
+    """These handlers hold within the statement; `keep` puts them back.
+
+    handlers  by the signal's number; outside the main thread, which alone may have any, nothing is done
+
+    Yields what others had put in their place, by the number, as far as `keep` has met it.
+    """
+    _replaced.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield _replaced
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    _kept.update(handlers)
+    try:
+        yield _replaced
+    finally:
+        keep()
+        _kept.clear()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def keep() -> None:
+    """Put the handlers that are to stay back, wherever somebody replaced one."""
+    for number, handler in _kept.items():
+        found = signal.getsignal(number)
+        if found is not handler and threading.current_thread() is threading.main_thread():
+            _replaced[number] = found
+            signal.signal(number, handler)
