@@ -26,7 +26,7 @@ from proximo.language.options import as_json
 from proximo.learn.named import filled, named_arrays
 from proximo.paths import absolute
 from proximo.runs.checkpoints import finished, hide, newest_valid, set_aside
-from proximo.runs.folder import fingerprint, versions
+from proximo.runs.folder import fingerprint, new_folder, versions
 from proximo.runs.lock import Lock
 from proximo.runs.model import arrays_from, replace_file
 from proximo.runs.resume import keep_until
@@ -59,10 +59,12 @@ class LanguageRun:
         more  what else `config.json` says of the run, as plain data
         """
         date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        path = out if out is not None else Path("runs") / f"lm-{command}-{options.run.seed}-{date}"
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        path = absolute("runs") / f"lm-{command}-{options.run.seed}-{date}" if out is None else absolute(out)
+        if out is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not an empty folder: choose another --out")
         try:
+            if out is None:
+                path = new_folder(path)
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -53,8 +54,12 @@ class RunFolder:
 
         One that ended before its first iteration, by a mistake in its options say, has left nothing to keep.
         """
-        path = absolute(out) if out is not None else _default_path(config)
-        begun = path.is_dir() and {entry.name for entry in path.iterdir()} == {"config.json", EPISODES}
+        try:
+            path = new_folder(_default_path(config)) if out is None else absolute(out)
+        except OSError as error:
+            raise UserError(f"cannot make a run folder under {absolute('runs')}: {error.strerror}") from error
+        found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        begun = EPISODES in found and found <= {"config.json", EPISODES}
         if begun and len((path / EPISODES).read_bytes().splitlines()) == 1:
             folder = cls(path, config)  # its lock first: a run that has just begun looks the same
             folder._describe()
@@ -68,8 +73,8 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path, config)
+        folder._begin_episodes("x")  # where no lock can be held, this file says who was first
         folder._describe()
-        folder._begin_episodes()
         return folder
 
     @classmethod
@@ -84,9 +89,17 @@ class RunFolder:
             folder._started -= last["time/time_elapsed"]
         return folder
 
-    def _begin_episodes(self) -> None:
-        with self.writing(), (self.path / EPISODES).open("w", newline="") as file:
+    def _begin_episodes(self, mode: str = "w") -> None:
+        with self.writing(), self._opened(mode) as file:
             csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
+
+    def _opened(self, mode: str) -> IO[str]:
+        try:
+            return (self.path / EPISODES).open(mode, newline="")
+        except FileExistsError:
+            raise UserError(
+                f"{self.path} was taken by another run a moment ago: choose another --out"
+            ) from None
 
     def _describe(self, env: EnvDescription | None = None) -> None:
         """Write `config.json`; `env` is what the environment is, known once it is made."""
@@ -150,12 +163,22 @@ def file_name(name: str) -> str:
 def _default_path(config: Config) -> Path:
     name = file_name(config.name)
     date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    path = absolute("runs") / f"{name}-{config.seed}-{date}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = absolute("runs") / f"{name}-{config.seed}-{date}-{number}"
-    return path
+    return absolute("runs") / f"{name}-{config.seed}-{date}"
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder that nobody else has, also where several ask for it at once: `path`, `path-2`, ...
+
+    Raises OSError where none can be made.
+    """
+    for number in itertools.count(1):
+        place = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return place
+    raise AssertionError
 
 
 def versions() -> dict[str, str]:

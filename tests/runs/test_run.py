@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -180,10 +181,25 @@ def test_an_option_that_cannot_be_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_runs_have_folders_of_their_own(tmp_path, monkeypatch):
+@pytest.mark.parametrize("locks", [True, False])
+def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path, monkeypatch, locks):
     monkeypatch.chdir(tmp_path)
-    paths = {RunFolder.create(SMALL).path for _ in range(3)}
-    assert len(paths) == 3 and all(path.name.startswith("Ends-0-") for path in paths)
+    if not locks:
+        monkeypatch.setattr("proximo.runs.lock.fcntl", None)  # as on Windows
+    with ThreadPoolExecutor(12) as pool:  # all in one second, as the tasks of a job array are
+        folders = list(pool.map(lambda _: RunFolder.create(SMALL), range(12)))
+    assert len({folder.path for folder in folders}) == 12
+    assert all(folder.path.parent == tmp_path / "runs" for folder in folders)
+    assert all(folder.path.name.startswith("Ends-0-") for folder in folders)
+
+
+def test_a_folder_that_several_runs_ask_for_goes_to_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("proximo.runs.lock.fcntl", None)
+    (tmp_path / "run").mkdir()
+    RunFolder._begin_episodes(RunFolder(tmp_path / "run", SMALL))  # the other one, between a look and a step
+    monkeypatch.setattr("proximo.runs.folder.Path.iterdir", lambda path: iter(()))
+    with pytest.raises(UserError, match="was taken by another run a moment ago: choose another --out"):
+        RunFolder.create(SMALL, tmp_path / "run")
 
 
 def test_what_is_logged_is_appended(tmp_path):
