@@ -67,6 +67,44 @@ def drawn(envs: HostEnvs) -> np.ndarray:
         reason = " ".join(f"{kind}{error}".split())
         hint = f"; {HINT}" if "mujoco" in sys.modules else ""
         raise UserError(f"{envs.name} could not be drawn: {reason}{hint}") from error
-    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-        raise UserError(f"{envs.name} draws no pictures: it needs the render_mode 'rgb_array'")
-    return picture
+    try:
+        return as_picture(picture)
+    except ValueError as error:
+        raise UserError(f"{envs.name} {error}") from error
+
+
+CHANNELS = (1, 3, 4)  # grey; red, green, blue; the same and how opaque
+
+
+def as_picture(found: Any) -> np.ndarray:
+    """What an environment drew, as uint8 [height, width, 3].
+
+    Grey pictures, channels in front, brightness from 0 to 1, whole numbers of another type and what NumPy
+    takes for an array are understood. Raises ValueError where it is not clear what was meant.
+    """
+    picture = np.asarray(found)
+    if picture.dtype.kind not in "buif" or picture.ndim not in (2, 3):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        if picture.dtype.kind in "buif" and picture.ndim:
+            what = f"arrays of shape {picture.shape}"
+        raise ValueError(f"draws no pictures but {what}: it needs the render_mode 'rgb_array'")
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    elif picture.shape[-1] not in CHANNELS and picture.shape[0] in CHANNELS:
+        picture = np.moveaxis(picture, 0, -1)
+    if picture.shape[-1] not in CHANNELS or not picture.size:
+        raise ValueError(f"draws arrays of shape {picture.shape}: return uint8 [height, width, 3]")
+    picture = _in_bytes(picture[..., :3])
+    return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+
+
+def _in_bytes(picture: np.ndarray) -> np.ndarray:
+    if picture.dtype == np.uint8:
+        return picture
+    low, high = picture.min(), picture.max()
+    most = 255 if picture.dtype.kind in "ui" else 1
+    if not (low >= 0 and high <= most):  # NaN is neither
+        raise ValueError(
+            f"draws {picture.dtype} from {low:g} to {high:g}: return uint8, or brightness from 0 to {most}"
+        )
+    return picture.astype(np.uint8) if most == 255 else np.rint(picture * 255.0).astype(np.uint8)

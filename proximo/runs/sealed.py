@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.errors import UserError
+from proximo.paths import short
 
 MANIFEST = "manifest.json"
 LARGEST_JSON = 64 * 2**20  # bytes; a description is a few kilobytes
@@ -111,9 +112,9 @@ def content_of(path: Path) -> bytes:
 def check_target(path: Path) -> None:
     """Raises UserError where no file can be written, before the work that is to be written there."""
     if path.is_dir() or not path.name:
-        raise UserError(f"cannot write {path}: it is a folder, so name a file in it")
+        raise UserError(f"cannot write {short(path)}: it is a folder, so name a file in it")
     if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+        raise UserError(f"cannot write {short(path)}: there is no folder {short(path.parent)}")
 
 
 def parsed(content: bytes, place: Path) -> Any:

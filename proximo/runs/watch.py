@@ -11,7 +11,7 @@ import numpy as np
 from proximo.envs import HostEnvs, check_fits, chosen
 from proximo.errors import UserError
 from proximo.learn.agent import Agent
-from proximo.paths import absolute
+from proximo.paths import absolute, short
 from proximo.runs.evaluate import Play
 from proximo.runs.extras import needed
 from proximo.runs.screen import drawn, has_screen, make_drawn
@@ -92,8 +92,11 @@ def film(
     ends: list[Moment] = []
 
     def pictures(play: Play) -> Iterator[np.ndarray]:
+        first: np.ndarray | None = None
         for moment in moments(play, episodes):
-            yield captioned(drawn(envs), moment)
+            picture = drawn(envs)
+            first = picture if first is None else first
+            yield captioned(in_size(picture, first.shape), moment)
             if moment.over:
                 ends.append(moment)
 
@@ -157,9 +160,9 @@ def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None
 def check_film(path: Path) -> None:
     """Raises UserError, before anything is played, where such a film cannot be made."""
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"{path} is neither .mp4 nor .gif: name it so")
+        raise UserError(f"{short(path)} is neither .mp4 nor .gif: name it so")
     if not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+        raise UserError(f"cannot write {short(path)}: there is no folder {short(path.parent)}")
     check_packages()
 
 
@@ -169,10 +172,18 @@ def check_packages() -> None:
         needed(module, "video")
 
 
+def in_size(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The picture in a film's size, shrunk or grown as a whole; the edges that are then left are black."""
+    if picture.shape == shape:
+        return picture
+    images, fitting = needed("PIL.Image", "video"), needed("PIL.ImageOps", "video")
+    return np.asarray(fitting.pad(images.fromarray(np.ascontiguousarray(picture)), (shape[1], shape[0])))
+
+
 def captioned(picture: np.ndarray, moment: Moment) -> np.ndarray:
     """The picture with the step and the return so far written on it, readable on any ground."""
     images, drawing, fonts = (needed(f"PIL.{name}", "video") for name in ("Image", "ImageDraw", "ImageFont"))
-    image = images.fromarray(np.ascontiguousarray(picture[..., :3]))
+    image = images.fromarray(np.ascontiguousarray(picture))
     size = max(12, image.height // 24)
     text = f"step {moment.step}   return {moment.return_so_far:,.1f}"
     drawing.Draw(image).text(

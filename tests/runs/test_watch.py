@@ -124,6 +124,83 @@ def test_an_episode_without_an_end_is_cut(agent, tmp_path, monkeypatch):
     assert film(agent, tmp_path / "play.gif", Endless, episodes=3) == [Moment(1, 5, 5.0, True)]
 
 
+BRIGHT = np.zeros((4, 6, 3), np.uint8)  # left half black, right half of colour (100, 150, 200)
+BRIGHT[:, 3:] = 100, 150, 200
+GREY = np.repeat(BRIGHT[..., :1], 3, axis=-1)
+SEEN = [
+    ("as it should be", BRIGHT, BRIGHT),
+    ("with how opaque it is", np.concatenate([BRIGHT, np.full((4, 6, 1), 9, np.uint8)], axis=-1), BRIGHT),
+    ("channels in front", np.moveaxis(BRIGHT, -1, 0), BRIGHT),
+    ("int64", BRIGHT.astype(np.int64), BRIGHT),
+    ("float32 from 0 to 1", (BRIGHT / 255).astype(np.float32), BRIGHT),
+    ("grey", BRIGHT[..., 0], GREY),
+    ("grey with an axis", BRIGHT[..., :1], GREY),
+    ("grey in front", BRIGHT[None, ..., 0], GREY),
+    ("switched on and off", BRIGHT[..., 0] > 0, np.where(GREY > 0, 255, 0)),
+    ("lists", BRIGHT.tolist(), BRIGHT),
+    ("an image", Image.fromarray(BRIGHT), BRIGHT),
+]
+
+
+@pytest.mark.parametrize(("found", "picture"), [case[1:] for case in SEEN], ids=[case[0] for case in SEEN])
+def test_pictures_of_every_clear_kind(found, picture):
+    seen = screen.as_picture(found)
+    assert seen.dtype == np.uint8 and np.array_equal(seen, picture)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "draws no pictures but nothing: it needs the render_mode 'rgb_array'"),
+        ("a board", "draws no pictures but a str"),
+        ([BRIGHT, BRIGHT], r"draws no pictures but arrays of shape \(2, 4, 6, 3\)"),
+        (BRIGHT.astype(float), "draws float64 from 0 to 200: return uint8, or brightness from 0 to 1"),
+        (
+            BRIGHT.astype(np.int64) + 100,
+            "draws int64 from 100 to 300: return uint8, or brightness from 0 to 255",
+        ),
+        (-BRIGHT.astype(np.int8), "draws int8 from "),
+        (np.full((4, 6, 3), np.nan), "draws float64 from nan to nan"),
+        (
+            np.zeros((6, 5, 7), np.uint8),
+            r"draws arrays of shape \(6, 5, 7\): return uint8 \[height, width, 3\]",
+        ),
+        (np.zeros((0, 6, 3), np.uint8), r"draws arrays of shape \(0, 6, 3\)"),
+    ],
+)
+def test_pictures_whose_meaning_is_not_clear_are_refused(agent, tmp_path, found, reason):
+    class Draws(Drawn):
+        def render(self):
+            return found
+
+    with pytest.raises(UserError, match=f"Draws {reason}") as raised:
+        film(agent, tmp_path / "play.gif", Draws)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_pictures_that_change_their_size_are_fitted_in(agent, tmp_path, suffix):
+    class Grows(Drawn):
+        """40 x 60 pixels, then 80 x 120, then 80 x 60: the window of somebody who plays with it."""
+
+        def render(self):
+            size = [(40, 60), (80, 120), (80, 60), (40, 60)][self.clock]
+            return np.full((*size, 3), 200, np.uint8)
+
+    path = tmp_path / f"play{suffix}"
+    film(agent, path, Grows)
+    if suffix == ".gif":
+        with Image.open(path) as animation:
+            pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
+    else:
+        pictures, _ = mp4(path)
+    # Nothing is cut: the tall one, half as large, is 40 high and 30 wide, with black to its left and right.
+    assert [picture.shape for picture in pictures] == [(40, 60, 3)] * 4
+    middle = np.array([picture[35, [5, 30, 55], 0] for picture in pictures], int)
+    expected = [[200, 200, 200], [200, 200, 200], [0, 200, 0], [200, 200, 200]]
+    np.testing.assert_allclose(middle, expected, atol=15)
+
+
 def test_a_window_where_there_is_a_screen(agent, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     seen = list(watch.watch(agent, Drawn, fps=50))
@@ -153,16 +230,10 @@ def test_mistakes_of_the_command(run, tmp_path, capsys, monkeypatch, words, mess
 
 
 def test_an_environment_that_cannot_be_drawn(agent, tmp_path):
-    class Blind(Drawn):
-        def render(self):
-            return None
-
     class Failing(Drawn):
         def render(self):
             raise RuntimeError("no light")
 
-    with pytest.raises(UserError, match="draws no pictures"):
-        film(agent, tmp_path / "play.gif", Blind)
     with pytest.raises(UserError, match="could not be drawn: RuntimeError: no light"):
         film(agent, tmp_path / "play.gif", Failing)
     with pytest.raises(UserError, match="must be an id, a class or a function"):
