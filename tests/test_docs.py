@@ -1,9 +1,11 @@
 """What the documents quote is in the code, what they name exists, and what they command can be typed."""
 
 import importlib
+import json
 import re
 import shlex
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -15,7 +17,7 @@ from proximo.commands.train import Train
 from proximo.config import preset, validated
 from proximo.core import Objective
 from proximo.envs.check import check
-from proximo.experiments.grids import grid_called
+from proximo.experiments.grids import GRIDS, grid_called
 from proximo.experiments.summary import summary
 from proximo.experiments.table import markdown
 from proximo.learn.actor_steps import ActorStep, CrossEntropy
@@ -82,6 +84,12 @@ def test_every_python_block_names_its_file():
     assert len(quotes(TEXT)) == TEXT.count("```python") > 0
 
 
+@cache
+def numbers(grid):
+    """What a table of the results shows."""
+    return summary(grid_called(grid), ROOT / "results")
+
+
 @pytest.mark.parametrize(("file", "quote"), quotes(TEXT))
 def test_a_quote_is_in_its_file(file, quote):
     assert occurs(quote, (ROOT / file).read_text())
@@ -103,7 +111,13 @@ def test_links_lead_to_files_and_headings(page):
 def test_a_table_is_that_of_the_results(command, shown):
     proximo, reproduce, grid, as_markdown = command.split()
     assert (proximo, reproduce, as_markdown) == ("proximo", "reproduce", "--markdown")
-    assert shown == markdown(summary(grid_called(grid), ROOT / "results"))
+    assert shown == markdown(numbers(grid))
+
+
+@pytest.mark.parametrize("grid", [grid.name for grid in GRIDS if (ROOT / "results" / grid.name).is_dir()])
+def test_to_print_a_finished_grid_changes_no_file(grid):
+    # `proximo reproduce GRID` writes the summary again where it differs from what is there.
+    assert json.loads((ROOT / "results" / grid / "summary.json").read_text()) == numbers(grid)
 
 
 def test_every_picture_is_shown():

@@ -13,6 +13,7 @@ import numpy as np
 from proximo.config import Config, as_json
 from proximo.errors import UserError
 from proximo.experiments.grid import Cell
+from proximo.runs.lock import Lock
 from proximo.runs.model import replace_file
 
 FORMAT = 1
@@ -81,6 +82,16 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def lock(results: Path, grid: str) -> Lock:
+    """Held while runs of a grid are made here. Raises UserError where another command makes some."""
+    path = results / grid
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): mend that; {KEPT}") from error
+    return Lock(path, "another `proximo reproduce`")
 
 
 def begin(results: Path, grid: str) -> None:

@@ -1,5 +1,6 @@
 """`proximo reproduce GRID`: run what is missing of a grid, then print it beside the published numbers."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from proximo.experiments.grids import grid_called
 from proximo.experiments.schedule import RandomPolicy, Task, groups
 from proximo.experiments.summary import summary
 from proximo.experiments.worker import Places
+from proximo.paths import short
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def command(arguments: Reproduce) -> int:
         from proximo.experiments.plots import draw
 
         for path in draw(grid, arguments.results, numbers, arguments.figures):
-            say(f"figure: {path}")
+            say(f"figure: {short(path)}")
     return 0
 
 
@@ -122,16 +124,10 @@ def run_missing(
     train, kin  stand-ins for those of `proximo.learn.ensemble`; `train` must be importable by name
 
     Returns 0, or an exit status if somebody asked for the end before. Raises UserError for a file that does
-    not fit the grid, and when a run fails; what finished before is kept.
+    not fit the grid, while another command runs the same grid, and when a run fails; what finished before is
+    kept.
     """
-    known = {name: files.described(results, name)["options"] for name in {cell.grid for cell in wanted}}
-    missing = [cell for cell in wanted if files.load(results, cell, known[cell.grid]) is None]
-    tasks: list[Task] = []
-    if not grid.references:
-        environments = dict.fromkeys(cell.env for cell in wanted)
-        paths = {env: files.random_path(results, grid.name, env) for env in environments}
-        tasks += [RandomPolicy(grid.name, env) for env, path in paths.items() if files.read(path) is None]
-    if not missing and not tasks:
+    if not any(_left(grid, wanted, results)[:2]):
         return 0
     if train is None or kin is None:
         from proximo.learn.ensemble import ensemble
@@ -141,10 +137,28 @@ def run_missing(
     from proximo.experiments.progress import shown
     from proximo.experiments.runner import run, usable_cores
 
-    for name in {grid.name, *(cell.grid for cell in missing)}:
-        files.begin(results, name)
-    processes = processes or len(usable_cores())
-    tasks += groups(missing, kin, members, processes)
-    steps = sum(task.steps for task in tasks)
-    with shown(grid.name, len(missing), steps, progress) as show:
-        return run(tasks, Places(results, episodes, known), train, processes=processes, show=show)
+    with contextlib.ExitStack() as held:
+        for name in sorted({grid.name, *(cell.grid for cell in wanted)}):
+            held.callback(files.lock(results, name).release)
+        missing, tasks, known = _left(grid, wanted, results)  # another one may have ended just now
+        for name in {grid.name, *(cell.grid for cell in missing)}:
+            files.begin(results, name)
+        processes = processes or len(usable_cores())
+        tasks += groups(missing, kin, members, processes)
+        steps = sum(task.steps for task in tasks)
+        with shown(grid.name, len(missing), steps, progress) as show:
+            return run(tasks, Places(results, episodes, known), train, processes=processes, show=show)
+
+
+def _left(
+    grid: Grid, wanted: list[Cell], results: Path
+) -> tuple[list[Cell], list[Task], dict[str, list[str]]]:
+    """The runs and the random policies that have no file yet; and per grid the names of its options."""
+    known = {name: files.described(results, name)["options"] for name in {cell.grid for cell in wanted}}
+    missing = [cell for cell in wanted if files.load(results, cell, known[cell.grid]) is None]
+    tasks: list[Task] = []
+    if not grid.references:
+        environments = dict.fromkeys(cell.env for cell in wanted)
+        paths = {env: files.random_path(results, grid.name, env) for env in environments}
+        tasks += [RandomPolicy(grid.name, env) for env, path in paths.items() if files.read(path) is None]
+    return missing, tasks, known

@@ -1,4 +1,4 @@
-"""One process at a time writes a run folder."""
+"""One process at a time writes a run folder, or the results of a grid."""
 
 import contextlib
 import os
@@ -16,11 +16,13 @@ except ImportError:  # Windows: nothing is held there
 class Lock:
     """Holds a folder until it is released, forgotten, or its process ends, however that happens.
 
+    whose  who else may hold it, for the message
+
     Raises UserError where another process, or another run of this one, holds it. Where the system knows no
     locks, nothing is held.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whose: str = "a run") -> None:
         self.release = lambda: None
         if fcntl is None:
             return
@@ -32,5 +34,5 @@ class Lock:
             except BlockingIOError:
                 self.release()
                 raise UserError(
-                    f"{path} is being written by a run that still goes on: wait for its end, or stop it"
+                    f"{path} is being written by {whose} that still goes on: wait for its end, or stop it"
                 ) from None

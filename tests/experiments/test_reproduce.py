@@ -9,13 +9,15 @@ import time
 from dataclasses import replace
 
 import pytest
-from stand_in import GRID, fill, finished, write_random
+from stand_in import GRID, fill, finished, run, train_and_die, write_random
 
 from proximo.cli import main
 from proximo.core import Clip
+from proximo.experiments import cells as files
 from proximo.experiments import grids
 from proximo.experiments.grid import Grid, Setting, cells
 from proximo.experiments.reproduce import kept_summary, run_missing
+from proximo.runs.lock import Lock
 
 # A few hundred real steps of two members that are kin.
 REAL = Grid(
@@ -63,6 +65,27 @@ def test_a_summary_is_rewritten_only_where_it_differs(tiny):
     before = path.stat().st_mtime_ns
     kept_summary(GRID, tiny / "results")
     assert path.stat().st_mtime_ns == before
+
+
+def test_two_commands_do_not_run_one_grid_at_once(tiny, capsys):
+    (tiny / "results" / "tiny" / "CartPole-v1" / "low-0.json").unlink()
+    other = files.lock(tiny / "results", "tiny")  # as the command holds it that runs what is missing
+    said = mistake(capsys, "tiny")
+    assert "results/tiny is being written by another `proximo reproduce` that still goes on" in said
+    assert main(["reproduce", "tiny", "--setting", "high"]) == 0  # nothing is missing there: it is only read
+    other.release()
+
+
+def test_what_another_command_has_just_finished_is_not_run_again(tmp_path, monkeypatch):
+    write_random(tmp_path)
+
+    def lock(results, name):
+        fill(tmp_path)  # it came to its end after we had looked
+        return Lock(results / name)
+
+    monkeypatch.setattr(files, "lock", lock)
+    assert run(tmp_path, train=train_and_die) == 0  # nothing is trained
+    Lock(tmp_path / "results" / "tiny")  # and nothing is held any more
 
 
 def test_figures(tiny, capsys):
@@ -117,9 +140,9 @@ def test_real_runs(tmp_path):
     numbers = kept_summary(REAL, tmp_path / "results")
     assert numbers["runs"] == 2
     runs = [json.loads(path.read_text()) for path in (tmp_path / "results/real/CartPole-v1").glob("clip-*")]
-    for run in runs:
-        assert run["members"] == 2 and 600 <= run["steps"] < 600 + 8 * 32
-        assert 9 < run["score"] < 60 and run["episodes"] > 5
+    for one in runs:
+        assert one["members"] == 2 and 600 <= one["steps"] < 600 + 8 * 32
+        assert 9 < one["score"] < 60 and one["episodes"] > 5
 
 
 def test_an_end_of_the_whole_group(tmp_path):
