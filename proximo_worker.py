@@ -24,6 +24,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector.utils import CloudpickleWrapper, create_empty_array
 
 TRIES = 5_000  # of a semaphore before sleeping on it: about 0.4 ms, several steps of most simulations
@@ -233,7 +234,7 @@ class Chunk:
         self.seam[index - self.first] = True
 
     def _remake(self, index: int) -> None:
-        with suppress(Exception):  # what has failed may fail to close too
+        with suppress(Exception, SystemExit):  # what has failed may fail to close too
             self.envs[index - self.first].close()
         self.envs[index - self.first] = self._made(index)
         self._ready(index)
@@ -244,10 +245,55 @@ class Chunk:
         try:
             env = self.make()
             self.look.require_spaces(env, self.spaces)
-        except (Exception, SystemExit) as error:
+        except BaseException as raised:
+            error = as_error(raised)
             self.look.blame(error, index)
-            raise
+            raise error from error.__cause__
         return env
+
+
+class SaidOnce:
+    """What MuJoCo warns of: each text once in a process, where it would say it at every environment.
+
+    Of a model that is only read, the process that learns has said it already, for all its workers.
+    """
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+        self.reading = False
+
+    def __call__(self, text: str) -> None:
+        if text in self.said:
+            return
+        self.said.add(text)
+        if not (self.reading and multiprocessing.parent_process()):
+            with suppress(OSError, ValueError):
+                print(f"MuJoCo: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def hear_mujoco(spec: Any) -> SaidOnce | None:
+    """MuJoCo's warnings go to a `SaidOnce`, if an environment needs MuJoCo and nobody else hears them."""
+    if isinstance(spec.entry_point, str):
+        load_env_creator(spec.entry_point)  # it imports what it needs
+    mujoco: Any = sys.modules.get("mujoco")
+    if mujoco is None:
+        return None
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(SaidOnce())
+    hearer = mujoco.get_mju_user_warning()
+    return hearer if isinstance(hearer, SaidOnce) else None
+
+
+def make_quietly(spec: Any, **kwargs: Any) -> gym.Env:
+    """`gymnasium.make`, with each of MuJoCo's warnings said once."""
+    hearer = hear_mujoco(spec)
+    if hearer is None:
+        return gym.make(spec, **kwargs)
+    hearer.reading = True
+    try:
+        return gym.make(spec, **kwargs)
+    finally:
+        hearer.reading = False
 
 
 class Gate:

@@ -25,7 +25,6 @@ from proximo.errors import (
     say,
 )
 from proximo.paths import begun_here
-from proximo_worker import as_error
 
 TOLD = (
     CheckpointDamaged,
@@ -132,6 +131,8 @@ def carried_out(command: Any, arguments: Any) -> int:
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as end:
+        from proximo_worker import as_error
+
         raise UserError(f"code of yours failed: {as_error(end)} (--debug shows its traceback)") from end
 
 

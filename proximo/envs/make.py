@@ -19,7 +19,7 @@ from proximo.envs.parallel import ParallelVectorEnv, spare_workers
 from proximo.envs.spaces import codecs
 from proximo.errors import UserError
 from proximo.importing import user_module
-from proximo_worker import WorkerError, as_error
+from proximo_worker import WorkerError, as_error, make_quietly
 
 Made = TypeVar("Made")
 
@@ -100,7 +100,7 @@ def make_one(
     kwargs |= env_kwargs or {}
     if isinstance(env, str | EnvSpec):
         spec = find_spec(env, allow_import=allow_import)
-        return _attempt(spec.id, lambda: gym.make(spec, disable_env_checker=True, **kwargs))
+        return _attempt(spec.id, lambda: make_quietly(spec, disable_env_checker=True, **kwargs))
     return _one(name_of(env), _constructor(env, kwargs))
 
 
@@ -183,7 +183,7 @@ def _from_id(
     if workers and isinstance(entry, str) and not named:
         creator: Any = load_env_creator(entry)
         spec = replace(spec, entry_point=creator)
-    make = partial(gym.make, spec, **kwargs)
+    make = partial(make_quietly, spec, **kwargs)
     return HostEnvs(_vector(spec.id, make, count, mode, workers, options), spec.id)
 
 

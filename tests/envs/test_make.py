@@ -158,3 +158,23 @@ def test_families_and_limits_are_read_from_the_registry(registered):
     assert {name: family(name) for name in expected} == expected
     assert max_episode_steps("HalfCheetah-v5") == 1000 and max_episode_steps("Blackjack-v1") is None
     assert find_spec("CartPole-v1").id == "CartPole-v1"
+
+
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+def test_what_mujoco_warns_of_at_every_environment_is_said_once(mode, capfd, monkeypatch, tmp_path):
+    mujoco = pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("proximo.envs.make.spare_workers", lambda count: 1)
+    gym.register("Unstable-v0", "mujoco_probe:Unstable")
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(None)
+    try:
+        for _ in range(2):  # as training and then evaluation make theirs
+            with make_envs("Unstable-v0", 4, vectorization_mode=mode) as envs:
+                envs.reset([0, 1, 2, 3])
+    finally:
+        mujoco.set_mju_user_warning(before)
+        del gym.registry["Unstable-v0"]
+    said = capfd.readouterr().err
+    assert said.count("Nan, Inf or huge value in QPOS at DOF 0") == 1 and said.startswith("MuJoCo: ")
+    assert list(tmp_path.iterdir()) == []  # MuJoCo's own MUJOCO_LOG.TXT grew by a line each time
