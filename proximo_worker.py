@@ -62,6 +62,13 @@ def as_error(raised: BaseException) -> Exception:
     return error.with_traceback(raised.__traceback__)
 
 
+def reason(raised: BaseException) -> str:
+    """What went wrong in code of the user's, in one line. Raises as `as_error`."""
+    error = as_error(raised)
+    kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
+
+
 def of_a_signal(interrupt: KeyboardInterrupt) -> bool:
     """Whether an interrupt can come from a signal: its handler, one in Python, stands in the traceback."""
     handler = signal.getsignal(signal.SIGINT)

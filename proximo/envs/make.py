@@ -19,7 +19,7 @@ from proximo.envs.parallel import ParallelVectorEnv, spare_workers
 from proximo.envs.spaces import codecs
 from proximo.errors import UserError
 from proximo.importing import user_module
-from proximo_worker import WorkerError, as_error, make_quietly
+from proximo_worker import make_quietly, reason
 
 Made = TypeVar("Made")
 
@@ -279,10 +279,8 @@ def _attempt(name: str, make: Callable[[], Made]) -> Made:
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise UserError(f"{name} needs a package that is missing: {_remedy(name, error)}") from error
     except BaseException as raised:
-        cause = as_error(raised)
-        kind = "" if isinstance(cause, WorkerError) else f"{type(cause).__name__}: "
-        reason = f"{kind}{cause}".splitlines()[0]
-        raise UserError(f"{name} could not be made: {reason} (--debug shows its traceback)") from cause
+        why = reason(raised)
+        raise UserError(f"{name} could not be made: {why} (--debug shows its traceback)") from raised
 
 
 def _remedy(name: str, error: Exception) -> str:
@@ -298,12 +296,10 @@ def _import(module: str, env_id: str) -> None:
     try:
         user_module(module)
     except BaseException as raised:
-        error = as_error(raised)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
-            f"the module of {env_id!r} could not be imported ({reason}): check its name and that it is "
-            "installed or lies in the current folder"
-        ) from error
+            f"the module of {env_id!r} could not be imported ({reason(raised)}): check its name and that it "
+            "is installed or lies in the current folder"
+        ) from raised
 
 
 def _register_atari(name: str) -> None:

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers
 
-from proximo_worker import WorkerError, as_error
+from proximo_worker import WorkerError, reason
 
 # Wrappers whose state we know: the attributes that change after construction. Where Gymnasium's checker
 # remembers the last observation it is for a warning alone, so its flags suffice.
@@ -123,9 +123,7 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
         try:
             layer.set_state(offered)  # type: ignore[attr-defined]
         except BaseException as raised:
-            error = as_error(raised)
-            kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
-            raise Refused(f"{REFUSED}: {kind}{error}") from error
+            raise Refused(f"{REFUSED}: {reason(raised)}") from raised
         return
     if not _known(layer):
         raise ValueError(f"nobody knows what the state of {type(layer).__name__} is")

@@ -10,7 +10,7 @@ import numpy as np
 
 from proximo.envs import HostEnvs, make_envs, name_of
 from proximo.errors import UserError
-from proximo_worker import WorkerError, as_error
+from proximo_worker import reason
 
 OFFSCREEN = ("egl", "osmesa")  # on a GPU or in software; in software
 HINT = "MuJoCo without a screen needs libegl1 or libosmesa6 (apt install), and MUJOCO_GL=egl or osmesa"
@@ -62,11 +62,8 @@ def drawn(envs: HostEnvs) -> np.ndarray:
     try:
         picture: Any = envs.vector.envs[0].render()  # type: ignore[attr-defined]
     except BaseException as raised:
-        error = as_error(raised)
-        kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
-        reason = " ".join(f"{kind}{error}".split())
-        hint = f"; {HINT}" if "mujoco" in sys.modules else ""
-        raise UserError(f"{envs.name} could not be drawn: {reason}{hint}") from error
+        why, hint = reason(raised), f"; {HINT}" if "mujoco" in sys.modules else ""
+        raise UserError(f"{envs.name} could not be drawn: {why}{hint}") from raised
     try:
         return as_picture(picture)
     except ValueError as error:

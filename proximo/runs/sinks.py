@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from proximo.config import Config, as_json
 from proximo.errors import UserError, say
 from proximo.runs.extras import needed
-from proximo_worker import WorkerError, as_error
+from proximo_worker import reason
 
 
 class Sink(Protocol):
@@ -45,10 +45,9 @@ class Sinks:
         try:
             work()
         except BaseException as raised:
-            error = as_error(raised)
+            why = secret_free(reason(raised))
             self.sinks.remove(sink)
-            kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
-            say(f"{type(sink).__name__} failed and is left out: {secret_free(f'{kind}{error}')}")
+            say(f"{type(sink).__name__} failed and is left out: {why}")
 
 
 @dataclass(frozen=True)

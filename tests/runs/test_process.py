@@ -22,6 +22,7 @@ from proximo.errors import EnvironmentNotClosed, UserError
 from proximo.runs.checkpoints import finished, newest_valid
 from proximo.runs.process import orderly_stop, prepare_process
 from proximo.runs.run import train_config
+from proximo.runs.watch import film
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=70)
 
@@ -101,6 +102,13 @@ def test_so_it_does_wherever_it_is_asked(tmp_path):
         proximo.evaluate(run.agent, made("step"), episodes=1)
 
 
+def test_a_module_that_ends_the_program_when_it_is_imported(tmp_path, monkeypatch, capsys):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)  # as one that was written to be run\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["train", "script:Mine-v0"]) == 2
+    assert "could not be imported (it asked the program to end (SystemExit: 0))" in capsys.readouterr().err
+
+
 def test_our_vector_makes_it_anew(tmp_path, capsys):
     words = ["--vectorization-mode", "parallel", "--num-envs", "1", "--minibatch-size", "16"]
     assert (
@@ -171,8 +179,17 @@ def test_files_go_where_the_command_was_begun(tmp_path, monkeypatch, capsys):
         "Wanders-v0", steps=32, num_envs=2, horizon=16, minibatch_size=32, out="mine"
     ).folder
     assert folder == tmp_path / "here" / "mine"
+    monkeypatch.chdir(tmp_path / "here")
+    film(proximo.load(folder), "mine.gif")
     names = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*")}
-    assert {"play.gif", "scores.json", "run/evaluation.json", "run/model", "seeds/seed-1/model"} <= names
+    assert {
+        "play.gif",
+        "mine.gif",
+        "scores.json",
+        "run/evaluation.json",
+        "run/model",
+        "seeds/seed-1/model",
+    } <= names
     assert {"run/tb", "run/videos/step-000000120.mp4", "mine/model", "runs"} <= names
     assert list((tmp_path / "there").iterdir()) == []
 
