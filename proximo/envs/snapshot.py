@@ -134,11 +134,10 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
 
 def offers(layer: gym.Env) -> bool:
     """Whether it has the pair. A `set_state` of two arguments, as MujocoEnv's, is another matter."""
-    getter, setter = getattr(layer, "get_state", None), getattr(layer, "set_state", None)
-    if not callable(getter) or not callable(setter):
+    setter = getattr(layer, "set_state", None)
+    if not callable(getattr(layer, "get_state", None)) or not callable(setter):
         return False
     try:
-        inspect.signature(getter).bind()
         inspect.signature(setter).bind(None)
     except (TypeError, ValueError):
         return False
