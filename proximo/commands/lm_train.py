@@ -167,7 +167,7 @@ def result(
 ) -> dict[str, Any]:
     """What `--json` ends with."""
     return {
-        "run": str(work.run.path),
+        "run": str(short(work.run.path)),
         "command": command,
         "iterations": number,
         "total": work.trainer.total,

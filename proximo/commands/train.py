@@ -234,7 +234,7 @@ def result(folder: Path, iteration: Any, elapsed: float, begun: int = 0) -> dict
     steps = iteration.steps if iteration else 0
     mean_return = iteration.mean_return if iteration and math.isfinite(iteration.mean_return) else None
     return {
-        "run": str(folder),
+        "run": str(short(folder)),
         "steps": steps,
         "seconds": elapsed,
         "steps_per_second": max(steps - begun, 0) / elapsed,
