@@ -48,7 +48,7 @@ KNOWN = [
     ("sft", "--gradient_checkpointing False", {"gradient_checkpointing": False}),
     ("sft", "--num_train_epochs 3 --packing", {"epochs": 3, "packing": True}),
     ("sft", "--max_length 128", {"length": 128}),
-    ("sft", "--chat_template_path t.jinja", {"chat_template": Path("t.jinja")}),
+    ("sft", "--chat_template_path t.jinja", {"chat_template": Path("t.jinja").absolute()}),
     ("sft", "--max_seq_length 128", {"length": 128}),
     ("sft", "--completion_only_loss False", {"completion_only": False}),
     ("sft", "--per_device_train_batch_size 4", {"batch_size": 4}),
