@@ -21,11 +21,11 @@ from benchmarks.worker_language import config_of, options
 from proximo.language.adapters import trainable
 from proximo.language.loss import Tokens
 from proximo.language.model import new_model
-from proximo.language.optimise import adam
 from proximo.language.policy import Sequences, new_policy, response_mask
 from proximo.language.ppo_options import PPOOptions
 from proximo.language.ppo_trainer import part_loss
 from proximo.language.update import Batch, compiled_for, minibatch_order, update
+from proximo.learn.descend import adam
 from proximo.runs.process import prepare_process
 
 RESULT = Path("results/speed/group_by_length.json")
@@ -56,7 +56,7 @@ def seconds(shape: Shape, batch: Batch) -> dict[str, list[float]]:
         for name, times in found.items():
             steps = replace(plain.steps, group_by_length=name == "grouped")
             asked = compiled_for(replace(plain, steps=steps))
-            moments, order = adam(plain.optimisation).init(weights), minibatch_order(0, 0, steps, BATCH)
+            moments, order = adam(weights), minibatch_order(0, 0, steps, BATCH)
             started = time.perf_counter()
             done = update(part_loss, weights, moments, frozen, batch, 0.0, 1e-5, order, asked, PROMPT)
             jax.block_until_ready(done)

@@ -48,7 +48,7 @@ settings.register_profile("proximo", deadline=None, max_examples=30, derandomize
 settings.load_profile("proximo")
 
 RESIDENT = Path("/proc/self/statm")  # Linux alone has it
-LARGEST = 2 * 2**30  # bytes that a worker holds before it lets go of what is compiled
+LARGEST = 7 * 2**28  # bytes that a worker holds before it lets go of what is compiled
 KEPT_DAYS = 14  # that a compiled program stays in the cache
 
 

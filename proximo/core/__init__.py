@@ -18,11 +18,12 @@ from proximo.core.preferences import ConservativeLoss, IPOLoss, PreferenceLoss, 
 from proximo.core.reduce import (
     explained_variance,
     masked_mean,
-    masked_means,
     masked_sum,
     masked_variance,
     scale,
     select,
+    weighted_sum,
+    weighted_sums,
     whiten,
 )
 from proximo.core.returns import gae, monte_carlo_returns, td_lambda_returns
@@ -106,7 +107,6 @@ __all__ = [
     "k3",
     "line_search",
     "masked_mean",
-    "masked_means",
     "masked_sum",
     "masked_variance",
     "merge",
@@ -121,6 +121,8 @@ __all__ = [
     "standard_deviation",
     "td_lambda_returns",
     "variance",
+    "weighted_sum",
+    "weighted_sums",
     "whiten",
     "with_numbers",
 ]

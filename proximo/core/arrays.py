@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,27 +19,40 @@ Mask: TypeAlias = Bool[Array, "*shape"] | Float[Array, "*shape"]
 
 
 def traceable(option: type[Class]) -> type[Class]:
-    """Registers a frozen dataclass of numbers as a tree, each field a leaf.
+    """Registers a frozen dataclass of options as a tree: its numbers are leaves, all else is compiled in.
 
-    `option` is returned. Made from plain numbers, as its types say, an instance can then be traced by
-    `jit`, mapped by `vmap` and changed by `jax.tree.map`, which put arrays in the place of the numbers.
+    A field is a leaf if its declared type has `float` in it, or a class that is traceable itself; None for
+    "none" stays possible. An instance can then be traced by `jit`, mapped by `vmap` and changed by
+    `jax.tree.map`, which put arrays in the place of the numbers: another number compiles nothing anew. What
+    is compiled in has to be hashable: whole numbers, words, True and False.
 
-    Raises nothing.
+    `option` is returned. Raises nothing.
     """
-    names = [field.name for field in fields(option)]  # type: ignore[arg-type]
+    _traceable.add(option)
+    names = [field.name for field in fields(option) if _is_number(field.type)]  # type: ignore[arg-type]
+    others = [field.name for field in fields(option) if field.name not in names]  # type: ignore[arg-type]
 
-    def take_apart(instance: Class) -> tuple[list[Any], None]:
-        return [getattr(instance, name) for name in names], None
+    def take_apart(instance: Class) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(instance, name) for name in names], tuple(getattr(instance, name) for name in others)
 
-    def rebuild(_: None, numbers: Iterable[Any]) -> Class:
+    def rebuild(compiled_in: Iterable[Any], numbers: Iterable[Any]) -> Class:
         # Past __init__: JAX also rebuilds with placeholders, which a check of types there would refuse.
         instance = object.__new__(option)
-        for name, number in zip(names, numbers, strict=True):
-            object.__setattr__(instance, name, number)
+        for name, value in zip([*names, *others], [*numbers, *compiled_in], strict=True):
+            object.__setattr__(instance, name, value)
         return instance
 
     register_pytree_node(option, take_apart, rebuild)
     return option
+
+
+_traceable: set[type] = set()
+
+
+def _is_number(declared: Any) -> bool:
+    if isinstance(declared, str):  # where annotations are not evaluated
+        return "float" in declared
+    return any(kind is float or kind in _traceable for kind in get_args(declared) or (declared,))
 
 
 def with_numbers(option: Class, **numbers: Scalar) -> Class:
@@ -54,18 +67,22 @@ def with_numbers(option: Class, **numbers: Scalar) -> Class:
     names = [field.name for field in fields(option)]  # type: ignore[arg-type]
     if unknown := set(numbers) - set(names):
         raise TypeError(f"{type(option).__name__} has no {sorted(unknown)}")
-    leaves, structure = jax.tree.flatten(option)
-    values = [numbers.get(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-    changed: Class = jax.tree.unflatten(structure, values)
+    changed: Class = object.__new__(type(option))  # past __init__, as above
+    for name in names:
+        object.__setattr__(changed, name, numbers.get(name, getattr(option, name)))
     return changed
 
 
 def global_norm(tree: Any) -> Float[Array, ""]:
     """The Euclidean norm of all numbers of a tree together: sqrt(sum x^2).
 
+    With a dot product per array: on a CPU XLA compiles a sum of squares to a chain of small kernels, and
+    small networks spend much of their time on starting kernels. Over all axes as they are: to flatten an
+    array that is split over devices would be to gather it.
+
     tree  arrays of real numbers, of any shapes
 
     Raises nothing.
     """
-    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+    squares = [jnp.tensordot(leaf, leaf, leaf.ndim) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(jnp.asarray(sum(squares)))

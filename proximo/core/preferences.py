@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from proximo.core.arrays import Scalar
+from proximo.core.arrays import Scalar, traceable
 
 LogRatio = Float[Array, "*shape"]
 
 
+@traceable
 @dataclass(frozen=True)
 class SigmoidLoss:
     """The likelihood of the preference, as Bradley and Terry would have it.
@@ -32,6 +33,7 @@ class SigmoidLoss:
         return -jax.nn.log_sigmoid(beta * (chosen - rejected))
 
 
+@traceable
 @dataclass(frozen=True)
 class ConservativeLoss:
     """The same, where a share of the labels is known to be the wrong way round (cDPO).
@@ -52,6 +54,7 @@ class ConservativeLoss:
         return -(1.0 - self.smoothing) * jax.nn.log_sigmoid(h) - self.smoothing * jax.nn.log_sigmoid(-h)
 
 
+@traceable
 @dataclass(frozen=True)
 class IPOLoss:
     """A fixed lead for the chosen answer, however sure the labels are: nothing drives it to infinity.

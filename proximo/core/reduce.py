@@ -58,21 +58,36 @@ def masked_mean(x: Float[Array, "*shape"], mask: Mask, count: Scalar | None = No
     return masked_sum(x, mask) / jnp.maximum(_count(mask) if count is None else count, 1)
 
 
-def masked_means(columns: dict[str, Float[Array, "*shape"]], mask: Mask) -> dict[str, Float[Array, ""]]:
-    """Several masked means in one pass: `masked_mean` of each, under its name.
+def weighted_sum(x: Float[Array, "*shape"], weight: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """A mean whose shares are known: those of a whole batch, so that the results for its parts add up.
 
-    A compiled reduction costs more to start than to do where a minibatch is small, so all columns go
-    through one matrix product with a vector of ones.
+    sum_i w_i x_i
 
-    columns  name -> [...], any unit
-    mask     [...], 1 where an entry counts; for all columns
-    returns  name -> one number, unit of its column; 0 where nothing counts
+    x        [...], any unit
+    weight   [...], share of each entry in the mean; one whose weight is 0 does not count
+    returns  one number, unit of x
 
     Raises nothing.
     """
-    table = jnp.stack([select(x, mask).ravel() for x in columns.values()])
-    means = table @ jnp.ones(mask.size, table.dtype) / jnp.maximum(_count(mask), 1)
-    return dict(zip(columns, means, strict=True))
+    return masked_sum(x * weight, weight)
+
+
+def weighted_sums(
+    columns: dict[str, Float[Array, "*shape"]], weight: Float[Array, "*shape"]
+) -> dict[str, Float[Array, ""]]:
+    """Several weighted sums in one pass: `weighted_sum` of each, under its name.
+
+    A compiled reduction costs more to start than to do where a minibatch is small, so all columns go
+    through one matrix product with the weights.
+
+    columns  name -> [...], any unit
+    weight   [...], share of each entry in the means; for all columns
+    returns  name -> one number, unit of its column
+
+    Raises nothing.
+    """
+    table = jnp.stack([select(x, weight).ravel() for x in columns.values()])
+    return dict(zip(columns, table @ weight.ravel(), strict=True))
 
 
 def masked_variance(x: Float[Array, "*shape"], mask: Mask) -> Float[Array, ""]:

@@ -14,7 +14,8 @@ gradient; they differ in what happens further away. All are called in the same w
 and none raises anything: ranges are checked where options are read. Each is a tree of arrays, so its
 numbers can be traced, annealed, or differ between members of a `vmap`. Those with a range around r = 1
 have `annealed(remaining)`: the same with the range times alpha, the share of training that is left, in
-[0, 1] (Schulman 2017, table 5).
+[0, 1] (Schulman 2017, table 5), and `bounds`: how far the ratio may fall below and rise above 1. One whose
+numbers follow the divergence of an update has `adapted(kl)`: the objective of the next one.
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ class Clip:
         ratio = _ratio(log_ratio)
         near = jnp.clip(ratio, 1.0 - self.epsilon, 1.0 + self.epsilon)
         return jnp.minimum(ratio * advantage, near * advantage)
+
+    @property
+    def bounds(self) -> tuple[Scalar, Scalar]:
+        """How far the ratio may fall below and rise above 1."""
+        return self.epsilon, self.epsilon
 
     def annealed(self, remaining: Scalar) -> "Clip":
         """The same objective with a narrower range."""
@@ -115,6 +121,11 @@ class LogClip:
     ) -> Float[Array, "*shape"]:
         near = jnp.exp(jnp.clip(log_ratio, -self.epsilon, self.epsilon))
         return jnp.minimum(_ratio(log_ratio) * advantage, near * advantage)
+
+    @property
+    def bounds(self) -> tuple[Scalar, Scalar]:
+        """How far the ratio may fall below and rise above 1."""
+        return -jnp.expm1(-self.epsilon), jnp.expm1(self.epsilon)
 
     def annealed(self, remaining: Scalar) -> "LogClip":
         """The same objective with a narrower range."""
@@ -190,8 +201,13 @@ class DualClip:
         advantage: Float[Array, "*shape"],
         kl: Float[Array, "*shape"] | None = None,
     ) -> Float[Array, "*shape"]:
-        clipped = Clip(self.epsilon)(log_ratio, advantage)
+        clipped = with_numbers(Clip(), epsilon=self.epsilon)(log_ratio, advantage)
         return jnp.where(advantage < 0, jnp.maximum(clipped, self.bound * advantage), clipped)
+
+    @property
+    def bounds(self) -> tuple[Scalar, Scalar]:
+        """How far the ratio may fall below and rise above 1."""
+        return self.epsilon, self.epsilon
 
     def annealed(self, remaining: Scalar) -> "DualClip":
         """The same objective with a narrower range; the bound stays."""
@@ -223,6 +239,11 @@ class AsymmetricClip:
         near = jnp.clip(ratio, 1.0 - self.low, 1.0 + self.high)
         return jnp.minimum(ratio * advantage, near * advantage)
 
+    @property
+    def bounds(self) -> tuple[Scalar, Scalar]:
+        """How far the ratio may fall below and rise above 1."""
+        return self.low, self.high
+
     def annealed(self, remaining: Scalar) -> "AsymmetricClip":
         """The same objective with a narrower range on both sides."""
         return with_numbers(self, low=self.low * remaining, high=self.high * remaining)
@@ -250,6 +271,11 @@ class QuadraticPenalty:
     ) -> Float[Array, "*shape"]:
         ratio = _ratio(log_ratio)
         return ratio * advantage - jnp.abs(advantage) * jnp.square(ratio - 1.0) / (2.0 * self.epsilon)
+
+    @property
+    def bounds(self) -> tuple[Scalar, Scalar]:
+        """How far the ratio may fall below and rise above 1."""
+        return self.epsilon, self.epsilon
 
     def annealed(self, remaining: Scalar) -> "QuadraticPenalty":
         """The same objective with its top nearer to r = 1."""

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from proximo.core import ConservativeLoss, PreferenceLoss, SigmoidLoss, masked_sum
+from proximo.core.arrays import traceable
 from proximo.errors import UserError
 from proximo.language.adapter_files import save_with_adapters
 from proximo.language.data import Overlong, Preference, read_preferences
@@ -207,6 +208,7 @@ class Compared(NamedTuple):
 PER_PAIR = ("losses", "log_probs", "log_ratios")
 
 
+@traceable
 @dataclass(frozen=True)
 class PairLoss:
     """The loss of a batch of pairs: the sum of weight times each pair's cost.

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proximo.core import GroupAdvantage, Standardised
+from proximo.core.arrays import traceable
 from proximo.language.optimise import Optimisation
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.ppo_options import (
@@ -20,6 +21,7 @@ from proximo.language.ppo_options import (
 from proximo.language.records import Invalid
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class GRPOOptions:
     """Group-relative policy optimisation of a language model: no critic, several answers to each prompt."""

@@ -31,17 +31,12 @@ from proximo.language.experience import response_facts
 from proximo.language.grpo_options import GRPOOptions
 from proximo.language.job import Outcome
 from proximo.language.loss import policy_loss, unweighted
-from proximo.language.optimise import (
-    adam,
-    in_parts,
-    in_precision,
-    rate_at,
-    rows_of_part,
-)
+from proximo.language.optimise import in_precision, rate_at, rows_of_part
 from proximo.language.policy import Policy, Sequences, reference_log_probs, response_mask, said
 from proximo.language.rollout import Rollouts
 from proximo.language.step import middle
 from proximo.language.update import Batch, compiled_for, minibatch_order, update
+from proximo.learn.descend import adam, in_parts
 
 
 class Learner(NamedTuple):
@@ -72,7 +67,7 @@ class GRPO:
 
     def begin(self) -> Learner:
         """The policy as it was given."""
-        return Learner(self.first, adam(self.options.optimisation).init(self.first))
+        return Learner(self.first, adam(self.first))
 
     def iterate(self, state: Learner, number: int) -> Outcome:
         """Sample a group of responses to each prompt, score them, and learn from them."""
@@ -131,7 +126,7 @@ def overlong_penalty(lengths: Array, longest: int, margin: int) -> Float[Array, 
     return jnp.clip((lengths - (longest - margin)) / margin, 0.0, 1.0)
 
 
-@partial(jit, static_argnames=("options", "width"))
+@partial(jit, static_argnames="width")
 def experience(
     policy: Policy,
     reference: Any,
@@ -166,7 +161,7 @@ def experience(
     score = score - overlong_penalty(
         sequences.lengths, options.sampling.response_length, options.soft_overlong
     )
-    price = options.beta if options.kl_in == "reward" else 0.0
+    price = options.beta if options.kl_in == "reward" and options.beta is not None else 0.0
     groups = (score - price * kl).reshape(-1, group)
     there = None if judged is None else jnp.asarray(judged).reshape(-1, group)
     # Of the scores alone: their KLs always differ a little.
@@ -204,6 +199,6 @@ def part_loss(
         steps.objective,
         ratio_of=steps.ratio,
         entropy_coefficient=steps.entropy_coefficient,
-        kl_coefficient=beta if options.kl_in == "loss" and options.beta else None,
+        kl_coefficient=beta if options.kl_in == "loss" and options.beta is not None else None,
         kl_estimate=steps.kl_estimate,
     )

@@ -113,7 +113,7 @@ def policy_loss(
     objective: TokenObjective,
     *,
     ratio_of: RatioOf = "token",
-    entropy_coefficient: float = 0.0,
+    entropy_coefficient: Scalar | None = None,
     kl_coefficient: Scalar | None = None,
     kl_estimate: KLEstimate = "k2",
 ) -> tuple[Array, dict[str, Array]]:
@@ -130,7 +130,7 @@ def policy_loss(
     """
     log_ratio = log_ratio_of(log_prob, tokens.old_log_prob, tokens.mask, ratio_of)
     gain = objective(log_ratio, tokens.advantage)
-    if entropy_coefficient:
+    if entropy_coefficient is not None:
         bonus = 1.0 if tokens.bonus is None else tokens.bonus
         gain = gain + entropy_coefficient * bonus * entropy
     if kl_coefficient is not None:
@@ -151,13 +151,7 @@ def policy_loss(
 
 def clip_range(objective: TokenObjective) -> tuple[Scalar, Scalar]:
     """How far the ratio may fall below and rise above 1 before the objective counts it as clipped."""
-    if isinstance(objective, AsymmetricClip):
-        return objective.low, objective.high
-    if isinstance(objective, LogClip):
-        return -jnp.expm1(-objective.epsilon), jnp.expm1(objective.epsilon)
-    if isinstance(objective, Unclipped | PolicyGradient):
-        return jnp.inf, jnp.inf
-    return objective.epsilon, objective.epsilon
+    return getattr(objective, "bounds", (jnp.inf, jnp.inf))
 
 
 def whitened_rewards(reward: Float[Array, "B T"], mask: Float[Array, "B T"]) -> Float[Array, "B T"]:

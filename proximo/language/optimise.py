@@ -1,25 +1,25 @@
-"""From gradients to weights: Adam with decoupled weight decay, schedules, and gradients summed over parts."""
+"""How weights follow gradients: options, schedules, the numbers that passes compute in, the size of parts."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from proximo.core import Scalar
-from proximo.core.arrays import global_norm
+from proximo.core.arrays import traceable
 from proximo.errors import UserError
 from proximo.language.sharding import data_parallel
+from proximo.learn.descend import Adam, descend
 
 HEAD = "score"  # the field of a critic and of a reward model that gives one number
 CPU_TOKENS = 1024  # that go through a model at once: what is kept of so many for the gradient fits the caches
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
     """How weights follow gradients."""
@@ -72,8 +72,9 @@ def learning_rate_at(options: Optimisation, done: Scalar) -> Float[Array, ""]:
 
     times the warm-up's share, and the highest rate. With a warm-up, `done` counts from its end.
     """
-    rising = jnp.minimum(done / options.warmup, 1.0) if options.warmup > 0 else 1.0
-    past = jnp.clip((done - options.warmup) / max(1.0 - options.warmup, 1e-9), 0.0, 1.0)
+    done, warmup = jnp.asarray(done, jnp.float32), jnp.asarray(options.warmup, jnp.float32)
+    rising = jnp.where(warmup > 0, jnp.minimum(done / jnp.maximum(warmup, 1e-9), 1.0), 1.0)
+    past = jnp.clip((done - warmup) / jnp.maximum(1.0 - warmup, 1e-9), 0.0, 1.0)
     falling = {
         "constant": jnp.ones_like(past),
         "linear": 1.0 - past,
@@ -82,54 +83,31 @@ def learning_rate_at(options: Optimisation, done: Scalar) -> Float[Array, ""]:
     return options.learning_rate * rising * falling
 
 
-rate_at = jax.jit(learning_rate_at, static_argnums=0)
+rate_at = jax.jit(learning_rate_at)
 """`learning_rate_at` in one call, outside of a compiled one."""
 
 
-def adam(options: Optimisation) -> optax.GradientTransformation:
-    """Adam's direction; the norm is clipped before it and the step size applied after it, in `descended`.
-
-        sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon)
-
-    As at the end of section 2 of Kingma and Ba 2015, and in the code of Ziegler et al. 2019 (TensorFlow's):
-    epsilon is compared with the root of v before v is corrected for bias. PyTorch and Optax add it to the
-    corrected root. That is the same later on, but the first steps of small gradients are up to
-    1 / sqrt(1 - beta2) = 32 times as large: about six times where policies of language models begin (Huang
-    et al. 2024, "The N implementation details of RLHF with PPO").
-    """
-    decay1, decay2 = options.adam_beta1, options.adam_beta2
-
-    def direction(gradients: Any, state: Any, weights: Any = None) -> tuple[Any, Any]:
-        count = state.count + 1
-        mean = jax.tree.map(lambda m, g: decay1 * m + (1.0 - decay1) * g, state.mu, gradients)
-        square = jax.tree.map(lambda v, g: decay2 * v + (1.0 - decay2) * jnp.square(g), state.nu, gradients)
-        corrected = jnp.sqrt(1.0 - decay2**count) / (1.0 - decay1**count)
-        step = jax.tree.map(lambda m, v: corrected * m / (jnp.sqrt(v) + options.adam_epsilon), mean, square)
-        return step, optax.ScaleByAdamState(count, mean, square)
-
-    return optax.GradientTransformation(optax.scale_by_adam(decay1, decay2).init, direction)
+def compiled_in(options: Optimisation) -> Optimisation:
+    """The options as a step takes them, to which the learning rate is given; a decay of 0 is none."""
+    decay: Any = options.weight_decay or None
+    return replace(options, weight_decay=decay, learning_rate=1.0, schedule="constant", warmup=0.0)
 
 
 def descended(
-    weights: Any, moments: Any, gradients: Any, rate: Scalar, options: Optimisation
-) -> tuple[Any, Any, Float[Array, ""]]:
-    """One step down: the weights and Adam's moments after it, and the gradient's norm before it was clipped.
-
-    A gradient that is not finite changes nothing; its norm tells.
-    """
-    norm = global_norm(gradients)
-    factor = jnp.minimum(1.0, options.max_grad_norm / jnp.maximum(norm, 1e-12))
-    changes, after = adam(options).update(jax.tree.map(lambda g: g * factor, gradients), moments)
-
-    def step(weight: Array, change: Array) -> Array:
-        if options.weight_decay and weight.ndim >= 2:
-            change = change + options.weight_decay * weight
-        return weight - rate * change
-
-    sound = jnp.isfinite(norm)
-    moved = (jax.tree.map(step, weights, changes), after)
-    weights, moments = jax.tree.map(lambda new, old: jnp.where(sound, new, old), moved, (weights, moments))
-    return weights, moments, norm
+    weights: Any, memory: Adam, gradients: Any, rate: Scalar, options: Optimisation
+) -> tuple[Any, Adam, Float[Array, ""]]:
+    """`descend` as the options have it."""
+    return descend(
+        weights,
+        memory,
+        gradients,
+        rate,
+        max_grad_norm=options.max_grad_norm,
+        epsilon=options.adam_epsilon,
+        beta1=options.adam_beta1,
+        beta2=options.adam_beta2,
+        weight_decay=options.weight_decay,
+    )
 
 
 def in_precision(tree: Any, options: Optimisation) -> Any:
@@ -145,37 +123,6 @@ def in_precision(tree: Any, options: Optimisation) -> Any:
         return x if head or not eqx.is_inexact_array(x) else x.astype(jnp.bfloat16)
 
     return jax.tree_util.tree_map_with_path(cast, tree)
-
-
-Gradient = Callable[[Any, Any], tuple[Any, dict[str, Array]]]
-"""(weights, part) -> the gradient of a part's share of the loss, and its share of each metric."""
-
-
-def summed_gradients(gradient: Gradient, weights: Any, parts: Any) -> tuple[Any, dict[str, Array]]:
-    """Gradients and metrics of a loss that is a sum over parts of a batch.
-
-    gradient  of a part's share; shares add up, since they are divided by counts of the whole batch
-    parts     a tree of arrays whose first axis is the part's number; one at a time is in memory
-
-    A mean of the parts' means would weigh a token by the length of its neighbours.
-    """
-    one = jax.tree.leaves(parts)[0].shape[0] == 1
-    if one:
-        return gradient(weights, jax.tree.map(lambda x: x[0], parts))
-
-    def add(total: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradient(weights, part)), None
-
-    first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(gradient, weights, first)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total: tuple[Any, dict[str, Array]] = jax.lax.scan(add, zeros, parts)[0]
-    return total
-
-
-def in_parts(batch: Any, rows: int) -> Any:
-    """A batch [B, ...] as [B / rows, rows, ...]."""
-    return jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), batch)
 
 
 def rows_of_part(rows: int, width: int, tokens: int | None) -> int:

@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from proximo.core import Clip, ClippedSquaredError, FixedKL, KLController, ValueLoss
+from proximo.core.arrays import traceable
 from proximo.errors import UserError
 from proximo.language.loss import Aggregation, KLEstimate, RatioOf, TokenObjective
 from proximo.language.optimise import Optimisation
@@ -15,6 +16,7 @@ from proximo.language.records import Invalid
 Truncated = Literal["keep", "mask", "bootstrap"]
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
     """How responses are drawn. Truncating the distribution (top-k, top-p) would bias the ratio."""
@@ -37,6 +39,7 @@ class SamplingOptions:
     """Longest prompt in tokens."""
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class RewardOptions:
     """What a response is worth."""
@@ -53,6 +56,7 @@ class RewardOptions:
     """Responses that hit the limit: `keep` them as they are, `mask` them out, `bootstrap` from the critic."""
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
     """How a policy learns from one batch of responses."""
@@ -81,6 +85,7 @@ class StepOptions:
     """No more steps on a batch once the KL from where it was sampled passes 1.5 times this."""
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class CriticOptions:
     """The critic, and how advantages come from it."""
@@ -111,6 +116,7 @@ class CriticOptions:
     """Alpha of lambda = 1 - 1 / (alpha length) for the advantages (VAPO: 0.05)."""
 
 
+@traceable
 @dataclass(frozen=True, kw_only=True)
 class PPOOptions:
     """Proximal Policy Optimization of a language model against rewards, tethered to where it started."""

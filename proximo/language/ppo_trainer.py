@@ -32,18 +32,13 @@ from proximo.language.critics import critic_of_row, own_value, where_they_agree
 from proximo.language.experience import Returns, response_facts, returns_of
 from proximo.language.job import Outcome
 from proximo.language.loss import policy_loss, unweighted
-from proximo.language.optimise import (
-    adam,
-    in_parts,
-    in_precision,
-    rate_at,
-    rows_of_part,
-)
+from proximo.language.optimise import in_precision, rate_at, rows_of_part
 from proximo.language.policy import Policy, Sequences, reference_log_probs, response_mask, said
 from proximo.language.ppo_options import PPOOptions
 from proximo.language.rollout import Rollouts
 from proximo.language.step import middle
 from proximo.language.update import Batch, compiled_for, minibatch_order, update
+from proximo.learn.descend import adam, in_parts
 
 
 class Learner(NamedTuple):
@@ -82,7 +77,7 @@ class PPO:
 
     def begin(self) -> Learner:
         """The policy as it was given, and nothing seen."""
-        moments = adam(self.options.optimisation).init(self.first)
+        moments = adam(self.first)
         kl = jax.tree.map(jnp.float32, self.options.kl)
         return Learner(self.first, moments, kl, empty_moments(()))
 
@@ -198,7 +193,7 @@ def returns_by(
     )
 
 
-@partial(jit, static_argnames=("options", "width"))
+@partial(jit, static_argnames="width")
 def experience(
     policy: Policy,
     reference: Any,

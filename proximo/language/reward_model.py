@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from proximo.core import masked_sum
+from proximo.core.arrays import traceable
 from proximo.errors import UserError
 from proximo.language.adapters import merged, without_adapters
 from proximo.language.calibration import calibration, share_with_interval
@@ -145,9 +146,8 @@ class RewardTraining:
         self.length = longest_of(options.length, model.trunk.config)
         self.batch_size = min(options.batch_size, len(pairs))
         self.total = -(-options.epochs * len(pairs) // self.batch_size)
-        self.loss = BradleyTerry(
-            self.batch_size, options.center_rewards_coefficient, options.optimisation.gradient_checkpointing
-        )
+        centring = options.center_rewards_coefficient or None
+        self.loss = BradleyTerry(self.batch_size, centring, options.optimisation.gradient_checkpointing)
 
     def begin(self) -> Learner:
         """The model as it was given, with a head that knows nothing."""
@@ -238,6 +238,7 @@ def preference_loss(
     return -jax.nn.log_sigmoid(chosen - rejected - margin)
 
 
+@traceable
 @dataclass(frozen=True)
 class BradleyTerry:
     """The loss of a batch of pairs.
@@ -250,14 +251,14 @@ class BradleyTerry:
     """
 
     rows: int
-    centring: float = 0.0
+    centring: float | None = None
     checkpoint: bool = False
 
     def __call__(self, model: RewardModel, part: Pairs) -> tuple[Array, dict[str, Array]]:
         ids, segments = (x.reshape(-1, x.shape[-1]) for x in (part.ids, part.segments))
         scores = model.scores(ids, segments, checkpoint=self.checkpoint).reshape(-1, 2)
         cost = preference_loss(scores[:, 0], scores[:, 1], part.margin)
-        if self.centring:
+        if self.centring is not None:
             cost = cost + self.centring * jnp.square(scores.sum(axis=1))
         loss = masked_sum(cost * part.weight, part.weight)
         return loss, {"loss": loss, "scores": placed(scores, part.place, self.rows)}

@@ -21,9 +21,10 @@ from proximo.errors import UserError
 from proximo.language.compiling import jit
 from proximo.language.heads import RewardModel
 from proximo.language.messages import cleaned
-from proximo.language.optimise import in_parts, rows_of_part
+from proximo.language.optimise import rows_of_part
 from proximo.language.policy import Sequences, segments_of
 from proximo.language.templates import one_line
+from proximo.learn.descend import in_parts
 
 RewardFunction = Callable[..., Any]
 """f(prompts, completions, completion_ids, **columns) -> a number for each completion (TRL's signature).

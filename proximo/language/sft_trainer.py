@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from proximo.core import masked_sum
+from proximo.core.arrays import traceable
 from proximo.language.adapter_files import save_with_adapters
 from proximo.language.data import Overlong, TrainingText, read_training_texts
 from proximo.language.job import Outcome
@@ -198,6 +199,7 @@ def weighted(rows: Packed) -> Batch:
     return Batch(jnp.asarray(rows.ids), *map(jnp.asarray, (rows.segments, rows.positions, weight)))
 
 
+@traceable
 @dataclass(frozen=True)
 class NextToken:
     """The loss of language models.

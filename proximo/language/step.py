@@ -12,18 +12,12 @@ from jaxtyping import Array
 from proximo.core import Scalar
 from proximo.language.compiling import jit
 from proximo.language.loading import assembled
-from proximo.language.optimise import (
-    Optimisation,
-    adam,
-    descended,
-    in_parts,
-    in_precision,
-    learning_rate_at,
-    summed_gradients,
-)
+from proximo.language.optimise import Optimisation, compiled_in, descended, in_precision, rate_at
+from proximo.learn.descend import adam, in_parts
+from proximo.learn.update import State, Task, minibatch_step
 
 PartLoss = Callable[[Any, Any], tuple[Array, dict[str, Array]]]
-"""(model, some rows) -> their share of the batch's loss, and of its facts. Hashable: it is compiled in."""
+"""(model, some rows) -> their share of the batch's loss, and of its facts. A tree with traced numbers."""
 
 
 class Learner(NamedTuple):
@@ -37,7 +31,7 @@ def begun(weights: Any, options: Optimisation) -> Learner:
     """Before the first step."""
     # An array made from a plain number has a weak type; after a step it would have none, and compile anew.
     weights = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), weights)
-    return Learner(weights, adam(options).init(weights))
+    return Learner(weights, adam(weights))
 
 
 def stepped(
@@ -50,31 +44,39 @@ def stepped(
     done    share of the run that is behind us, as `middle` says
     rows    that go through the model at once; the gradient does not depend on it
     """
-    rate = learning_rate_at(options, done)
-    learner, facts = _stepped(learner, frozen, batch, rate, loss, options, rows)
+    rate = rate_at(options, done)
+    learner, facts = _stepped(learner, frozen, batch, rate, loss, compiled_in(options), rows)
     return learner, dict(jax.device_get({**facts, "learning_rate": rate}))
 
 
-@partial(jit, static_argnames=("loss", "options", "rows"))
+@partial(jit, static_argnames="rows")
 def _stepped(
     learner: Learner, frozen: Any, batch: Any, rate: Scalar, loss: PartLoss, options: Optimisation, rows: int
 ) -> tuple[Learner, dict[str, Array]]:
     def share(weights: Any, part: Any) -> tuple[Array, dict[str, Array]]:
         return loss(in_precision(assembled(weights, frozen), options), part)
 
-    gradients, facts = summed_gradients(jax.grad(share, has_aux=True), learner.weights, in_parts(batch, rows))
-    weights, moments, norm = descended(learner.weights, learner.moments, gradients, rate, options)
-    return Learner(weights, moments), facts | {"grad_norm": norm}
+    task = Task(
+        rows=lambda weights: batch,
+        prepared=lambda batch: (batch, jnp.ones((), bool)),  # weighted where it was made
+        gradient=jax.grad(share, has_aux=True),
+        descend=partial(descended, options=options),
+        part_rows=rows,
+    )
+    state = State(learner.weights, learner.moments, jnp.asarray(rate), jnp.zeros((), bool))
+    state, facts = minibatch_step(state, batch, task)
+    del facts["counted"]
+    return Learner(state.weights, state.adam), facts
 
 
 def measured(
     weights: Any, frozen: Any, batch: Any, loss: PartLoss, options: Optimisation, rows: int
 ) -> dict[str, np.ndarray]:
     """The facts of a batch, without a step, on the host. Arguments as of `stepped`."""
-    return dict(jax.device_get(_measured(weights, frozen, batch, loss, options, rows)))
+    return dict(jax.device_get(_measured(weights, frozen, batch, loss, compiled_in(options), rows)))
 
 
-@partial(jit, static_argnames=("loss", "options", "rows"))
+@partial(jit, static_argnames="rows")
 def _measured(
     weights: Any, frozen: Any, batch: Any, loss: PartLoss, options: Optimisation, rows: int
 ) -> dict[str, Array]:

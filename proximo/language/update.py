@@ -13,20 +13,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from proximo.core import Scalar, masked_mean
 from proximo.language.compiling import jit
+from proximo.language.grpo_options import GRPOOptions
 from proximo.language.loss import Aggregation, Tokens, token_weights
-from proximo.language.optimise import (
-    Gradient,
-    Optimisation,
-    descended,
-    in_parts,
-    rows_of_part,
-    summed_gradients,
-)
+from proximo.language.optimise import Optimisation, compiled_in, descended, rows_of_part
 from proximo.language.options import ModelOptions, RunOptions
 from proximo.language.packing import shuffled
 from proximo.language.policy import Sequences
 from proximo.language.ppo_options import SamplingOptions, StepOptions
-from proximo.learn.update import EARLY_STOP_FACTOR
+from proximo.learn.descend import Adam, Gradient
+from proximo.learn.update import State, Task, choose, minibatch_steps
 
 
 class Batch(NamedTuple):
@@ -56,7 +51,14 @@ class Options(Protocol):
 
 
 def compiled_for(options: Any) -> Any:
-    """The options with what no computation depends on set aside: runs that differ in it compile once."""
+    """The options with what no computation depends on set aside: runs that differ in it compile once.
+
+    So do runs that differ in a number, which is traced. A price of 0 is none: what it would be paid for is
+    not computed.
+    """
+    none: Any = None
+    steps, rewards = options.steps, options.rewards
+    free = {"beta": options.beta or none} if isinstance(options, GRPOOptions) else {}
     return replace(
         options,
         data="",
@@ -64,7 +66,10 @@ def compiled_for(options: Any) -> Any:
         samples_every=1,
         model=ModelOptions(model=""),
         run=RunOptions(),
-        optimisation=replace(options.optimisation, learning_rate=1.0, schedule="constant", warmup=0.0),
+        rewards=replace(rewards, reward=(), reward_model=(), reward_weights=()),
+        steps=replace(steps, entropy_coefficient=steps.entropy_coefficient or none),
+        optimisation=compiled_in(options.optimisation),
+        **free,
     )
 
 
@@ -72,7 +77,7 @@ Loss = Callable[..., tuple[Array, dict[str, Array]]]
 """(weights, part, frozen, beta, options, width) -> a part's share of the loss, and of each metric."""
 
 
-@partial(jit, static_argnames=("loss", "options", "width"))
+@partial(jit, static_argnames=("loss", "width"))
 def update(
     loss: Loss,
     weights: Any,
@@ -81,7 +86,7 @@ def update(
     batch: Batch,
     beta: Scalar,
     rate: Scalar,
-    order: Int[Array, "steps size"],
+    order: Int[Array, "K minibatches rows"],
     options: Options,
     width: int,
     held: Bool[Array, ""] | None = None,
@@ -97,42 +102,44 @@ def update(
     Returns weights and moments after it, and metrics (`summary`).
     """
     steps, lengths = options.steps, batch.sequences.lengths
-    part_rows = rows_of_part(order.shape[1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
+    part_rows = rows_of_part(order.shape[-1], batch.sequences.ids.shape[1], steps.micro_batch_tokens)
     gradient = jax.grad(partial(loss, frozen=frozen, beta=beta, options=options, width=width), has_aux=True)
     if steps.group_by_length and part_rows < len(lengths):  # all of them are cut to the longest already
         gradient, order = cut_to_length(gradient, width), by_length(order, lengths)
-    shares = partial(shared, aggregation=steps.aggregation, longest=options.sampling.response_length)
 
-    def step(state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
-        weights, moments, _ = state
-        minibatch = jax.tree.map(lambda x: x[index], batch)
-        parts = in_parts(minibatch._replace(tokens=shares(minibatch.tokens)), part_rows)
-        gradients, metrics = summed_gradients(gradient, weights, parts)
+    def prepared(minibatch: Batch) -> tuple[Batch, Array]:
+        tokens = shared(minibatch.tokens, steps.aggregation, options.sampling.response_length)
+        return minibatch._replace(tokens=tokens), jnp.any(tokens.mask > 0)
+
+    def step_of_adam(weights: Any, adam: Adam, gradients: Any, rate: Array) -> tuple[Any, Adam, Array]:
         gradients = hold(held, gradients, _zeros(gradients))
-        moved, after, norm = descended(weights, moments, gradients, rate, options.optimisation)
-        moved = hold(held, moved, weights)  # weight decay moves without a gradient
-        counted = jnp.any(minibatch.tokens.mask > 0)  # without, Adam's older gradients would move it still
-        moved, after = _chosen(counted, (moved, after), (weights, moments))
-        metrics |= {"policy/grad_norm": norm, "counted": counted}
-        if steps.target_kl is None:
-            return (moved, after, jnp.zeros((), bool)), metrics
-        stopped = metrics["policy/approxkl_avg"] > EARLY_STOP_FACTOR * steps.target_kl
-        return (*_chosen(stopped, (weights, moments), (moved, after)), stopped), metrics
+        moved, adam, norm = descended(weights, adam, gradients, rate, options.optimisation)
+        return hold(held, moved, weights), adam, norm  # weight decay moves without a gradient
 
-    start = (weights, moments, jnp.zeros((), bool))
-    taking = step if steps.target_kl is None else partial(unless_stopped, step)
-    (weights, moments, _), history = jax.lax.scan(taking, start, order)
-    return weights, moments, summary(history)
+    task = Task(
+        rows=lambda weights: batch,
+        prepared=prepared,
+        gradient=gradient,
+        descend=step_of_adam,
+        part_rows=part_rows,
+        target_kl=steps.target_kl,
+        kl="policy/approxkl_avg",
+    )
+    start = State(weights, moments, jnp.asarray(rate), jnp.zeros((), bool))
+    state, history = minibatch_steps(start, order, task)
+    return state.weights, state.adam, summary(history)
 
 
 def hold(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
     """A new policy's tree, with the actor of the old one where that is to stay as it is."""
-    return new if held is None else with_model(new, _chosen(held, old.model, new.model))
+    return new if held is None else with_model(new, choose(held, old.model, new.model))
 
 
-def by_length(order: Int[Array, "steps size"], lengths: Int[Array, "B"]) -> Int[Array, "steps size"]:
+def by_length(
+    order: Int[Array, "K minibatches rows"], lengths: Int[Array, "B"]
+) -> Int[Array, "K minibatches rows"]:
     """The same minibatches, the rows of each from the shortest response to the longest."""
-    return jnp.take_along_axis(order, jnp.argsort(lengths[order], axis=1), axis=1)
+    return jnp.take_along_axis(order, jnp.argsort(lengths[order], axis=-1), axis=-1)
 
 
 def cut_to_length(gradient: Gradient, width: int) -> Gradient:
@@ -170,9 +177,10 @@ def summary(history: dict[str, Array]) -> dict[str, Array]:
     """
     counted, ratio = history["counted"], history["val/ratio"]
     means = {name: masked_mean(x, counted) for name, x in history.items() if name != "counted"}
+    means["policy/grad_norm"] = means.pop("grad_norm")
     return means | {
-        "val/ratio": jnp.where(jnp.any(counted), means["val/ratio"], 1.0),
-        "val/first_ratio": jnp.where(counted[0], ratio[0], 1.0),
+        "val/ratio": jnp.where(jnp.any(counted > 0), means["val/ratio"], 1.0),
+        "val/first_ratio": jnp.where(counted[0, 0] > 0, ratio[0, 0], 1.0),
     }
 
 
@@ -182,25 +190,17 @@ def shared(tokens: Tokens, aggregation: Aggregation, longest: int) -> Tokens:
     return tokens._replace(weight=weight, share=share)
 
 
-def unless_stopped(step: Any, state: Any, index: Int[Array, "size"]) -> tuple[Any, dict[str, Array]]:
-    """A step, or nothing once the state (its last part) says that it is over."""
-    nothing = _zeros(jax.eval_shape(step, state, index)[1])
-    return jax.lax.cond(state[-1], lambda state, _: (state, nothing), step, state, index)  # type: ignore
-
-
-def minibatch_order(seed: int, number: int, steps: StepOptions, rows: int) -> Int[np.ndarray, "steps size"]:
+def minibatch_order(
+    seed: int, number: int, steps: StepOptions, rows: int
+) -> Int[np.ndarray, "K minibatches rows"]:
     """The rows of each minibatch of iteration `number`: every epoch is a new order of all."""
     epochs = [shuffled(seed, number * steps.epochs + epoch, rows) for epoch in range(steps.epochs)]
-    return np.stack(epochs).reshape(-1, rows // steps.minibatches).astype(np.int32)
+    return np.stack(epochs).reshape(steps.epochs, steps.minibatches, -1).astype(np.int32)
 
 
 def with_model(policy: Any, model: Any) -> Any:
     """A policy's tree with another actor in it."""
     return eqx.tree_at(lambda tree: tree.model, policy, model)
-
-
-def _chosen(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(partial(jnp.where, condition), yes, no)
 
 
 def _zeros(tree: Any) -> Any:

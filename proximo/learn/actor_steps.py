@@ -8,7 +8,6 @@ here; elsewhere the minibatch steps move the critic alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -24,8 +23,10 @@ from proximo.core import (
     natural_gradient,
     projected_gradient,
 )
+from proximo.core.arrays import traceable
 from proximo.learn.actor_vector import actor_vector, rows, unrows, with_actor
 from proximo.learn.batches import Batch
+from proximo.learn.descend import adam
 from proximo.policies import ActorCritic, Distribution, per_state
 
 Metrics = dict[str, Array]
@@ -64,14 +65,14 @@ def mean_kl(policy: ActorCritic, batch: Batch) -> Float[Array, ""]:
     return masked_mean(batch.distribution.kl(policy(batch.obs)[0]), batch.mask)
 
 
-@jax.tree_util.register_dataclass
+@traceable
 @dataclass(frozen=True)
 class JointGradient:
     """PPO's and A2C's: actor and critic together, minibatch by minibatch."""
 
     joint: ClassVar[bool] = True
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+    def start(self, policy: ActorCritic) -> Any:
         return ()
 
     def __call__(
@@ -80,15 +81,15 @@ class JointGradient:
         return policy, memory, {}
 
 
-@jax.tree_util.register_dataclass
+@traceable
 @dataclass(frozen=True)
 class SingleGradient:
     """REINFORCE's: one Adam step on the whole batch."""
 
     joint: ClassVar[bool] = False
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
-        return optimiser.init(policy)
+    def start(self, policy: ActorCritic) -> Any:
+        return adam(policy)
 
     def __call__(
         self, policy: ActorCritic, memory: Any, problem: Problem
@@ -99,7 +100,7 @@ class SingleGradient:
         return policy, memory, {"train/actor_grad_norm": norm, "train/kl": problem.kl(policy)}
 
 
-@jax.tree_util.register_dataclass
+@traceable
 @dataclass(frozen=True)
 class AdaptiveGradient:
     """Vanilla policy gradient as in Figure 3: one Adam step whose size follows a target KL.
@@ -112,8 +113,8 @@ class AdaptiveGradient:
     target_kl: float = 0.01
     joint: ClassVar[bool] = False
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
-        return optimiser.init(policy), jnp.zeros(())  # the rate; 0 before the first update
+    def start(self, policy: ActorCritic) -> Any:
+        return adam(policy), jnp.zeros(())  # the rate; 0 before the first update
 
     def __call__(
         self, policy: ActorCritic, memory: Any, problem: Problem
@@ -126,7 +127,7 @@ class AdaptiveGradient:
         return policy, (moments, adapted_rate(rate, kl, self.target_kl)), metrics
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["max_kl", "damping"], meta_fields=["iterations"])
+@traceable
 @dataclass(frozen=True)
 class NaturalGradient:
     """The natural policy gradient (Kakade 2001): the step of a given KL that gains most, to first order.
@@ -141,7 +142,7 @@ class NaturalGradient:
     iterations: int = 10
     joint: ClassVar[bool] = False
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+    def start(self, policy: ActorCritic) -> Any:
         return ()
 
     def __call__(
@@ -152,11 +153,7 @@ class NaturalGradient:
         return moved, memory, {"train/kl": problem.kl(moved)}
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["max_kl", "damping"],
-    meta_fields=["iterations", "backtracks"],
-)
+@traceable
 @dataclass(frozen=True)
 class TrustRegion:
     """TRPO (Schulman 2015): the natural gradient's direction, as far as KL and surrogate both allow.
@@ -173,7 +170,7 @@ class TrustRegion:
     backtracks: int = 10
     joint: ClassVar[bool] = False
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
+    def start(self, policy: ActorCritic) -> Any:
         return ()
 
     def __call__(
@@ -189,7 +186,7 @@ class TrustRegion:
         return with_actor(policy, found.parameters), memory, metrics
 
 
-@jax.tree_util.register_dataclass
+@traceable
 @dataclass(frozen=True)
 class AverageTrustRegion:
     """ACER's trust region (Wang 2016, section 3.3): the gradient is bent away from an average policy.
@@ -205,8 +202,8 @@ class AverageTrustRegion:
     decay: float = 0.99
     joint: ClassVar[bool] = False
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Any:
-        return optimiser.init(policy), jax.tree.map(jnp.array, policy)
+    def start(self, policy: ActorCritic) -> Any:
+        return adam(policy), jax.tree.map(jnp.array, policy)
 
     def __call__(
         self, policy: ActorCritic, memory: Any, problem: Problem
@@ -225,11 +222,7 @@ class AverageTrustRegion:
         return policy, (moments, average), {"train/actor_grad_norm": norm, "train/kl": problem.kl(policy)}
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["initial_std", "extra_std"],
-    meta_fields=["elite"],
-)
+@traceable
 @dataclass(frozen=True)
 class CrossEntropy:
     """The cross-entropy method (Szita and Lorincz 2006): no gradient, no critic, whole episodes alone.
@@ -249,7 +242,7 @@ class CrossEntropy:
     extra_std: float = 0.1
     joint: ClassVar[bool] = False
 
-    def start(self, policy: ActorCritic, optimiser: Any) -> Population:
+    def start(self, policy: ActorCritic) -> Population:
         mean = actor_vector(policy)
         return Population(mean, jnp.full(mean.shape, self.initial_std))
 

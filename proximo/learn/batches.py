@@ -1,5 +1,6 @@
-"""From a rollout to what the loss sees: one flat batch, cut into shuffled minibatches."""
+"""From a rollout to what the loss sees: rows of single steps or of sequences, in shuffled minibatches."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,12 @@ from jaxtyping import Array, Float, Int
 
 
 class Batch(NamedTuple):
-    """What one minibatch step needs of every transition; first as [T, N, ...], then flat [T*N, ...].
+    """What one minibatch step needs of every transition, [T, N, ...]; a `Cut` makes minibatches of it.
 
-    `distribution` is what the policy said before the update, `value` the critic; `target` is what the
-    critic should have said.
+    distribution, value  what the policy and the critic said before the update
+    target               what the critic should have said
+    mask                 1 for a transition that counts
+    weight               its share of the minibatch's mean (`loss.prepared`); None where there is no minibatch
     """
 
     obs: Array
@@ -22,11 +25,7 @@ class Batch(NamedTuple):
     advantage: Float[Array, "..."]
     target: Float[Array, "..."]
     mask: Float[Array, "..."]
-
-
-def flatten_time(batch: Batch) -> Batch:
-    """[T, N, ...] -> [T*N, ...] for every part."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    weight: Float[Array, "..."] | None = None
 
 
 LARGEST_PACKED = 2**14
@@ -46,11 +45,57 @@ def permutation(key: Array, size: int) -> Int[Array, " size"]:
     return (jnp.sort(packed) & low).astype(jnp.int32)
 
 
-def shuffled_minibatches(key: Array, batch_size: int, minibatch_size: int) -> Int[Array, "minibatches M"]:
-    """Indices of one epoch: every sample once, in random order, cut into minibatches of equal size."""
-    return permutation(key, batch_size).reshape(-1, minibatch_size)
+@dataclass(frozen=True)
+class Steps:
+    """Minibatches of single transitions, which a policy without memory learns from."""
+
+    minibatch_size: int
+
+    def rows(self, batch: Any) -> Any:
+        """[T, N, ...] -> [T*N, ...] for every part: what an order counts."""
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+    def order(self, key: Array, samples: int) -> Int[Array, "minibatches M"]:
+        """Rows of each minibatch of one epoch: every sample once, in random order."""
+        return permutation(key, samples).reshape(-1, self.minibatch_size)
+
+    def as_seen(self, rows: Any) -> Any:
+        """Rows as the policy takes them: [M, ...]."""
+        return rows
 
 
-def take(batch: Batch, index: Int[Array, " M"]) -> Batch:
-    """The samples at `index` of a flat batch."""
-    return jax.tree.map(lambda x: x[index], batch)
+@dataclass(frozen=True)
+class Sequences:
+    """Minibatches of stretches of `length` steps, whose order within is kept: what a memory learns from.
+
+    A minibatch has as many samples as with `Steps`, in fewer rows. `length` divides the horizon and
+    `minibatch_size`.
+    """
+
+    minibatch_size: int
+    length: int
+
+    def rows(self, batch: Any) -> Any:
+        """[T, N, ...] -> [T/length * N, length, ...] for every part: what an order counts."""
+
+        def cut(x: Array) -> Array:
+            stretches = x.reshape(-1, self.length, *x.shape[1:])
+            return jnp.swapaxes(stretches, 1, 2).reshape(-1, self.length, *x.shape[2:])
+
+        return jax.tree.map(cut, batch)
+
+    def order(self, key: Array, samples: int) -> Int[Array, "minibatches rows"]:
+        """Rows of each minibatch of one epoch: every stretch once, in random order."""
+        return permutation(key, samples // self.length).reshape(-1, self.minibatch_size // self.length)
+
+    def as_seen(self, rows: Any) -> Any:
+        """Rows as the policy takes them, time first: [length, rows, ...]."""
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows)
+
+
+Cut = Steps | Sequences
+
+
+def take(rows: Any, index: Int[Array, " M"]) -> Any:
+    """The rows at `index` of a tree of arrays."""
+    return jax.tree.map(lambda x: x[index], rows)

@@ -3,26 +3,29 @@
 import math
 import os
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from proximo.config import Config
+from proximo.core import AdaptiveKLPenalty, Objective, with_numbers
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs, advice, make_envs
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.errors import EpisodesRestarted, UpdateDiverged, UserError
 from proximo.learn.agent import Agent
 from proximo.learn.collect import Stream, advise
+from proximo.learn.descend import adam
 from proximo.learn.forks import refuse_after_fork
 from proximo.learn.named import filled, named_arrays
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.streams import Streams, environment_seeds, later_seeds
-from proximo.learn.update import Learner, optimiser
+from proximo.learn.update import Learner
 from proximo.policies import ActorCritic, ScheduledGaussianHead
 
 
@@ -132,12 +135,11 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     features = envs.observation.shape[0]
     active = envs.observation.normalised & config.update.normalise_observations
     policy = ActorCritic(seeds.initialisation, features, envs.action.kind, config.network)
-    adam = optimiser(config.update)
     return Learner(
         policy=policy,
-        optimiser=adam.init(policy),
-        actor_memory=config.update.actor_step.start(policy, adam),
-        kl_coefficient=jnp.full((), getattr(config.update.objective, "beta", 0.0)),
+        optimiser=adam(policy),
+        actor_memory=config.update.actor_step.start(policy),
+        objective=jax.tree.map(jnp.float32, config.update.objective),
         learning_rate=jnp.full((), config.update.learning_rate),
         observations=observation_normaliser(active),
         rewards=reward_normaliser(config.num_envs),
@@ -158,7 +160,18 @@ def resumed(
         return learner, statistics, 0, 0
     statistics.restore(start.statistics)
     saved = with_offset(start.learner, learner.observations.active)
+    saved = with_objective(saved, learner.objective)
     return filled(learner, saved, "the checkpoint"), statistics, start.number, start.steps
+
+
+def with_objective(arrays: Mapping[str, np.ndarray], objective: Objective) -> dict[str, np.ndarray]:
+    """Saved arrays as this version has them: version 0.1 kept no number of an objective but its beta."""
+    if "kl_coefficient" not in arrays:
+        return dict(arrays)
+    if isinstance(objective, AdaptiveKLPenalty):
+        objective = with_numbers(objective, beta=float(arrays["kl_coefficient"]))
+        objective = jax.tree.map(jnp.float32, objective)
+    return {**arrays, **{f"objective.{name}": array for name, array in named_arrays(objective).items()}}
 
 
 def stream_for(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int]) -> Stream:

@@ -3,19 +3,14 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core import (
-    AsymmetricClip,
-    Clip,
-    DualClip,
-    LogClip,
     Objective,
-    QuadraticPenalty,
     clip_fraction,
     k3,
-    masked_mean,
-    masked_means,
+    weighted_sum,
+    weighted_sums,
     whiten,
 )
 from proximo.core.surrogates import LOG_RATIO_LIMIT
@@ -24,15 +19,24 @@ from proximo.learn.options import UpdateOptions
 from proximo.policies import ActorCritic, Distribution
 
 
+def prepared(batch: Batch, options: UpdateOptions) -> tuple[Batch, Bool[Array, ""]]:
+    """A minibatch with what depends on all of it, and whether any of it counts.
+
+    That is each transition's share of the mean, and advantages whitened here if the options say so. What is
+    then computed of its parts adds up.
+    """
+    if options.advantage_normalisation == "minibatch":
+        batch = batch._replace(advantage=whiten(batch.advantage, batch.mask))
+    count = jnp.sum(batch.mask)
+    return batch._replace(weight=batch.mask / jnp.maximum(count, 1.0)), count > 0
+
+
 def actor_objective(
     distribution: Distribution, batch: Batch, objective: Objective, options: UpdateOptions
 ) -> tuple[Float[Array, "..."], dict[str, Array]]:
     """What the actor maximises, per transition: surrogate and entropy bonus; and what to log of it."""
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-    advantage = batch.advantage
-    if options.advantage_normalisation == "minibatch":
-        advantage = whiten(advantage, batch.mask)
-    surrogate = objective(log_ratio, advantage, batch.distribution.kl(distribution))
+    surrogate = objective(log_ratio, batch.advantage, batch.distribution.kl(distribution))
     entropy = distribution.entropy()
     metrics = {
         "train/policy_gradient_loss": -surrogate,
@@ -44,29 +48,25 @@ def actor_objective(
 
 
 def loss(
-    policy: ActorCritic, batch: Batch, objective: Objective, options: UpdateOptions
+    policy: ActorCritic, part: Batch, objective: Objective, options: UpdateOptions
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Eq. 9 with its sign turned, to be minimised, and what to log of it.
 
     The critic's part alone where the actor has a step of its own.
+
+    part  of a minibatch that is `prepared`; its share of the loss and of each metric is returned
     """
-    distribution, _ = policy(batch.obs)
-    wanted, metrics = actor_objective(distribution, batch, objective, options)
-    value_loss = options.value_loss(policy.value(batch.obs), batch.value, batch.target)
+    distribution, _ = policy(part.obs)
+    wanted, metrics = actor_objective(distribution, part, objective, options)
+    value_loss = options.value_loss(policy.value(part.obs), part.value, part.target)
     total = options.value_coefficient * value_loss
     if options.actor_step.joint:
         total = total - wanted
     metrics |= {"train/loss": total, "train/value_loss": value_loss}
-    return masked_mean(total, batch.mask), masked_means(metrics, batch.mask)
+    assert part.weight is not None
+    return weighted_sum(total, part.weight), weighted_sums(metrics, part.weight)
 
 
 def clip_range(objective: Objective) -> tuple[Any, Any]:
     """How far below and above 1 the objective's range reaches; 0.2 for one without, to be compared."""
-    match objective:
-        case AsymmetricClip(low=low, high=high):
-            return low, high
-        case LogClip(epsilon=epsilon):
-            return -jnp.expm1(-epsilon), jnp.expm1(epsilon)
-        case Clip(epsilon=epsilon) | DualClip(epsilon=epsilon) | QuadraticPenalty(epsilon=epsilon):
-            return epsilon, epsilon
-    return 0.2, 0.2
+    return getattr(objective, "bounds", (0.2, 0.2))

@@ -1,43 +1,14 @@
 """The algorithm's options: one default each, with its reason."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
-import jax
-
 from proximo.core import Clip, Objective, SquaredError, ValueLoss
+from proximo.core.arrays import traceable
 from proximo.learn.actor_steps import ActorStep, JointGradient
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "learning_rate",
-        "adam_epsilon",
-        "gamma",
-        "gae_lambda",
-        "objective",
-        "value_loss",
-        "value_coefficient",
-        "entropy_coefficient",
-        "max_grad_norm",
-        "target_kl",
-        "learning_rate_kl",
-        "actor_step",
-    ],
-    meta_fields=[
-        "epochs",
-        "minibatch_size",
-        "anneal",
-        "anneal_clip",
-        "advantage_normalisation",
-        "advantages",
-        "baseline",
-        "normalise_observations",
-        "normalise_rewards",
-    ],
-)
+@traceable
 @dataclass(frozen=True)
 class UpdateOptions:
     """The algorithm's own options."""

@@ -1,30 +1,29 @@
 """The update: from one rollout to a better policy, in one compiled call (Schulman 2017, algorithm 1)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Int
 
 from proximo.core import (
-    AdaptiveKLPenalty,
     Objective,
     adapted_rate,
     explained_variance,
-    gae,
-    whiten,
-    with_numbers,
+    masked_mean,
 )
 from proximo.core.arrays import global_norm
 from proximo.core.types import Rollout
 from proximo.learn.actor_steps import Problem, mean_kl
-from proximo.learn.batches import Batch, flatten_time, shuffled_minibatches, take
-from proximo.learn.loss import actor_objective, clip_range, loss
+from proximo.learn.batches import Batch, Cut, Steps, take
+from proximo.learn.descend import Adam, Gradient, descend, in_parts, summed_gradients
+from proximo.learn.experience import advantages, for_the_actor, normalised, whole_batch
+from proximo.learn.loss import actor_objective, clip_range, loss, prepared
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
-from proximo.policies import ActorCritic, Distribution, per_state
+from proximo.policies import ActorCritic
 
 EARLY_STOP_FACTOR = 1.5  # a minibatch's estimate is noisy: stop at 1.5 times the target, as Spinning Up
 
@@ -35,7 +34,7 @@ class Learner(NamedTuple):
     policy: ActorCritic
     optimiser: Any
     actor_memory: Any  # what the actor's own step carries on; () where it has none
-    kl_coefficient: Array  # beta of an adaptive KL penalty
+    objective: Objective  # its numbers: a KL penalty follows the divergence of each update
     learning_rate: Array  # where it adapts to the KL; options have it elsewhere
     observations: ObservationNormaliser
     rewards: RewardNormaliser
@@ -46,152 +45,128 @@ class Learner(NamedTuple):
 class State(NamedTuple):
     """What a minibatch step changes."""
 
-    policy: Any  # the policy's arrays
-    optimiser: Any
+    weights: Any
+    adam: Adam
     learning_rate: Array
     stopped: Array  # the target KL was passed
 
 
-def optimiser(options: UpdateOptions) -> optax.GradientTransformation:
-    """Adam; the gradient is clipped and the step size applied where they are known, in the update."""
-    return optax.scale_by_adam(eps=options.adam_epsilon)
+class Task(NamedTuple):
+    """What minibatch steps improve, of control and of language models alike.
 
-
-def clipped(gradients: Any, most: float | Array) -> tuple[Any, Array]:
-    """The gradients scaled down to a global norm of at most `most`, and the norm they had.
-
-    As `optax.clip_by_global_norm`, with a dot product per array: on a CPU XLA compiles a sum of squares
-    to a chain of small kernels, and small networks spend much of their time on starting kernels.
+    rows        weights -> the samples of an epoch, a tree of arrays whose first axis an order counts
+    prepared    minibatch -> the same with what depends on all of it, and whether any of it counts
+    gradient    (weights, part of it) -> gradients of the part's share of the loss, its share of each metric
+    descend     (weights, Adam, gradients, learning rate) -> (weights, Adam, norm of the gradients)
+    after_epoch (state before, state after) -> the state that the next epoch begins with
+    part_rows   rows of a minibatch that go through the policy at once; None for all of them
+    target_kl   nats; None for no limit
+    kl          the metric that is compared with it
     """
-    squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)]
-    norm = jnp.sqrt(jnp.sum(jnp.stack(squares)))
-    factor = jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
-    return jax.tree.map(lambda leaf: leaf * factor, gradients), norm
+
+    rows: Callable[[Any], Any]
+    prepared: Callable[[Any], tuple[Any, Array]]
+    gradient: Gradient
+    descend: Callable[[Any, Adam, Any, Array], tuple[Any, Adam, Array]]
+    after_epoch: Callable[[State, State], State] = lambda before, after: after
+    part_rows: int | None = None
+    target_kl: Any = None
+    kl: str = "train/approx_kl"
 
 
-def normalised(
-    learner: Learner, rollout: Rollout, options: UpdateOptions
-) -> tuple[Rollout, RewardNormaliser]:
-    """The rollout as the networks see it, and the reward statistics that have counted it in."""
-    rewards, reward = learner.rewards, rollout.reward
-    if options.normalise_rewards:
-        rewards = rewards.after(rollout, options.gamma)
-        reward = rewards(reward)
-    final_obs = None if rollout.final_obs is None else learner.observations(rollout.final_obs)
-    return rollout._replace(
-        obs=learner.observations(rollout.obs), reward=reward, final_obs=final_obs
-    ), rewards
+def minibatch_step(state: State, minibatch: Any, task: Task) -> tuple[State, dict[str, Array]]:
+    """One gradient step on rows of a batch.
 
+    Nothing moves where nothing counts, where the gradient is not finite (its norm tells), or, with a target
+    KL, from the minibatch on that is past it: that is looked at before the step.
 
-def advantages(
-    policy: ActorCritic, rollout: Rollout, options: UpdateOptions
-) -> tuple[Float[Array, "T N"], Float[Array, "T N"]]:
-    """Generalised advantages and the critic's values, both [T, N], under the policy as it is now.
-
-    rollout  as the networks see it, with scaled rewards
+    Metrics are shares of the minibatch's, with `counted` and `grad_norm`; all 0 once it has stopped.
     """
-    value = policy.value(rollout.obs)
-    ended = rollout.terminated | rollout.truncated
-    next_value = value[1:]
-    if rollout.final_obs is not None:
-        next_value = jnp.where(ended, policy.value(rollout.final_obs), next_value)
-    discount = options.gamma * (1.0 - rollout.terminated)
-    advantage = gae(rollout.reward, value[:-1], next_value, discount, 1.0 - ended, options.gae_lambda)
-    return advantage, value[:-1]
-
-
-def whole_batch(policy: ActorCritic, rollout: Rollout, options: UpdateOptions) -> tuple[Batch, Distribution]:
-    """Everything the loss needs of a rollout, [T, N, ...], and what the policy said of it."""
-    distribution, _ = policy(rollout.obs[:-1])
-    advantage, value = advantages(policy, rollout, options)
-    batch = Batch(
-        obs=rollout.obs[:-1],
-        action=rollout.action,
-        log_prob=distribution.log_prob(rollout.action),
-        distribution=per_state(distribution, rollout.mask.shape),
-        value=value,
-        advantage=advantage,
-        target=advantage + value,
-        mask=rollout.mask,
-    )
-    return for_the_actor(batch, options), distribution
-
-
-def for_the_actor(batch: Batch, options: UpdateOptions) -> Batch:
-    """With the advantages as the actor is to see them."""
-    if not options.baseline:
-        batch = batch._replace(advantage=batch.target)
-    if options.advantage_normalisation == "batch":
-        batch = batch._replace(advantage=whiten(batch.advantage, batch.mask))
-    return batch
-
-
-def descend(
-    policy: ActorCritic, moments: Any, gradients: Any, learning_rate: Array, options: UpdateOptions
-) -> tuple[ActorCritic, Any, Array]:
-    """One step of Adam down a gradient that is clipped first; also the norm that it had."""
-    gradients, norm = clipped(gradients, options.max_grad_norm)
-    updates, moments = optimiser(options).update(gradients, moments)
-    policy = jax.tree.map(lambda old, change: old - learning_rate * change, policy, updates)
-    return policy, moments, norm
-
-
-def minibatch_step(
-    state: State, batch: Batch, objective: Objective, options: UpdateOptions
-) -> tuple[State, dict[str, Array]]:
-    """One gradient step; with a target KL, checked before the step, and none any more once it is passed."""
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.policy, batch, objective, options)
-        policy, moments, norm = descend(
-            state.policy, state.optimiser, gradients, state.learning_rate, options
-        )
-        metrics |= {"train/grad_norm": norm, "train/updates": jnp.ones(())}
-        moved = state._replace(policy=policy, optimiser=moments)
-        if options.target_kl is None:
-            return moved, metrics
-        stopped = metrics["train/approx_kl"] > EARLY_STOP_FACTOR * options.target_kl
-        kept = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), state, moved)
-        return kept._replace(stopped=stopped), metrics
+        whole, counted = task.prepared(minibatch)
+        size = len(jax.tree.leaves(whole)[0])
+        parts = in_parts(whole, size if task.part_rows is None else task.part_rows)
+        gradients, metrics = summed_gradients(task.gradient, state.weights, parts)
+        weights, adam, norm = task.descend(state.weights, state.adam, gradients, state.learning_rate)
+        moving, stopped = counted & jnp.isfinite(norm), state.stopped
+        if task.target_kl is not None:
+            stopped = metrics[task.kl] > EARLY_STOP_FACTOR * task.target_kl
+            moving = moving & ~stopped
+        weights, adam = choose(moving, (weights, adam), (state.weights, state.adam))
+        metrics |= {"grad_norm": norm, "counted": counted.astype(norm.dtype)}
+        return State(weights, adam, state.learning_rate, stopped), metrics
 
-    if options.target_kl is None:
+    if task.target_kl is None:
         return step(state)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, state)[1])
     return jax.lax.cond(state.stopped, lambda state: (state, nothing), step, state)
 
 
-def epoch(
-    state: State,
-    key: Array,
-    batch: Batch,
-    rollout: Rollout,
-    objective: Objective,
-    options: UpdateOptions,
+def minibatch_steps(
+    state: State, orders: Int[Array, "K minibatches rows"], task: Task
 ) -> tuple[State, dict[str, Array]]:
-    """One pass over the batch in shuffled minibatches; metrics are [minibatches]."""
-    stopped = state.stopped
-    if options.advantages == "every-epoch":
-        advantage, value = advantages(state.policy, rollout, options)
-        batch = for_the_actor(batch._replace(advantage=advantage, target=advantage + value), options)
-    flat = flatten_time(batch)
-    minibatches = shuffled_minibatches(key, flat.mask.shape[0], options.minibatch_size)
-    state, metrics = jax.lax.scan(
-        lambda state, index: minibatch_step(state, take(flat, index), objective, options), state, minibatches
-    )
-    if options.learning_rate_kl is not None:
-        rate = adapted_rate(state.learning_rate, mean_kl(state.policy, batch), options.learning_rate_kl)
+    """K epochs over the task's rows, each in an order of its own; metrics are [K, minibatches]."""
+
+    def epoch(before: State, order: Int[Array, "minibatches rows"]) -> tuple[State, dict[str, Array]]:
+        rows = task.rows(before.weights)
+        after, metrics = jax.lax.scan(
+            lambda state, index: minibatch_step(state, take(rows, index), task), before, order
+        )
+        return task.after_epoch(before, after), metrics
+
+    return jax.lax.scan(epoch, state, orders)
+
+
+def choose(condition: Array, yes: Any, no: Any) -> Any:
+    """One of two trees."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def step_of_adam(options: UpdateOptions) -> Callable[[Any, Adam, Any, Any], tuple[Any, Adam, Array]]:
+    """`descend` as the options have it."""
+    return partial(descend, max_grad_norm=options.max_grad_norm, epsilon=options.adam_epsilon)
+
+
+def task_of(batch: Batch, rollout: Rollout, objective: Objective, options: UpdateOptions, cut: Cut) -> Task:
+    """What the minibatch steps of one update improve.
+
+    batch    of `whole_batch`
+    rollout  as the networks see it
+    """
+
+    def rows(policy: ActorCritic) -> Batch:
+        if options.advantages == "once":
+            return cut.rows(batch)
+        advantage, value = advantages(policy, rollout, options)
+        fresh = batch._replace(advantage=advantage, target=advantage + value)
+        return cut.rows(for_the_actor(fresh, options))
+
+    def gradient(policy: ActorCritic, part: Batch) -> tuple[ActorCritic, dict[str, Array]]:
+        return jax.grad(loss, has_aux=True)(policy, cut.as_seen(part), objective, options)
+
+    def after_epoch(before: State, after: State) -> State:
+        if options.learning_rate_kl is None:
+            return after
+        rate = adapted_rate(after.learning_rate, mean_kl(after.weights, batch), options.learning_rate_kl)
         # Once stopped, the policy rests: the same KL again is no news.
-        state = state._replace(learning_rate=jnp.where(stopped, state.learning_rate, rate))
-    return state, metrics
+        return after._replace(learning_rate=jnp.where(before.stopped, after.learning_rate, rate))
+
+    return Task(
+        rows=rows,
+        prepared=partial(prepared, options=options),
+        gradient=gradient,
+        descend=step_of_adam(options),
+        after_epoch=after_epoch,
+        target_kl=options.target_kl,
+    )
 
 
 def current_objective(learner: Learner, options: UpdateOptions, remaining: float | Array) -> Objective:
-    """The objective as far as it is annealed, or adapted."""
-    if isinstance(options.objective, AdaptiveKLPenalty):
-        return with_numbers(options.objective, beta=learner.kl_coefficient)
+    """The objective as far as it is annealed."""
     if not options.anneal_clip:
-        return options.objective
-    return options.objective.annealed(remaining)  # type: ignore[union-attr]  # `validated` asks for it
+        return learner.objective
+    return learner.objective.annealed(remaining)  # type: ignore[union-attr]  # `validated` asks for it
 
 
 def current_learning_rate(learner: Learner, options: UpdateOptions, remaining: float | Array) -> Array:
@@ -205,23 +180,22 @@ def actor_problem(
     batch: Batch, objective: Objective, learning_rate: Array, options: UpdateOptions
 ) -> Problem:
     """What an actor step of its own is to improve."""
+    whole, _ = prepared(batch, options)
     return Problem(
-        batch=batch,
-        objective=lambda said: actor_objective(said, batch, objective, options)[0],
-        descend=partial(descend, options=options),
+        batch=whole,
+        objective=lambda said: actor_objective(said, whole, objective, options)[0],
+        descend=step_of_adam(options),
         learning_rate=learning_rate,
     )
 
 
-def adapted_coefficient(
-    objective: Objective, learner: Learner, policy: ActorCritic, batch: Batch
-) -> tuple[Array, dict[str, Array]]:
-    """The KL penalty's beta for the next update, and what to log."""
-    if not isinstance(objective, AdaptiveKLPenalty):
-        return learner.kl_coefficient, {}
+def adapted(learner: Learner, policy: ActorCritic, batch: Batch) -> tuple[Objective, dict[str, Array]]:
+    """The objective of the next update, and what to log where it follows the divergence of this one."""
+    objective: Any = learner.objective  # perhaps of the user's own
+    if not hasattr(objective, "adapted"):
+        return objective, {}
     kl = mean_kl(policy, batch)
-    metrics = {"train/kl": kl, "train/kl_coefficient": jnp.asarray(objective.beta)}
-    return jnp.asarray(objective.adapted(kl).beta), metrics
+    return objective.adapted(kl), {"train/kl": kl, "train/kl_coefficient": jnp.asarray(objective.beta)}
 
 
 @jax.jit
@@ -239,23 +213,26 @@ def update(
     """
     objective = current_objective(learner, options, remaining)
     learning_rate = current_learning_rate(learner, options, remaining)
-    seen, rewards = normalised(learner, rollout, options)
+    seen, rewards = normalised(rollout, learner.observations, learner.rewards, options)
     batch, distribution = whole_batch(learner.policy, seen, options)
     policy, actor_memory, actor_metrics = options.actor_step(
         learner.policy, learner.actor_memory, actor_problem(batch, objective, learning_rate, options)
     )
     key, shuffle_key = jax.random.split(learner.key)
-    state, history = jax.lax.scan(
-        lambda state, key: epoch(state, key, batch, seen, objective, options),
+    cut = Steps(options.minibatch_size)
+    shuffle = partial(cut.order, samples=batch.mask.size)
+    orders = jax.vmap(shuffle)(jax.random.split(shuffle_key, options.epochs))
+    state, history = minibatch_steps(
         State(policy, learner.optimiser, learning_rate, jnp.zeros((), bool)),
-        jax.random.split(shuffle_key, options.epochs),
+        orders,
+        task_of(batch, seen, objective, options, cut),
     )
-    kl_coefficient, penalty_metrics = adapted_coefficient(objective, learner, state.policy, batch)
+    next_objective, penalty_metrics = adapted(learner, state.weights, batch)
     learner = Learner(
-        policy=state.policy,
-        optimiser=state.optimiser,
+        policy=state.weights,
+        optimiser=state.adam,
         actor_memory=actor_memory,
-        kl_coefficient=kl_coefficient,
+        objective=next_objective,
         learning_rate=state.learning_rate,
         observations=learner.observations.after(rollout),
         rewards=rewards,
@@ -266,7 +243,7 @@ def update(
         "train/learning_rate": learning_rate,
         "train/clip_range": jnp.asarray(clip_range(objective)[1]),
         "train/explained_variance": explained_variance(batch.value, batch.target, batch.mask),
-        "train/parameter_norm": global_norm(state.policy),  # NaN in a weight shows here
+        "train/parameter_norm": global_norm(state.weights),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),
     }
     return learner, metrics | actor_metrics | penalty_metrics | spread(distribution)
@@ -274,9 +251,10 @@ def update(
 
 def mean_over_updates(history: dict[str, Array]) -> dict[str, Array]:
     """Means of [epochs, minibatches] metrics over the steps that were looked at."""
-    looked_at = history.pop("train/updates")
-    count = jnp.maximum(jnp.sum(looked_at), 1.0)
-    return {name: jnp.sum(value) / count for name, value in history.items()} | {"train/updates": count}
+    counted = history.pop("counted")
+    history["train/grad_norm"] = history.pop("grad_norm")
+    means = {name: masked_mean(values, counted) for name, values in history.items()}
+    return means | {"train/updates": jnp.sum(counted)}
 
 
 def spread(distribution: Any) -> dict[str, Array]:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from proximo.core import (
     explained_variance,
     masked_mean,
-    masked_means,
     masked_sum,
     masked_variance,
     scale,
     select,
+    weighted_sum,
+    weighted_sums,
     whiten,
 )
 
@@ -166,15 +167,20 @@ def test_half_precision_is_summed_in_single():
     assert scale(ones, jnp.ones(1000)).dtype == jnp.bfloat16
 
 
-def test_masked_means_are_masked_mean_of_each_column():
-    """Rows 0 and 2 count: a -> (1 + 3) / 2 = 2, b -> (10 - 30) / 2 = -10; NaN under the mask is not seen."""
-    mask = jnp.array([1.0, 0.0, 1.0])
-    columns = {"a": jnp.array([1.0, jnp.nan, 3.0]), "b": jnp.array([10.0, jnp.inf, -30.0])}
-    means = masked_means(columns, mask)
-    assert {name: float(value) for name, value in means.items()} == {"a": 2.0, "b": -10.0}
+def test_weighted_sums_of_parts_add_up_to_the_masked_mean():
+    # A mean of 1 and 4 is 2.5; the parts' shares are 1 / 2 and 4 / 2, and NaN under the mask is none.
+    x, mask = jnp.array([1.0, jnp.nan, 4.0, 7.0]), jnp.array([1.0, 0.0, 1.0, 0.0])
+    weight = mask / jnp.sum(mask)
+    shares = [float(weighted_sum(x[part], weight[part])) for part in (slice(0, 2), slice(2, 4))]
+    assert shares == [0.5, 2.0] and sum(shares) == float(masked_mean(x, mask))
+    assert jax.grad(weighted_sum)(x, weight).tolist() == [0.5, 0.0, 0.5, 0.0]
+
+
+def test_weighted_sums_are_weighted_sum_of_each_column():
+    mask = jnp.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    columns = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.array([[1.0, jnp.inf, 3.0], [jnp.nan, 5.0, 6.0]])}
+    weight = mask / jnp.sum(mask)
+    sums = weighted_sums(columns, weight)
     for name, column in columns.items():
-        np.testing.assert_allclose(means[name], masked_mean(column, mask))
-
-
-def test_masked_means_of_nothing_are_zero():
-    assert float(masked_means({"a": jnp.array([jnp.nan])}, jnp.zeros(1))["a"]) == 0.0
+        np.testing.assert_allclose(sums[name], weighted_sum(column, weight), rtol=1e-6)
+    assert float(weighted_sums({"a": jnp.array([jnp.nan])}, jnp.zeros(1))["a"]) == 0.0

@@ -10,6 +10,7 @@ import families
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from safetensors.numpy import load_file
 from workplace import workplace
 
@@ -23,7 +24,7 @@ from proximo.language.likelihood import loss_of_tokens
 from proximo.language.loading import split
 from proximo.language.loss import Tokens
 from proximo.language.model import Transformer, new_model
-from proximo.language.optimise import Optimisation, adam
+from proximo.language.optimise import Optimisation
 from proximo.language.options import ModelOptions
 from proximo.language.policy import Sequences, new_policy, response_mask
 from proximo.language.ppo_options import PPOOptions, StepOptions
@@ -32,6 +33,7 @@ from proximo.language.sampler import Sampling, sample
 from proximo.language.sharding import Meshed, MeshOptions, laid_out, mesh_of, meshed, on_mesh
 from proximo.language.step import begun, stepped
 from proximo.language.update import Batch, minibatch_order, update
+from proximo.learn.descend import adam
 
 # Four heads, two of them for keys and values. Most of the work is done on the tokens, as in small models.
 TOKENS = 172
@@ -79,7 +81,9 @@ class Imitation:
 
     def iterate(self, state, number):
         self.given = held(state)
-        learner, facts = stepped(state, self.frozen, texts(), 0.0, imitation, self.optimisation, ROWS // 2)
+        learner, facts = stepped(
+            state, self.frozen, texts(), 0.0, Partial(imitation), self.optimisation, ROWS // 2
+        )
         return Outcome(learner, {name: float(x) for name, x in facts.items()}, 0)
 
     def save(self, state, folder: Path):
@@ -112,12 +116,12 @@ def updated(policy, mesh):
         optimisation=Optimisation(weight_decay=0.1),
     )
     weights, frozen = eqx.partition(policy, trainable(policy))
-    moments = adam(options.optimisation).init(weights)
+    moments = adam(weights)
     order = minibatch_order(0, 0, options.steps, ROWS)
     arrays = (weights, moments, frozen, responses(), 0.1, RATE, order)
     with on_mesh(mesh):
         compiled = update.lower(part_loss, *arrays, options, WIDTH).compile()
-        weights, moments, metrics = compiled(*arrays)
+        weights, moments, metrics = compiled(*arrays, options)
     sent = {kind for kind in SENT if f" {kind}(" in compiled.as_text()}
     results = {"weights": weights, "moments": moments, "metrics": metrics}
     return results, (compiled.cost_analysis()["flops"], sorted(sent))

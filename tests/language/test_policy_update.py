@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from proximo.language.loss import Tokens
-from proximo.language.optimise import adam
 from proximo.language.options import ModelOptions
 from proximo.language.policy import Sequences
 from proximo.language.ppo_options import PPOOptions, SamplingOptions, StepOptions
 from proximo.language.update import Batch, cut_to_length, summary, update
+from proximo.learn.descend import adam
 
 # Two responses of two and four tokens, in four columns; a prompt of two.
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
@@ -34,8 +34,10 @@ def updated(mask, order, rate=0.0, loss=shares, **steps):
     sequences = Sequences(jnp.zeros((rows, 6), int), jnp.full(rows, 2), lengths, jnp.ones(rows, bool))
     tokens = Tokens(**(dict.fromkeys(Tokens._fields, jnp.zeros_like(mask)) | {"mask": mask}))
     batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask, 0 * lengths), jnp.ones(())
-    moments = adam(options.optimisation).init(weights)
-    weight, _, metrics = update(loss, weights, moments, None, batch, 0.0, rate, jnp.array(order), options, 2)
+    moments = adam(weights)
+    weight, _, metrics = update(
+        loss, weights, moments, None, batch, 0.0, rate, jnp.array([order]), options, 2
+    )
     return metrics | {"weight": weight}
 
 
@@ -48,9 +50,10 @@ def test_the_constant_is_the_limit_of_a_response_not_the_columns():
 
 def test_a_step_without_tokens_says_nothing():
     history = {
-        "counted": jnp.array([False, True, True]),
-        "val/ratio": jnp.array([0.0, 1.0, 1.2]),
-        "policy/entropy_avg": jnp.array([0.0, 2.0, 4.0]),
+        "counted": jnp.array([[0.0, 1.0, 1.0]]),
+        "grad_norm": jnp.zeros((1, 3)),
+        "val/ratio": jnp.array([[0.0, 1.0, 1.2]]),
+        "policy/entropy_avg": jnp.array([[0.0, 2.0, 4.0]]),
     }
     means = summary(history)
     # (1.0 + 1.2) / 2 and (2 + 4) / 2; over all three steps they would be 0.73 and 2.

@@ -21,7 +21,6 @@ from proximo.language.config import model_config
 from proximo.language.critics import own_critic
 from proximo.language.heads import new_reward_model
 from proximo.language.model import new_model
-from proximo.language.optimise import Optimisation, adam
 from proximo.language.policy import new_policy
 from proximo.language.sharding import (
     COLUMNS,
@@ -37,6 +36,7 @@ from proximo.language.sharding import (
     splits_of,
 )
 from proximo.language.weights import named
+from proximo.learn.descend import adam
 
 MESHES = ("4 x 1", "2 x 2", "1 x 4")
 
@@ -52,7 +52,7 @@ def shapes(name, adapters=False):
             model = with_adapters(model, LoRA(4, 8.0, targets), jax.random.key(1))
         policy = new_policy(model, own_critic(model))
         learning = eqx.filter(policy, trainable(policy))
-        moments = adam(Optimisation()).init(learning)
+        moments = adam(learning)
         return {"policy": policy, "moments": moments, "scorer": new_reward_model(model, jax.random.key(2))}
 
     return eqx.filter_eval_shape(build)

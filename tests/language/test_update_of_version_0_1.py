@@ -100,7 +100,7 @@ def test_the_loss_and_its_gradient(case):
 
 def test_the_weights_after_it(case):
     name, trainer, now, batch, _, beta, loss = case
-    moments, order = trainer.begin().moments, ARRAYS[f"{name}/order"]
+    moments, order = trainer.begin().moments, ARRAYS[f"{name}/order"].reshape(2, 2, -1)
     given = (trainer.frozen, batch, beta, RATE, order, trainer.compiled_for, WIDTH)
     weights, _, metrics = update(loss, now, moments, *given)
     found = named_arrays(weights)

@@ -1,7 +1,6 @@
 """What each method does to the actor, next to what its paper says it does."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +22,16 @@ from proximo.learn.actor_steps import (
     AdaptiveGradient,
     AverageTrustRegion,
     NaturalGradient,
-    Problem,
     SingleGradient,
     TrustRegion,
     mean_kl,
     natural_step,
 )
 from proximo.learn.actor_vector import actor_parts, actor_vector, rows, unrows, with_actor
-from proximo.learn.loss import actor_objective
+from proximo.learn.descend import adam
+from proximo.learn.experience import normalised, whole_batch
 from proximo.learn.train import new_learner, training
-from proximo.learn.update import descend, normalised, optimiser, update, whole_batch
+from proximo.learn.update import actor_problem, step_of_adam, update
 from proximo.policies import per_state
 
 CONFIG = small(
@@ -68,20 +67,18 @@ def situation():
 
 def problem_of(situation, objective=Unclipped(), options=CONFIG.update):  # noqa: B008
     learner, rollout = situation
-    batch, _ = whole_batch(learner.policy, normalised(learner, rollout, options)[0], options)
-    return Problem(
-        batch=batch,
-        objective=lambda said: actor_objective(said, batch, objective, options)[0],
-        descend=partial(descend, options=options),
-        learning_rate=jnp.float32(options.learning_rate),
+    batch, _ = whole_batch(
+        learner.policy, normalised(rollout, learner.observations, learner.rewards, options)[0], options
     )
+    return actor_problem(batch, objective, jnp.float32(options.learning_rate), options)
 
 
 def updated(situation, step, **options):
     learner, rollout = situation
     config = with_options(CONFIG, actor_step=step, **options)
-    memory = step.start(learner.policy, optimiser(config.update))
-    return update(learner._replace(actor_memory=memory), rollout, config.update, 1.0)
+    objective = jax.tree.map(jnp.float32, config.update.objective)
+    learner = learner._replace(actor_memory=step.start(learner.policy), objective=objective)
+    return update(learner, rollout, config.update, 1.0)
 
 
 # ---- second order
@@ -159,7 +156,8 @@ def test_trpo_on_choices():
 def test_a2c_at_one_epoch_is_the_policy_gradient(situation):
     learner, rollout = situation
     options = with_options(CONFIG, objective=PolicyGradient(), entropy_coefficient=0.01).update
-    after, _ = update(learner, rollout, options, 1.0)
+    objective = jax.tree.map(jnp.float32, options.objective)
+    after, _ = update(learner._replace(objective=objective), rollout, options, 1.0)
     batch = problem_of(situation, options=options).batch
 
     def loss(policy):  # eq. 2, the critic's squared error and the entropy bonus, written out
@@ -168,8 +166,8 @@ def test_a2c_at_one_epoch_is_the_policy_gradient(situation):
         miss = 0.5 * jnp.square(policy.value(batch.obs) - batch.target)
         return masked_mean(0.5 * miss - gain, batch.mask)
 
-    policy, _, _ = descend(
-        learner.policy, learner.optimiser, jax.grad(loss)(learner.policy), options.learning_rate, options
+    policy, _, _ = step_of_adam(options)(
+        learner.policy, learner.optimiser, jax.grad(loss)(learner.policy), options.learning_rate
     )
     assert close(policy, after.policy, 1e-6)
     # At ratio 1 every objective is the policy gradient, so the first step of PPO is A2C's.
@@ -191,8 +189,8 @@ def test_the_actor_moves_once_and_the_critic_in_every_epoch(situation, step):
 def test_a_single_gradient_is_one_adam_step_of_the_policy_gradient(situation):
     learner, problem = situation[0], problem_of(situation, PolicyGradient())
     gradients = jax.grad(lambda policy: -problem.surrogate(policy))(learner.policy)
-    moments = optimiser(CONFIG.update).init(learner.policy)
-    by_hand, _, _ = descend(learner.policy, moments, gradients, 0.01, CONFIG.update)
+    moments = adam(learner.policy)
+    by_hand, _, _ = step_of_adam(CONFIG.update)(learner.policy, moments, gradients, 0.01)
     after, _ = updated(situation, SingleGradient(), objective=PolicyGradient(), learning_rate=0.01)
     assert close(actor_parts(after.policy), actor_parts(by_hand), 1e-6)
 
@@ -219,7 +217,7 @@ def test_acers_region_is_no_region_where_it_is_wide(situation):
 def test_acers_region_bends_the_gradient_and_the_average_follows(situation):
     learner, problem = situation[0], problem_of(situation)
     step = AverageTrustRegion(limit=1e-9, decay=0.9)
-    moments, _ = step.start(learner.policy, optimiser(CONFIG.update))
+    moments, _ = step.start(learner.policy)
     elsewhere = with_actor(learner.policy, actor_vector(learner.policy) + 0.1)
     said, anchor = (per_state(p(problem.batch.obs)[0], (12, 8)) for p in (learner.policy, elsewhere))
 
@@ -233,7 +231,7 @@ def test_acers_region_bends_the_gradient_and_the_average_follows(situation):
         return -masked_mean(jnp.sum(bent * now, axis=-1), problem.batch.mask)
 
     gradients = jax.grad(pulled)(learner.policy)
-    expected, _, _ = descend(learner.policy, moments, gradients, problem.learning_rate, CONFIG.update)
+    expected, _, _ = step_of_adam(CONFIG.update)(learner.policy, moments, gradients, problem.learning_rate)
     policy, (_, average), _ = step(learner.policy, (moments, elsewhere), problem)
     assert close(actor_parts(policy), actor_parts(expected), 1e-6)
     plain, _, _ = SingleGradient()(learner.policy, moments, problem)
@@ -265,9 +263,12 @@ def test_the_penalty_follows_the_kl_of_whole_updates(situation):
     learner, rollout = situation
     for target, factor in ((1e-9, 2.0), (1e3, 0.5)):
         options = with_options(CONFIG, objective=AdaptiveKLPenalty(target), epochs=2).update
-        after, metrics = update(learner._replace(kl_coefficient=jnp.float32(3.0)), rollout, options, 1.0)
+        penalty = jax.tree.map(jnp.float32, AdaptiveKLPenalty(target, beta=3.0))
+        after, metrics = update(learner._replace(objective=penalty), rollout, options, 1.0)
         assert metrics["train/kl_coefficient"] == 3.0  # of this update
-        assert after.kl_coefficient == 3.0 * factor  # of the next
+        assert (
+            after.objective.beta == 3.0 * factor and after.objective.target == penalty.target
+        )  # of the next
         assert metrics["train/kl"] == pytest.approx(
             float(mean_kl(after.policy, problem_of(situation).batch)), rel=1e-3
         )
@@ -284,7 +285,7 @@ def test_a_new_learner_starts_at_the_coefficient_that_was_asked_for():
     Envs.action.kind = Continuous(1)
     config = with_options(CONFIG, objective=AdaptiveKLPenalty(0.01, beta=7.0), learning_rate=0.5)
     learner = new_learner(config, Envs, streams(0))
-    assert learner.kl_coefficient == 7.0 and learner.learning_rate == 0.5
+    assert learner.objective.beta == 7.0 and learner.learning_rate == 0.5
 
 
 def test_the_learning_rate_follows_the_kl_after_every_epoch(situation):

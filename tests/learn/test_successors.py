@@ -15,7 +15,8 @@ from probes import Ends, beginning, close, small
 from proximo.core.types import Rollout
 from proximo.envs import make_envs
 from proximo.learn.collect import Stream, collect
-from proximo.learn.update import advantages, update
+from proximo.learn.experience import advantages
+from proximo.learn.update import update
 
 # s0 -1-> s1 -2-> s2 dead | s3 -3-> s4 -4-> s5 out of time | s6 -5-> s7, and so on.
 S = 0.1 * np.arange(8, dtype=np.float32)

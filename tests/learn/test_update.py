@@ -13,7 +13,7 @@ from probes import KINDS, beginning, close, equal, small, turns, walk
 from proximo import with_options
 from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, SquaredError, Unclipped
 from proximo.core.types import Rollout
-from proximo.learn.batches import permutation, shuffled_minibatches
+from proximo.learn.batches import Steps, permutation
 from proximo.learn.update import update
 
 ONE_STEP = dict(epochs=1, minibatch_size=96, advantages="once")
@@ -39,7 +39,13 @@ def situation():
 
 def updated(situation, remaining=1.0, **options):
     learner, rollout = situation
-    return update(learner, rollout, with_options(CONFIG, **options).update, remaining)
+    options = with_options(CONFIG, **options).update
+    return update(with_objective(learner, options), rollout, options, remaining)
+
+
+def with_objective(learner, options):
+    """The learner as if it had begun with the objective of these options."""
+    return learner._replace(objective=jax.tree.map(jnp.float32, options.objective))
 
 
 def distance(a, b):
@@ -104,7 +110,7 @@ def test_at_the_first_step_every_objective_has_the_same_gradient(situation):
     first = [updated(situation, **ONE_STEP, objective=o)[0] for o in (Clip(), Unclipped(), PolicyGradient())]
     assert close(first[0].policy, first[1].policy, 1e-6) and close(first[0].policy, first[2].policy, 1e-6)
     # Later they differ: the ratio has left 1, and only one of them stops there.
-    later = [updated(situation, objective=o)[0] for o in (Clip(), Unclipped())]
+    later = [updated(situation, objective=o, learning_rate=0.1)[0] for o in (Clip(), Unclipped())]
     assert distance(*later) > 1e-4
 
 
@@ -136,8 +142,8 @@ def test_the_first_step_by_hand(situation):
     norm = optax.global_norm(gradient)
     np.testing.assert_allclose(metrics["train/grad_norm"], norm, rtol=1e-4)
     scaled = jax.tree.map(lambda g: g * jnp.minimum(1.0, 0.5 / norm), gradient)
-    # Adam's first step: m / (1 - 0.9) = g and v / (1 - 0.999) = g^2, so g / (|g| + epsilon)
-    step = jax.tree.map(lambda p, g: p - 1e-3 * g / (jnp.abs(g) + 1e-5), learner.policy, scaled)
+    # Adam's first step: m / (1 - 0.9) = g; sqrt(v) = sqrt(0.001) |g|, and epsilon is compared with that
+    step = jax.tree.map(lambda p, g: p - 1e-3 * g / (jnp.abs(g) + 1e-5 / 0.001**0.5), learner.policy, scaled)
     assert close(after.policy, step, 2e-6)
     assert distance(after, learner) > 5e-3
 
@@ -158,8 +164,8 @@ def test_the_gradient_is_clipped_as_a_whole(situation):
 
 
 def test_more_entropy_is_paid_for(situation):
-    entropies = [float(updated(situation, entropy_coefficient=c)[1]["train/entropy"]) for c in (0.0, 1.0)]
-    assert entropies[1] > entropies[0] + 0.01
+    paid = [updated(situation, entropy_coefficient=c, learning_rate=0.1)[1] for c in (0.0, 1.0)]
+    assert paid[1]["train/entropy"] > paid[0]["train/entropy"] + 0.01
 
 
 @pytest.mark.parametrize("value_loss", [SquaredError(), ClippedSquaredError(), Huber()])
@@ -263,7 +269,7 @@ def test_every_sample_is_in_one_minibatch_of_an_epoch(size):
     np.testing.assert_array_equal(np.sort(order), np.arange(size))
     assert size < 96 or not np.array_equal(order, np.arange(size))
     if size % 2 == 0:
-        assert shuffled_minibatches(jax.random.key(0), size, size // 2).shape == (2, size // 2)
+        assert Steps(size // 2).order(jax.random.key(0), size).shape == (2, size // 2)
 
 
 def test_every_place_of_the_order_is_equally_likely():
