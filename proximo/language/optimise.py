@@ -7,7 +7,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core import Scalar
 from proximo.core.arrays import traceable
@@ -94,7 +94,7 @@ def compiled_in(options: Optimisation) -> Optimisation:
 
 
 def descended(
-    weights: Any, memory: Adam, gradients: Any, rate: Scalar, options: Optimisation
+    weights: Any, memory: Adam, gradients: Any, rate: Scalar, moving: Bool[Array, ""], options: Optimisation
 ) -> tuple[Any, Adam, Float[Array, ""]]:
     """`descend` as the options have it."""
     return descend(
@@ -102,6 +102,7 @@ def descended(
         memory,
         gradients,
         rate,
+        moving,
         max_grad_norm=options.max_grad_norm,
         epsilon=options.adam_epsilon,
         beta1=options.adam_beta1,

@@ -21,7 +21,7 @@ from proximo.language.packing import shuffled
 from proximo.language.policy import Sequences
 from proximo.language.ppo_options import SamplingOptions, StepOptions
 from proximo.learn.descend import Adam, Gradient
-from proximo.learn.update import State, Task, choose, minibatch_steps
+from proximo.learn.update import State, Task, minibatch_steps
 
 
 class Batch(NamedTuple):
@@ -111,9 +111,11 @@ def update(
         tokens = shared(minibatch.tokens, steps.aggregation, options.sampling.response_length)
         return minibatch._replace(tokens=tokens), jnp.any(tokens.mask > 0)
 
-    def step_of_adam(weights: Any, adam: Adam, gradients: Any, rate: Array) -> tuple[Any, Adam, Array]:
+    def step_of_adam(
+        weights: Any, adam: Adam, gradients: Any, rate: Array, moving: Array
+    ) -> tuple[Any, Adam, Array]:
         gradients = hold(held, gradients, _zeros(gradients))
-        moved, adam, norm = descended(weights, adam, gradients, rate, options.optimisation)
+        moved, adam, norm = descended(weights, adam, gradients, rate, moving, options.optimisation)
         return hold(held, moved, weights), adam, norm  # weight decay moves without a gradient
 
     task = Task(
@@ -132,7 +134,9 @@ def update(
 
 def hold(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
     """A new policy's tree, with the actor of the old one where that is to stay as it is."""
-    return new if held is None else with_model(new, choose(held, old.model, new.model))
+    return (
+        new if held is None else with_model(new, jax.tree.map(partial(jnp.where, held), old.model, new.model))
+    )
 
 
 def by_length(

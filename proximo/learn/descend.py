@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from proximo.core import Scalar
 from proximo.core.arrays import global_norm
@@ -37,6 +37,7 @@ def descend(
     memory: Adam,
     gradients: Any,
     learning_rate: Scalar,
+    moving: bool | Bool[Array, ""] = True,
     *,
     max_grad_norm: Scalar,
     epsilon: Scalar,
@@ -54,32 +55,32 @@ def descend(
     gradients are up to 1 / sqrt(1 - beta2) = 32 times as large: about six times where policies of language
     models begin (Huang et al. 2024, "The N implementation details of RLHF with PPO").
 
+    moving         whether to take it; a gradient that is not finite moves nothing either, and its norm tells
     max_grad_norm  the gradients are scaled down to this global norm
     epsilon        in units of the gradient
     weight_decay   share of a matrix that a step of size 1 takes away beside it (AdamW); biases have none
 
     Returns weights and memory after it, and the norm that the gradients had. Raises nothing.
     """
-    gradients, norm = bounded(gradients, max_grad_norm)
-    count = memory.count + 1
-    mu = jax.tree.map(lambda m, g: beta1 * m + (1.0 - beta1) * g, memory.mu, gradients)
-    nu = jax.tree.map(lambda v, g: beta2 * v + (1.0 - beta2) * jnp.square(g), memory.nu, gradients)
-    correction = jnp.sqrt(1.0 - beta2**count) / (1.0 - beta1**count)
+    norm = global_norm(gradients)
+    factor = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
+    sound = jnp.isfinite(norm)
+    gradients = jax.tree.map(lambda g: jnp.where(sound, g * factor, 0.0), gradients)
+    # A step that is not taken is one of size 0: to choose between trees would be to write all arrays again.
+    taken = (sound & moving).astype(norm.dtype)
+    count = memory.count + taken.astype(memory.count.dtype)
+    mu = jax.tree.map(lambda m, g: m + taken * (1.0 - beta1) * (g - m), memory.mu, gradients)
+    nu = jax.tree.map(lambda v, g: v + taken * (1.0 - beta2) * (jnp.square(g) - v), memory.nu, gradients)
+    steps = jnp.maximum(count, 1)
+    correction = taken * learning_rate * jnp.sqrt(1.0 - beta2**steps) / (1.0 - beta1**steps)
 
     def moved(weight: Array, m: Array, v: Array) -> Array:
         step = correction * m / (jnp.sqrt(v) + epsilon)
         if weight_decay is not None and weight.ndim >= 2:
-            step = step + weight_decay * weight
-        return weight - learning_rate * step
+            step = step + taken * learning_rate * weight_decay * weight
+        return weight - step
 
     return jax.tree.map(moved, weights, mu, nu), Adam(count, mu, nu), norm
-
-
-def bounded(gradients: Any, most: Scalar) -> tuple[Any, Float[Array, ""]]:
-    """The gradients scaled down to a global norm of at most `most`, and the norm they had."""
-    norm = global_norm(gradients)
-    factor = jnp.minimum(1.0, most / jnp.maximum(norm, 1e-12))
-    return jax.tree.map(lambda leaf: leaf * factor, gradients), norm
 
 
 def summed_gradients(gradient: Gradient, weights: Any, parts: Any) -> tuple[Any, dict[str, Array]]:

@@ -57,7 +57,7 @@ class Task(NamedTuple):
     rows        weights -> the samples of an epoch, a tree of arrays whose first axis an order counts
     prepared    minibatch -> the same with what depends on all of it, and whether any of it counts
     gradient    (weights, part of it) -> gradients of the part's share of the loss, its share of each metric
-    descend     (weights, Adam, gradients, learning rate) -> (weights, Adam, norm of the gradients)
+    descend     (weights, Adam, gradients, learning rate, whether to move) -> (weights, Adam, gradients' norm)
     after_epoch (state before, state after) -> the state that the next epoch begins with
     part_rows   rows of a minibatch that go through the policy at once; None for all of them
     target_kl   nats; None for no limit
@@ -67,7 +67,7 @@ class Task(NamedTuple):
     rows: Callable[[Any], Any]
     prepared: Callable[[Any], tuple[Any, Array]]
     gradient: Gradient
-    descend: Callable[[Any, Adam, Any, Array], tuple[Any, Adam, Array]]
+    descend: Callable[[Any, Adam, Any, Array, Array], tuple[Any, Adam, Array]]
     after_epoch: Callable[[State, State], State] = lambda before, after: after
     part_rows: int | None = None
     target_kl: Any = None
@@ -88,12 +88,11 @@ def minibatch_step(state: State, minibatch: Any, task: Task) -> tuple[State, dic
         size = len(jax.tree.leaves(whole)[0])
         parts = in_parts(whole, size if task.part_rows is None else task.part_rows)
         gradients, metrics = summed_gradients(task.gradient, state.weights, parts)
-        weights, adam, norm = task.descend(state.weights, state.adam, gradients, state.learning_rate)
-        moving, stopped = counted & jnp.isfinite(norm), state.stopped
+        stopped = state.stopped
         if task.target_kl is not None:
             stopped = metrics[task.kl] > EARLY_STOP_FACTOR * task.target_kl
-            moving = moving & ~stopped
-        weights, adam = choose(moving, (weights, adam), (state.weights, state.adam))
+        moving = counted & ~stopped
+        weights, adam, norm = task.descend(state.weights, state.adam, gradients, state.learning_rate, moving)
         metrics |= {"grad_norm": norm, "counted": counted.astype(norm.dtype)}
         return State(weights, adam, state.learning_rate, stopped), metrics
 
@@ -118,12 +117,7 @@ def minibatch_steps(
     return jax.lax.scan(epoch, state, orders)
 
 
-def choose(condition: Array, yes: Any, no: Any) -> Any:
-    """One of two trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
-
-
-def step_of_adam(options: UpdateOptions) -> Callable[[Any, Adam, Any, Any], tuple[Any, Adam, Array]]:
+def step_of_adam(options: UpdateOptions) -> Callable[..., tuple[Any, Adam, Array]]:
     """`descend` as the options have it."""
     return partial(descend, max_grad_norm=options.max_grad_norm, epsilon=options.adam_epsilon)
 

