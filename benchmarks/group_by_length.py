@@ -18,13 +18,13 @@ import numpy as np
 
 from benchmarks.language_task import BATCH, PROMPT, RESPONSE, SHAPES, Shape
 from benchmarks.worker_language import config_of, options
-from proximo.language.adapters import trainable
-from proximo.language.loss import Tokens
-from proximo.language.model import new_model
-from proximo.language.policy import Sequences, new_policy, response_mask
-from proximo.language.ppo_options import PPOOptions
-from proximo.language.ppo_trainer import part_loss
-from proximo.language.update import Batch, compiled_for, minibatch_order, update
+from proximo.language.model.adapters import trainable
+from proximo.language.model.transformer import new_model
+from proximo.language.train.loss import Tokens
+from proximo.language.train.policy import Sequences, new_policy, response_mask
+from proximo.language.train.ppo import part_loss
+from proximo.language.train.ppo_options import PPOOptions
+from proximo.language.train.update import Batch, compiled_for, minibatch_order, update
 from proximo.learn.descend import adam
 from proximo.runs.process import prepare_process
 

@@ -26,16 +26,19 @@ from benchmarks.language_task import (
     asked,
 )
 from proximo.core import FixedKL
-from proximo.language import ppo_trainer, rollout
-from proximo.language.config import ModelConfig, model_config
-from proximo.language.critics import own_critic
-from proximo.language.data import Prompt
-from proximo.language.heads import new_reward_model
-from proximo.language.model import new_model
-from proximo.language.optimise import Optimisation
-from proximo.language.options import ModelOptions
-from proximo.language.policy import new_policy
-from proximo.language.ppo_options import (
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.config import ModelConfig, model_config
+from proximo.language.model.heads import new_reward_model
+from proximo.language.model.sampler import Sampling, sample
+from proximo.language.model.transformer import new_model
+from proximo.language.text.data import Prompt
+from proximo.language.text.tokenizer import Tokenizer, word_tokenizer
+from proximo.language.train import ppo as ppo_trainer
+from proximo.language.train import rollout
+from proximo.language.train.critics import own_critic
+from proximo.language.train.optimise import Optimisation
+from proximo.language.train.policy import new_policy
+from proximo.language.train.ppo_options import (
     CriticOptions,
     PPOOptions,
     RewardOptions,
@@ -43,8 +46,6 @@ from proximo.language.ppo_options import (
     StepOptions,
     checked,
 )
-from proximo.language.sampler import Sampling, sample
-from proximo.language.tokenizer import Tokenizer, word_tokenizer
 from proximo.runs.process import prepare_process
 
 PARTS = {  # of an iteration: (where its function is looked up, its name there)

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ BELOW = {
         "plain",
     },
 }
+# The rooms of language: who may import whom inside of it.
+ROOMS = {
+    "text": set(),
+    "model": set(),
+    "files": {"text", "model"},
+    "train": {"text", "model", "files"},
+}
 CORE_LIBRARIES = {"jax", "jaxtyping", "proximo"} | set(sys.stdlib_module_names)
 
 # Each of these can run code that a file brought along; and there is one array library.
@@ -35,6 +43,8 @@ FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shel
 FORBIDDEN_NAMES = FORBIDDEN_MODULES | {"eval", "exec"}
 
 LONGEST_FILE = 400  # a last resort: what belongs together stays together
+MOST_FLOORS = 6  # modules on top of each other within a folder
+HIGHER = {"envs": 7, "runs": 7, "learn": 9, "language/text": 10}  # those that are not there yet
 
 
 def name_of(file):
@@ -60,12 +70,35 @@ def imports(tree, file):
 
 
 def wrong_directions(tree, file):
-    layer = file.relative_to(PACKAGE).parts[0]
+    layer, *inside = file.relative_to(PACKAGE).parts
     if layer not in BELOW:
         return []
     allowed = BELOW[layer] | {layer}
-    parts = [module.split(".") for module in imports(tree, file)]
-    return [part for part in parts if part[0] == "proximo" and (len(part) < 2 or part[1] not in allowed)]
+    parts = [module.split(".") for module in imports(tree, file) if module.split(".")[0] == "proximo"]
+    wrong = [part for part in parts if len(part) < 2 or part[1] not in allowed]
+    if layer == "language" and inside[0] in ROOMS:
+        rooms = ROOMS[inside[0]] | {inside[0]}
+        wrong += [part for part in parts if part[1:2] == ["language"] and part[2] not in rooms]
+    return wrong
+
+
+def modules():
+    """Every module's dotted name -> the others of the package that it imports as it is imported itself."""
+    names = {}
+    for file in FILES:
+        parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    graph = {}
+    for name, file in names.items():
+        found = set()
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= (inner & names.keys()) or {node.module}
+        graph[name] = found & names.keys() - {name}
+    return names, graph
 
 
 def dangers(tree, file):
@@ -99,6 +132,28 @@ def test_nothing_runs_code_from_a_file(file):
     assert dangers(ast.parse(file.read_text()), file) == []
 
 
+def test_there_is_no_circle():
+    _, graph = modules()
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names it
+
+
+def test_few_floors_within_a_folder():
+    """A reader goes from a module down to what it stands on: a few steps, not ten."""
+    names, graph = modules()
+    floors = {}
+    for name in TopologicalSorter(graph).static_order():
+        here = names[name].parent
+        below = [floors[other] for other in graph[name] if names[other].parent == here]
+        floors[name] = 0 if names[name].name == "__init__.py" else 1 + max(below, default=0)
+    folders = {}
+    for name, floor in floors.items():
+        folder = names[name].parent.relative_to(PACKAGE).as_posix()
+        folders[folder] = max(floor, folders.get(folder, 0))
+    print("\nfloors:", ", ".join(f"{folder} {count}" for folder, count in sorted(folders.items())))
+    assert {f: n for f, n in folders.items() if n > HIGHER.get(f, MOST_FLOORS)} == {}
+    assert all(folders[folder] == count for folder, count in HIGHER.items())  # lower it when it falls
+
+
 @every_file
 def test_no_file_is_endless(file):
     assert len(file.read_text().splitlines()) <= LONGEST_FILE
@@ -128,6 +183,8 @@ def test_the_public_names_of_core():
         ("learn/a.py", "from proximo.runs.folder import Run"),
         ("learn/a.py", "import proximo"),
         ("runs/a.py", "from proximo.language import rlhf"),
+        ("language/model/a.py", "from proximo.language.train.loss import policy_loss"),
+        ("language/text/a.py", "from proximo.language.files import folder"),
     ],
 )
 def test_a_wrong_direction_is_seen(where, source):
@@ -140,6 +197,7 @@ def test_a_wrong_direction_is_seen(where, source):
         ("core/a.py", "from .reduce import masked_mean"),
         ("learn/a.py", "from ..policies.mlp import MLP\nfrom proximo import errors"),
         ("cli.py", "import proximo.language"),
+        ("language/train/a.py", "from proximo.language.model.heads import RewardModel"),
     ],
 )
 def test_a_right_direction_is_not(where, source):

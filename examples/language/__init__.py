@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from proximo.language.tokenizer import Tokenizer
+from proximo.language.text.tokenizer import Tokenizer
 
 
 def new_folder(folder: Path, tokenizer: Tokenizer, layers: int, size: int, context: int, **more: Any) -> Path:

@@ -18,7 +18,7 @@ import tyro
 from examples.language import new_folder, verdict, written
 from proximo import language
 from proximo.core import FixedKL
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.text.tokenizer import character_tokenizer
 
 WORTH = {"a": 1.0, "b": 0.6, "c": 0.3, "d": 0.0, "e": -0.5}  # the other tokens are worth nothing
 BETA = 0.3

@@ -18,7 +18,7 @@ import tyro
 from examples.language import new_folder, verdict, written
 from proximo import language
 from proximo.core import FixedKL
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.text.tokenizer import character_tokenizer
 
 SYMBOLS = "0123456789+-="  # 13, and 3 of the tokenizer's own
 GIVEN, WANTED, MODULUS = 4, 4, 10

@@ -20,7 +20,7 @@ import tyro
 from examples.language import new_folder, verdict, written
 from proximo import language
 from proximo.core import FixedKL
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.text.tokenizer import character_tokenizer
 
 PAIRS = {"(": ")", "[": "]"}
 DEEPEST, LIMIT = 4, 8  # brackets that are open, and symbols of an answer, at most

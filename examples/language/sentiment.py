@@ -26,12 +26,12 @@ from examples.language import new_folder, verdict, written
 from examples.language.reviews import LONGEST, SUBJECTS, WORDS, gold, preferred, review
 from proximo import language
 from proximo.core import FixedKL
-from proximo.language.data import read_prompts
-from proximo.language.folder import load_model
-from proximo.language.policy import reference_log_probs, response_mask
-from proximo.language.ppo_options import SamplingOptions
-from proximo.language.rollout import Rollouts
-from proximo.language.tokenizer import load_tokenizer, word_tokenizer
+from proximo.language.files.folder import load_model
+from proximo.language.text.data import read_prompts
+from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
+from proximo.language.train.policy import reference_log_probs, response_mask
+from proximo.language.train.ppo_options import SamplingOptions
+from proximo.language.train.rollout import Rollouts
 
 LAYERS, SIZE, CONTEXT = 2, 64, 32
 TEXTS, PAIRS, JUDGED = 4000, 2000, 1024

@@ -19,7 +19,7 @@ import tyro
 from examples.language import new_folder, verdict, written
 from proximo import language
 from proximo.core import FixedKL
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.text.tokenizer import character_tokenizer
 
 NODES = "abcdefghijklmnopqrstu"
 LONGEST, WALKS, EDGE = 10, 1000, 0.12

@@ -13,9 +13,9 @@ from proximo.commands.lm_words import understood
 from proximo.errors import UserError
 from proximo.language.flat import option_types
 from proximo.language.language_model import load
-from proximo.language.messages import cleaned
-from proximo.language.records import Invalid
-from proximo.language.respond import Answer, Drawing, answers, prompts_of
+from proximo.language.text.messages import cleaned
+from proximo.language.text.records import Invalid
+from proximo.language.train.respond import Answer, Drawing, answers, prompts_of
 from proximo.runs.process import prepare_process
 
 

@@ -20,7 +20,7 @@ from proximo.paths import short, whole
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
 
 if TYPE_CHECKING:
-    from proximo.language.job import Iteration
+    from proximo.language.train.job import Iteration
 
 OUT_OF_TIME = 3  # exit status of a run that --max-time ended
 

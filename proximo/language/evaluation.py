@@ -10,22 +10,23 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.adapter_files import is_reward_model
-from proximo.language.chat_records import with_names
-from proximo.language.data import Overlong, Preference, read_preferences, read_training_texts
-from proximo.language.data_files import lines_of
-from proximo.language.folder import load_reward_model, local_folder
-from proximo.language.loading import check_counts, loaded, longest_of
-from proximo.language.options import ModelOptions, RunOptions
-from proximo.language.ppo_options import PPOOptions, RewardOptions, SamplingOptions
-from proximo.language.reading import Reading, reading_of
-from proximo.language.records import Invalid
-from proximo.language.reward_model import RewardModelOptions, RewardTraining
-from proximo.language.rewards import RewardFunction
-from proximo.language.sampling_trainers import ppo_trainer
-from proximo.language.sft_trainer import SFT, SFTOptions
-from proximo.language.step import Learner
-from proximo.language.tokenizer import load_tokenizer
+from proximo.language.files.adapter_files import is_reward_model
+from proximo.language.files.folder import load_reward_model, local_folder
+from proximo.language.files.loading import check_counts, loaded, longest_of
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.text.chat_records import with_names
+from proximo.language.text.data import Overlong, Preference, read_preferences, read_training_texts
+from proximo.language.text.data_files import lines_of
+from proximo.language.text.records import Invalid
+from proximo.language.text.tokenizer import load_tokenizer
+from proximo.language.train.building import ppo_trainer
+from proximo.language.train.ppo_options import PPOOptions, RewardOptions, SamplingOptions
+from proximo.language.train.reading import Reading, reading_of
+from proximo.language.train.reward_model import RewardModelOptions, RewardTraining
+from proximo.language.train.rewards import RewardFunction
+from proximo.language.train.run_options import RunOptions
+from proximo.language.train.sft import SFT, SFTOptions
+from proximo.language.train.step import Learner
 from proximo.runs.evaluate import interval
 
 

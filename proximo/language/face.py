@@ -22,9 +22,9 @@ from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.language.flat import options_from
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
-from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.running import described
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
+from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.runs.model import replace_file
 from proximo.runs.process import Deadline, prepare_process
 

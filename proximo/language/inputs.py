@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from proximo.errors import UserError
-from proximo.language.adapter_files import home_of
+from proximo.language.files.adapter_files import home_of
+from proximo.language.files.folder import local_folder
 from proximo.language.flat import FOLDERS
-from proximo.language.folder import local_folder
 from proximo.runs.sealed import MANIFEST
 
 FILES = ("data", "evaluation_data", "chat_template")

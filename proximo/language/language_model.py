@@ -10,16 +10,16 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.adapter_files import home_of, is_reward_model, whole_model
-from proximo.language.chat_records import with_names
-from proximo.language.compiling import jit
-from proximo.language.config import ModelConfig
+from proximo.language.files.adapter_files import home_of, is_reward_model, whole_model
+from proximo.language.files.folder import load_config, save_model
+from proximo.language.files.loading import check_vocabulary
 from proximo.language.flat import model_folder, options_from
-from proximo.language.folder import load_config, save_model
-from proximo.language.loading import check_vocabulary
-from proximo.language.model import Transformer, with_tokens
-from proximo.language.respond import Drawing, answers, prompts_of
-from proximo.language.tokenizer import Tokenizer, load_tokenizer
+from proximo.language.model.compiling import jit
+from proximo.language.model.config import ModelConfig
+from proximo.language.model.transformer import Transformer, with_tokens
+from proximo.language.text.chat_records import with_names
+from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
+from proximo.language.train.respond import Drawing, answers, prompts_of
 from proximo.learn.forks import refuse_after_fork
 
 

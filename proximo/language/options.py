@@ -1,75 +1,15 @@
-"""Options that every language-model command takes, and all options as plain data."""
+"""Options as plain data, and back."""
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from proximo.errors import UserError
-from proximo.language.sharding import MeshOptions
-from proximo.runs.sinks import ReportOptions
 
 Options = TypeVar("Options")
-LARGEST_SEED = 2**63 - 1  # of JAX's keys
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which model, and what of it is trained."""
-
-    model: str
-    """A model folder, or an id of the Hugging Face Hub."""
-    from_scratch: bool = False
-    """Random weights in the shape that the folder's `config.json` gives; its own weights are not read."""
-    lora_rank: int = 0
-    """Train adapters of this rank instead of all weights (LoRA, Hu et al. 2021); 0 for all weights."""
-    lora_alpha: float = 16.0
-    """Adapters count alpha / rank times."""
-    lora_targets: tuple[str, ...] = ("query", "value")
-    """Which maps have adapters: of query, key, value, output, gate, up, down; or `all-linear`."""
-    eos_token: str | None = None
-    """The token that ends a text, where the tokenizer does not say."""
-    pad_token: str | None = None
-    """The token that fills a batch up, where the tokenizer does not say."""
-    chat_template: Path | None = None
-    """A file with a chat template (Jinja), in the place of the model's; the trained model keeps it."""
-    chat_template_kwargs: str | None = None
-    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
-    column of this name wins over it."""
-    save_dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """What the model is saved in; as it came unless said, and float32 for random weights. What learns, and
-    every checkpoint, is float32."""
-    mesh: MeshOptions = field(default_factory=MeshOptions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How a run is carried out and kept."""
-
-    out: Path | None = None
-    """The run folder; a new one under `runs/` unless said otherwise."""
-    seed: int = 0
-    """Every random stream is split from it."""
-    checkpoint_every: float = 60.0
-    """Seconds of work that a crash may cost; 0 for a checkpoint after every iteration."""
-    max_time: float | None = None
-    """End in good time before so many seconds, with a checkpoint to go on from."""
-    reports: ReportOptions = field(default_factory=ReportOptions)
-
-    def checked(self) -> "RunOptions":
-        """Itself; raises UserError for a seed that no random key has, for times that cannot be, and for
-        reports whose package is missing.
-        """
-        self.reports.check_reports()
-        if not self.checkpoint_every >= 0:
-            raise UserError(f"checkpoint_every is {self.checkpoint_every:g}: it must be at least 0 seconds")
-        if self.max_time is not None and not self.max_time >= 0:
-            raise UserError(f"max_time is {self.max_time:g}: it must be at least 0 seconds")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise UserError(f"seed is {self.seed}: it must be at least 0 and at most {LARGEST_SEED}")
-        return self
 
 
 def as_json(options: Any) -> Any:

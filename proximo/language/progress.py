@@ -9,7 +9,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from proximo.errors import say
-from proximo.language.job import Iteration
+from proximo.language.train.job import Iteration
 from proximo.runs.progress import shown_while_possible
 
 LINE_SECONDS = 5.0

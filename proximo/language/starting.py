@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from proximo.errors import UserError
 from proximo.language.flat import with_folders
 from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
-from proximo.language.job import Iteration, Trainer
 from proximo.language.options import as_json, from_json
-from proximo.language.rewards import RewardFunction, reward_function
 from proximo.language.running import CONFIG, LanguageRun, described, recorded, restored
-from proximo.language.sharding import in_host_memory, mesh_of, meshed
+from proximo.language.train.job import Iteration, Trainer
+from proximo.language.train.meshed import meshed
+from proximo.language.train.rewards import RewardFunction, reward_function
+from proximo.learn.mesh import in_host_memory, mesh_of
 from proximo.runs.folder import warn_of_another_machine
 from proximo.runs.sinks import Sinks
 
@@ -46,18 +47,18 @@ class Work(NamedTuple):
 def method(command: str) -> tuple[type, Callable[..., Trainer]]:
     """The options of a training command, and what makes a trainer of them; imported when it is asked for."""
     if command == "sft":
-        from proximo.language.sft_trainer import SFTOptions, sft_trainer
+        from proximo.language.train.sft import SFTOptions, sft_trainer
 
         return SFTOptions, sft_trainer
     if command == "reward":
-        from proximo.language.reward_model import RewardModelOptions, reward_model_trainer
+        from proximo.language.train.reward_model import RewardModelOptions, reward_model_trainer
 
         return RewardModelOptions, reward_model_trainer
     if command == "dpo":
-        from proximo.language.dpo_trainer import DPOOptions, dpo_trainer
+        from proximo.language.train.dpo import DPOOptions, dpo_trainer
 
         return DPOOptions, dpo_trainer
-    from proximo.language.sampling_trainers import GRPOOptions, PPOOptions, grpo_trainer, ppo_trainer
+    from proximo.language.train.building import GRPOOptions, PPOOptions, grpo_trainer, ppo_trainer
 
     return (PPOOptions, ppo_trainer) if command == "ppo" else (GRPOOptions, grpo_trainer)
 

@@ -1,6 +1,6 @@
 """Trees of arrays as flat, named NumPy arrays, and back: what a file can hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ WIDTHS = ({np.dtype("float32"), np.dtype("float64")}, {np.dtype("int32"), np.dty
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Every array of a tree under its path, such as `policy.actor.layers.0.weight`; keys as their numbers."""
-    return {_name(path): _numbers(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {name: _numbers(leaf) for name, leaf in named_leaves(tree).items()}
+
+
+def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """The leaves of a tree under their paths, such as `blocks.0.attention.query.weight`.
+
+    is_leaf  parts that are taken as a whole
+    """
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)}
 
 
 def filled(template: Any, arrays: Mapping[str, np.ndarray], place: Path | str) -> Any:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proximo.language.config import model_config
-from proximo.language.model import new_model
+from proximo.language.model.config import model_config
+from proximo.language.model.transformer import new_model
 
 LENGTH, PADDING = 12, 5  # tokens of a text; of these, how many are padding in the second one
 

@@ -16,24 +16,26 @@ from workplace import workplace
 
 from proximo import language
 from proximo.core import AdaptiveKL
-from proximo.language import likelihood
-from proximo.language.adapters import LoRA, trainable, with_adapters
-from proximo.language.config import model_config
-from proximo.language.job import Outcome, training
-from proximo.language.likelihood import loss_of_tokens
-from proximo.language.loading import split
-from proximo.language.loss import Tokens
-from proximo.language.model import Transformer, new_model
-from proximo.language.optimise import Optimisation
-from proximo.language.options import ModelOptions
-from proximo.language.policy import Sequences, new_policy, response_mask
-from proximo.language.ppo_options import PPOOptions, StepOptions
-from proximo.language.ppo_trainer import part_loss
-from proximo.language.sampler import Sampling, sample
-from proximo.language.sharding import Meshed, MeshOptions, laid_out, mesh_of, meshed, on_mesh
-from proximo.language.step import begun, stepped
-from proximo.language.update import Batch, minibatch_order, update
+from proximo.language.files.loading import split
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model import likelihood
+from proximo.language.model.adapters import LoRA, trainable, with_adapters
+from proximo.language.model.config import model_config
+from proximo.language.model.likelihood import loss_of_tokens
+from proximo.language.model.sampler import Sampling, sample
+from proximo.language.model.sharding import laid_out
+from proximo.language.model.transformer import Transformer, new_model
+from proximo.language.train.job import Outcome, training
+from proximo.language.train.loss import Tokens
+from proximo.language.train.meshed import Meshed, meshed
+from proximo.language.train.optimise import Optimisation
+from proximo.language.train.policy import Sequences, new_policy, response_mask
+from proximo.language.train.ppo import part_loss
+from proximo.language.train.ppo_options import PPOOptions, StepOptions
+from proximo.language.train.step import begun, stepped
+from proximo.language.train.update import Batch, minibatch_order, update
 from proximo.learn.descend import adam
+from proximo.learn.mesh import MeshOptions, mesh_of, on_mesh
 
 # Four heads, two of them for keys and values. Most of the work is done on the tokens, as in small models.
 TOKENS = 172

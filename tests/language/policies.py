@@ -5,18 +5,19 @@ import jax.numpy as jnp
 from small_models import small_model
 
 from proximo.core import FixedKL
-from proximo.language.adapters import LoRA, trainable, with_adapters, without_adapters
-from proximo.language.critics import own_critic
-from proximo.language.data import read_prompts
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.grpo_trainer import GRPO
-from proximo.language.optimise import Optimisation
-from proximo.language.options import ModelOptions, RunOptions
-from proximo.language.policy import Policy, new_policy
-from proximo.language.ppo_options import CriticOptions, PPOOptions, SamplingOptions, StepOptions
-from proximo.language.ppo_trainer import PPO
-from proximo.language.rollout import Rollouts
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.adapters import LoRA, trainable, with_adapters, without_adapters
+from proximo.language.text.data import read_prompts
+from proximo.language.text.tokenizer import character_tokenizer
+from proximo.language.train.critics import own_critic
+from proximo.language.train.grpo import GRPO
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.optimise import Optimisation
+from proximo.language.train.policy import Policy, new_policy
+from proximo.language.train.ppo import PPO
+from proximo.language.train.ppo_options import CriticOptions, PPOOptions, SamplingOptions, StepOptions
+from proximo.language.train.rollout import Rollouts
+from proximo.language.train.run_options import RunOptions
 
 TOKENIZER = character_tokenizer("abcdefghijklm")  # 16 tokens with its own three
 PROMPTS = read_prompts([{"prompt": text} for text in ("a", "bc", "def", "ghij")], TOKENIZER, 8).records

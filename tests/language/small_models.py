@@ -2,8 +2,8 @@
 
 import jax
 
-from proximo.language.config import model_config
-from proximo.language.model import new_model
+from proximo.language.model.config import model_config
+from proximo.language.model.transformer import new_model
 
 
 def small_config(vocabulary=16, layers=2, size=16, context=64, **fields):

@@ -12,17 +12,17 @@ from small_models import small_model
 from workplace import lines
 
 import proximo.language as language
-from proximo.language.folder import load_model, save_model, save_reward_model
-from proximo.language.heads import new_reward_model
+from proximo.language.files.folder import load_model, save_model, save_reward_model
+from proximo.language.files.loading import loaded
+from proximo.language.files.model_options import ModelOptions
 from proximo.language.language_model import LanguageModel
-from proximo.language.likelihood import likelihood
-from proximo.language.loading import loaded
-from proximo.language.model import with_tokens
-from proximo.language.options import ModelOptions
-from proximo.language.ppo_options import RewardOptions
-from proximo.language.sampler import Sampling, sample
-from proximo.language.sampling_trainers import ppo_trainer
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.model.heads import new_reward_model
+from proximo.language.model.likelihood import likelihood
+from proximo.language.model.sampler import Sampling, sample
+from proximo.language.model.transformer import with_tokens
+from proximo.language.text.tokenizer import character_tokenizer
+from proximo.language.train.building import ppo_trainer
+from proximo.language.train.ppo_options import RewardOptions
 
 TOKENIZER = character_tokenizer("0123456789 abc")  # 17 tokens with its own three
 SPARE = 24  # rows of the model

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from proximo.errors import UserError
-from proximo.language.adapter_config import adapter_config
-from proximo.language.adapter_files import home_of
+from proximo.language.files.adapter_config import adapter_config
+from proximo.language.files.adapter_files import home_of
 
 # Every field that PEFT 0.21 writes for plain adapters.
 PLAIN = {

@@ -11,8 +11,10 @@ import pytest
 import safetensors.numpy
 
 from proximo.errors import UserError
-from proximo.language.adapter_files import load_adapters, save_adapters
-from proximo.language.adapters import (
+from proximo.language.files.adapter_files import load_adapters, save_adapters
+from proximo.language.files.loading import adapted
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.adapters import (
     AdaptedLinear,
     LoRA,
     has_adapters,
@@ -22,11 +24,9 @@ from proximo.language.adapters import (
     with_adapters,
     without_adapters,
 )
-from proximo.language.heads import new_reward_model
-from proximo.language.layers import Linear
-from proximo.language.loading import adapted
-from proximo.language.options import ModelOptions
-from proximo.language.weights import named
+from proximo.language.model.heads import new_reward_model
+from proximo.language.model.layers import Linear
+from proximo.learn.named import named_leaves
 
 EVERY = ("query", "key", "value", "output", "gate", "up", "down")
 
@@ -108,12 +108,12 @@ def test_frozen_weights_of_half_the_size_keep_their_type():
 
 
 def learning(model):
-    return {name for name, learns in named(trainable(model)).items() if learns}
+    return {name for name, learns in named_leaves(trainable(model)).items() if learns}
 
 
 def test_without_adapters_everything_learns():
     model = families.random_model("llama")
-    assert learning(model) == set(named(model))
+    assert learning(model) == set(named_leaves(model))
 
 
 def test_with_adapters_they_alone_learn_and_the_heads_beside_the_transformer():
@@ -131,7 +131,7 @@ def test_a_transformer_without_adapters_beside_one_with_learns_whole():
         "value": Linear(jnp.ones((16, 1)), None),
     }
     actor = {f"actor.blocks.{n}.mlp.up.{part}" for n in (0, 1) for part in ("down", "up")}
-    assert learning(both) == {*actor, *(f"critic.{name}" for name in named(critic)), "value.weight"}
+    assert learning(both) == {*actor, *(f"critic.{name}" for name in named_leaves(critic)), "value.weight"}
 
 
 def test_a_value_head_is_no_target_though_it_is_called_value():
@@ -152,8 +152,8 @@ def test_a_step_changes_adapters_and_nothing_else():
     quick_to_compile = {"xla_backend_optimization_level": "0"}
     gradient = jax.jit(jax.grad(loss), compiler_options=quick_to_compile)(learn)
     step = jax.tree.map(lambda x, g: x - g, learn, gradient)
-    after = named(eqx.combine(step, frozen))
-    changed = {name for name, x in named(model).items() if not np.array_equal(x, after[name])}
+    after = named_leaves(eqx.combine(step, frozen))
+    changed = {name for name, x in named_leaves(model).items() if not np.array_equal(x, after[name])}
     # up is zero at first, so down has no gradient yet
     assert changed == {f"blocks.{n}.attention.{part}.up" for n in (0, 1) for part in ("query", "value")}
 
@@ -203,8 +203,8 @@ def test_there_and_back(name, targets, tmp_path):
     save_adapters(tmp_path / "a", model)
     back = load_adapters(tmp_path / "a", without_adapters(model))
     assert jax.tree.structure(back) == jax.tree.structure(model)
-    for path, array in named(model).items():
-        np.testing.assert_array_equal(array, named(back)[path], err_msg=path)
+    for path, array in named_leaves(model).items():
+        np.testing.assert_array_equal(array, named_leaves(back)[path], err_msg=path)
 
 
 def peft_logits(name, folder, tmp_path):
@@ -231,7 +231,7 @@ def peft_logits(name, folder, tmp_path):
 
 
 def loaded(name, folder, tmp_path):
-    from proximo.language.folder import load_model
+    from proximo.language.files.folder import load_model
 
     return load_adapters(folder, load_model(tmp_path / "theirs"))
 

@@ -8,7 +8,7 @@ from small_tokenizers import byte_level, metaspace, saved, write
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from proximo.language.tokenizer import load_tokenizer
+from proximo.language.text.tokenizer import load_tokenizer
 
 ATTRIBUTES = ("lstrip", "rstrip", "single_word", "normalized", "special")
 EVERY = {

@@ -3,8 +3,8 @@
 import pytest
 from small_tokenizers import BLANK, byte_level, sentencepiece, write
 
-from proximo.language.data import read_preferences, read_prompts, read_training_texts
-from proximo.language.tokenizer import character_tokenizer, load_tokenizer, word_tokenizer
+from proximo.language.text.data import read_preferences, read_prompts, read_training_texts
+from proximo.language.text.tokenizer import character_tokenizer, load_tokenizer, word_tokenizer
 
 KINDS = {
     "as of Llama 2": lambda: sentencepiece("BPE", "legacy"),

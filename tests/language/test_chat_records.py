@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from test_data import ASSISTANT, CHAT, EOS, PLAIN, USER, assistant, refused, shown, texts, user
 
-from proximo.language.data import read_preferences, read_prompts
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.text.data import read_preferences, read_prompts
+from proximo.language.text.tokenizer import character_tokenizer
 
 LETTERS = character_tokenizer(map(chr, [10, *range(32, 127)]))
 

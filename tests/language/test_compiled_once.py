@@ -6,10 +6,12 @@ from test_dpo import trainer as dpo
 from test_sft import trainer as sft
 
 from proximo.core import AdaptiveKL, AsymmetricClip, ConservativeLoss
-from proximo.language import grpo_trainer, optimise, ppo_trainer, step, update
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.optimise import Optimisation
-from proximo.language.ppo_options import PPOOptions
+from proximo.language.train import grpo as grpo_trainer
+from proximo.language.train import optimise, step, update
+from proximo.language.train import ppo as ppo_trainer
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.optimise import Optimisation
+from proximo.language.train.ppo_options import PPOOptions
 
 COMPILED = (ppo_trainer.experience, grpo_trainer.experience, update.update, step._stepped)
 

@@ -6,8 +6,8 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from proximo.language import compiling
-from proximo.language.compiling import OPTIONS, jit, known
+from proximo.language.model import compiling
+from proximo.language.model.compiling import OPTIONS, jit, known
 
 
 def test_this_compiler_knows_the_option():
@@ -26,7 +26,7 @@ def test_an_option_that_the_compiler_has_dropped_is_left_out(monkeypatch):
 def test_writing_a_function_down_starts_no_device():
     # Processes of a cluster find each other before they may look at their devices.
     code = (
-        "import proximo.language.ppo_trainer, proximo.language.sampler; "
+        "import proximo.language.train.ppo, proximo.language.model.sampler; "
         "from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

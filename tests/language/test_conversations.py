@@ -8,8 +8,8 @@ import pytest
 from small_tokenizers import CHATML, byte_level, sentencepiece, write
 
 from proximo.errors import UserError
-from proximo.language.data import read_preferences, read_prompts, read_training_texts
-from proximo.language.tokenizer import character_tokenizer, load_tokenizer
+from proximo.language.text.data import read_preferences, read_prompts, read_training_texts
+from proximo.language.text.tokenizer import character_tokenizer, load_tokenizer
 
 # As of Qwen 3: answers before the last question lose their reasoning; the last has an empty one at least.
 REASONING = """\

@@ -13,15 +13,15 @@ from small_models import small_model
 
 from proximo.core import SquaredError, empty_moments
 from proximo.errors import UserError
-from proximo.language.adapters import trainable
-from proximo.language.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
-from proximo.language.job import training
-from proximo.language.layers import Linear
-from proximo.language.loss import Tokens
-from proximo.language.policy import Sequences, new_policy, response_mask, said
-from proximo.language.ppo_options import checked
-from proximo.language.ppo_trainer import experience, part_loss
-from proximo.language.update import Batch
+from proximo.language.model.adapters import trainable
+from proximo.language.model.layers import Linear
+from proximo.language.train.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
+from proximo.language.train.job import training
+from proximo.language.train.loss import Tokens
+from proximo.language.train.policy import Sequences, new_policy, response_mask, said
+from proximo.language.train.ppo import experience, part_loss
+from proximo.language.train.ppo_options import checked
+from proximo.language.train.update import Batch
 
 ALL = jnp.ones((1, 5))
 PAIRS = dict(sampling=dict(response_length=6, batch_size=4, samples=2))

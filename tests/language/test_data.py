@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from proximo.errors import UserError
-from proximo.language.data import read_preferences, read_prompts, read_training_texts
-from proximo.language.tokenizer import word_tokenizer
+from proximo.language.text.data import read_preferences, read_prompts, read_training_texts
+from proximo.language.text.tokenizer import word_tokenizer
 
 WORDS = ["a", "b", "c", "d", "e", "f", "user:", "assistant:", "system:", ";"]
 # <pad> 0, <eos> 1, <bos> 2, a 3, b 4, c 5, d 6, e 7, f 8, user: 9, assistant: 10, system: 11, ; 12

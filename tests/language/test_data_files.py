@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from proximo.errors import UserError
-from proximo.language.data_files import lines_of
+from proximo.language.text.data_files import lines_of
 
 RECORDS = [{"prompt": "a"}, {"prompt": "b é"}]
 LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)

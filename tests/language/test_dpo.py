@@ -10,14 +10,14 @@ from small_models import small_model
 
 from proximo.core import ConservativeLoss, IPOLoss
 from proximo.errors import UserError
-from proximo.language.data import Preference
-from proximo.language.dpo_trainer import DPO, DPOOptions, check_reference, checked, dpo_trainer
-from proximo.language.folder import load_model, save_model
-from proximo.language.job import training
-from proximo.language.loading import adapted
-from proximo.language.optimise import Optimisation
-from proximo.language.options import ModelOptions
-from proximo.language.tokenizer import word_tokenizer
+from proximo.language.files.folder import load_model, save_model
+from proximo.language.files.loading import adapted
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.text.data import Preference
+from proximo.language.text.tokenizer import word_tokenizer
+from proximo.language.train.dpo import DPO, DPOOptions, check_reference, checked, dpo_trainer
+from proximo.language.train.job import training
+from proximo.language.train.optimise import Optimisation
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(13)])
 MODEL = small_model(vocabulary=16, layers=1)

@@ -14,10 +14,10 @@ from workplace import lines, workplace
 import proximo
 from proximo.core import FixedKL
 from proximo.errors import UserError
-from proximo.language.config import model_config
 from proximo.language.face import functions_of, kept
 from proximo.language.language_model import as_prompts
-from proximo.language.model import new_model
+from proximo.language.model.config import model_config
+from proximo.language.model.transformer import new_model
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ heavy = ("proximo.language", "tokenizers", "jinja2", "transformers", "torch")
 assert not [name for name in sys.modules if name.startswith(heavy)]
 proximo.language
 assert not [name for name in sys.modules if name.startswith(heavy[1:])]
-import proximo.language.grpo_trainer as module  # before the package's own names were used
+import proximo.language.train.grpo as module  # before the package's own names were used
 assert callable(proximo.language.grpo) and module.GRPO and callable(proximo.language.sft)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.language.folder import load_model, save_model
-from proximo.language.model import Transformer
+from proximo.language.files.folder import load_model, save_model
+from proximo.language.model.transformer import Transformer
 
 
 class Case(NamedTuple):

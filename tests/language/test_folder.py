@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from proximo.errors import UserError
-from proximo.language.adapters import LoRA, with_adapters
-from proximo.language.folder import (
+from proximo.language.files.folder import (
     load_config,
     load_model,
     load_reward_model,
@@ -23,10 +22,11 @@ from proximo.language.folder import (
     save_model,
     save_reward_model,
 )
-from proximo.language.heads import RewardModel, new_reward_model
-from proximo.language.sealing import whole_folder
-from proximo.language.tokenizer import load_tokenizer, word_tokenizer
-from proximo.language.weights import named
+from proximo.language.files.sealing import whole_folder
+from proximo.language.model.adapters import LoRA, with_adapters
+from proximo.language.model.heads import RewardModel, new_reward_model
+from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
+from proximo.learn.named import named_leaves
 from proximo.runs.sealed import read_folder
 
 
@@ -47,8 +47,8 @@ def saved(model, tmp_path):
 
 
 def assert_same(one, other):
-    for name, array in named(one).items():
-        np.testing.assert_array_equal(array, named(other)[name], err_msg=name)
+    for name, array in named_leaves(one).items():
+        np.testing.assert_array_equal(array, named_leaves(other)[name], err_msg=name)
 
 
 def refused(act, *arguments):

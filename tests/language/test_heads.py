@@ -9,14 +9,14 @@ import pytest
 from small_models import small_config, small_model
 
 from proximo.errors import UserError
-from proximo.language.config import model_config
-from proximo.language.critics import Critic
-from proximo.language.folder import load_reward_model, save_reward_model
-from proximo.language.heads import RewardModel, last_valid, new_reward_model, normalised
-from proximo.language.layers import Linear
-from proximo.language.model import new_model
-from proximo.language.optimise import Optimisation, in_precision
-from proximo.language.policy import Sequences, new_policy, said
+from proximo.language.files.folder import load_reward_model, save_reward_model
+from proximo.language.model.config import model_config
+from proximo.language.model.heads import RewardModel, last_valid, new_reward_model, normalised
+from proximo.language.model.layers import Linear
+from proximo.language.model.transformer import new_model
+from proximo.language.train.critics import Critic
+from proximo.language.train.optimise import Optimisation, in_precision
+from proximo.language.train.policy import Sequences, new_policy, said
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from proximo.core import (
 )
 from proximo.errors import UserError
 from proximo.language.flat import model_folder, option_owners, option_types, options_from, unknown
-from proximo.language.grpo_options import GRPOOptions
 from proximo.language.options import as_json, from_json
-from proximo.language.ppo_options import PPOOptions, checked
 from proximo.language.starting import COMMANDS, method
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.ppo_options import PPOOptions, checked
 
 MINIMAL = {"model": "some/model", "data": "prompts.jsonl"}
 

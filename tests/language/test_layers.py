@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from families import CONFIGS
 
-from proximo.language.config import model_config
-from proximo.language.layers import LOWEST, attention, capped, causal, masked_softmax, standardised
+from proximo.language.model.config import model_config
+from proximo.language.model.layers import LOWEST, attention, capped, causal, masked_softmax, standardised
 
 KEY = jax.random.key(0)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_models import small_model
 
-from proximo.language import likelihood as module
-from proximo.language.likelihood import likelihood, loss_of_tokens, predicted
+from proximo.language.model import likelihood as module
+from proximo.language.model.likelihood import likelihood, loss_of_tokens, predicted
 
 MODEL = small_model(vocabulary=11, layers=1)
 IDS = jax.random.randint(jax.random.key(1), (3, 7), 0, 11)

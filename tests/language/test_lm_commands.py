@@ -16,8 +16,8 @@ from proximo.commands.lm_eval import Evaluate
 from proximo.commands.lm_generate import Generate
 from proximo.commands.lm_train import arguments_of
 from proximo.language.flat import option_types
-from proximo.language.job import Iteration
 from proximo.language.progress import facts, shown
+from proximo.language.train.job import Iteration
 
 # ---- the options, frozen: one that goes breaks somebody's command line
 OPTIONS = {

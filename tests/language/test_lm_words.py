@@ -21,8 +21,8 @@ from proximo.core import (
 )
 from proximo.errors import UserError
 from proximo.language.flat import option_types
-from proximo.language.grpo_options import GRPOOptions
 from proximo.language.starting import COMMANDS
+from proximo.language.train.grpo_options import GRPOOptions
 
 # ---- other libraries' command lines
 

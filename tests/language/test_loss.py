@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from proximo.core import AsymmetricClip, Clip, DualClip, PolicyGradient, k1, k2, k3
-from proximo.language.grpo_trainer import overlong_penalty
-from proximo.language.loss import Tokens, clip_range, log_ratio_of, policy_loss, token_weights
+from proximo.language.train.grpo import overlong_penalty
+from proximo.language.train.loss import Tokens, clip_range, log_ratio_of, policy_loss, token_weights
 
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
 

@@ -6,7 +6,7 @@ from policies import distance, grpo, options, ppo
 from test_dpo import trainer as dpo
 from test_sft import trainer as sft
 
-from proximo.language.grpo_options import GRPOOptions
+from proximo.language.train.grpo_options import GRPOOptions
 from proximo.learn.update import minibatch_step
 
 TRAINERS = {
@@ -35,7 +35,7 @@ def outcomes():
                 begun = trainer.begin()
                 found[method, engine] = distance(trainer.iterate(begun, 0).state.weights, begun.weights)
             patched.setattr("proximo.learn.update.minibatch_step", without_a_step)
-            patched.setattr("proximo.language.step.minibatch_step", without_a_step)
+            patched.setattr("proximo.language.train.step.minibatch_step", without_a_step)
     jax.clear_caches()
     return found
 

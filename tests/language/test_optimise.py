@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from proximo.errors import UserError
-from proximo.language.optimise import (
+from proximo.language.train.optimise import (
     Optimisation,
     in_precision,
     learning_rate_at,

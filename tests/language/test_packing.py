@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proximo.language.data import TrainingText
-from proximo.language.packing import batch_indices, bucket, pack, padded_left, padded_right, shuffled
+from proximo.language.text.data import TrainingText
+from proximo.language.text.packing import batch_indices, bucket, pack, padded_left, padded_right, shuffled
 
 LENGTH = 12
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from proximo.language.data import Preference
-from proximo.language.pairs import batch_of, batches_of, placed
+from proximo.language.text.data import Preference
+from proximo.language.text.pairs import batch_of, batches_of, placed
 
 
 def pair(prompt, chosen, rejected, margin=0.0, line=1):

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.language.loss import Tokens
-from proximo.language.options import ModelOptions
-from proximo.language.policy import Sequences
-from proximo.language.ppo_options import PPOOptions, SamplingOptions, StepOptions
-from proximo.language.update import Batch, cut_to_length, summary, update
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.train.loss import Tokens
+from proximo.language.train.policy import Sequences
+from proximo.language.train.ppo_options import PPOOptions, SamplingOptions, StepOptions
+from proximo.language.train.update import Batch, cut_to_length, summary, update
 from proximo.learn.descend import adam
 
 # Two responses of two and four tokens, in four columns; a prompt of two.

@@ -10,14 +10,14 @@ from policies import FREE, grpo, options, ppo, rollouts
 from small_models import small_model
 
 from proximo.core import FixedKL, empty_moments, whiten
-from proximo.language.critics import Critic
-from proximo.language.experience import returns_of
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.job import training
-from proximo.language.layers import Linear
-from proximo.language.policy import Sequences, new_policy, reference_log_probs, response_mask, said
-from proximo.language.ppo_options import RewardOptions
-from proximo.language.ppo_trainer import experience
+from proximo.language.model.layers import Linear
+from proximo.language.train.critics import Critic
+from proximo.language.train.experience import returns_of
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.job import training
+from proximo.language.train.policy import Sequences, new_policy, reference_log_probs, response_mask, said
+from proximo.language.train.ppo import experience
+from proximo.language.train.ppo_options import RewardOptions
 
 DRAW = np.random.default_rng(0)
 WIDTH, LENGTH = 2, 5

@@ -12,10 +12,10 @@ from small_models import small_model
 
 from proximo.core import AdaptiveKL, Centred, Clip, DualClip, LeaveOneOut, QuadraticPenalty
 from proximo.errors import UserError
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.job import training
-from proximo.language.optimise import Optimisation
-from proximo.language.ppo_options import PPOOptions, RewardOptions, checked
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.job import training
+from proximo.language.train.optimise import Optimisation
+from proximo.language.train.ppo_options import PPOOptions, RewardOptions, checked
 
 
 def test_before_the_first_step_the_policy_is_the_reference_and_the_sampler():

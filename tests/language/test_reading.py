@@ -13,14 +13,14 @@ from workplace import lines
 
 import proximo.language as language
 from proximo.errors import UserError
-from proximo.language.folder import load_reward_model, save_model, save_reward_model
-from proximo.language.heads import new_reward_model
-from proximo.language.options import ModelOptions
-from proximo.language.ppo_options import RewardOptions
-from proximo.language.reading import Reading
-from proximo.language.sampling_trainers import ppo_trainer
-from proximo.language.sealing import write_bytes
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.files.folder import load_reward_model, save_model, save_reward_model
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.files.sealing import write_bytes
+from proximo.language.model.heads import new_reward_model
+from proximo.language.text.tokenizer import character_tokenizer
+from proximo.language.train.building import ppo_trainer
+from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.reading import Reading
 
 # As ChatML: the template ends an answer with EOS and a line break, which TRL's trainer scores at.
 TEMPLATE = (

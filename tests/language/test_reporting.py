@@ -9,8 +9,9 @@ from workplace import workplace
 
 from proximo import language
 from proximo.errors import UserError
-from proximo.language.options import ModelOptions, as_json, from_json
-from proximo.language.sft_trainer import SFTOptions
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.options import as_json, from_json
+from proximo.language.train.sft import SFTOptions
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from policies import PROMPTS, TOKENIZER, options, rollouts
 from small_models import small_model
 
-from proximo.language import sampler
-from proximo.language.respond import Drawing, answers, prompts_of
+from proximo.language.model import sampler
+from proximo.language.train.respond import Drawing, answers, prompts_of
 
 MODEL = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)
 

@@ -9,15 +9,16 @@ import pytest
 from small_models import small_model
 
 from proximo.errors import UserError
-from proximo.language.calibration import calibration, share_with_interval
-from proximo.language.data import Preference
-from proximo.language.folder import load_reward_model, save_model
-from proximo.language.heads import new_reward_model
-from proximo.language.job import training
-from proximo.language.optimise import Optimisation
-from proximo.language.options import ModelOptions
-from proximo.language.packing import batch_indices
-from proximo.language.reward_model import (
+from proximo.language.files.folder import load_reward_model, save_model
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.heads import new_reward_model
+from proximo.language.text.data import Preference
+from proximo.language.text.packing import batch_indices
+from proximo.language.text.tokenizer import word_tokenizer
+from proximo.language.train.calibration import calibration, share_with_interval
+from proximo.language.train.job import training
+from proximo.language.train.optimise import Optimisation
+from proximo.language.train.reward_model import (
     CALIBRATION,
     RewardModelOptions,
     RewardTraining,
@@ -27,7 +28,6 @@ from proximo.language.reward_model import (
     preference_loss,
     reward_model_trainer,
 )
-from proximo.language.tokenizer import word_tokenizer
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(13)])
 MODEL = new_reward_model(small_model(vocabulary=16, layers=1), jax.random.key(1))

@@ -10,12 +10,12 @@ from policies import options, rollouts
 from small_models import small_model
 
 from proximo.errors import UserError
-from proximo.language import rewards
-from proximo.language.heads import new_reward_model
-from proximo.language.policy import Sequences
-from proximo.language.ppo_options import RewardOptions
-from proximo.language.rewards import called, model_scores, reward_function, source_names
-from proximo.language.rollout import checked_weights
+from proximo.language.model.heads import new_reward_model
+from proximo.language.train import rewards
+from proximo.language.train.policy import Sequences
+from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.rewards import called, model_scores, reward_function, source_names
+from proximo.language.train.rollout import checked_weights
 
 
 def collected(*functions):
@@ -97,7 +97,7 @@ def test_parts_need_less_memory():
 def test_the_options_limit_reaches_the_reward_model(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "proximo.language.rollout.model_scores",
+        "proximo.language.train.rollout.model_scores",
         lambda model, sequences, width, tokens: seen.append(tokens) or np.zeros(len(sequences.ids)),
     )
     source = rollouts(options(), ())

@@ -16,9 +16,9 @@ import pytest
 from toy_trainer import Toy, ToyOptions
 
 from proximo.errors import CheckpointDamaged, UserError
-from proximo.language.job import training
-from proximo.language.options import RunOptions
 from proximo.language.running import LanguageRun, described, recorded, restored
+from proximo.language.train.job import training
+from proximo.language.train.run_options import RunOptions
 
 HERE = Path(__file__).parent
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from small_models import small_model
 
-from proximo.language.config import model_config
-from proximo.language.model import new_model
-from proximo.language.sampler import Sampling, draw, ended, sample, truncated
+from proximo.language.model.config import model_config
+from proximo.language.model.sampler import Sampling, draw, ended, sample, truncated
+from proximo.language.model.transformer import new_model
 
 PROMPTS = np.array([[0, 0, 3, 4], [5, 6, 7, 8], [0, 9, 9, 1]], np.int32)  # padded left with 0
 LENGTHS = np.array([2, 4, 3], np.int32)

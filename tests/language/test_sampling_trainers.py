@@ -9,14 +9,14 @@ from small_models import small_model
 from workplace import SYMBOLS, TEMPLATE, lines
 
 from proximo.errors import UserError
-from proximo.language.folder import load_reward_model, save_model, save_reward_model
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.heads import new_reward_model
-from proximo.language.options import ModelOptions
-from proximo.language.ppo_options import RewardOptions
-from proximo.language.sampling_trainers import grpo_trainer, ppo_trainer
-from proximo.language.tokenizer import character_tokenizer
-from proximo.language.weights import named
+from proximo.language.files.folder import load_reward_model, save_model, save_reward_model
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.heads import new_reward_model
+from proximo.language.text.tokenizer import character_tokenizer
+from proximo.language.train.building import grpo_trainer, ppo_trainer
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.ppo_options import RewardOptions
+from proximo.learn.named import named_leaves
 
 TOKENIZER = replace(character_tokenizer(SYMBOLS), template=TEMPLATE)
 POLICY = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)  # its context is 64
@@ -147,11 +147,11 @@ def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from, crit
     asking = asked(place, critic=critic)
     asking = replace(asking, model=replace(asking.model, lora_rank=2))
     trainer = ppo_trainer(asking, [ones])
-    learned = set(named(trainer.first))
+    learned = set(named_leaves(trainer.first))
     assert {name.partition(".")[0] for name in learned} == {"model", "critics"}
     assert all(".up" in name or ".down" in name or ".score" in name for name in learned)
     outcome = trainer.iterate(trainer.begin(), 0)
-    before, after = named(trainer.first), named(outcome.state.weights)
+    before, after = named_leaves(trainer.first), named_leaves(outcome.state.weights)
     assert any((before[name] != after[name]).any() for name in learned if name.startswith("critics"))
 
 

@@ -13,10 +13,10 @@ from small_models import small_model
 from workplace import SYMBOLS, lines
 
 import proximo.language as language
+from proximo.language.files.folder import load_model, save_model
 from proximo.language.flat import options_from
-from proximo.language.folder import load_model, save_model
 from proximo.language.starting import COMMANDS, method
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.text.tokenizer import character_tokenizer
 
 TOKENIZER = character_tokenizer(SYMBOLS)
 MODEL = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)

@@ -10,16 +10,16 @@ import pytest
 from small_models import small_model
 
 from proximo.errors import UserError
-from proximo.language.adapters import merged
-from proximo.language.data import TrainingText, read_training_texts
-from proximo.language.folder import load_model, save_model
-from proximo.language.job import training
-from proximo.language.loading import adapted, assembled, loaded, split
-from proximo.language.optimise import Optimisation, learning_rate_at
-from proximo.language.options import ModelOptions
-from proximo.language.sft_trainer import SFT, SFTOptions, checked, sft_trainer
-from proximo.language.step import epoch_ends, middle
-from proximo.language.tokenizer import word_tokenizer
+from proximo.language.files.folder import load_model, save_model
+from proximo.language.files.loading import adapted, assembled, loaded, split
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.adapters import merged
+from proximo.language.text.data import TrainingText, read_training_texts
+from proximo.language.text.tokenizer import word_tokenizer
+from proximo.language.train.job import training
+from proximo.language.train.optimise import Optimisation, learning_rate_at
+from proximo.language.train.sft import SFT, SFTOptions, checked, sft_trainer
+from proximo.language.train.step import epoch_ends, middle
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(13)])
 MODEL = small_model(vocabulary=16, layers=1)

@@ -6,8 +6,8 @@ import pytest
 from test_chat_records import CALL, LETTERS, LLAMA_3, LLAMA_3_1, learned, speaking
 from test_data import CHAT, PLAIN, assistant, refused, shown, texts, user, write
 
-from proximo.language.data import read_preferences, read_prompts
-from proximo.language.tokenizer import word_tokenizer
+from proximo.language.text.data import read_preferences, read_prompts
+from proximo.language.text.tokenizer import word_tokenizer
 
 
 def pair(record, tokenizer=LETTERS, length=999):

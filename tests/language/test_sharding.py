@@ -16,27 +16,17 @@ from jax.sharding import AbstractMesh
 from small_models import small_model
 
 from proximo.errors import UserError
-from proximo.language.adapters import TARGETS, LoRA, trainable, with_adapters
-from proximo.language.config import model_config
-from proximo.language.critics import own_critic
-from proximo.language.heads import new_reward_model
-from proximo.language.model import new_model
-from proximo.language.policy import new_policy
-from proximo.language.sharding import (
-    COLUMNS,
-    ENTRIES,
-    ROWS,
-    WHOLE,
-    MeshOptions,
-    laid_out,
-    laid_out_batch,
-    mesh_of,
-    meshed,
-    rules_of,
-    splits_of,
-)
-from proximo.language.weights import named
+from proximo.language.model.adapters import TARGETS, LoRA, trainable, with_adapters
+from proximo.language.model.config import model_config
+from proximo.language.model.heads import new_reward_model
+from proximo.language.model.sharding import COLUMNS, ENTRIES, ROWS, WHOLE, laid_out, rules_of, splits_of
+from proximo.language.model.transformer import new_model
+from proximo.language.train.critics import own_critic
+from proximo.language.train.meshed import meshed
+from proximo.language.train.policy import new_policy
 from proximo.learn.descend import adam
+from proximo.learn.mesh import MeshOptions, laid_out_batch, mesh_of
+from proximo.learn.named import named_leaves
 
 MESHES = ("4 x 1", "2 x 2", "1 x 4")
 
@@ -64,7 +54,7 @@ def shapes(name, adapters=False):
 @pytest.mark.parametrize("adapters", [False, True], ids=["plain", "adapters"])
 @pytest.mark.parametrize("name", families.CONFIGS)
 def test_every_array_of_every_family_falls_under_one_rule(name, adapters):
-    arrays = {name: leaf for name, leaf in named(shapes(name, adapters)).items() if leaf.shape}
+    arrays = {name: leaf for name, leaf in named_leaves(shapes(name, adapters)).items() if leaf.shape}
     counts = {name: len(rules_of(name)) for name in arrays}
     assert {name: count for name, count in counts.items() if count != 1} == {}
     assert len(counts) > 50
@@ -74,7 +64,7 @@ def test_a_layer_by_hand():
     """4 heads of 6, 2 of them for keys and values; inner width 24; of 41 tokens no number of devices holds
     equal parts, so the width of 16 is split."""
     model = shapes("llama-biases")["policy"].model
-    splits = named(splits_of(model, 2))
+    splits = named_leaves(splits_of(model, 2))
     layer = {n.removeprefix("blocks.1."): split for n, split in splits.items() if n.startswith("blocks.1.")}
     assert layer == {
         "attention_norm.weight": WHOLE,
@@ -124,7 +114,7 @@ def test_heads_for_one_number_are_everywhere():
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3"])
 def test_adapters_follow_their_maps(name):
     """x (down up) is split as x W is: `up` has W's columns, `down` its rows."""
-    splits = named(splits_of(shapes(name, adapters=True)["policy"].model, 2))
+    splits = named_leaves(splits_of(shapes(name, adapters=True)["policy"].model, 2))
     bases = {n.removesuffix(".base.weight"): s for n, s in splits.items() if n.endswith(".base.weight")}
     assert set(bases.values()) == {COLUMNS, ROWS}
     for base, split in bases.items():
@@ -134,7 +124,7 @@ def test_adapters_follow_their_maps(name):
 
 @pytest.mark.parametrize("adapters", [False, True], ids=["plain", "adapters"])
 def test_moments_follow_their_weights(adapters):
-    splits = named(splits_of(shapes("qwen3", adapters), 2))
+    splits = named_leaves(splits_of(shapes("qwen3", adapters), 2))
     moments = {n.partition(".mu.")[2]: split for n, split in splits.items() if n.startswith("moments.mu.")}
     assert COLUMNS in moments.values()
     assert moments == {name: splits[f"policy.{name}"] for name in moments}

@@ -6,8 +6,8 @@ from small_models import small_model
 from small_tokenizers import byte_level, metaspace, write
 
 from proximo.errors import UserError
-from proximo.language.respond import Drawing, answers, checked, stop_sequences
-from proximo.language.tokenizer import load_tokenizer, word_tokenizer
+from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
+from proximo.language.train.respond import Drawing, answers, checked, stop_sequences
 
 STOPS = ("\n\n", "world", " hello", "user", "fox!")
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from proximo.errors import UserError
-from proximo.language.tokenizer import character_tokenizer, load_tokenizer, word_tokenizer
+from proximo.language.text.tokenizer import character_tokenizer, load_tokenizer, word_tokenizer
 
 TEXTS = ["hello world", " The  quick\n\nfox!", "naïve café 0", "a<|im_end|>b <s></s> <unk>", ""]
 TALK = [

@@ -13,10 +13,11 @@ from workplace import lines, workplace
 
 import proximo.language as language
 from proximo.errors import UserError
-from proximo.language import grpo_trainer, ppo_trainer
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.ppo_options import PPOOptions
-from proximo.language.rewards import all_called, called, weighted
+from proximo.language.train import grpo as grpo_trainer
+from proximo.language.train import ppo as ppo_trainer
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.ppo_options import PPOOptions
+from proximo.language.train.rewards import all_called, called, weighted
 
 MODEL = small_model(layers=1)
 

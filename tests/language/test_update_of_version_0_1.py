@@ -18,10 +18,11 @@ import safetensors.numpy
 from policies import grpo, options, ppo
 
 from proximo.core import ClippedSquaredError, FixedKL, empty_moments
-from proximo.language import grpo_trainer, ppo_trainer
-from proximo.language.grpo_options import GRPOOptions
-from proximo.language.policy import Sequences
-from proximo.language.update import shared, update
+from proximo.language.train import grpo as grpo_trainer
+from proximo.language.train import ppo as ppo_trainer
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.policy import Sequences
+from proximo.language.train.update import shared, update
 from proximo.learn.named import filled, named_arrays
 
 FOLDER = Path(__file__).parent.parent / "data" / "version-0.1"

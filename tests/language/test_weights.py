@@ -13,11 +13,12 @@ import pytest
 import safetensors.numpy
 
 from proximo.errors import UserError
-from proximo.language.config import model_config
-from proximo.language.heads import new_reward_model
-from proximo.language.model import new_model
-from proximo.language.tensors import Tensor, stored, write_file, write_tensors
-from proximo.language.weights import named, tensors_of, with_tensors
+from proximo.language.files.tensors import Tensor, stored, write_file, write_tensors
+from proximo.language.files.weights import tensors_of, with_tensors
+from proximo.language.model.config import model_config
+from proximo.language.model.heads import new_reward_model
+from proximo.language.model.transformer import new_model
+from proximo.learn.named import named_leaves
 
 every_family = pytest.mark.parametrize("name", list(families.CONFIGS))
 
@@ -37,8 +38,8 @@ def filled(model, arrays, folder="a-folder", **options):
 
 def assert_same(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    for name, array in named(one).items():
-        np.testing.assert_array_equal(array, named(other)[name], err_msg=name)
+    for name, array in named_leaves(one).items():
+        np.testing.assert_array_equal(array, named_leaves(other)[name], err_msg=name)
 
 
 def refused(model, arrays, **options):

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from proximo.language.job import Outcome
-from proximo.language.options import RunOptions
 from proximo.language.running import LanguageRun, recorded, restored
+from proximo.language.train.job import Outcome
+from proximo.language.train.run_options import RunOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ import json
 
 from small_models import small_model
 
-from proximo.language.folder import save_model
-from proximo.language.tokenizer import character_tokenizer
+from proximo.language.files.folder import save_model
+from proximo.language.text.tokenizer import character_tokenizer
 
 SYMBOLS = "0123456789 abcdefg"
 

@@ -1,0 +1,257 @@
+"""Adapters as files of PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
+
+For a map M of the Hub's, PEFT keeps `base_model.model.M.lora_A.weight` [rank, inputs] and `...lora_B.weight`
+[outputs, rank]: our `down` and `up`, turned round.
+
+GPT-2 keeps queries, keys and values in one map, and PEFT adapts it as one. Ours, side by side, are one of a
+larger rank: A holds the `down` of each, and B is zero but for each one's `up` in the rows of its own outputs.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.files.adapter_config import CONFIG, adapter_config, of_map
+from proximo.language.files.folder import CONFIG as CORE
+from proximo.language.files.folder import load_model, local_folder, save_model
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.files.names import NAMINGS, maps_of
+from proximo.language.files.sealing import verify, whole_folder, write_bytes
+from proximo.language.files.tensors import Tensor, metadata, opened, write_file
+from proximo.language.model.adapters import AdaptedLinear, has_adapters, maps_in, merged, with_maps
+from proximo.language.model.config import ModelConfig
+from proximo.language.model.transformer import Transformer
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.runs.sealed import parsed
+
+WEIGHTS = "adapter_model.safetensors"
+BEFORE = "base_model.model."
+TARGETS = "proximo_targets"
+"""In the safetensors file's own notes: which of GPT-2's queries, keys and values have an adapter."""
+
+
+class Change(NamedTuple):
+    """One of PEFT's adapters: A [rank, inputs], B [outputs, rank], and the alpha that goes with the rank."""
+
+    a: np.ndarray
+    b: np.ndarray
+    alpha: float
+
+
+def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> None:
+    """Write a model's adapters, and nothing of its own weights; whole or not at all.
+
+    base  the folder or the Hub's id of the model that they belong to, for those who load them
+
+    Raises UserError if the model has none, if a number is not finite, or if the folder holds anything else.
+    """
+    nodes, changes, targets = maps_in(model), {}, ""
+    for hub, ours in maps_of(model.config):
+        parts = [nodes.get(name) for name in ours]
+        here = {name.rpartition(".")[2]: p for name, p in zip(ours, parts, strict=True) if _adapted(p)}
+        if here:
+            changes[hub] = _side_by_side(parts)
+            targets = ",".join(here) if len(ours) > 1 else targets
+    if not changes:
+        raise UserError("this model has no adapters: save the model itself")
+    arrays = {}
+    for hub, change in changes.items():
+        arrays[f"{BEFORE}{hub}.lora_A.weight"] = change.a
+        arrays[f"{BEFORE}{hub}.lora_B.weight"] = change.b
+    tensors = {name: Tensor(x.shape, "F32", partial(np.asarray, x)) for name, x in arrays.items()}
+    content = _config(changes, model.config, base)
+    with whole_folder(folder) as place:
+        write_bytes(place / CONFIG, json.dumps(content, indent=2, sort_keys=True).encode())
+        write_file(place / WEIGHTS, tensors, {"format": "pt"} | ({TARGETS: targets} if targets else {}))
+
+
+def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
+    """The model with the adapters that a folder, or the Hub, has.
+
+    An adapter of GPT-2's that PEFT made becomes one each of queries, keys and values, which begin with the
+    same `down`: the model is the same, but then they learn apart.
+
+    Raises UserError where the files are missing or damaged, belong to another model, or are no plain LoRA.
+    """
+    if has_adapters(model):
+        raise UserError("this model has adapters already: merge them first")
+    place = local_folder(folder)
+    verify(place)
+    config = adapter_config(place)
+    nodes = maps_in(model)
+    found: dict[str, AdaptedLinear] = {}
+    with contextlib.ExitStack() as stack:
+        tensors = opened(place / WEIGHTS, stack)
+        left = dict(tensors)
+        notes = metadata(place / WEIGHTS).get(TARGETS, "")
+        for hub, ours in maps_of(model.config):
+            pair = [left.pop(f"{BEFORE}{hub}.lora_{side}.weight", None) for side in "AB"]
+            if any(pair):
+                parts = {name: nodes[name] for name in ours}
+                change = _change(hub, pair, parts, config, place)
+                found |= _apart(change, parts, notes.split(",") if notes and len(ours) > 1 else [], config)
+        if left or not found:
+            what = f"{min(left)} belongs to no layer's map" if left else "there are no adapters"
+            raise UserError(f"{place / WEIGHTS}: {what} of this {model.config.family} model")
+    return with_maps(model, found)
+
+
+def whole_model(name: Path | str) -> Transformer:
+    """The model of a folder, or of the Hub; where that has adapters alone, their base with them folded in.
+
+    Raises UserError as `load_model` and `load_adapters`.
+    """
+    home = home_of(name)
+    model = load_model(home)
+    return model if home == local_folder(name) else merged(load_adapters(name, model))
+
+
+def home_of(name: Path | str) -> Path:
+    """The folder with the configuration and the tokenizer of a model: for adapters alone, their base's.
+
+    Raises UserError for adapters that do not name their base.
+    """
+    place = local_folder(name)
+    if (place / CORE).exists() or not (place / CONFIG).exists():
+        return place
+    config = adapter_config(place)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{place / CONFIG} names no base (base_model_name_or_path): write the model there")
+    home = local_folder(base, revision if isinstance(revision, str) else None)
+    if not (home / CORE).exists():
+        raise UserError(f"{place / CONFIG}: {base}, the adapters' base, is no model")
+    return home
+
+
+def is_reward_model(name: str) -> bool:
+    """Whether a model folder scores texts instead of continuing them."""
+    path = home_of(name) / CORE
+    if not path.is_file():
+        raise UserError(f"there is no model in {name}: it has no {CORE}")
+    content = parsed(path.read_bytes(), path)
+    kinds = content.get("architectures") if isinstance(content, dict) else None
+    return isinstance(kinds, list) and any("SequenceClassification" in str(kind) for kind in kinds)
+
+
+def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, options: ModelOptions) -> None:
+    """Write a model, adapters folded in; beside it, in `adapter`, these alone, where it has any.
+
+    options  that the model was made by. Adapters alone are of use only where what they change is a folder of
+             its own: not on weights that were drawn, nor on a model that was given as adapters itself
+    """
+    save_model(folder, merged(model), tokenizer)
+    base = Path(options.model)
+    adapters_themselves = base.is_dir() and not (base / CORE).exists()
+    if has_adapters(model) and not options.from_scratch and not adapters_themselves:
+        save_adapters(folder.with_name("adapter"), model, options.model)
+
+
+def _adapted(node: Any) -> bool:
+    return isinstance(node, AdaptedLinear)
+
+
+def _side_by_side(parts: list[Any]) -> Change:
+    """The adapters of maps that lie side by side as one; mostly there is just one."""
+    adapted = [part for part in parts if _adapted(part)]
+    scale = adapted[0].scale
+    rank = sum(part.down.shape[1] for part in adapted)
+    a = np.concatenate([np.asarray(part.down, np.float32) for part in adapted], axis=1).T
+    columns, first = [], 0
+    for part in parts:
+        outputs = (part.base if _adapted(part) else part).weight.shape[1]
+        column = np.zeros((outputs, rank), np.float32)
+        if _adapted(part):
+            last = first + part.down.shape[1]
+            column[:, first:last] = np.asarray(part.up, np.float32).T * (part.scale / scale)
+            first = last
+        columns.append(column)
+    return Change(a, np.concatenate(columns), scale * rank)
+
+
+def _apart(
+    change: Change, parts: Mapping[str, Any], targets: list[str], config: Mapping[str, Any]
+) -> dict[str, AdaptedLinear]:
+    """One of PEFT's adapters as ours; `targets` are those of a fused map that we saved ourselves."""
+    rank = change.a.shape[0]
+    scale = change.alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    down, found = change.a.T, {}
+    borders = np.cumsum([node.weight.shape[1] for node in parts.values()])[:-1]
+    ups = dict(zip(parts, np.split(change.b.T, borders, axis=1), strict=True))
+    mine = [name for name in parts if name.rpartition(".")[2] in targets] or list(parts)
+    each = rank // len(mine) if targets else rank
+    for index, name in enumerate(mine):
+        rows = slice(index * each, (index + 1) * each) if targets else slice(None)
+        found[name] = AdaptedLinear(parts[name], jnp.array(down[:, rows]), jnp.array(ups[name][rows]), scale)
+    return found
+
+
+def _change(
+    hub: str, pair: list[Tensor | None], parts: Mapping[str, Any], config: Mapping[str, Any], place: Path
+) -> Change:
+    """An adapter from its two tensors, whose shapes must be those of the map and of the configuration."""
+    a, b = pair
+    if a is None or b is None:
+        raise UserError(
+            f"{place / WEIGHTS}: {hub} has only one of lora_A and lora_B: save the adapters again"
+        )
+    rank = int(of_map(hub, config, "rank_pattern", config.get("r", 8)))
+    inputs = next(iter(parts.values())).weight.shape[0]
+    outputs = sum(node.weight.shape[1] for node in parts.values())
+    if (a.shape, b.shape) != ((rank, inputs), (outputs, rank)):
+        raise UserError(
+            f"{place / WEIGHTS}: {hub} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, but "
+            f"rank {rank} and this model ask for {[rank, inputs]} and {[outputs, rank]}"
+        )
+    alpha = float(of_map(hub, config, "alpha_pattern", config.get("lora_alpha", 8)))
+    a_array, b_array = (tensor.array().astype(np.float32) for tensor in (a, b))
+    for side, array in (("lora_A", a_array), ("lora_B", b_array)):
+        if not np.isfinite(array).all():
+            raise UserError(f"{place / WEIGHTS}: {hub}.{side} is not finite: restore the file from a copy")
+    return Change(a_array, b_array, alpha)
+
+
+def _config(changes: Mapping[str, Change], config: ModelConfig, base: str | None) -> dict[str, Any]:
+    """What PEFT needs to know; patterns only for maps whose rank or alpha is not the usual one."""
+    usual = next(iter(changes.values()))
+    ranks = {hub: change.a.shape[0] for hub, change in changes.items()}
+    alphas = {hub: change.alpha for hub, change in changes.items()}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": usual.a.shape[0],
+        "lora_alpha": usual.alpha,
+        "rank_pattern": _unusual(ranks, usual.a.shape[0]),
+        "alpha_pattern": _unusual(alphas, usual.alpha),
+        "target_modules": _short(changes, config),
+        "fan_in_fan_out": NAMINGS[config.family].inputs_first,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "inference_mode": True,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def _unusual(numbers: Mapping[str, float], usual: float) -> dict[str, float]:
+    """Without the names' first part: older versions of PEFT want to see something before a pattern."""
+    return {hub.partition(".")[2]: number for hub, number in numbers.items() if number != usual}
+
+
+def _short(changes: Mapping[str, Change], config: ModelConfig) -> list[str]:
+    """The adapted maps by their last names, `q_proj`, where that says it; else by their whole names."""
+    every = [hub for hub, _ in maps_of(config)]
+    ends = {hub: hub.rpartition(".")[2] for hub in every}
+    partly = {ends[hub] for hub in every if hub not in changes}
+    return sorted({hub if ends[hub] in partly else ends[hub] for hub in changes})

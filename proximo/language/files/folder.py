@@ -1,0 +1,259 @@
+"""Model folders as on the Hugging Face Hub: what `transformers` wrote is read, what we write it loads.
+
+Nothing in a folder is executed: weights are safetensors, the rest is JSON and text, `auto_map` is ignored.
+"""
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.files.names import NAMINGS
+from proximo.language.files.sealing import verify, whole_folder, write_bytes
+from proximo.language.files.tensors import TYPES, Tensor, stored, write_tensors
+from proximo.language.files.weights import tensors_of, with_tensors
+from proximo.language.model.config import ModelConfig, model_config
+from proximo.language.model.heads import RewardModel, new_reward_model
+from proximo.language.model.transformer import Transformer, new_model
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.learn.named import named_leaves
+from proximo.runs.extras import needed
+from proximo.runs.sealed import parsed
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+SHIFT = "proximo_reward_shift"
+"""Field of a reward model's `config.json`: added to the scores that `transformers` gives."""
+
+SHARD = 5 * 10**9  # bytes, what the Hub's own tools take
+FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+NOT_FETCHED = ("*/*", "consolidated*", "*.index.json.*")  # folders hold other formats of the same weights
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def load_model(folder: Path | str, dtype: Any = jnp.float32) -> Transformer:
+    """A language model from a folder, or from the Hub.
+
+    folder  a path, or an id of the Hub such as "Qwen/Qwen2.5-0.5B"
+    dtype   of the model's arrays, whatever the files have
+
+    Raises UserError where there is none, or where it is not supported, incomplete or damaged.
+    """
+    place = local_folder(folder)
+    verify(place)
+    config = load_config(place)
+    with stored(place) as tensors:
+        config = replace(config, dtype=_dtype_of(tensors))
+        template = eqx.filter_eval_shape(lambda: new_model(config, jax.random.key(0)))
+        return with_tensors(template, config, tensors, place, dtype)
+
+
+def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardModel:
+    """A reward model: sequence classification with one label. As `load_model`."""
+    place = local_folder(folder)
+    verify(place)
+    content, config = _content(place), load_config(place)
+    shift = content.get(SHIFT, 0.0)
+    if not isinstance(shift, int | float) or not math.isfinite(shift):
+        raise UserError(f"{place / CONFIG}: {SHIFT} is {shift!r}, not a number")
+    with stored(place) as tensors:
+        config = replace(config, dtype=_dtype_of(tensors))
+        key = jax.random.key(0)
+        template = eqx.filter_eval_shape(lambda: new_reward_model(new_model(config, key), key))
+        model = with_tensors(template, config, tensors, place, dtype, inside="trunk.")
+    pad = None if SHIFT in content else content.get("pad_token_id")
+    if pad is not None and (not isinstance(pad, int) or isinstance(pad, bool)):
+        raise UserError(f"{place / CONFIG}: pad_token_id is {pad!r}, not a token's id")
+    return RewardModel(model.trunk, model.score, float(shift), pad)
+
+
+def trained_here(folder: Path | str) -> bool:
+    """Whether a folder's reward model is one of ours, whose scores are read at an answer's last token."""
+    return SHIFT in _content(local_folder(folder))
+
+
+def load_config(folder: Path | str) -> ModelConfig:
+    """What a folder's `config.json` says, without its weights. Raises UserError as `load_model`."""
+    place = local_folder(folder)
+    config, defaults = model_config(_content(place)), place / GENERATION
+    if not defaults.is_file():
+        return config
+    content = parsed(defaults.read_bytes(), defaults)
+    if not isinstance(content, dict):
+        raise UserError(f"{defaults} holds no JSON object: restore it from a copy")
+    return replace(config, generation=json.dumps(content, sort_keys=True))
+
+
+def save_model(
+    folder: Path,
+    model: Transformer,
+    tokenizer: Tokenizer | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+    max_shard_bytes: int = SHARD,
+) -> None:
+    """Write a language model, whole or not at all; an older one of ours there is replaced.
+
+    tokenizer          saved with it; its PAD and ends of a text go into `config.json`
+    generation_config  further content of `generation_config.json`, such as a temperature
+    dtype              that the weights are written in; unless given as the model came (`ModelConfig.dtype`)
+    max_shard_bytes    weights beyond this size are written to several files
+
+    What `generation_config.json` said where the model came from stays, but for its PAD and ends.
+
+    Raises UserError if the folder holds anything else, if a weight is not finite, or if the model has
+    adapters (which are merged first, or saved on their own).
+    """
+    if model.head is None and not model.config.tied:
+        raise UserError(
+            "this model has no head for tokens and its configuration ties none: it cannot be saved"
+        )
+    dtype = _saved_in(model.config, model) if dtype is None else dtype
+    tensors = tensors_of(model, model.config, dtype)
+    content = {k: v for k, v in model.config.as_json().items() if k not in (SHIFT, "id2label", "label2id")}
+    content["architectures"] = [NAMINGS[model.config.family].architectures[0]]
+    files = _files(content, model, tokenizer, generation_config, dtype)
+    _write(folder, files, tensors, max_shard_bytes)
+
+
+def save_reward_model(
+    folder: Path,
+    model: RewardModel,
+    tokenizer: Tokenizer | None = None,
+    dtype: Any = None,
+    max_shard_bytes: int = SHARD,
+) -> None:
+    """Write a reward model as sequence classification with one label; otherwise as `save_model`.
+
+    `transformers` reads a text's score at its last token that is not PAD, so `config.json` has to name PAD:
+    the tokenizer's, or else the one that the trunk's configuration has. What it returns is our score less
+    the model's shift, which is the field `proximo_reward_shift`.
+    """
+    trunk = model.trunk
+    dtype = _saved_in(trunk.config, model) if dtype is None else dtype
+    tensors = tensors_of(model, trunk.config, dtype, inside="trunk.")
+    content = trunk.config.as_json() | {
+        "architectures": [NAMINGS[trunk.config.family].architectures[1]],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        SHIFT: float(model.shift),
+    }
+    files = _files(content, trunk, tokenizer, None, dtype)
+    if json.loads(files[CONFIG]).get("pad_token_id") is None:
+        raise UserError(
+            "a reward model's config.json has to name PAD: give the tokenizer, or pad_token_id there"
+        )
+    _write(folder, files, tensors, max_shard_bytes)
+
+
+def local_folder(folder: Path | str, revision: str | None = None) -> Path:
+    """The folder of a model: a path as it is, an id of the Hub after downloading it.
+
+    revision  which version of the Hub's; the newest unless given
+
+    Only weights, JSON and text are fetched, never code or pickles. What was fetched once is kept by
+    `huggingface_hub`, and is enough without network.
+
+    Raises UserError if there is no such folder and it cannot be fetched.
+    """
+    if Path(folder).is_dir():
+        return Path(folder)
+    name = str(folder)
+    if not HUB_ID.fullmatch(name):
+        raise UserError(f"there is no folder {name}, and it is no id of the Hub such as Qwen/Qwen2.5-0.5B")
+    hub = needed("huggingface_hub", "hub")
+    try:
+        return Path(
+            hub.snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=list(FETCHED),
+                ignore_patterns=list(NOT_FETCHED),
+                library_name="proximo",
+            )
+        )
+    except Exception as error:  # no network, no such model, no permission, a full disk: many libraries' kinds
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"there is no folder {name}, and the Hub does not give it ({reason})") from error
+
+
+def _content(place: Path) -> dict[str, Any]:
+    path = place / CONFIG
+    if not path.is_file():
+        adapter = (place / "adapter_config.json").exists()
+        hint = " (these are adapters: load their base, then the adapters)" if adapter else ""
+        raise UserError(f"there is no model in {place}: it has no {CONFIG}{hint}")
+    content = parsed(path.read_bytes(), path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not describe a model: fetch or save it again")
+    if content.get("quantization_config"):
+        raise UserError(f"{path}: quantised models are not supported: take the original weights")
+    return content
+
+
+def _files(
+    content: dict[str, Any],
+    trunk: Transformer,
+    tokenizer: Tokenizer | None,
+    generation_config: Mapping[str, Any] | None,
+    dtype: Any,
+) -> dict[str, bytes]:
+    """All files but the weights."""
+    kept = {k: v for k, v in content.items() if k not in ("auto_map", "torch_dtype", "_name_or_path")}
+    kept["dtype"] = str(np.dtype(dtype))
+    files, generation = dict[str, bytes](), json.loads(trunk.config.generation)
+    if tokenizer is not None:
+        files |= tokenizer.files()
+        ends = tokenizer.eos_ids
+        named = {"pad_token_id": tokenizer.pad_id, "eos_token_id": ends[0] if len(ends) == 1 else list(ends)}
+        kept |= named
+        generation |= named
+        if tokenizer.vocab_size > trunk.config.vocabulary:
+            raise UserError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only "
+                f"{trunk.config.vocabulary}: save it with its own"
+            )
+    files[CONFIG] = json.dumps(kept, indent=2, sort_keys=True).encode()
+    generation |= generation_config or {}
+    if generation:  # where `transformers`, and our tokenizer, look for the ends of a response
+        files[GENERATION] = json.dumps(generation, indent=2, sort_keys=True).encode()
+    return files
+
+
+def _dtype_of(tensors: Mapping[str, Tensor]) -> str:
+    """What most of a folder's numbers are written in; float32 where it is nothing that is read."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + math.prod(tensor.shape)
+    most = max(sizes, key=lambda kind: sizes[kind], default="F32")
+    return next((str(dtype) for dtype, kind in TYPES.items() if kind == most), "float32")
+
+
+def _saved_in(config: ModelConfig, model: Any) -> Any:
+    """What a model is written in; in float32 where float16, which ends at 65504, cannot hold it any more.
+
+    A run's last step is no place to refuse: what was learned would be lost.
+    """
+    dtype = jnp.dtype(config.dtype)
+    if dtype == jnp.float16:
+        for name, array in named_leaves(model).items():
+            if np.abs(np.asarray(array)).max(initial=0.0) > np.finfo(np.float16).max:
+                warnings.warn(f"{name} is too large for float16: the model is saved in float32", stacklevel=3)
+                return jnp.dtype(jnp.float32)
+    return dtype
+
+
+def _write(folder: Path, files: Mapping[str, bytes], tensors: Any, max_shard_bytes: int) -> None:
+    with whole_folder(folder) as partial:
+        for name, content in files.items():
+            write_bytes(partial / name, content)
+        write_tensors(partial, tensors, max_shard_bytes)

@@ -1,0 +1,117 @@
+"""Models, tokenizers and data as a command's options ask for them, and which of a model's arrays learn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from proximo.errors import UserError
+from proximo.language.files.adapter_files import home_of, whole_model
+from proximo.language.files.folder import load_config
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.adapters import LoRA, trainable, with_adapters
+from proximo.language.model.config import ModelConfig
+from proximo.language.model.sharding import laid_out
+from proximo.language.model.transformer import Transformer, new_model, with_tokens
+from proximo.language.text.chat_records import with_names
+from proximo.language.text.records import Dataset
+from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
+from proximo.learn.mesh import in_host_memory, mesh_of
+
+Model = TypeVar("Model")
+Record = TypeVar("Record")
+
+
+def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Tokenizer]:
+    """The model and the tokenizer of a folder, or of an id of the Hub.
+
+    key  draws the weights that are to be random: all of them (`from_scratch`), or the adapters'
+
+    Raises UserError where there is none, where it is not supported or damaged, where the tokenizer has ids
+    that the model has not, and for adapters that cannot be.
+    """
+    weights_key, adapters_key = jax.random.split(key)
+    mesh = mesh_of(options.mesh)
+    folder = home_of(options.model)
+    tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
+    tokenizer = with_names(tokenizer, options.chat_template_kwargs)
+    check_vocabulary(load_config(folder), tokenizer, options.model)
+    with in_host_memory(mesh):
+        made_anew = options.from_scratch
+        model = new_model(load_config(folder), weights_key) if made_anew else whole_model(options.model)
+        model = with_tokens(model, tokenizer.backend.get_vocab().values())
+        if options.save_dtype is not None:
+            model = replace(model, config=replace(model.config, dtype=options.save_dtype))
+        model = adapted(model, options, adapters_key)
+    return laid_out(model, mesh), tokenizer
+
+
+def adapted(model: Model, options: ModelOptions, key: PRNGKeyArray) -> Model:
+    """The model with adapters if the options ask for them; they change nothing yet.
+
+    Raises UserError for options of adapters without a rank.
+    """
+    if options.lora_rank == 0:
+        for name in ("lora_alpha", "lora_targets"):
+            if getattr(options, name) != getattr(ModelOptions, name):
+                raise UserError(f"{name} is for adapters, and lora_rank is 0: give a rank, such as 16")
+        return model
+    return with_adapters(model, LoRA(options.lora_rank, options.lora_alpha, options.lora_targets), key)
+
+
+def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer, name: str) -> None:
+    """Raises UserError unless the model has an embedding for every id; it may have more of them."""
+    if tokenizer.vocab_size > config.vocabulary:
+        raise UserError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocabulary}: "
+            "take the tokenizer that came with the model"
+        )
+
+
+def split(model: Any) -> tuple[Any, Any]:
+    """What learns and what is frozen: two trees like the model, with None where the other has an array.
+
+    With adapters, these and the heads beside the transformer learn; without, everything does.
+    """
+    learning, frozen = eqx.partition(model, trainable(model))
+    return learning, frozen
+
+
+def assembled(learning: Any, frozen: Any) -> Any:
+    """The model again, from what `split` made of it."""
+    return eqx.combine(learning, frozen)
+
+
+def longest_of(length: int, config: ModelConfig) -> int:
+    """Tokens that a row may have: what was asked for, but no more than the model's context."""
+    return min(length, config.context)
+
+
+def check_counts(options: Any, names: Sequence[str]) -> None:
+    """Raises UserError unless these options are whole numbers of at least 1, or None."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
+
+
+class DataOptions(Protocol):
+    """Where a command's data are."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def evaluation_data(self) -> str | None: ...
+
+
+def read_files(
+    options: DataOptions, read: Callable[[str], Dataset[Record]]
+) -> tuple[tuple[Record, ...], tuple[Record, ...], tuple[str, ...]]:
+    """The data, what is held out (nothing, where no file is named), and what the user should know of them."""
+    data = read(options.data)
+    held_out = Dataset[Record]((), 0, 0) if options.evaluation_data is None else read(options.evaluation_data)
+    notes = data.notes(options.data) + held_out.notes(options.evaluation_data)
+    return data.records, held_out.records, notes

@@ -1,0 +1,36 @@
+"""Which model a command is about."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from proximo.learn.mesh import MeshOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and what of it is trained."""
+
+    model: str
+    """A model folder, or an id of the Hugging Face Hub."""
+    from_scratch: bool = False
+    """Random weights in the shape that the folder's `config.json` gives; its own weights are not read."""
+    lora_rank: int = 0
+    """Train adapters of this rank instead of all weights (LoRA, Hu et al. 2021); 0 for all weights."""
+    lora_alpha: float = 16.0
+    """Adapters count alpha / rank times."""
+    lora_targets: tuple[str, ...] = ("query", "value")
+    """Which maps have adapters: of query, key, value, output, gate, up, down; or `all-linear`."""
+    eos_token: str | None = None
+    """The token that ends a text, where the tokenizer does not say."""
+    pad_token: str | None = None
+    """The token that fills a batch up, where the tokenizer does not say."""
+    chat_template: Path | None = None
+    """A file with a chat template (Jinja), in the place of the model's; the trained model keeps it."""
+    chat_template_kwargs: str | None = None
+    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
+    column of this name wins over it."""
+    save_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the model is saved in; as it came unless said, and float32 for random weights. What learns, and
+    every checkpoint, is float32."""
+    mesh: MeshOptions = field(default_factory=MeshOptions)

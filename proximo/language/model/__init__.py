@@ -1,0 +1,1 @@
+"""One transformer for seven families."""

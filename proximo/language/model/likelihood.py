@@ -1,0 +1,101 @@
+"""What a model says of given tokens: their log-probabilities and its entropy, never [B, T, V] at once."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from proximo.core import Scalar
+from proximo.language.model.transformer import Transformer
+from proximo.learn.mesh import data_parallel
+
+MOST_LOGITS = 2**23
+"""Logits held at once (32 MiB in float32); more are computed in parts, and again for the gradient."""
+
+
+class Predicted(NamedTuple):
+    """What a model says of some tokens, each from those before it.
+
+    log_prob  log softmax(logits / temperature)[id], in nats
+    entropy   of the distribution that the token is from, in nats
+    best      no other token has a higher logit
+    """
+
+    log_prob: Float[Array, "*shape"]
+    entropy: Float[Array, "*shape"]
+    best: Bool[Array, "*shape"]
+
+
+def likelihood(
+    model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """The log-probability and the entropy of `predicted`."""
+    log_prob, entropy, _ = predicted(model, hidden, ids, temperature)
+    return log_prob, entropy
+
+
+def predicted(
+    model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
+) -> Predicted:
+    """What the model says of tokens, [B, T] each.
+
+    hidden       of the positions BEFORE the tokens
+    ids          the tokens
+    temperature  that they were sampled with
+    """
+    flat, targets = hidden.reshape(-1, hidden.shape[-1]), ids.reshape(-1)
+    parts = -(-len(targets) * model.config.vocabulary // MOST_LOGITS)
+    if parts <= 1:
+        return Predicted(*(x.reshape(ids.shape) for x in _predicted(model, flat, targets, temperature)))
+    rows, labels = (_in_parts(x, parts) for x in (flat, targets))
+    part = jax.checkpoint(partial(_predicted, temperature=temperature))
+    _, out = jax.lax.scan(lambda _, x: (None, part(model, *x)), None, (rows, labels))
+    return Predicted(*(_whole(x, len(targets)).reshape(ids.shape) for x in out))
+
+
+def _in_parts(x: Shaped[Array, "N *rest"], parts: int) -> Shaped[Array, "parts n *rest"]:
+    """Filled up and cut. On a mesh a part has some of every device's tokens, so that none has to move."""
+    devices, rest = data_parallel(), x.shape[1:]
+    blocks = x.reshape(devices, -1, *rest)
+    filled = jnp.pad(blocks, ((0, 0), (0, -blocks.shape[1] % parts), *((0, 0) for _ in rest)))
+    return filled.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest)
+
+
+def _whole(x: Shaped[Array, "parts n"], count: int) -> Shaped[Array, "N"]:
+    """What `_in_parts` cut, without the filling."""
+    devices = data_parallel()
+    blocks = x.reshape(len(x), devices, -1).swapaxes(0, 1).reshape(devices, -1)
+    return blocks[:, : count // devices].reshape(-1)
+
+
+def _predicted(
+    model: Transformer, hidden: Float[Array, "N D"], ids: Int[Array, "N"], temperature: Scalar
+) -> Predicted:
+    logits = model.logits(hidden) / temperature
+    top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.exp(logits - top)
+    total = jnp.sum(weights, axis=-1)
+    normaliser = jnp.log(total) + top[:, 0]
+    chosen = jnp.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
+    entropy = normaliser - jnp.sum(weights * logits, axis=-1) / total
+    return Predicted(chosen - normaliser, entropy, chosen >= top[:, 0])
+
+
+def loss_of_tokens(
+    model: Transformer,
+    ids: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    positions: Int[Array, "B L"] | None = None,
+    checkpoint: bool = False,
+) -> Float[Array, "B L"]:
+    """-log p of each token given those before it in its document; 0 for a row's first.
+
+    A packed document's first token follows another document, which says nothing of it: leave it out.
+
+    ids, segments, positions, checkpoint  as of `Transformer.hidden`
+    """
+    hidden = model.hidden(ids, segments, positions, checkpoint)
+    log_prob, _ = likelihood(model, hidden[:, :-1], ids[:, 1:])
+    return jnp.pad(-log_prob, ((0, 0), (1, 0)))

@@ -1,0 +1,325 @@
+"""Records of training data: JSON lines in TRL's columns, checked one by one before anything is tokenised.
+
+One file holds one kind of record:
+
+    {"text"}                            a text to continue
+    {"messages"}                        a conversation
+    {"prompt"}                          what to answer
+    {"prompt", "completion"}            an answer to imitate
+    {"prompt", "chosen", "rejected"}    two answers, and which is better (and by how much: "margin")
+    {"chosen", "rejected"}              the same; what both begin with is the prompt
+
+`prompt`, `completion`, `chosen` and `rejected` are text, or messages: lists of {"role", "content"}. What
+public data sets have instead is in `shapes`. Columns that are null are absent; of the others each is heard,
+named in a note, or refused. Nothing here raises anything but UserError, in one line that says what to do.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from proximo.errors import UserError
+from proximo.language.text.data_files import Source, lines_of
+from proximo.language.text.messages import UNSEEN, what
+from proximo.language.text.shapes import (
+    with_clean_messages,
+    with_messages,
+    with_prompt_of_answers,
+    without_prompt,
+)
+
+Columns: TypeAlias = tuple[str, ...]
+Invalid: TypeAlias = Literal["refuse", "drop"]
+Record = TypeVar("Record")
+
+TEXT: Columns = ("text",)
+MESSAGES: Columns = ("messages",)
+PROMPT: Columns = ("prompt",)
+COMPLETION: Columns = ("prompt", "completion")
+PREFERENCE: Columns = ("prompt", "chosen", "rejected")
+ANSWERS: Columns = ("chosen", "rejected")
+HINTS: tuple[tuple[frozenset[str], str], ...] = (
+    (
+        frozenset({"instruction", "output"}),
+        'write "instruction" and "input" together as "prompt", and "output" as "completion"',
+    ),
+    (frozenset({"question", "answer"}), 'rename "question" to "prompt", and "answer" to "completion"'),
+    (frozenset({"query", "response"}), 'rename "query" to "prompt", and "response" to "completion"'),
+)
+FOR_TEMPLATES = ("tools", "chat_template_kwargs")
+LABELS = ("label", "kto_tag")
+ASKING = ("question", "instruction", "query", "input", "problem", "system", "context")
+"""Columns that may hold a prompt by another name."""
+WEIGHTS = ("weight", "train", "trainable", "loss_mask")
+REASONS = 5  # that a note names
+
+
+class Kind(NamedTuple):
+    """What a record is.
+
+    columns         one of the tuples above
+    conversational  whether these hold messages rather than text
+    """
+
+    columns: Columns
+    conversational: bool
+
+    def __str__(self) -> str:
+        return f"{' + '.join(self.columns)} as {'messages' if self.conversational else 'text'}"
+
+
+class Given(NamedTuple):
+    """A record to be read.
+
+    record  by its kind: without columns that are null, messages as templates are to have them
+    kind    what it is
+    line    its number, from 1
+    whole   as it stands in the file
+    """
+
+    record: Mapping[str, Any]
+    kind: Kind
+    line: int
+    whole: Mapping[str, Any]
+
+
+class Read(NamedTuple, Generic[Record]):
+    """What becomes of a record.
+
+    record  as trainers have it
+    cut     whether it was cut to the length
+    notes   what the user should know of it; alike for all records that it holds for
+    """
+
+    record: Record
+    cut: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset(Generic[Record]):
+    """What was read.
+
+    records    in the order of the file
+    truncated  how many of them were cut to the length
+    dropped    how many others were too long and left out
+    invalid    how many others were wrong and left out, by reason
+    noted      how many records something holds for that the user should know
+    """
+
+    records: tuple[Record, ...]
+    truncated: int
+    dropped: int
+    invalid: Mapping[str, int] = field(default_factory=dict)
+    noted: Mapping[str, int] = field(default_factory=dict)
+
+    def notes(self, name: Any) -> tuple[str, ...]:
+        """What the user should know, a line each; `name` is the file's."""
+        found = []
+        if self.truncated or self.dropped:
+            cut, out = self.truncated, self.dropped
+            found.append(f"{name}: {cut} records were cut to the length, {out} left out as too long")
+        if self.invalid:
+            wrong = _counted(sum(self.invalid.values()))
+            found.append(f"{name}: {wrong} left out as wrong: {_listed(self.invalid)}")
+        found += [f"{name}: {reason} ({_counted(count)})" for reason, count in sorted(self.noted.items())]
+        return tuple(found)
+
+
+class TooLong(UserError):
+    """A record that overlong "drop" leaves out."""
+
+
+class OtherKind(UserError):
+    """A record of another kind than the first one, which is a fault of the file."""
+
+
+LEFT_OUT = 'shorten it, allow more, or leave such records out (overlong "drop")'
+MORE_ROOM = (
+    "shorten it, remove it, allow longer prompts or shorter answers, or leave such records out "
+    '(overlong "drop")'
+)
+
+
+def read_all(
+    source: Source,
+    allowed: Sequence[Columns],
+    read: Callable[[Given], Read[Record]],
+    overlong: str,
+    invalid: Invalid = "refuse",
+) -> Dataset[Record]:
+    """Reads all records of one kind, and says of every error where it happened.
+
+    allowed   the kinds that will do; a file holds one of them
+    read      what becomes of a record
+    overlong  "drop" leaves records out for which `read` raises TooLong
+    invalid   "drop" leaves records out that are wrong otherwise; a line that is no record at all, or one of
+              another kind, is a fault of the file, and refused nevertheless
+
+    Raises UserError for the first wrong record, and where none is left.
+    """
+    found: list[Record] = []
+    truncated = dropped = 0
+    wrong, noted = Counter[str](), Counter[str]()
+    first: tuple[Kind, str] | None = None
+    for where, number, whole in lines_of(source):
+        try:
+            record, kind, unread = _understood(whole, allowed)
+            first = first or (kind, where)
+            if kind != first[0]:
+                raise OtherKind(f"is {kind}, but {first[1]} is {first[0]}: keep one kind per file")
+            one = read(Given(record, kind, number, whole))
+        except TooLong as error:
+            if overlong == "drop":
+                dropped += 1
+                continue
+            advice = MORE_ROOM if allowed == (PROMPT,) else LEFT_OUT
+            raise UserError(f"{where}: {error}: {advice}") from error
+        except UserError as error:
+            if invalid == "drop" and not isinstance(error, OtherKind):
+                wrong[_reason(error)] += 1
+                continue
+            raise UserError(f"{where}: {error}") from error
+        found.append(one.record)
+        truncated += one.cut
+        noted.update([*one.notes, *([f"columns that nothing reads: {', '.join(unread)}"] if unread else [])])
+    if not found:
+        raise UserError(f"{_named(source)} holds {_nothing(dropped, wrong)}")
+    return Dataset(tuple(found), truncated, dropped, dict(wrong), dict(noted))
+
+
+def _named(source: Source) -> str:
+    return str(source) if isinstance(source, str) or hasattr(source, "suffix") else "the list of records"
+
+
+def _nothing(dropped: int, wrong: Mapping[str, int]) -> str:
+    if not dropped and not wrong:
+        return "no record: fill it"
+    long = [f"records that are too long ({dropped}): allow more tokens"] if dropped else []
+    bad = [f"records that are wrong: {_listed(wrong)}"] if wrong else []
+    return f"only {'; and '.join(long + bad)}"
+
+
+def _reason(error: UserError) -> str:
+    """What is wrong with a record, alike for all that have the same fault: without advice and numbers."""
+    return re.sub(r"\d+", "N", str(error).rpartition(": ")[0] or str(error))
+
+
+def _counted(count: int) -> str:
+    return f"{count} record{'' if count == 1 else 's'}"
+
+
+def _listed(reasons: Mapping[str, int]) -> str:
+    most = Counter(reasons).most_common(REASONS)
+    rest = sum(reasons.values()) - sum(count for _, count in most)
+    listed = [f"{reason} ({count})" for reason, count in most] + ([f"others ({rest})"] if rest else [])
+    return "; ".join(listed)
+
+
+def _understood(
+    whole: Mapping[str, Any], allowed: Sequence[Columns]
+) -> tuple[Mapping[str, Any], Kind, tuple[str, ...]]:
+    """A record by its kind, that kind, and columns that nothing reads.
+
+    Raises UserError unless it is of an allowed kind, and for a column that would be passed over.
+    """
+    record = with_messages(whole) if MESSAGES in allowed else whole
+    record = {name: value for name, value in record.items() if value is not None}
+    columns = _columns(record, allowed)
+    if images := next((name for name in UNSEEN if record.get(name)), None):
+        raise UserError(f'has "{images}", and this is a model of texts: remove the record, or the column')
+    if columns == ANSWERS and (other := next((name for name in ASKING if name in record), None)):
+        raise UserError(f'has "{other}" but no "prompt": rename it to "prompt" if it is one, or remove it')
+    record = with_clean_messages(record, columns)
+    if columns == PREFERENCE and isinstance(record["prompt"], str) and _talks(record, ANSWERS):
+        columns = ANSWERS
+    if columns == ANSWERS and _talks(record, ANSWERS):
+        record, columns = with_prompt_of_answers(record), PREFERENCE
+    forms = {_form(record[name], name) for name in columns}
+    if len(forms) > 1:
+        raise UserError(f"mixes text and messages in {' and '.join(columns)}: write all in one form")
+    kind = Kind(columns, forms.pop())
+    if kind.conversational:
+        if columns in (COMPLETION, PREFERENCE):
+            record = without_prompt(record, columns[1:])
+        _check_roles(record, columns)
+    return record, kind, () if columns == PROMPT else _unread(record, kind)
+
+
+def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
+    """The columns that say what a record is. Raises UserError unless they are of one allowed kind."""
+    found = [columns for columns in allowed if {*columns} <= {*record}]
+    found = [columns for columns in found if not any({*columns} < {*other} for other in found)]
+    if len(found) == 1:
+        return found[0]
+    wanted = " or ".join(" + ".join(f'"{name}"' for name in columns) for columns in allowed)
+    have = ", ".join(f'"{name}"' for name in record) or "no column"
+    if found:
+        raise UserError(f"has {have}, and is not clear: it must have just one of {wanted}")
+    hint = next((f": {said}" for names, said in HINTS if names <= {*record}), "")
+    raise UserError(f"has {have}, and needs {wanted}{hint}")
+
+
+def _talks(record: Mapping[str, Any], columns: Columns) -> bool:
+    return all(isinstance(record[name], list) for name in columns)
+
+
+def _unread(record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
+    """Columns that nothing reads. Raises UserError for one whose meaning would be lost."""
+    for name in WEIGHTS:
+        if name in record and record[name] != 1:
+            raise UserError(f'has "{name}": records have no weights; leave out those that are not to count')
+    for name in LABELS:
+        if record.get(name) in (0, 1) and kind.columns == COMPLETION:
+            raise UserError(
+                f'has a "{name}" of unpaired preferences (KTO), which are not learned here: keep the good '
+                'answers without the column (sft), or pair good and bad ones as "chosen" and "rejected"'
+            )
+    for name in FOR_TEMPLATES:
+        if record.get(name) and not kind.conversational:
+            raise UserError(f'has "{name}", which only chat templates read: give messages instead of text')
+    heard = {*kind.columns, *FOR_TEMPLATES, *(("margin",) if "chosen" in kind.columns else ())}
+    return tuple(name for name in record if name not in heard)
+
+
+def margin_of(record: Mapping[str, Any]) -> float:
+    """By how much the chosen answer is better, in units of reward; 0 where the record does not say."""
+    margin = record.get("margin", 0.0)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not _finite(margin):
+        raise UserError(f'"margin" is {margin!r}: give a finite number, or leave it out')
+    return float(margin)
+
+
+def _finite(number: int | float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _form(value: Any, name: str) -> bool:
+    """Whether a column holds messages; False for text."""
+    if isinstance(value, str) and name != "messages":
+        if not value:
+            raise UserError(f'"{name}" is empty: fill it, or remove the record')
+        return False
+    if not isinstance(value, list) or name == "text":
+        wanted = {"text": "text", "messages": "a list of messages"}.get(name, "text, or a list of messages")
+        raise UserError(f'"{name}" is {what(value)}: give {wanted}')
+    return True
+
+
+def _check_roles(record: Mapping[str, Any], columns: Columns) -> None:
+    roles = {name: [message["role"] for message in record[name]] for name in columns}
+    if columns == MESSAGES and "assistant" not in roles["messages"]:
+        raise UserError('"messages" has no message of the "assistant": there is nothing to learn')
+    if "completion" in roles and roles["completion"][0] != "assistant":
+        raise UserError(f'"completion" begins with {roles["completion"][0]!r}: begin it with "assistant"')
+    for name in ("chosen", "rejected"):
+        if name in roles and roles[name] != ["assistant"]:
+            raise UserError(f'"{name}" must be one message of the "assistant": move others to "prompt"')
+        if name in roles and record[name][0].get("weight") == 0:
+            raise UserError(f'"{name}" has weight 0, but both answers of a pair count: remove the record')

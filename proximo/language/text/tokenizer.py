@@ -1,0 +1,370 @@
+"""Tokenizers: from a model folder as on the Hugging Face Hub, or made from a list of words or symbols.
+
+A `Tokenizer` is the Rust tokenizer of `tokenizer.json`, the ids of its special tokens, and the model's chat
+template. Nothing in a folder is executed but the template, in a sandbox (`templates`).
+
+PAD and EOS are always distinct, so that padding can never be taken for an end; and masks come from lengths,
+so that what padding is matters to nobody.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import tokenizers
+from tokenizers import Regex, decoders, pre_tokenizers
+
+from proximo.errors import UserError
+from proximo.language.text.conversations import around_an_answer, conversation, whole
+from proximo.language.text.templates import MARKS, ChatTemplate, Messages, compiled
+from proximo.language.text.tokenizer_backend import (
+    add_tokens,
+    choose_eos,
+    choose_pad,
+    encoding,
+    id_of,
+    put_space_before_texts,
+    read_backend,
+    special_tokens,
+    token_of,
+    whole_words,
+)
+from proximo.language.text.tokenizer_files import read_description
+
+PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
+"""Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
+
+BEFORE = ("\n", ".", "a", "0")
+"""What a text may stand behind: some tokenizers glue it to the one, some to the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """Text to token ids, and back.
+
+    backend   the Rust tokenizer, without truncation and padding
+    bos_id    the token that begins a text, where there is one
+    eos_ids   the tokens that end a response; the first is the one that training appends
+    pad_id    stands where nothing stands; never one of `eos_ids` where the vocabulary has another
+    template  how messages become text (Jinja), where there is one
+    notes     what had to be chosen, each one line for the user
+    settings  what `tokenizer_config.json` says when saved
+    names     further variables of the template, such as `tools`
+    """
+
+    backend: tokenizers.Tokenizer
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    template: str | None = None
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def eos_id(self) -> int:
+        """What training appends to a text or an answer."""
+        return self.eos_ids[0]
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id; some tokenizers leave ids out."""
+        return max(self.backend.get_vocab().values()) + 1
+
+    @cached_property
+    def start_ids(self) -> tuple[int, ...]:
+        """What the tokenizer itself puts before every text, such as BOS; often nothing."""
+        sample = self.backend.encode(self.token(self.pad_id), add_special_tokens=True)
+        added = takewhile(lambda pair: pair[1], zip(sample.ids, sample.special_tokens_mask, strict=True))
+        return tuple(id for id, _ in added)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of a text; with `special`, also what the tokenizer itself puts around every text.
+
+        Special tokens that the text spells out become their ids.
+
+        Raises UserError for what cannot be encoded, such as a word that is not known.
+        """
+        return list(encoding(self.backend, text, special).ids)
+
+    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+        """As `encode` of each, on all cores at once."""
+        try:
+            return [
+                list(found.ids)
+                for found in self.backend.encode_batch(list(texts), add_special_tokens=special)
+            ]
+        except Exception:  # which text it was, only encoding them one by one will tell
+            return [self.encode(text, special) for text in texts]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text of some ids; one beyond the vocabulary, which a model may have to spare, has none."""
+        return str(self.backend.decode([int(id) for id in ids], skip_special_tokens=skip_special))
+
+    def token(self, id: int) -> str:
+        """The token with this id. Raises UserError if there is none."""
+        token = token_of(self.backend, int(id)) if 0 <= id < self.vocab_size else None
+        if token is None:
+            raise UserError(f"the tokenizer has no id {id}: the largest is {self.vocab_size - 1}")
+        return token
+
+    def id(self, token: str) -> int:
+        """The id of a token. Raises UserError if there is none."""
+        return id_of(self.backend, token)
+
+    def continuation(self, before: str, after: str, head: list[int] | None = None) -> list[int]:
+        """The ids of what `after` has beyond `before`, whose own ids stay what they are alone.
+
+        Where the whole text begins with the ids of `before`, as they stand in it: some tokenizers
+        (SentencePiece's) mark a blank before whatever they are given alone. Where a token would straddle the
+        border, as they stand behind another text.
+
+        head  the ids of `before`, where they are known
+        """
+        added = after[len(before) :]
+        if before:
+            head = self.encode(before) if head is None else head
+            tail = self._tail(before, after, head)
+            return self.behind_text(added) if tail is None else tail
+        return self.encode(added)
+
+    def behind_text(self, text: str) -> list[int]:
+        """The ids of a text behind another one; those that it has alone where they cannot be told apart."""
+        for before in BEFORE:
+            try:
+                head = self.encode(before)
+            except UserError:  # not every tokenizer knows it
+                continue
+            tail = self._tail(before, before + text, head)
+            if tail is not None:
+                return tail
+        return self.encode(text)
+
+    def chat(self, messages: Messages, generation_prompt: bool) -> str:
+        """Messages as one text, by the model's template.
+
+        generation_prompt  whether the text ends where the assistant's answer is to begin
+
+        Raises UserError without a template, and when the template fails, or is refused.
+        """
+        return self._template.text(messages, generation_prompt)
+
+    def chat_whole(self, messages: Messages) -> str:
+        """As `chat`; but raises UserError too where something that the assistant wrote is not in the text."""
+        return whole(self._template, messages)
+
+    def chat_spans(
+        self,
+        messages: Messages,
+        start: int = 0,
+        skip: Collection[int] = (),
+    ) -> list[tuple[list[int], bool]]:
+        """The ids of a conversation in pieces, and of each whether it is learned: what the assistant wrote.
+
+        What stands before an answer is the text that a model would be prompted with. An answer ends with
+        its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
+
+        start  messages before this one are a prompt, whoever wrote them
+        skip   messages of the assistant that are not to be learned, counted from 0
+
+        Raises UserError for an answer that is not to be found in what the template writes, or not whole.
+        """
+        found = conversation(self._template, messages, start, skip, [*self._special.values()])
+        text, done = found.text, 0
+        spans: list[tuple[list[int], bool]] = []
+        for begin, end in found.answers:
+            if found.border is not None and done < found.border < begin:
+                spans.append((self.continuation(text[:done], text[: found.border]), False))
+                done = found.border
+            prompt = self.continuation(text[:done], text[:begin])
+            head = self.encode(text[:begin]) if done else prompt
+            answer = self.continuation(text[:begin], text[:end], head)
+            # Some templates have a second end, of the whole conversation, behind the last answer's.
+            answer, rest = self.until_eos(answer, self._special)
+            spans += [(prompt, False), (answer, True), (rest, False)]
+            done = end
+        if done < len(text):
+            spans.append((self.continuation(text[:done], text), False))
+        return [(ids, learn) for ids, learn in spans if ids]
+
+    def until_eos(self, ids: list[int], others: Collection[int] = ()) -> tuple[list[int], list[int]]:
+        """Splits an answer behind its EOS, if nothing follows but blanks, further ends, and `others`."""
+        for place, id in enumerate(ids):
+            if id in self.eos_ids:
+                rest = [one for one in ids[place + 1 :] if one not in self.eos_ids and one not in others]
+                if not self.decode(rest, skip_special=False).strip():
+                    return ids[: place + 1], ids[place + 1 :]
+        return ids, []
+
+    def files(self) -> dict[str, bytes]:
+        """What to save, by file name; `transformers.AutoTokenizer` gives the same ids from it."""
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}
+        saved = {
+            "tokenizer.json": str(self.backend.to_str(pretty=True)).encode(),
+            "tokenizer_config.json": json.dumps(settings, indent=2, sort_keys=True).encode(),
+        }
+        return saved if self.template is None else {**saved, "chat_template.jinja": self.template.encode()}
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        return special_tokens(self.backend)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        plain, marking = self._compiled
+        tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
+        return ChatTemplate(plain, marking, {**tokens, **self.names})
+
+    @cached_property
+    def _compiled(self) -> tuple[jinja2.Template, jinja2.Template | None]:
+        if self.template is None:
+            raise UserError(
+                "the tokenizer has no chat template: name a file of one (--chat-template), or give text "
+                "instead of messages"
+            )
+        marks = re.search(MARKS, self.template)
+        return compiled(self.template), compiled(self.template, marks=True) if marks else None
+
+    def _tail(self, before: str, after: str, head: list[int]) -> list[int] | None:
+        """What stands behind these first ids of a text; None where it does not begin with them."""
+        size = len(head)
+        try:
+            whole = encoding(self.backend, after)
+        except UserError:  # two words that are one together, which is not known
+            return None
+        if not head or whole.ids[:size] != head:
+            return None
+        # One unknown word that began before the border hides what of it stands behind. Blanks may go with
+        # either side: some tokens swallow those around them.
+        last = max(end for _, end in whole.offsets[:size])
+        first = min((start for start, _ in whole.offsets[size:]), default=len(after))
+        border = len(before)
+        return None if after[border:last].strip() or after[first:border].strip() else list(whole.ids[size:])
+
+
+def load_tokenizer(
+    folder: Path,
+    eos_token: str | None = None,
+    pad_token: str | None = None,
+    chat_template: Path | None = None,
+) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    eos_token, pad_token  tokens of its vocabulary, in the place of those that the folder names
+    chat_template         a file with a chat template, in the place of the folder's
+
+    Raises UserError when a file is missing or unreadable, and where no token is named as EOS.
+    """
+    folder = Path(folder)
+    backend = read_backend(folder / "tokenizer.json")
+    description = read_description(folder, chat_template)
+    vocabulary = backend.get_vocab()
+    named = {name: token for name, token in description.named.items() if token in vocabulary}
+    eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), description.eos_ids)
+    if not eos_ids:
+        raise UserError(f"{folder} names no EOS, the token that ends a response: name one (eos_token)")
+    named["eos_token"] = str(token_of(backend, eos_ids[0]))
+    absent = add_tokens(backend, [*named.values()], description.described, description.special)
+    bos_id = vocabulary[named["bos_token"]] if "bos_token" in named else None
+    pad_id, pad_notes = choose_pad(backend, pad_token, named.pop("pad_token", None), eos_ids, bos_id)
+    if pad := special_tokens(backend).get(pad_id):  # `transformers` would split texts at any other
+        named["pad_token"] = pad
+    notes = [
+        f"{token!r} is named as a token, but not in the vocabulary: left out" for token in sorted(absent)
+    ]
+    if description.prefix_space is not None:
+        notes += put_space_before_texts(backend, description.prefix_space, description.generic)
+    if description.split_special:
+        backend.encode_special_tokens = True
+        notes.append(
+            "tokenizer_config.json says split_special_tokens: special tokens that a text spells out, or "
+            "that the chat template writes, are split like any other text"
+        )
+    tokenizer = Tokenizer(
+        backend=backend,
+        bos_id=bos_id,
+        eos_ids=eos_ids,
+        pad_id=pad_id,
+        template=description.template,
+        settings={**description.kept, "clean_up_tokenization_spaces": False, **named},
+    )
+    notes = [*notes, *eos_notes, *pad_notes, *description.notes, *_notes_of_template(tokenizer)]
+    return replace(tokenizer, notes=tuple(notes))
+
+
+def _notes_of_template(tokenizer: Tokenizer) -> Iterator[str]:
+    """What should be known of how the chat template writes an answer; nothing of one that fails on it."""
+    try:
+        asks, end = around_an_answer(tokenizer._template)
+        ids = tokenizer.encode(end)
+    except UserError:
+        return
+    ends = [id for id in ids if id in tokenizer._special]
+    if ends and ends[0] not in tokenizer.eos_ids:
+        token, eos = tokenizer.token(ends[0]), tokenizer.token(tokenizer.eos_id)
+        yield (
+            f"the chat template ends an answer with {token!r}, and EOS is {eos!r}: to end answers with the "
+            f"template's, say --eos-token {token!r}"
+        )
+    if asks:
+        yield (
+            f"the chat template ends a prompt with {asks!r}, but writes no given answer behind it: answers "
+            "learned from messages do not stand where answers are sampled; give a template that writes both "
+            "alike (--chat-template)"
+        )
+
+
+def word_tokenizer(words: Iterable[str], *, unknown: str | None = None) -> Tokenizer:
+    """A tokenizer of whole words, which blanks separate.
+
+    words    from id 3 on, behind `<pad>`, `<eos>` and `<bos>`; from 4 on where there is an `unknown`
+    unknown  a token that stands for every other word; without one, another word is an error
+
+    Raises UserError for a word that is empty, holds a blank, or occurs twice.
+    """
+    words = list(words)
+    if wrong := [word for word in words if word.split() != [word]]:
+        raise UserError(f"{wrong[0]!r} is not one word: give words without blanks")
+    backend = whole_words(_vocabulary(words, unknown), unknown)
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return _from_scratch(backend, unknown)
+
+
+def character_tokenizer(symbols: Iterable[str]) -> Tokenizer:
+    """A tokenizer of single characters.
+
+    symbols  from id 3 on, behind `<pad>`, `<eos>` and `<bos>`
+
+    Raises UserError for a symbol that is not one character, or occurs twice.
+    """
+    symbols = list(symbols)
+    if wrong := [symbol for symbol in symbols if len(symbol) != 1]:
+        raise UserError(f"{wrong[0]!r} is not one character: use word_tokenizer for longer symbols")
+    backend = whole_words(_vocabulary(symbols), None)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return _from_scratch(backend, None)
+
+
+def _vocabulary(words: list[str], unknown: str | None = None) -> dict[str, int]:
+    tokens = [PAD, EOS, BOS, *([unknown] if unknown else []), *words]
+    ids = {token: id for id, token in enumerate(tokens)}
+    if twice := [token for id, token in enumerate(tokens) if ids[token] != id]:
+        raise UserError(f"{twice[0]!r} occurs twice in the vocabulary, which begins with {PAD}, {EOS}, {BOS}")
+    return ids
+
+
+def _from_scratch(backend: tokenizers.Tokenizer, unknown: str | None) -> Tokenizer:
+    named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD} | (
+        {"unk_token": unknown} if unknown else {}
+    )
+    add_tokens(backend, named.values())
+    pad_id, eos_id, bos_id = (id_of(backend, token) for token in (PAD, EOS, BOS))
+    settings = {"clean_up_tokenization_spaces": False, **named}
+    return Tokenizer(backend, bos_id, (eos_id,), pad_id, settings=settings)

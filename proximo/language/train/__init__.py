@@ -1,0 +1,1 @@
+"""What language models learn by, on the engine of `proximo.learn`."""

@@ -1,0 +1,177 @@
+"""From options to trainers of the two algorithms that sample: what is read from files, and put together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from proximo.errors import UserError
+from proximo.language.files.adapter_files import home_of, is_reward_model, whole_model
+from proximo.language.files.folder import load_reward_model
+from proximo.language.files.loading import adapted, loaded
+from proximo.language.model.adapters import trainable, without_adapters
+from proximo.language.model.heads import RewardModel, without_head
+from proximo.language.model.layers import Linear
+from proximo.language.model.sharding import laid_out
+from proximo.language.model.transformer import Transformer
+from proximo.language.text.data import Prompt, read_prompts
+from proximo.language.text.records import Dataset
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.language.text.tokenizer_backend import read_backend
+from proximo.language.train import grpo_options, ppo_options
+from proximo.language.train.critics import own_critic
+from proximo.language.train.grpo import GRPO
+from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.policy import Policy, new_policy
+from proximo.language.train.ppo import PPO
+from proximo.language.train.ppo_options import PPOOptions
+from proximo.language.train.reading import reading_of
+from proximo.language.train.rewards import RewardFunction, reward_function, source_names
+from proximo.language.train.rollout import Rollouts, checked_weights
+from proximo.learn.mesh import in_host_memory, mesh_of
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a run begins with: the model with its tokenizer, and the options that named them."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    options: PPOOptions | GRPOOptions
+
+
+def ppo_trainer(
+    options: PPOOptions, functions: Sequence[RewardFunction] | None = None, greedy: bool = False
+) -> PPO:
+    """A trainer of PPO: model, critic, reference, prompts and rewards as the options say.
+
+    functions  rewards from Python; those that `options.rewards.reward` names unless given
+    greedy     whether temperature 0 will do, where nothing is to be learned
+
+    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    """
+    options = ppo_options.checked(options, greedy)
+    base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
+    policy = _with_critic(base, options)
+    rollouts = _rollouts(base, policy, functions)
+    return PPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
+
+
+def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | None = None) -> GRPO:
+    """A trainer of GRPO: model, reference, prompts and rewards as the options say.
+
+    functions  as of `ppo_trainer`
+
+    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    """
+    options = grpo_options.checked(options)
+    base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
+    policy = Policy(base.model)
+    rollouts = _rollouts(base, policy, functions)
+    return GRPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
+
+
+def _with_critic(base: Base, options: PPOOptions) -> Policy:
+    model, critic = base.model, options.critic
+    if critic.critic == "shared":
+        return new_policy(model)
+    # Two begin alike, but for their adapters: it is what they learn from that makes them differ.
+    trunk, score = _beginning_of_critics(base, critic.critic_from)
+    keys = jax.random.split(jax.random.key(options.run.seed), 2 if critic.critic == "two" else 1)
+    own = [own_critic(adapted(trunk, options.model, key), score) for key in keys]
+    return new_policy(model, *(laid_out(each, mesh_of(options.model.mesh)) for each in own))
+
+
+def _beginning_of_critics(base: Base, folder: str | None) -> tuple[Transformer, Linear | None]:
+    """A trunk without adapters, of the policy's model or of a folder's, and a head where that has one."""
+    if folder is None:
+        return without_head(without_adapters(base.model)), None
+    if is_reward_model(folder):
+        scorer = _reward_model(folder, base)
+        return scorer.trunk, Linear(scorer.score.weight, jnp.full(1, scorer.shift, jnp.float32))
+    with in_host_memory(mesh_of(base.options.model.mesh)):
+        trunk = without_head(whole_model(folder))
+    _check_tokens(folder, trunk, base)
+    return trunk, None
+
+
+def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:
+    options, rewards = base.options, base.options.rewards
+    if functions is None:
+        functions = [reward_function(name) for name in rewards.reward]
+    weights = checked_weights(rewards, len(functions), len(rewards.reward_model))
+    models = [_reward_model(folder, base) for folder in rewards.reward_model]
+    names = source_names(functions, map(_name, rewards.reward_model))[len(functions) :]
+    found = [reading_of(*each, base.tokenizer) for each in zip(rewards.reward_model, models, strict=True)]
+    readings = {name: reading for name, reading in zip(names, found, strict=True) if reading is not None}
+    own = [critic.trunk for critic in policy.critics if critic.trunk is not None]
+    readers = [policy.model, *own, *(model.trunk for model in models)]
+    behind = max((len(reading.closing or ()) for reading in readings.values()), default=0)
+    context = min(reader.config.context for reader in readers) - behind
+    prompts = _prompts(options, base, context)
+    return Rollouts(
+        prompts.records,
+        base.tokenizer,
+        options.sampling,
+        functions,
+        dict(zip(names, models, strict=True)),
+        weights,
+        options.run.seed,
+        options.steps.micro_batch_tokens,
+        readings,
+        prompts.notes(options.data),
+    )
+
+
+def _prompts(options: PPOOptions | GRPOOptions, base: Base, context: int) -> Dataset[Prompt]:
+    """Prompts that leave room for a response; `context` is the shortest of all models that read both."""
+    sampling = options.sampling
+    room = context - sampling.response_length
+    if room < 1:
+        raise UserError(
+            f"response_length is {sampling.response_length}: the model, its critic or a reward model has a "
+            f"context of {context} tokens, and the prompt needs some"
+        )
+    longest = min(sampling.prompt_length, room)
+    return read_prompts(options.data, base.tokenizer, longest, options.overlong, invalid=options.invalid)
+
+
+def _reward_model(folder: str, base: Base) -> RewardModel:
+    mesh = mesh_of(base.options.model.mesh)
+    with in_host_memory(mesh):
+        found = load_reward_model(folder)
+    _check_tokens(folder, found.trunk, base)
+    return laid_out(found, mesh)
+
+
+def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
+    """Raises UserError where a model beside the policy would read its tokens as others.
+
+    Its tokenizer, if it has one, must give them the same ids; PAD may differ, since nobody reads it.
+    """
+    known, needed = model.config.vocabulary, base.tokenizer.vocab_size
+    if known < needed:
+        raise UserError(
+            f"{folder} knows {known} tokens, the policy's tokenizer has {needed}: a reward model or a critic "
+            "must read them all"
+        )
+    tokenizer = base.tokenizer
+    place = home_of(folder) / "tokenizer.json"
+    if not place.is_file():
+        return
+    theirs = read_backend(place).get_vocab()
+    for token, id in sorted(tokenizer.backend.get_vocab().items(), key=lambda pair: pair[1]):
+        if theirs.get(token) != id and id != tokenizer.pad_id:
+            there = f"id {theirs[token]}" if token in theirs else "no token"
+            raise UserError(
+                f"{folder} has another vocabulary: {token!r} is id {id} of the policy and {there} there: "
+                "take a model that was trained with the policy's tokenizer"
+            )
+
+
+def _name(folder: str) -> str:
+    """What a reward model is called in the metrics: its run, where it is the model of one."""
+    path = Path(folder)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name

@@ -1,0 +1,112 @@
+"""From scored responses to what PPO learns from: rewards per token, advantages, targets."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from proximo.core import Scalar, gae, k1, masked_mean, select
+from proximo.language.train.loss import whitened_rewards
+from proximo.language.train.policy import Sequences
+
+
+class Returns(NamedTuple):
+    """[B, T] each, 0 where there is no token.
+
+    reward     the score at the last token, less the price of divergence at each
+    kl         estimate of KL(policy || reference) at each token, in nats
+    advantage  generalised, not yet whitened
+    target     what the critic is to say
+    """
+
+    reward: Float[Array, "B T"]
+    kl: Float[Array, "B T"]
+    advantage: Float[Array, "B T"]
+    target: Float[Array, "B T"]
+
+
+def token_rewards(
+    score: Float[Array, "B"], kl: Float[Array, "B T"], lengths: Int[Array, "B"], beta: Scalar
+) -> Float[Array, "B T"]:
+    """What each token earns.
+
+    Ziegler et al. 2019, eq. 2:  r_t = [t is the last token] score - beta (log pi(t) - log pi_ref(t))
+
+    score    of whole responses, units of reward
+    kl       log pi - log pi_ref of the sampled tokens, in nats, without gradient (k1)
+    lengths  tokens of each response; one of length 0 earns nothing
+    beta     units of reward per nat
+    """
+    last = jnp.arange(kl.shape[1]) == (lengths - 1)[:, None]
+    return -beta * kl + jnp.where(last, score[:, None], 0.0)
+
+
+def returns_of(
+    score: Float[Array, "B"],
+    log_prob: Float[Array, "B T"],
+    reference_log_prob: Float[Array, "B T"],
+    value: Float[Array, "B T1"],
+    lengths: Int[Array, "B"],
+    finished: Bool[Array, "B"],
+    *,
+    beta: Scalar,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+    critic_lam: float | None = None,
+    length_lam: float | None = None,
+    whiten_rewards: bool = False,
+    counts: Float[Array, "B T"] | None = None,
+    bootstrap: bool = False,
+) -> Returns:
+    """Rewards, advantages and targets of a batch of responses.
+
+    value       before each token and after the last place; after a response's end it does not count
+    critic_lam  lambda of the critic's targets; `lam` unless given (VAPO, arXiv 2504.05118, takes 1)
+    length_lam  alpha of VAPO's lambda = 1 - 1 / (alpha length), a response's own; None for `lam`
+    counts      1 for the tokens that rewards are whitened over; those of all responses unless given
+    bootstrap   responses that hit the limit go on in the critic's eyes; otherwise they ended there
+    """
+    mask = (jnp.arange(log_prob.shape[1]) < lengths[:, None]).astype(jnp.float32)
+    kl = select(k1(reference_log_prob - log_prob), mask)
+    reward = select(token_rewards(score, kl, lengths, beta), mask)
+    if whiten_rewards:
+        reward = whitened_rewards(reward, mask if counts is None else counts)
+    last = jnp.arange(mask.shape[1]) == (lengths - 1)[:, None]
+    ended = (last & (finished[:, None] | (not bootstrap))).astype(jnp.float32)
+    discount = gamma * (1.0 - ended)
+    same_episode = mask * (1.0 - last)
+
+    def advantage_with(lam: Scalar | Float[Array, "B"]) -> Float[Array, "B T"]:
+        before, after = value[:, :-1].T, value[:, 1:].T
+        return select(gae(reward.T, before, after, discount.T, same_episode.T, lam).T, mask)
+
+    own = lam if length_lam is None else 1.0 - 1.0 / jnp.maximum(length_lam * lengths, 1.0)
+    advantage = advantage_with(own)
+    same = length_lam is None and critic_lam is None
+    for_critic = advantage if same else advantage_with(lam if critic_lam is None else critic_lam)
+    return Returns(reward, kl, advantage, select(for_critic + value[:, :-1], mask))
+
+
+def response_facts(
+    sequences: Sequences,
+    log_prob: Float[Array, "B T"],
+    sampled: Float[Array, "B T"],
+    kl: Float[Array, "B"],
+    mask: Float[Array, "B T"],
+) -> dict[str, Array]:
+    """What a batch of responses was like, by TRL's names.
+
+    log_prob  of the tokens under the policy, in nats
+    sampled   the same when they were drawn; the two agree to rounding
+    kl        estimate of KL(policy || reference) of each response, in nats
+    """
+    finished = sequences.finished.astype(jnp.float32)
+    return {
+        "objective/kl": jnp.mean(kl),
+        "objective/kl_per_token": jnp.sum(kl) / jnp.maximum(jnp.sum(mask), 1.0),
+        "objective/entropy": jnp.mean(-jnp.sum(log_prob * mask, axis=1)),
+        "val/sampler_gap": masked_mean(jnp.abs(sampled - log_prob), mask),
+        "val/length": jnp.mean(sequences.lengths.astype(jnp.float32)),
+        "val/finished": jnp.mean(finished),
+        "val/num_eos_tokens": jnp.sum(finished),
+    }

@@ -1,0 +1,142 @@
+"""How weights follow gradients: options, schedules, the numbers that passes compute in, the size of parts."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from proximo.core import Scalar
+from proximo.core.arrays import traceable
+from proximo.errors import UserError
+from proximo.learn.descend import Adam, descend
+from proximo.learn.mesh import data_parallel
+
+HEAD = "score"  # the field of a critic and of a reward model that gives one number
+CPU_TOKENS = 1024  # that go through a model at once: what is kept of so many for the gradient fits the caches
+
+
+@traceable
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """How weights follow gradients."""
+
+    learning_rate: float = 1e-5
+    """Adam's step size, at its highest."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls to 0 over the run."""
+    warmup: float = 0.0
+    """Share of the run over which the learning rate rises from 0."""
+    weight_decay: float = 0.0
+    """Share of a matrix that a step of size 1 takes away (AdamW); biases and norms have none."""
+    adam_beta1: float = 0.9
+    """How much of Adam's mean of gradients is kept at a step."""
+    adam_beta2: float = 0.999
+    """How much of Adam's mean of squared gradients is kept at a step."""
+    adam_epsilon: float = 1e-5
+    """Added to the root of the mean square, before that is corrected for bias. 1e-5 is PPO's (Ziegler et al.
+    2019); labels are learned from with 1e-8, as everywhere."""
+    max_grad_norm: float = 1.0
+    """The gradient's global norm is held below this."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What forward and backward passes compute in; weights and moments stay float32."""
+    gradient_checkpointing: bool = False
+    """Keep only the layers' inputs and compute the rest again: less memory, a third more work."""
+
+    def checked(self) -> "Optimisation":
+        """Itself; raises UserError for numbers that cannot be."""
+        for name, low, high in (
+            ("learning_rate", 0.0, 10.0),
+            ("warmup", 0.0, 1.0),
+            ("weight_decay", 0.0, 1.0),
+            ("adam_beta1", 0.0, 0.999999),  # 1 would divide by the correction for bias, which is then 0
+            ("adam_beta2", 0.0, 0.999999),
+            ("adam_epsilon", 1e-12, 1.0),  # 0 would be 0 / 0 for the embeddings of tokens not yet seen
+            ("max_grad_norm", 1e-12, math.inf),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"{name} is {value}: it must lie between {low:g} and {high:g}")
+        return self
+
+
+def learning_rate_at(options: Optimisation, done: Scalar) -> Float[Array, ""]:
+    """The learning rate after a share `done`, 0 to 1, of the run.
+
+    constant  1
+    linear    1 - done
+    cosine    (1 + cos(pi done)) / 2
+
+    times the warm-up's share, and the highest rate. With a warm-up, `done` counts from its end.
+    """
+    done, warmup = jnp.asarray(done, jnp.float32), jnp.asarray(options.warmup, jnp.float32)
+    rising = jnp.where(warmup > 0, jnp.minimum(done / jnp.maximum(warmup, 1e-9), 1.0), 1.0)
+    past = jnp.clip((done - warmup) / jnp.maximum(1.0 - warmup, 1e-9), 0.0, 1.0)
+    falling = {
+        "constant": jnp.ones_like(past),
+        "linear": 1.0 - past,
+        "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * past)),
+    }[options.schedule]
+    return options.learning_rate * rising * falling
+
+
+rate_at = jax.jit(learning_rate_at)
+"""`learning_rate_at` in one call, outside of a compiled one."""
+
+
+def compiled_in(options: Optimisation) -> Optimisation:
+    """The options as a step takes them, to which the learning rate is given; a decay of 0 is none."""
+    decay: Any = options.weight_decay or None
+    return replace(options, weight_decay=decay, learning_rate=1.0, schedule="constant", warmup=0.0)
+
+
+def descended(
+    weights: Any, memory: Adam, gradients: Any, rate: Scalar, moving: Bool[Array, ""], options: Optimisation
+) -> tuple[Any, Adam, Float[Array, ""]]:
+    """`descend` as the options have it."""
+    return descend(
+        weights,
+        memory,
+        gradients,
+        rate,
+        moving,
+        max_grad_norm=options.max_grad_norm,
+        epsilon=options.adam_epsilon,
+        beta1=options.adam_beta1,
+        beta2=options.adam_beta2,
+        weight_decay=options.weight_decay,
+    )
+
+
+def in_precision(tree: Any, options: Optimisation) -> Any:
+    """The weights as the passes compute with them; the gradient comes back in float32.
+
+    Heads for one number (`HEAD`) stay float32: they cost nothing, and their digits count.
+    """
+    if options.precision == "float32":
+        return tree
+
+    def cast(path: Any, x: Any) -> Any:
+        head = any(getattr(key, "name", None) == HEAD for key in path)
+        return x if head or not eqx.is_inexact_array(x) else x.astype(jnp.bfloat16)
+
+    return jax.tree_util.tree_map_with_path(cast, tree)
+
+
+def rows_of_part(rows: int, width: int, tokens: int | None) -> int:
+    """How many rows of a batch go through the model at once: they divide it.
+
+    rows    of the batch
+    width   tokens in each
+    tokens  most at once, if a single row fits. Unless said that is all of them, but on a single CPU about
+            CPU_TOKENS
+    """
+    divisors = [part for part in range(1, rows + 1) if rows % part == 0]
+    if tokens is not None:
+        return max(part for part in divisors if part == 1 or part * width <= tokens)
+    if jax.default_backend() != "cpu" or data_parallel() > 1:
+        return rows
+    return min(divisors, key=lambda part: abs(math.log(part * width / CPU_TOKENS)))

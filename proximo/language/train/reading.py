@@ -1,0 +1,97 @@
+"""Where the score of a reward model is read that was trained elsewhere.
+
+Ours learn at an answer's end token. Others learn, with `transformers`, at a text's last token that is not
+PAD: in a conversation that is what the chat template writes behind an answer, such as the line break behind
+`<|im_end|>`; and where PAD is the end token too, it is the token before the end. Read elsewhere, a score may
+be any number.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.files.adapter_files import home_of
+from proximo.language.files.folder import trained_here
+from proximo.language.model.heads import RewardModel
+from proximo.language.text.templates import Messages
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.language.text.tokenizer_files import read_description
+from proximo.language.train.policy import Sequences
+
+ASKED: Messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a reward model that was trained elsewhere is read.
+
+    closing  what its chat template writes behind an answer, end token included; None where it has none
+    eos_ids  the ends of a response, in whose place that stands
+    notes    what the user should know, a line each
+    """
+
+    closing: tuple[int, ...] | None
+    eos_ids: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    def closed(self, ids: Iterable[int]) -> list[int]:
+        """An answer in a conversation as that model learned it."""
+        found = [int(id) for id in ids]
+        if self.closing is None:
+            return found
+        if found and found[-1] in self.eos_ids:
+            found = found[:-1]
+        there = (
+            len(self.closing) <= len(found) and tuple(found[len(found) - len(self.closing) :]) == self.closing
+        )
+        return found if there else [*found, *self.closing]
+
+    def closed_batch(self, sequences: Sequences, width: int, conversations: Sequence[bool]) -> Sequences:
+        """A batch with the answers so, in the rows whose prompt is a conversation.
+
+        width  columns of the prompts
+        """
+        ids, lengths = np.asarray(sequences.ids), np.array(sequences.lengths)
+        wide = np.pad(ids, ((0, 0), (0, len(self.closing or ()))))
+        for row in np.flatnonzero(conversations):
+            answer = self.closed(ids[row, width : width + lengths[row]])
+            lengths[row] = len(answer)
+            wide[row, width : width + len(answer)] = answer
+        return sequences._replace(ids=jnp.asarray(wide), lengths=jnp.asarray(lengths))
+
+
+def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> Reading | None:
+    """How to read a reward model; None for one of ours, which is read at an answer's last token.
+
+    tokenizer  whose ids it reads; its chat template counts where the folder has none of its own
+    """
+    if trained_here(folder):
+        return None
+    template = read_description(Path(home_of(folder))).template
+    notes = []
+    if template is not None and template != tokenizer.template:
+        notes = [f"{folder} has another chat template than the policy, by whose template it gets its texts"]
+    closing = _closing(tokenizer if template is None else replace(tokenizer, template=template))
+    at = "the last token"
+    if model.pad_id is not None and 0 <= model.pad_id < tokenizer.vocab_size:
+        at += f" that is not {tokenizer.decode([model.pad_id], skip_special=False)!r}"
+    how = f"{folder} was not trained here: it scores a text at {at}"
+    if closing is not None:
+        behind = tokenizer.decode(closing, skip_special=False)
+        how += f", a conversation with {behind!r} behind the answer, as its chat template writes"
+    return Reading(closing, tokenizer.eos_ids, (how, *notes))
+
+
+def _closing(tokenizer: Tokenizer) -> tuple[int, ...] | None:
+    """What the template writes behind the last answer; None where nothing says that."""
+    try:
+        _, answer, behind = tokenizer.chat(ASKED, False).rpartition(str(ASKED[-1]["content"]))
+        # A blank before the end token belongs to the answer, where a policy learned to write it.
+        ids = tokenizer.encode(behind.lstrip(" ")) if behind.strip(" ") else []
+    except UserError:  # no template, or one that takes other messages than these
+        return None
+    return tuple(ids) if answer else None

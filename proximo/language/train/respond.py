@@ -1,0 +1,172 @@
+"""Answers to prompts, with what was drawn and how."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from proximo.errors import UserError
+from proximo.language.files.loading import check_counts
+from proximo.language.model.config import ModelConfig
+from proximo.language.model.sampler import Sampling, sample
+from proximo.language.model.transformer import Transformer
+from proximo.language.text.data import Prompt, read_prompts
+from proximo.language.text.data_files import Source
+from proximo.language.text.packing import bucket, padded_left
+from proximo.language.text.records import Dataset, Invalid
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.language.train.ppo_options import whole
+from proximo.language.train.run_options import LARGEST_SEED
+
+USUAL_LENGTH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How answers are drawn."""
+
+    max_new_tokens: int | None = None
+    """Most tokens of an answer; 64 unless said, or half the model's context where that is less."""
+    samples: int = 1
+    """Answers to each prompt."""
+    temperature: float = 1.0
+    """Logits are divided by it: below 1 likely tokens become likelier, 0 takes the likeliest."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens; 0 for all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability; 1 for all."""
+    greedy: bool = False
+    """Always the likeliest token, as with temperature 0."""
+    stop: tuple[str, ...] = ()
+    """An answer also ends with one of these texts, where it has the tokens that they are encoded as."""
+    seed: int = 0
+    """The same seed, prompts and batch size give the same answers."""
+    batch_size: int = 16
+    """Prompts that go through the model together."""
+
+
+class Answer(NamedTuple):
+    """An answer to a prompt.
+
+    prompt      as it was given: text or messages
+    completion  text, without the end token
+    tokens      of the answer; its end token counts
+    finished    whether it ended by itself, not at the limit
+    log_prob    of all its tokens together, in nats, under the distribution they were drawn from; of the
+                likeliest answer (temperature 0) at temperature 1
+    columns     what else stood in the prompt's record
+    """
+
+    prompt: Any
+    completion: str
+    tokens: int
+    finished: bool
+    log_prob: float
+    columns: Mapping[str, Any]
+
+
+def checked(drawing: Drawing) -> Drawing:
+    """The same, or a UserError that says what cannot be."""
+    check_counts(drawing, ("max_new_tokens", "samples", "batch_size"))
+    whole(drawing, "seed", least=0, most=LARGEST_SEED)
+    if not 0 <= drawing.temperature < math.inf:
+        raise UserError(f"temperature is {drawing.temperature}: it must be at least 0, the likeliest token")
+    if drawing.top_k < 0:
+        raise UserError(f"top_k is {drawing.top_k}: it must be at least 0, which is for all tokens")
+    if not 0 < drawing.top_p <= 1:
+        raise UserError(
+            f"top_p is {drawing.top_p}: it must be above 0 and at most 1, which is for all tokens"
+        )
+    return drawing
+
+
+def length_of(drawing: Drawing, config: ModelConfig) -> int:
+    """Most tokens of an answer."""
+    given = drawing.max_new_tokens
+    return min(USUAL_LENGTH, config.context // 2) if given is None else given
+
+
+def prompts_of(
+    source: Source,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    drawing: Drawing,
+    overlong: Literal["refuse", "drop"] = "refuse",
+    invalid: Invalid = "refuse",
+) -> Dataset[Prompt]:
+    """Prompts that leave a model room for its answers.
+
+    source             a file of JSON lines with `prompt`, or such records
+    overlong, invalid  as of `data.read_prompts`
+
+    Raises UserError for what cannot be drawn, and for prompts that cannot be read or leave no room.
+    """
+    length = length_of(checked(drawing), config)
+    room = config.context - length
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens is {length}: the model's context is {config.context} "
+            "tokens, and the prompt needs some"
+        )
+    return read_prompts(source, tokenizer, room, overlong, config.vocabulary, invalid)
+
+
+def answers(
+    model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Prompt], drawing: Drawing
+) -> Iterator[Answer]:
+    """Answers to all prompts (of `prompts_of`), those of one prompt side by side, in the prompts' order."""
+    length = length_of(drawing, model.config)
+    room = model.config.context - length
+    sampling = Sampling(
+        length=length,
+        temperature=0.0 if drawing.greedy else drawing.temperature,
+        top_k=drawing.top_k,
+        top_p=drawing.top_p,
+        samples=drawing.samples,
+        eos_ids=tokenizer.eos_ids,
+        stop_sequences=stop_sequences(tokenizer, drawing.stop),
+    )
+    key = jax.random.key(drawing.seed)
+    rows = min(drawing.batch_size, len(prompts))
+    for start in range(0, len(prompts), rows):
+        batch = prompts[start : start + rows]
+        filled = [*batch, *[batch[0]] * (rows - len(batch))]  # the last batch has the others' shape
+        width = bucket(max(len(prompt.ids) for prompt in filled), largest=room)
+        ids, lengths = padded_left([prompt.ids for prompt in filled], width, tokenizer.pad_id)
+        drawn = jax.device_get(
+            sample(model, ids, lengths, jax.random.fold_in(key, start), sampling, tokenizer.pad_id)
+        )
+        for row in range(len(batch) * drawing.samples):
+            size, place = int(drawn.lengths[row]), row // drawing.samples
+            yield Answer(
+                batch[place].given,
+                tokenizer.decode(drawn.ids[row, :size]),
+                size,
+                bool(drawn.finished[row]),
+                float(np.sum(drawn.log_probs[row, :size])),
+                batch[place].columns,
+            )
+
+
+def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Tokens that end an answer, for texts that do.
+
+    A stop is matched as its tokens, not as its text: an answer that has the same letters in other tokens
+    goes on. It has those that it is encoded as alone; and those that it has behind other text, where these
+    are others, since some tokenizers (SentencePiece's) mark a blank before whatever they are given alone.
+
+    Raises UserError for a text without tokens, which would end every answer, or that cannot be encoded.
+    """
+    found: dict[tuple[int, ...], None] = {}
+    for text in texts:
+        try:
+            alone = tokenizer.encode(text)
+        except UserError as error:
+            raise UserError(f"stop {text!r}: {error}") from error
+        if not alone:
+            raise UserError(f"stop is {text!r}, which has no token and would end every answer: leave it out")
+        found |= {tuple(alone): None, tuple(tokenizer.behind_text(text)): None}
+    return tuple(found)

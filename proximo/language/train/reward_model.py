@@ -1,0 +1,282 @@
+"""Reward models: one number for an answer, learned from pairs of which people preferred one.
+
+P(chosen is preferred) = sigmoid(r(chosen) - r(rejected))   (Bradley and Terry 1952; Christiano et al. 2017)
+
+The number is read at an answer's last token.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from proximo.core import masked_sum
+from proximo.core.arrays import traceable
+from proximo.errors import UserError
+from proximo.language.files.folder import save_reward_model
+from proximo.language.files.loading import assembled, check_counts, loaded, longest_of, read_files, split
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.adapters import merged, without_adapters
+from proximo.language.model.heads import RewardModel, new_reward_model, normalised
+from proximo.language.text.data import Overlong, Preference, read_preferences
+from proximo.language.text.packing import batch_indices
+from proximo.language.text.pairs import Pairs, batch_of, batches_of, placed
+from proximo.language.text.records import Invalid
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.language.train.calibration import calibration, share_with_interval
+from proximo.language.train.job import Outcome
+from proximo.language.train.optimise import Optimisation, rows_of_part
+from proximo.language.train.reference_samples import ReferenceSamples
+from proximo.language.train.run_options import RunOptions
+from proximo.language.train.step import Learner, begun, epoch_ends, measured, middle, stepped
+from proximo.runs.model import replace_file
+
+CALIBRATION = "calibration.json"  # in the run's folder
+NORMALISED_ON = 512  # pairs: the mean of 1024 scores is known to 0.03 of their standard deviation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelOptions:
+    """A reward model from pairs of answers, one of which was preferred."""
+
+    data: str
+    """JSON lines with `prompt`, `chosen` and `rejected`; `margin` too, where it is known. Without `prompt` it
+    is what both answers begin with."""
+    evaluation_data: str | None = None
+    """The same, not learned from; its accuracy and calibration are measured after every epoch."""
+    evaluation_share: float = 0.05
+    """Share of the data that is held out instead, where no file is named."""
+    epochs: int = 1
+    """Passes over the data; a second one learns the labels' noise by heart (Ouyang et al. 2022)."""
+    batch_size: int = 32
+    """Pairs of a step."""
+    length: int = 1024
+    """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
+    overlong: Overlong = "drop"
+    """What becomes of longer pairs; a `truncate`d answer is judged by its beginning."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
+    center_rewards_coefficient: float = 0.0
+    """Weight of (r(chosen) + r(rejected))^2, which holds rewards near 0; 0.01 in Eisenstein et al. 2023."""
+    normalise: Literal["answers", "samples", "nothing"] = "answers"
+    """What has rewards of mean 0 and standard deviation 1 once it is saved: the data's answers, or samples of
+    the model that it begins from, which PPO begins from too."""
+    sample_length: int = 64
+    """Most tokens of such a sample."""
+    micro_batch_tokens: int | None = None
+    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
+    model: ModelOptions
+    optimisation: Optimisation = field(
+        default_factory=lambda: Optimisation(
+            learning_rate=1e-5, schedule="linear", warmup=0.03, adam_epsilon=1e-8
+        )
+    )
+    """1e-5 is usual for all weights (Ouyang et al. 2022: 9e-6); adapters take 1e-4."""
+    run: RunOptions = field(default_factory=RunOptions)
+
+
+def checked(options: RewardModelOptions) -> RewardModelOptions:
+    """The same options, or a UserError that says which cannot be."""
+    options.optimisation.checked()
+    options.run.checked()
+    check_counts(options, ("epochs", "batch_size", "length", "sample_length", "micro_batch_tokens"))
+    if not 0 <= options.evaluation_share < 1:
+        raise UserError(f"evaluation_share is {options.evaluation_share}: it must be at least 0 and below 1")
+    if not 0 <= options.center_rewards_coefficient < float("inf"):
+        raise UserError(f"center_rewards_coefficient is {options.center_rewards_coefficient}: take 0 or more")
+    return options
+
+
+def reward_model_trainer(options: RewardModelOptions) -> "RewardTraining":
+    """A trainer on the model and the pairs that the options name.
+
+    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    """
+    options = checked(options)
+    trunk_key, head_key = jax.random.split(jax.random.key(options.run.seed))
+    trunk, tokenizer = loaded(options.model, trunk_key)
+    length = longest_of(options.length, trunk.config)
+    pairs, held_out, notes = read_files(
+        options,
+        lambda source: read_preferences(
+            source, tokenizer, length, options.overlong, trunk.config.vocabulary, options.invalid
+        ),
+    )
+    if options.evaluation_data is None:
+        pairs, held_out = parted(pairs, options.evaluation_share, options.run.seed)
+    samples = None
+    if options.normalise == "samples":
+        prompts = [pair.prompt_ids for pair in pairs]
+        how = options.sample_length, options.batch_size, options.run.seed
+        samples = ReferenceSamples(without_adapters(trunk), tokenizer, prompts, *how)
+    model = new_reward_model(trunk, head_key)
+    return RewardTraining(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes), samples)
+
+
+class RewardTraining:
+    """The trainer (see `job.Trainer`).
+
+    options    checked
+    model      to begin with, adapters included
+    tokenizer  saved with it
+    pairs      to learn from
+    held_out   to measure; may be empty
+    notes      what the user should know, a line each
+    samples    of the language model that it begins from, where they are the measure of its scores
+    """
+
+    def __init__(
+        self,
+        options: RewardModelOptions,
+        model: RewardModel,
+        tokenizer: Tokenizer,
+        pairs: tuple[Preference, ...],
+        held_out: tuple[Preference, ...] = (),
+        notes: tuple[str, ...] = (),
+        samples: ReferenceSamples | None = None,
+    ) -> None:
+        self.options, self.tokenizer, self.notes, self.samples = options, tokenizer, notes, samples
+        self.pairs, self.held_out = pairs, held_out
+        self.first, self.frozen = split(model)
+        self.length = longest_of(options.length, model.trunk.config)
+        self.batch_size = min(options.batch_size, len(pairs))
+        self.total = -(-options.epochs * len(pairs) // self.batch_size)
+        centring = options.center_rewards_coefficient or None
+        self.loss = BradleyTerry(self.batch_size, centring, options.optimisation.gradient_checkpointing)
+
+    def begin(self) -> Learner:
+        """The model as it was given, with a head that knows nothing."""
+        return begun(self.first, self.options.optimisation)
+
+    def iterate(self, state: Learner, number: int) -> Outcome:
+        """One step on the pairs of this number; after an epoch, a look at what was held out."""
+        options, count = self.options, len(self.pairs)
+        seen = batch_indices(options.run.seed, number, self.batch_size, count)
+        batch = batch_of([self.pairs[index] for index in seen], self.batch_size, self.length)
+        state, facts = stepped(
+            state,
+            self.frozen,
+            batch,
+            middle(number, self.total),
+            self.loss,
+            options.optimisation,
+            rows_of_part(self.batch_size, batch.ids[0].size, options.micro_batch_tokens),
+        )
+        metrics = facts_of(facts.pop("scores")) | {name: float(value) for name, value in facts.items()}
+        metrics["epoch"] = (number + 1) * self.batch_size / count
+        if self.held_out and epoch_ends(number, self.batch_size, count, self.total):
+            metrics |= self.evaluated(state)
+        return Outcome(state, metrics, int(np.sum(batch.segments)))
+
+    def evaluated(self, state: Learner) -> dict[str, float]:
+        """Loss and accuracy on what was held out, with the accuracy's 95% interval."""
+        scores = self.scores(state, self.held_out)
+        chosen, rejected = jnp.asarray(scores[:, 0]), jnp.asarray(scores[:, 1])
+        margin = jnp.array([pair.margin for pair in self.held_out])
+        accuracy = share_with_interval(int((scores[:, 0] > scores[:, 1]).sum()), len(scores))
+        return {
+            "eval_loss": float(jnp.mean(preference_loss(chosen, rejected, margin))),
+            "eval_accuracy": accuracy.value,
+            "eval_accuracy_low": accuracy.low,
+            "eval_accuracy_high": accuracy.high,
+        }
+
+    def scores(self, state: Learner, pairs: Sequence[Preference]) -> Float[np.ndarray, "N 2"]:
+        """Rewards of the chosen and the rejected answers."""
+        found = []
+        for chunk, batch in batches_of(pairs, self.batch_size, self.length):
+            rows = rows_of_part(self.batch_size, batch.ids[0].size, self.options.micro_batch_tokens)
+            facts = measured(state.weights, self.frozen, batch, self.loss, self.options.optimisation, rows)
+            found.append(facts["scores"][: len(chunk)])
+        return np.concatenate(found)
+
+    def save(self, state: Learner, folder: Path) -> None:
+        """Write the model with its tokenizer; and beside it how far it can be believed.
+
+        A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
+        """
+        model: RewardModel = merged(assembled(state.weights, self.frozen))
+        mean, std = 0.0, 1.0
+        if self.options.normalise != "nothing":
+            if self.samples is None:
+                scores = self.scores(state, self.pairs[:NORMALISED_ON])
+            else:
+                scores = self.samples.scores(model, self.options.micro_batch_tokens)
+            # Where it scores all alike there is no unit to take, but the model is still to be kept.
+            mean, std = float(scores.mean()), float(scores.std()) or 1.0
+        save_reward_model(folder, normalised(model, mean, std), self.tokenizer)
+        if self.held_out:
+            scores = self.scores(state, self.held_out)
+            report = {"scale": std, **calibration(probabilities(scores), np.ones(len(scores)))}
+            replace_file(folder.parent / CALIBRATION, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def parted(
+    pairs: tuple[Preference, ...], share: float, seed: int
+) -> tuple[tuple[Preference, ...], tuple[Preference, ...]]:
+    """What to learn from, and a share of all, drawn by the seed, that is held out."""
+    order = batch_indices(seed, 0, len(pairs), len(pairs))
+    out = set(order[: int(share * len(pairs))].tolist())
+    kept = tuple(pair for index, pair in enumerate(pairs) if index not in out)
+    return kept, tuple(pair for index, pair in enumerate(pairs) if index in out)
+
+
+def preference_loss(
+    chosen: Float[Array, "B"], rejected: Float[Array, "B"], margin: Float[Array, "B"]
+) -> Float[Array, "B"]:
+    """What a pair costs, in nats.
+
+    - log sigmoid(r(chosen) - r(rejected) - margin)          (Touvron et al. 2023, Llama 2, eq. 2)
+
+    Rewards 1.5 and 0.5 without a margin: -log sigmoid(1) = 0.3133; with one of 1: log 2.
+    """
+    return -jax.nn.log_sigmoid(chosen - rejected - margin)
+
+
+@traceable
+@dataclass(frozen=True)
+class BradleyTerry:
+    """The loss of a batch of pairs.
+
+    sum of weight (preference_loss + centring (r(chosen) + r(rejected))^2)
+
+    rows        pairs of the whole batch
+    centring    only differences of rewards are learned from pairs; this holds their sum near 0
+    checkpoint  as of `Transformer.hidden`
+    """
+
+    rows: int
+    centring: float | None = None
+    checkpoint: bool = False
+
+    def __call__(self, model: RewardModel, part: Pairs) -> tuple[Array, dict[str, Array]]:
+        ids, segments = (x.reshape(-1, x.shape[-1]) for x in (part.ids, part.segments))
+        scores = model.scores(ids, segments, checkpoint=self.checkpoint).reshape(-1, 2)
+        cost = preference_loss(scores[:, 0], scores[:, 1], part.margin)
+        if self.centring is not None:
+            cost = cost + self.centring * jnp.square(scores.sum(axis=1))
+        loss = masked_sum(cost * part.weight, part.weight)
+        return loss, {"loss": loss, "scores": placed(scores, part.place, self.rows)}
+
+
+def facts_of(scores: Float[np.ndarray, "N 2"]) -> dict[str, float]:
+    """What rewards of chosen and rejected answers look like, by TRL's names."""
+    difference = scores[:, 0] - scores[:, 1]
+    return {
+        "accuracy": float(np.mean(difference > 0)),
+        "margin": float(np.mean(difference)),
+        "mean_reward": float(np.mean(scores)),
+        "min_reward": float(np.min(scores)),
+        "max_reward": float(np.max(scores)),
+    }
+
+
+def probabilities(scores: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N"]:
+    """How likely the chosen answers are to be preferred, says the model."""
+    return np.asarray(jax.nn.sigmoid(jnp.asarray(scores[:, 0] - scores[:, 1])))

@@ -1,0 +1,348 @@
+"""What a response is worth: Python functions, a reward model, or several of both with weights."""
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from proximo import importing
+from proximo.errors import UserError
+from proximo.language.model.compiling import jit
+from proximo.language.model.heads import RewardModel
+from proximo.language.text.messages import cleaned
+from proximo.language.text.templates import one_line
+from proximo.language.train.optimise import rows_of_part
+from proximo.language.train.policy import Sequences, segments_of
+from proximo.learn.descend import in_parts
+
+RewardFunction = Callable[..., Any]
+"""f(prompts, completions, completion_ids, **columns) -> a number for each completion (TRL's signature).
+
+None instead of a number says that the function does not judge that completion. It may be `async`.
+
+prompts               as they stand in the data: texts, or lists of messages
+completions           texts
+completion_ids        the tokens, end token included
+columns               the data's other columns, a list each
+"""
+
+
+class Scored(NamedTuple):
+    """Scores of a batch: the weighted sum, and each source's own, [B] each; NaN where nothing was judged."""
+
+    total: Float[np.ndarray, "B"]
+    parts: dict[str, Float[np.ndarray, "B"]]
+
+
+TAKEN = ("std",)
+"""Metrics of rewards that are of no single source: `rewards/std`, of the weighted sum."""
+
+
+def reward_function(name: str) -> RewardFunction:
+    """The function that `module:function` names; the module may lie in the working folder.
+
+    This imports the module, so the name must come from the user's own command line, never from a file.
+
+    Raises UserError where the module cannot be imported, whatever is wrong in it, or has no such function.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise UserError(f"--reward {name!r}: write module:function")
+    try:
+        imported = importing.user_module(module)
+    except Exception as error:  # the user's own code: anything may be wrong in it
+        what = f"{type(error).__name__}: {one_line(error)}{_line_of(error)}"
+        raise UserError(f"--reward {name!r}: cannot import {module} ({what})") from error
+    if not hasattr(imported, attribute):
+        raise UserError(f"--reward {name!r}: {module} has no {attribute}")
+    function: RewardFunction = getattr(imported, attribute)
+    if not callable(function):
+        raise UserError(f"--reward {name!r}: {attribute} is not a function")
+    return function
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the imported code it happened; nothing where the error says so, or no code was found."""
+    ours = (__file__, importing.__file__, importlib.__file__)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [one for one in frames if one.filename not in ours and not one.filename.startswith("<frozen")]
+    if isinstance(error, SyntaxError) or not theirs:
+        return ""
+    return f", {Path(theirs[-1].filename).name} line {theirs[-1].lineno}"
+
+
+def name_of(function: RewardFunction) -> str:
+    """What a function is called."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> list[str]:
+    """What each source of reward is called in the metrics: its own name, or `score-2` for a second `score`.
+
+    models  names of the reward models; functions come before them
+    """
+    names: list[str] = []
+    for name in [*map(name_of, functions), *models]:
+        number, free = 1, name
+        while free in names or free in TAKEN:
+            number += 1
+            free = f"{name}-{number}"
+        names.append(free)
+    return names
+
+
+def as_asked(prompt: Any, completion: str) -> tuple[Any, Any]:
+    """A prompt and its completion as functions get them, as in TRL.
+
+    To a conversation the completion is a list of messages. Where the conversation ends with the beginning of
+    the assistant's message, that is the completion's beginning and no part of the prompt.
+    """
+    if not isinstance(prompt, list):
+        return prompt, completion
+    last = cleaned(prompt[-1:], "prompt")[0]
+    if last["role"] != "assistant":
+        return prompt, [{"role": "assistant", "content": completion}]
+    return prompt[:-1], [{"role": "assistant", "content": last["content"] + completion}]
+
+
+def called(
+    name: str,
+    function: RewardFunction,
+    prompts: Sequence[Any],
+    completions: Sequence[str],
+    completion_ids: Sequence[list[int]],
+    columns: Mapping[str, Sequence[Any]],
+) -> Float[np.ndarray, "B"]:
+    """A function's scores; NaN for a completion that it does not judge (None).
+
+    Raises UserError for whatever goes wrong in it, with the completion and the prompt where there is one to
+    blame: after an exception the function is called once more with each completion alone, up to the first
+    that it raises at.
+    """
+    return all_called({name: function}, prompts, completions, completion_ids, columns)[0]
+
+
+def all_called(
+    functions: Mapping[str, RewardFunction],
+    prompts: Sequence[Any],
+    completions: Sequence[str],
+    completion_ids: Sequence[list[int]],
+    columns: Mapping[str, Sequence[Any]],
+) -> list[Float[np.ndarray, "B"]]:
+    """The scores of several functions, as of `called`; those that are `async` wait side by side."""
+    pairs = [as_asked(*pair) for pair in zip(prompts, completions, strict=True)]
+    calls = []
+    for name, function in functions.items():
+        own: dict[str, Any] = {
+            "prompts": [prompt for prompt, _ in pairs],
+            "completions": [answer for _, answer in pairs],
+            "completion_ids": map(list, completion_ids),
+        }
+        given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
+        calls.append(Call(name, function, given, prompts, completions))
+    begun: list[Any] = []
+    with contextlib.ExitStack() as stack:
+        for call in calls:
+            begun.append(call.begun())
+            stack.callback(getattr(begun[-1], "close", int))  # a coroutine nobody waits for complains
+        results = iter(_waited_for([found for found in begun if inspect.isawaitable(found)]))
+    return [
+        call.numbers(next(results) if inspect.isawaitable(found) else found)
+        for call, found in zip(calls, begun, strict=True)
+    ]
+
+
+class Call(NamedTuple):
+    """A reward function on its way through a batch.
+
+    given    its arguments
+    prompts, completions  for messages
+    """
+
+    name: str
+    function: RewardFunction
+    given: Mapping[str, Sequence[Any]]
+    prompts: Sequence[Any]
+    completions: Sequence[str]
+
+    def begun(self) -> Any:
+        """What it returns: scores, or something to wait for."""
+        try:
+            found = self.function(**self.given)
+            return found if inspect.isawaitable(found) else list(found)
+        except Exception as error:
+            raise self.failed(error) from error
+
+    def numbers(self, scores: Any) -> Float[np.ndarray, "B"]:
+        """The scores as the trainers have them. Raises UserError for what is none."""
+        if isinstance(scores, BaseException):
+            raise self.failed(scores) from scores
+        if len(scores) != len(self.completions):
+            first = f"; there is none {self.at(len(scores))}" if len(scores) < len(self.completions) else ""
+            raise UserError(
+                f"the reward function {self.name} returned {len(scores)} numbers for "
+                f"{len(self.completions)} completions: return one for each{first}"
+            )
+        found = np.array([_number(score) for score in scores], np.float32)
+        wrong = [i for i, score in enumerate(scores) if score is not None and not np.isfinite(found[i])]
+        if wrong:
+            said = shown(scores[wrong[0]])
+            raise UserError(f"the reward function {self.name} returned {said} {self.at(wrong[0])}")
+        return found
+
+    def failed(self, error: BaseException) -> UserError:
+        """What to say of an exception that it raised."""
+        index, cause = self.culprit() or (None, error)
+        together = f"for a batch of {len(self.completions)}, though for none of them alone"
+        where = together if index is None else self.at(index)
+        what = f"{type(cause).__name__}: {_cut(one_line(cause), 200)}"
+        return UserError(f"the reward function {self.name} raised {what} {where}")
+
+    def culprit(self) -> tuple[int, BaseException] | None:
+        """The first completion that it raises at when it has that one alone, and what it raises."""
+        for index in range(len(self.completions)):
+            try:
+                found = self.function(**{key: [values[index]] for key, values in self.given.items()})
+                scores = _waited_for([found])[0] if inspect.isawaitable(found) else list(found)
+                if isinstance(scores, BaseException):
+                    return index, scores
+            except Exception as error:
+                return index, error
+        return None
+
+    def at(self, index: int) -> str:
+        """Where in the batch."""
+        return (
+            f"for completion {index} of the batch "
+            f"(prompt: {shown(self.prompts[index])}; completion: {shown(self.completions[index])})"
+        )
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Where coroutines run: one loop for all of a run, so that what they keep open stays usable.
+
+    In a thread of its own, since a notebook's thread has a loop already.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
+    return loop
+
+
+def _waited_for(waiting: Sequence[Awaitable[Any]]) -> list[Any]:
+    """The lists, or the exceptions, of several coroutines that run side by side."""
+    if not waiting:
+        return []
+
+    async def scores(one: Awaitable[Any]) -> list[Any]:
+        return list(await one)
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*map(scores, waiting), return_exceptions=True)
+
+    return asyncio.run_coroutine_threadsafe(together(), _loop()).result()
+
+
+NOT_PASSED = {
+    "trainer_state": "how far the run has come is not told",
+    "log_extra": "columns of completions.jsonl are the prompt, the completion and the scores",
+    "log_metric": "return it as the score of a function of its own, with the reward weight 0",
+    "environments": "there are none beside the prompts",
+}
+"""What TRL passes to a reward function besides the data, and what there is here."""
+
+
+def check_arguments(name: str, function: RewardFunction) -> None:
+    """Raises UserError for a function that cannot do without what TRL alone passes."""
+    try:
+        takes = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return
+    for argument, instead in NOT_PASSED.items():
+        found = takes.get(argument)
+        if found is not None and found.default is found.empty and found.kind != found.VAR_KEYWORD:
+            raise UserError(
+                f"the reward function {name} asks for {argument}, which only TRL passes ({instead}): "
+                f"give it a default, {argument}=None"
+            )
+
+
+def _wanted(function: RewardFunction, given: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Those arguments that a function takes; all of them where it does not say, as some of C do not."""
+    try:
+        takes = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return given
+    if any(p.kind == p.VAR_KEYWORD for p in takes):
+        return given
+    known = {p.name for p in takes}
+    return {key: value for key, value in given.items() if key in known}
+
+
+def _number(score: Any) -> np.float32:
+    """A score as the trainers have it; NaN for what is no real number."""
+    alone = isinstance(score, int | float | np.number) or getattr(score, "shape", None) == ()
+    if not alone or isinstance(score, str) or np.iscomplexobj(score):
+        return np.float32(np.nan)
+    try:
+        with np.errstate(over="ignore"):  # the largest of 64 bits are infinite in 32
+            return np.float32(float(score.detach() if hasattr(score, "detach") else score))
+    except (TypeError, ValueError, OverflowError):
+        return np.float32(np.nan)
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """A text, or anything else, for a message: one line without runs of white space, not too long."""
+    return _cut(repr(" ".join(value.split()) if isinstance(value, str) else value), most)
+
+
+def _cut(line: str, most: int) -> str:
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+@partial(jit, static_argnames="rows")
+def _scores(model: RewardModel, sequences: Sequences, width: Array, rows: int) -> Float[Array, "B"]:
+    def part_scores(part: Sequences) -> Float[Array, "rows"]:
+        return model.scores(part.ids, segments_of(part, width))
+
+    return jax.lax.map(part_scores, in_parts(sequences, rows)).reshape(-1)
+
+
+def model_scores(
+    model: RewardModel, sequences: Sequences, width: int, micro_batch_tokens: int | None = None
+) -> Float[np.ndarray, "B"]:
+    """A reward model's scores of prompts with their responses, read at the last token of each.
+
+    width               W, columns of the prompts
+    micro_batch_tokens  most that go through the model at once (`rows_of_part`)
+    """
+    count, length = sequences.ids.shape
+    rows = rows_of_part(count, length, micro_batch_tokens)
+    return np.asarray(_scores(model, sequences, jnp.asarray(width), rows))
+
+
+def weighted(parts: dict[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Scored:
+    """The weighted sum of several scores; a source that does not judge a completion is left out of its sum.
+
+    Raises UserError where no source judges any of them.
+    """
+    columns = np.stack(list(parts.values()))
+    judged = ~np.isnan(columns)
+    if not judged.any():
+        raise UserError(
+            f"none of {columns.shape[1]} completions was judged (None by {', '.join(parts)}): "
+            "return a number for some of them"
+        )
+    total = np.tensordot(np.asarray(weights, np.float32), np.where(judged, columns, np.float32(0)), 1)
+    return Scored(np.where(judged.any(axis=0), total, np.float32(np.nan)), parts)

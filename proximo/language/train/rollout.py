@@ -1,0 +1,240 @@
+"""Prompts, the responses that a policy gives to them, and what those are worth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from proximo.errors import UserError
+from proximo.language.model.heads import RewardModel
+from proximo.language.model.sampler import Sampling, sample
+from proximo.language.model.transformer import Transformer
+from proximo.language.text.data import Prompt
+from proximo.language.text.packing import batch_indices, bucket, padded_left
+from proximo.language.text.tokenizer import Tokenizer
+from proximo.language.train.policy import Sequences
+from proximo.language.train.ppo_options import RewardOptions, SamplingOptions
+from proximo.language.train.reading import Reading
+from proximo.language.train.respond import stop_sequences
+from proximo.language.train.rewards import (
+    RewardFunction,
+    Scored,
+    all_called,
+    check_arguments,
+    model_scores,
+    shown,
+    source_names,
+    weighted,
+)
+
+SMALLEST = 8  # columns that prompts are padded to, and responses cut to, at least
+LOOKED_AT = 8  # completions that are written down at a time
+SAME = {"float32": 1e-3, "tensorfloat32": 1e-2, "bfloat16": 1e-1}
+"""Difference of log-probabilities, and of ratios, that rounding explains, by the numbers of the products."""
+
+
+class Rollout(NamedTuple):
+    """One batch of responses with their scores.
+
+    sequences  prompts with responses; [B, W + T]
+    width      W, columns of the prompts
+    log_prob   [B, T], of the tokens when they were sampled, in nats
+    score      [B], units of reward; NaN where nothing judged a response
+    metrics    of each source of reward
+    prompts, completions, parts  to look at
+    """
+
+    sequences: Sequences
+    width: int
+    log_prob: Float[np.ndarray, "B T"]
+    score: Float[np.ndarray, "B"]
+    metrics: dict[str, float]
+    prompts: list[Any]
+    completions: list[str]
+    parts: dict[str, Float[np.ndarray, "B"]]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompts and responses."""
+        return int(np.sum(self.sequences.prompts) + np.sum(self.sequences.lengths))
+
+    @property
+    def judged(self) -> np.ndarray | None:
+        """[B], whether a response has a score; None where all have one."""
+        there = ~np.isnan(self.score)
+        return None if there.all() else there
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """The first few, as plain data; a source of reward is called there as in the metrics."""
+        return tuple(
+            {
+                "prompt": self.prompts[i],
+                "completion": self.completions[i],
+                "score": _plain(self.score[i]),
+                **{f"rewards/{name}": _plain(part[i]) for name, part in self.parts.items()},
+                "length": int(self.sequences.lengths[i]),
+                "finished": bool(self.sequences.finished[i]),
+            }
+            for i in range(min(LOOKED_AT, len(self.completions)))
+        )
+
+
+def _plain(score: Any) -> float | None:
+    return None if np.isnan(score) else float(score)
+
+
+class Rollouts:
+    """Where an iteration's responses come from.
+
+    prompts    all of them
+    tokenizer  of the policy
+    sampling   how responses are drawn
+    functions, models, weights  sources of reward and what each counts; models by their names
+    seed       of prompts' order and of sampling
+    micro_batch_tokens  most that go through a reward model at once (`rows_of_part`)
+    readings   how models are read that were trained elsewhere, by their names
+    notes      what the user should know of the prompts, a line each
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        tokenizer: Tokenizer,
+        sampling: SamplingOptions,
+        functions: Sequence[RewardFunction],
+        models: dict[str, RewardModel],
+        weights: Sequence[float],
+        seed: int,
+        micro_batch_tokens: int | None = None,
+        readings: Mapping[str, Reading] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
+        self.functions, self.models, self.seed = functions, models, seed
+        self.names = source_names(functions, models)
+        for name, function in zip(self.names, functions, strict=False):
+            check_arguments(name, function)
+        self.micro_batch_tokens, self.readings = micro_batch_tokens, readings or {}
+        told = [note for reading in self.readings.values() for note in reading.notes]
+        self.notes = (*tokenizer.notes, *notes, *told)
+        self.weights = tuple(weights) or (1.0,) * (len(functions) + len(models))
+        self.sampling = Sampling(
+            length=sampling.response_length,
+            temperature=sampling.temperature,
+            samples=sampling.samples,
+            eos_ids=tokenizer.eos_ids,
+            stop_sequences=stop_sequences(tokenizer, sampling.stop),
+        )
+
+    def collected(self, model: Transformer, number: int) -> Rollout:
+        """Responses of the model to the prompts of iteration `number`, with their scores."""
+        chosen = batch_indices(self.seed, number, self.options.batch_size, len(self.prompts))
+        prompts = [self.prompts[index] for index in chosen]
+        width = bucket(max(len(prompt.ids) for prompt in prompts), SMALLEST)
+        ids, lengths = padded_left([prompt.ids for prompt in prompts], width, self.tokenizer.pad_id)
+        key = jax.random.fold_in(jax.random.key(self.seed), number)
+        out = jax.device_get(sample(model, ids, lengths, key, self.sampling, self.tokenizer.pad_id))
+        length = halved(self.options.response_length, int(out.lengths.max()))
+        rows = np.repeat(np.arange(len(prompts)), self.options.samples)
+        sequences = Sequences(
+            ids=jnp.asarray(np.concatenate([ids[rows], out.ids[:, :length]], axis=1)),
+            prompts=jnp.asarray(lengths[rows]),
+            lengths=jnp.asarray(out.lengths),
+            finished=jnp.asarray(out.finished),
+        )
+        completion_ids = [row[:n].tolist() for row, n in zip(out.ids, out.lengths, strict=True)]
+        completions = [self.tokenizer.decode(tokens) for tokens in completion_ids]
+        scored = self.scored(chosen[rows].tolist(), completions, completion_ids, sequences, width)
+        told = {f"rewards/{name}": part[~np.isnan(part)] for name, part in scored.parts.items()}
+        metrics = {name: float(np.mean(part)) for name, part in told.items() if len(part)}
+        judged = scored.total[~np.isnan(scored.total)]
+        metrics["rewards/std"] = float(np.std(judged))
+        if len(judged) < len(scored.total):
+            metrics["val/unjudged"] = float(len(scored.total) - len(judged))
+        return Rollout(
+            sequences,
+            width,
+            out.log_probs[:, :length],
+            scored.total,
+            metrics,
+            [prompts[row].text for row in rows],
+            completions,
+            scored.parts,
+        )
+
+    def scored(
+        self,
+        asked: Sequence[int],
+        completions: Sequence[str],
+        completion_ids: Sequence[list[int]],
+        sequences: Sequences,
+        width: int,
+    ) -> Scored:
+        """What all sources of reward say of a batch, weighted; `asked` are the numbers of its prompts."""
+        prompts = [self.prompts[number] for number in asked]
+        given = [prompt.given for prompt in prompts]
+        columns = {
+            name: [prompt.columns.get(name) for prompt in prompts]
+            for name in dict.fromkeys(name for prompt in prompts for name in prompt.columns)
+        }
+        functions = dict(zip(self.names, self.functions, strict=False))
+        said = all_called(functions, given, completions, completion_ids, columns)
+        conversations = [not isinstance(prompt, str) for prompt in given]
+        for name, model in self.models.items():
+            reading = self.readings.get(name)
+            read = sequences if reading is None else reading.closed_batch(sequences, width, conversations)
+            found = model_scores(model, read, width, self.micro_batch_tokens)
+            if not np.isfinite(found).all():  # not to be taken for one that nothing judges
+                wrong = int(np.argmin(np.isfinite(found)))
+                raise UserError(
+                    f"the reward model {name} gives {found[wrong]} for completion {wrong} of the batch "
+                    f"({shown(completions[wrong])}): its weights are too large, or damaged"
+                )
+            said.append(found)
+        return weighted(dict(zip(self.names, said, strict=True)), self.weights)
+
+    def check_first(self, metrics: dict[str, float], precision: str) -> None:
+        """Raises UserError unless the first iteration began where it must.
+
+        Before any step the policy is the reference and the sampler: KL 0, ratio 1, to rounding. Anything
+        else means that two parts score differently, and that nothing learned from it would be right.
+
+        A step of sampling and a pass over whole sequences are two shapes of the same computation: they round
+        differently. Devices other than CPUs multiply float32 with 10 bits of its 23 (TensorFloat-32).
+        """
+        fewer_bits = precision == "float32" and jax.default_backend() != "cpu"
+        most = SAME["tensorfloat32" if fewer_bits else precision]
+        facts = {
+            "objective/kl_per_token": metrics["objective/kl_per_token"],
+            "val/first_ratio - 1": metrics["val/first_ratio"] - 1.0,
+            "val/sampler_gap": metrics["val/sampler_gap"],
+        }
+        for name, value in facts.items():
+            if not math.isfinite(value) or abs(value) > most:
+                raise UserError(
+                    f"{name} is {value:.2g} before the first step, where it must be 0: the policy, the "
+                    "reference and the sampler do not agree (does the model folder match its config.json?)"
+                )
+
+
+def halved(longest: int, needed: int) -> int:
+    """The columns for responses: the limit, or a half, a quarter, ... of it where all fit: few shapes."""
+    while -(-longest // 2) >= max(needed, SMALLEST):
+        longest = -(-longest // 2)
+    return longest
+
+
+def checked_weights(options: RewardOptions, functions: int, models: int) -> tuple[float, ...]:
+    """One weight for each source of reward. Raises UserError where they do not match."""
+    if functions + models == 0:
+        raise UserError("nothing says what a response is worth: give --reward or --reward-model")
+    if options.reward_weights and len(options.reward_weights) != functions + models:
+        raise UserError(
+            f"{len(options.reward_weights)} reward_weights for {functions} functions and {models} models: "
+            "give one each"
+        )
+    return options.reward_weights or (1.0,) * (functions + models)
