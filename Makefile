@@ -2,17 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test check lint format lm-example bench-peers bench-language mutants clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-language mutants clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
 
 test: .venv/ready lint
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist loadfile
 
 # Before a commit: the same without the tests that take seconds each.
 check: .venv/ready lint
-	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
+
+# Measures which tests those are.
+slow: .venv/ready
+	$(BIN)/pytest -n auto --dist loadfile --junitxml=.pytest_cache/report.xml
+	$(BIN)/python -m tests.slow .pytest_cache/report.xml
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -67,6 +67,14 @@ def room_for_compiled_programs():
             libc.malloc_trim(0)  # glibc keeps what is freed, unless asked
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that were measured to take long (`make slow`) are marked, for `make check` to leave out."""
+    slow = set((ROOT / "tests" / "slow.txt").read_text().split())
+    for item in items:
+        if item.nodeid.partition("[")[0] in slow:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Programs that nothing has been compiled to for long are of code that is gone."""
     if hasattr(session.config, "workerinput"):

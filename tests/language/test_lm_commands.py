@@ -280,6 +280,7 @@ def test_answers_for_a_person_to_read(there, capsys):
     assert capsys.readouterr().out.startswith("> 1 \n")
 
 
+@pytest.mark.slow  # it stands on a run that a slow one makes
 def test_a_run_that_is_out_of_time_says_so_and_goes_on(there, capsys):
     assert main(["lm", *SFT, "--quiet", "--out", "late", "--max-time", "0"]) == 3
     said = capsys.readouterr()
@@ -318,6 +319,7 @@ def test_the_second_signal_ends_at_once(there, capsys):
     assert capsys.readouterr().err.endswith("proximo lm ppo: interrupted\n")
 
 
+@pytest.mark.slow  # it stands on a run that a slow one makes
 def test_a_run_is_resumed_as_what_it_was(there, capsys):
     assert "is a run of `proximo lm ppo`" in mistake(capsys, "grpo", "--resume", "ppo")
     # Its reward function is code, and a file never imports any.
@@ -339,6 +341,7 @@ def test_a_run_does_not_go_on_with_other_data(there, capsys):
     assert "own.jsonl is not what the run began with" in mistake(capsys, "sft", "--resume", "own")
 
 
+@pytest.mark.slow  # it stands on a run that a slow one makes
 def test_a_module_named_in_a_run_is_not_imported(there, capsys, monkeypatch):
     (there / "evil.py").write_text("raise SystemExit('imported')")
     config = json.loads((there / "ppo" / "config.json").read_text())
