@@ -7,7 +7,6 @@ call.
 """
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from proximo.envs.alarm import Within
+from proximo.envs.cores import granted_cores
 from proximo.envs.restarts import Restarts
 from proximo.envs.workers import Worker, WorkerGone
 from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared, as_error, packed
@@ -242,11 +242,10 @@ def fresh_seeds(sequence: np.random.SeedSequence, count: int) -> list[int]:
 
 
 def spare_workers(num_envs: int) -> int:
-    """Workers that pay: one per further core that this process may use, and no more than can be busy.
+    """Workers that pay: one per further core that this process is granted, and no more than can be busy.
 
     A worker of a pool may have none: multiprocessing lets no daemon start processes.
     """
     if multiprocessing.current_process().daemon:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores - 1, max(num_envs - 1, 1))
+    return min(granted_cores() - 1, max(num_envs - 1, 1))
