@@ -16,7 +16,7 @@ import numpy as np
 
 import proximo
 from benchmarks.learning import LAST
-from proximo.presets import RECIPES
+from proximo.control.presets import RECIPES
 
 RUNS, RESULT = Path("runs/ant-contact-forces"), Path("results/learning/ant_contact_forces.json")
 STEPS, SEEDS = 300_000, 3

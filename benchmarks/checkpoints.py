@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from proximo.config import preset, with_options
-from proximo.learn.train import training
+from proximo.control.config import preset, with_options
+from proximo.control.run import CHECKPOINT_SECONDS, recorded
+from proximo.control.train import training
 from proximo.runs.checkpoints import Checkpoints
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
-from proximo.runs.run import CHECKPOINT_SECONDS, recorded
 
 RESULT = Path("results/speed/checkpoints.json")
 CONFIG = with_options(preset("default", "HalfCheetah-v5"), steps=10**9)

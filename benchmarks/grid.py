@@ -54,11 +54,11 @@ def update_seconds() -> dict[str, list[float]]:
     """Seconds of one update, per preset, interleaved; all of HalfCheetah's 2048 steps, warmed up."""
     import jax
 
-    from proximo.config import preset
+    from proximo.control.config import preset
+    from proximo.control.streams import streams
+    from proximo.control.train import new_learner
     from proximo.core.types import Rollout
     from proximo.envs import make_envs
-    from proximo.learn.streams import streams
-    from proximo.learn.train import new_learner
     from proximo.learn.update import update
     from proximo.runs.process import prepare_process
 

@@ -14,8 +14,8 @@ def main(members: int, core: int | None) -> None:
     """Train when asked; the steps are those of all members."""
     if core is not None:
         os.sched_setaffinity(0, {core})
-    from proximo.config import preset, with_options
-    from proximo.learn.ensemble import ensemble
+    from proximo.control.config import preset, with_options
+    from proximo.control.ensemble import ensemble
     from proximo.runs.process import prepare_process
 
     prepare_process()

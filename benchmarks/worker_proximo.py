@@ -17,11 +17,11 @@ from benchmarks import ENV, HIDDEN, OPTIONS, serve, shape
 
 def proximo(num_envs: int, horizon: int) -> None:
     """Train as the command does, its run folder included: metrics and episodes are written to disk."""
-    from proximo.config import Config, preset, with_options
-    from proximo.learn.train import training
+    from proximo.control.config import Config, preset, with_options
+    from proximo.control.run import recorded
+    from proximo.control.train import training
     from proximo.runs.folder import RunFolder
     from proximo.runs.process import prepare_process
-    from proximo.runs.run import recorded
 
     prepare_process()
     config: Config = with_options(

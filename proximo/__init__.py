@@ -13,26 +13,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from proximo.config import Config, preset, with_options
+    from proximo.control.agent import Agent
+    from proximo.control.config import Config, preset, with_options
+    from proximo.control.ensemble import ensemble
+    from proximo.control.evaluate import Evaluation, evaluate
+    from proximo.control.members import train_ensemble
+    from proximo.control.ppo import PPO
+    from proximo.control.run import Run, load, resume, train
+    from proximo.control.train import Iteration, training
     from proximo.errors import EnvironmentFault, UserError
-    from proximo.learn.agent import Agent
-    from proximo.learn.ensemble import ensemble
-    from proximo.learn.train import Iteration, training
-    from proximo.ppo import PPO
-    from proximo.runs.evaluate import Evaluation, evaluate
-    from proximo.runs.members import train_ensemble
-    from proximo.runs.run import Run, load, resume, train
 
 _HOMES = {
-    "proximo.config": ("Config", "preset", "with_options"),
+    "proximo.control.config": ("Config", "preset", "with_options"),
     "proximo.errors": ("EnvironmentFault", "UserError"),
-    "proximo.learn.agent": ("Agent",),
-    "proximo.learn.ensemble": ("ensemble",),
-    "proximo.learn.train": ("Iteration", "training"),
-    "proximo.ppo": ("PPO",),
-    "proximo.runs.evaluate": ("Evaluation", "evaluate"),
-    "proximo.runs.members": ("train_ensemble",),
-    "proximo.runs.run": ("Run", "load", "resume", "train"),
+    "proximo.control.agent": ("Agent",),
+    "proximo.control.ensemble": ("ensemble",),
+    "proximo.control.train": ("Iteration", "training"),
+    "proximo.control.ppo": ("PPO",),
+    "proximo.control.evaluate": ("Evaluation", "evaluate"),
+    "proximo.control.members": ("train_ensemble",),
+    "proximo.control.run": ("Run", "load", "resume", "train"),
 }
 
 __all__ = [

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
-from proximo.config import Config, preset, with_options
+from proximo.control.config import Config, preset, with_options
+from proximo.control.presets import PRESETS
 from proximo.envs import find_spec
 from proximo.errors import UserError
 from proximo.paths import whole
-from proximo.presets import PRESETS
 
 NO_ENV = "ENV"  # stands in the help where nothing was named
 SWITCH = {"true": True, "false": False, "1": True, "0": False}

@@ -10,11 +10,11 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo import Config, with_options
+from proximo.control.acting import actor_of
+from proximo.control.collect import Stream, collect
+from proximo.control.streams import environment_seeds, streams
+from proximo.control.train import new_learner
 from proximo.envs import make_envs
-from proximo.learn.actor import actor_of
-from proximo.learn.collect import Stream, collect
-from proximo.learn.streams import environment_seeds, streams
-from proximo.learn.train import new_learner
 from proximo.learn.update import update
 
 

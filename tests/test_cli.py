@@ -16,7 +16,7 @@ import pytest
 import proximo
 from proximo.arguments import keyword_arguments
 from proximo.cli import main
-from proximo.config import option_owners
+from proximo.control.config import option_owners
 from proximo.runs.sealed import manifest
 
 # What it takes to be quick, on top of CartPole's own recipe.

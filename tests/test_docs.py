@@ -14,14 +14,14 @@ import pytest
 from proximo.arguments import config_from, spelled
 from proximo.cli import main
 from proximo.commands.train import Train
-from proximo.config import preset, validated
+from proximo.control.config import preset, validated
+from proximo.control.presets import METHODS
 from proximo.core import Objective
 from proximo.envs.check import check
 from proximo.experiments.grids import GRIDS, grid_called
 from proximo.experiments.summary import summary
 from proximo.experiments.table import markdown
 from proximo.learn.actor_steps import ActorStep, CrossEntropy
-from proximo.presets import METHODS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])

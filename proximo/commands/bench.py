@@ -26,7 +26,7 @@ def read(words: list[str]) -> Bench:
 
 def run(arguments: Bench) -> int:
     """Benchmark; returns the exit status."""
-    from proximo.runs.bench import bench as measure
+    from proximo.control.bench import bench as measure
     from proximo.runs.process import prepare_process
 
     prepare_process()

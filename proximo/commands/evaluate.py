@@ -55,9 +55,9 @@ def read(words: list[str]) -> Evaluate:
 
 def run(arguments: Evaluate) -> int:
     """Evaluate; returns the exit status."""
-    from proximo.runs.evaluate import evaluate as play
+    from proximo.control.evaluate import evaluate as play
+    from proximo.control.run import load
     from proximo.runs.process import prepare_process
-    from proximo.runs.run import load
 
     prepare_process()
     agent, files = load(arguments.run), targets(arguments)
@@ -95,7 +95,7 @@ def targets(arguments: Evaluate) -> list[Path]:
 
 def write(path: Path, content: Any) -> None:
     """Write plain data as JSON, whole or not at all. Raises UserError where it cannot be written."""
-    from proximo.runs.model import replace_file
+    from proximo.runs.sealed import replace_file
 
     try:
         replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -31,8 +31,8 @@ def read(words: list[str]) -> Export:
 
 def run(arguments: Export) -> int:
     """Export; returns the exit status."""
-    from proximo.runs.export import export_onnx
-    from proximo.runs.run import load
+    from proximo.control.export import export_onnx
+    from proximo.control.run import load
 
     if not arguments.onnx:
         raise UserError("say what to write: --onnx")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_type
 import tyro
 
 from proximo.arguments import RecipeArguments, config_from, parse_recipe, translated
-from proximo.config import Config
+from proximo.control.config import Config
 from proximo.errors import UserError
 from proximo.learn.options import UpdateOptions
 from proximo.paths import absolute, short
 from proximo.policies import NetworkOptions
 
 if TYPE_CHECKING:
-    from proximo.runs.sweep import Search, Span, Value
+    from proximo.control.sweep import Search, Span, Value
 
 FIXED = ("env", "seed", "steps", "until")  # what a comparison holds equal
 
@@ -76,10 +76,10 @@ def recipe_words(words: list[str]) -> list[str]:
 
 def run(asked: Asked) -> int:
     """Sweep; returns the exit status: 1 if no trial came to its end."""
+    from proximo.control.sweep import finished_trials, open_study, sweeping
+    from proximo.control.sweep_report import outcome, text, write_report
     from proximo.runs.process import orderly_stop, prepare_process
     from proximo.runs.progress import shown
-    from proximo.runs.sweep import finished_trials, open_study, sweeping
-    from proximo.runs.sweep_report import outcome, text, write_report
 
     arguments = asked.arguments
     prepare_process()
@@ -180,7 +180,7 @@ def choices(words: str, values: str, kinds: tuple[Any, ...]) -> tuple[str, ...]:
 
 def span(words: str, values: str, kinds: tuple[Any, ...]) -> "Span":
     """`1e-5:1e-3:log`."""
-    from proximo.runs.sweep import Span
+    from proximo.control.sweep import Span
 
     low, _, rest = values.partition(":")
     high, _, scale = rest.partition(":")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
-from proximo.config import Config, validated
+from proximo.control.config import Config, validated
 from proximo.envs import find_spec
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.paths import short, whole
 from proximo.runs.sinks import SinkOptions
 
 if TYPE_CHECKING:
-    from proximo.learn.iteration import Snapshot
+    from proximo.control.iteration import Snapshot
     from proximo.runs.folder import RunFolder
 
 OUT_OF_TIME = 3  # exit status of a run that --max-time ended
@@ -106,10 +106,10 @@ def carried_out(
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
     one that was asked to stop; each can be gone on with.
     """
-    from proximo.learn.train import training
+    from proximo.control.run import recorded
+    from proximo.control.train import training
     from proximo.runs.process import Deadline, orderly_stop
     from proximo.runs.progress import shown
-    from proximo.runs.run import recorded
 
     started, deadline = time.perf_counter(), Deadline(arguments.max_time)
     iteration, late, begun = None, False, start.steps if start else 0
@@ -152,9 +152,9 @@ def score(iteration: Any) -> str:
 
 def run_seeds(arguments: Train) -> int:
     """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
-    from proximo.runs.evaluate import interval
-    from proximo.runs.members import train_members
+    from proximo.control.members import train_members
     from proximo.runs.process import Deadline, orderly_stop
+    from proximo.runs.statistics import interval
 
     started, last, late = time.perf_counter(), None, False
     deadline = Deadline(arguments.max_time)

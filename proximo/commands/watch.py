@@ -44,9 +44,9 @@ def read(words: list[str]) -> Watch:
 
 def run(arguments: Watch) -> int:
     """Play; returns the exit status."""
+    from proximo.control.run import load
+    from proximo.control.watch import film, watch
     from proximo.runs.process import prepare_process
-    from proximo.runs.run import load
-    from proximo.runs.watch import film, watch
 
     prepare_process()
     agent = load(arguments.run)

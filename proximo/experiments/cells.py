@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from proximo.config import Config, as_json
+from proximo.control.config import Config, as_json
 from proximo.errors import UserError
 from proximo.experiments.grid import Cell
 from proximo.runs.lock import Lock
-from proximo.runs.model import replace_file
+from proximo.runs.sealed import replace_file
 
 FORMAT = 1
 LAST = 100  # a run's score is the mean return of its last 100 training episodes, as in the paper

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proximo.arguments import spelled
-from proximo.config import Config, preset, with_options
+from proximo.control.config import Config, preset, with_options
 from proximo.core import Objective
 from proximo.errors import UserError
 

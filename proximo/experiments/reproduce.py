@@ -121,7 +121,7 @@ def run_missing(
 ) -> int:
     """Run those of the wanted cells that have no file yet, and the random policy where it is needed.
 
-    train, kin  stand-ins for those of `proximo.learn.ensemble`; `train` must be importable by name
+    train, kin  stand-ins for those of `proximo.control.ensemble`; `train` must be importable by name
 
     Returns 0, or an exit status if somebody asked for the end before. Raises UserError for a file that does
     not fit the grid, while another command runs the same grid, and when a run fails; what finished before is
@@ -130,8 +130,8 @@ def run_missing(
     if not any(_left(grid, wanted, results)[:2]):
         return 0
     if train is None or kin is None:
-        from proximo.learn.ensemble import ensemble
-        from proximo.learn.ensemble import kin as ensemble_kin
+        from proximo.control.ensemble import ensemble
+        from proximo.control.ensemble import kin as ensemble_kin
 
         train, kin = train or ensemble, kin or ensemble_kin
     from proximo.experiments.progress import shown

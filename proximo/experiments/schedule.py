@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from proximo.config import Config
+from proximo.control.config import Config
 from proximo.experiments.grid import Cell
 
 

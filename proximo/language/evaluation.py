@@ -27,7 +27,7 @@ from proximo.language.train.rewards import RewardFunction
 from proximo.language.train.run_options import RunOptions
 from proximo.language.train.sft import SFT, SFTOptions
 from proximo.language.train.step import Learner
-from proximo.runs.evaluate import interval
+from proximo.runs.statistics import interval
 
 
 @dataclass(frozen=True, kw_only=True)

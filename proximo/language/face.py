@@ -25,8 +25,8 @@ from proximo.language.progress import shown
 from proximo.language.running import described
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.language.train.rewards import RewardFunction, reward_function
-from proximo.runs.model import replace_file
 from proximo.runs.process import Deadline, prepare_process
+from proximo.runs.sealed import replace_file
 
 Rewards = str | RewardFunction | Sequence[str | RewardFunction]
 Records = str | Path | Iterable[Mapping[str, Any]]

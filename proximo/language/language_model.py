@@ -20,7 +20,7 @@ from proximo.language.model.transformer import Transformer, with_tokens
 from proximo.language.text.chat_records import with_names
 from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
 from proximo.language.train.respond import Drawing, answers, prompts_of
-from proximo.learn.forks import refuse_after_fork
+from proximo.runs.forks import refuse_after_fork
 
 
 @dataclass(frozen=True, eq=False)

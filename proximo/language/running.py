@@ -23,14 +23,13 @@ import safetensors.numpy
 from proximo.errors import UserError
 from proximo.language.options import as_json
 from proximo.language.train.job import Iteration, Trainer, training
-from proximo.learn.named import filled, named_arrays
 from proximo.paths import absolute
 from proximo.runs.checkpoints import finished, hide, newest_valid, set_aside
 from proximo.runs.folder import fingerprint, new_folder, versions
 from proximo.runs.lock import Lock
-from proximo.runs.model import arrays_from, replace_file
+from proximo.runs.named import filled, named_arrays
 from proximo.runs.resume import keep_until
-from proximo.runs.sealed import parsed, read_folder, write_folder
+from proximo.runs.sealed import arrays_from, parsed, read_folder, replace_file, write_folder
 from proximo.runs.sinks import Sinks
 
 CONFIG, METRICS, COMPLETIONS = "config.json", "metrics.jsonl", "completions.jsonl"

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from proximo.config import Config, as_json, from_json
+from proximo.control.agent import Agent
+from proximo.control.config import Config, as_json, from_json
+from proximo.control.iteration import Iteration, Snapshot
+from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files
 from proximo.envs import Episode, observation_codec
 from proximo.errors import CheckpointDamaged, UserError
 from proximo.learn.actor_steps import CrossEntropy
-from proximo.learn.agent import Agent
-from proximo.learn.iteration import Iteration, Snapshot
-from proximo.runs.model import ARRAYS, DESCRIPTION, agent_of, arrays_from, model_files
-from proximo.runs.sealed import content_of, parsed, read_folder, write_folder
+from proximo.runs.sealed import arrays_from, content_of, parsed, read_folder, write_folder
 
 FORMAT = 1
 STATE_ARRAYS, STATE = "state.safetensors", "state.json"

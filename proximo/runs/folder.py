@@ -18,14 +18,15 @@ from typing import IO, Any
 
 import jax
 
-from proximo.config import Config, as_json
+from proximo.control.agent import Agent
+from proximo.control.config import Config, as_json
+from proximo.control.model import save_model
+from proximo.control.train import Iteration
 from proximo.envs import EnvDescription
 from proximo.errors import MachineChanged, UserError
-from proximo.learn.agent import Agent
-from proximo.learn.train import Iteration
 from proximo.paths import absolute
 from proximo.runs.lock import Lock
-from proximo.runs.model import replace_file, save_model
+from proximo.runs.sealed import replace_file
 from proximo.runs.sinks import Sinks
 
 METRICS, EPISODES = "metrics.jsonl", "episodes.csv"

@@ -14,7 +14,7 @@ import platformdirs
 
 from proximo.envs import handlers
 from proximo.errors import UserError
-from proximo.learn.forks import refuse_after_fork
+from proximo.runs.forks import refuse_after_fork
 from proximo_worker import LEARNERS
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)  # the others stay ignored where they are, as under nohup

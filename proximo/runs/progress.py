@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from proximo.config import Config
+from proximo.control.config import Config
 from proximo.errors import say
 
 LINE_SECONDS = 5.0

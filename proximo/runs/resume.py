@@ -9,18 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from proximo.config import Config, validated, with_options
+from proximo.control.agent import Agent
+from proximo.control.config import Config, validated, with_options
+from proximo.control.iteration import Snapshot
 from proximo.envs import check_fits, chosen, make_envs, name_of, own_num_envs
 from proximo.errors import UserError
-from proximo.learn.agent import Agent
-from proximo.learn.iteration import Snapshot
 from proximo.paths import absolute
 from proximo.runs.checkpoints import load_checkpoint, newest_valid, set_aside
 from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
 from proximo.runs.kinds import check_is_policy, language_command
 from proximo.runs.lock import Lock
-from proximo.runs.model import replace_file
-from proximo.runs.sealed import content_of, parsed
+from proximo.runs.sealed import content_of, parsed, replace_file
 
 MODEL, SUPERSEDED = "model", "superseded"  # the latter has what a crash, or going on, made old
 

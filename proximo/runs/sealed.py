@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
+
 from proximo.errors import UserError
 from proximo.paths import short
 
@@ -109,6 +112,17 @@ def content_of(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: under another name first, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # another process may write it too
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def check_target(path: Path) -> None:
     """Raises UserError where no file can be written, before the work that is to be written there."""
     if path.is_dir() or not path.name:
@@ -130,6 +144,15 @@ def parsed(content: bytes, place: Path) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
+
+
+def arrays_from(content: bytes, place: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file. Raises UserError if it is none."""
+    try:
+        return safetensors.numpy.load(content)
+    except Exception as error:  # the library raises several kinds for what anybody may have written
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{place} is not a readable safetensors file ({reason})") from error
 
 
 def _memory() -> float:

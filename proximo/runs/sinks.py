@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from proximo.config import Config, as_json
+from proximo.control.config import Config, as_json
 from proximo.errors import UserError, say
 from proximo.runs.extras import needed
 from proximo_worker import reason
@@ -94,7 +94,7 @@ class SinkOptions(ReportOptions):
         if self.video_every is not None:
             if self.video_every < 1:
                 raise UserError(f"video_every is {self.video_every}: it must be at least 1")
-            from proximo.runs.watch import check_drawing
+            from proximo.control.watch import check_drawing
 
             check_drawing(env, env_kwargs)
 
@@ -199,7 +199,7 @@ class Films:
         """Make a film if it is due."""
         if iteration.steps // self.every == self.done:
             return
-        from proximo.runs.watch import film
+        from proximo.control.watch import film
 
         self.done = iteration.steps // self.every
         self.folder.mkdir(exist_ok=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
@@ -24,6 +23,17 @@ class Estimate(NamedTuple):
     value: float
     low: float | None
     high: float | None
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and 95% interval (Student's t) of independent values; one value has no interval but itself."""
+    from scipy.special import stdtrit  # SciPy costs every command as much as all the rest of an import
+
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return mean, mean, mean
+    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * float(np.std(values, ddof=1)) / count**0.5
+    return mean, mean - half, mean + half
 
 
 def normalised(score: float, zero: float, one: float) -> float:
@@ -84,6 +94,8 @@ def estimate(statistic: Callable[..., np.ndarray], runs: Runs) -> Estimate:
     value = float(statistic(*runs))
     if min(len(sample) for sample in runs) < 2:
         return Estimate(value, None, None)
+    from scipy import stats
+
     interval = stats.bootstrap(
         tuple(runs),
         statistic,
@@ -126,6 +138,8 @@ def _mean(*samples: np.ndarray, axis: int = -1) -> Any:
 
 
 def _interquartile_mean(*samples: np.ndarray, axis: int = -1) -> Any:
+    from scipy import stats
+
     return stats.trim_mean(np.concatenate(samples, axis=-1), 0.25, axis=-1)
 
 

@@ -11,11 +11,11 @@ from gymnasium import spaces
 from gymnasium.wrappers.vector import NormalizeObservation
 
 from proximo import preset, training, with_options
+from proximo.control import iteration
+from proximo.control.ensemble import ensemble
 from proximo.envs import advice, observation_codec
 from proximo.errors import EnvironmentAdvice, UserError
-from proximo.learn import iteration
 from proximo.learn.actor_steps import CrossEntropy
-from proximo.learn.ensemble import ensemble
 
 
 def box(low, high, dtype=np.float32):

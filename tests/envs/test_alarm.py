@@ -13,11 +13,11 @@ import pytest
 from env_probes import Misbehaves
 from probes import Endless
 
-from proximo.config import Config, with_options
+from proximo.control.config import Config, with_options
+from proximo.control.iteration import environments
 from proximo.envs import HostEnvs, make_envs
 from proximo.envs.alarm import Within
 from proximo.errors import EnvironmentFault
-from proximo.learn.iteration import environments
 from proximo_worker import WorkerError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")

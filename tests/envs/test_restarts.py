@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from env_probes import Misbehaves, Walk, WrongShape
 
+from proximo.control.collect import Stream, collect
 from proximo.envs import EpisodeStatistics, HostEnvs, make_envs
 from proximo.envs.parallel import ParallelVectorEnv
 from proximo.errors import EnvironmentFault, EnvironmentRestarted, StateNotSaved
-from proximo.learn.collect import Stream, collect
 
 SEEDS = [7, 8, 9]  # environment 2 is unlucky
 ACTIONS = np.array([0, 1, 1])

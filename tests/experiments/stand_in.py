@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from proximo.control.iteration import diverged
+from proximo.control.train import Iteration
 from proximo.core import Clip, Unclipped
 from proximo.envs import Episode
 from proximo.errors import EnvironmentFault, UserError
@@ -14,8 +16,6 @@ from proximo.experiments.grid import Grid, Published, Setting, cells
 from proximo.experiments.reproduce import run_missing
 from proximo.experiments.schedule import groups
 from proximo.experiments.worker import Places, run_group
-from proximo.learn.iteration import diverged
-from proximo.learn.train import Iteration
 
 STEPS, TURN = 400, 100  # of a run, and of one of its four iterations; ten episodes end in each
 SMALL = {"num_envs": 1, "horizon": TURN, "minibatch_size": TURN}

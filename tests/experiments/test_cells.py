@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stand_in import GRID, TURN, fill, finished, iteration, run, write_random
 
-from proximo.config import Config, with_options
+from proximo.control.config import Config, with_options
 from proximo.core import Clip
 from proximo.envs import Episode
 from proximo.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 
 from proximo.arguments import config_from, parse_recipe
 from proximo.commands.train import Train
-from proximo.config import validated
+from proximo.control.config import validated
 from proximo.errors import UserError
 from proximo.experiments.grid import Published, as_words, cells
 from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, grid_called

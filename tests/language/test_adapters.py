@@ -26,7 +26,7 @@ from proximo.language.model.adapters import (
 )
 from proximo.language.model.heads import new_reward_model
 from proximo.language.model.layers import Linear
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 
 EVERY = ("query", "key", "value", "output", "gate", "up", "down")
 

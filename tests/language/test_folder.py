@@ -26,7 +26,7 @@ from proximo.language.files.sealing import whole_folder
 from proximo.language.model.adapters import LoRA, with_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model
 from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 from proximo.runs.sealed import read_folder
 
 

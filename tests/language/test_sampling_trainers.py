@@ -16,7 +16,7 @@ from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.building import grpo_trainer, ppo_trainer
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.ppo_options import RewardOptions
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 
 TOKENIZER = replace(character_tokenizer(SYMBOLS), template=TEMPLATE)
 POLICY = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)  # its context is 64

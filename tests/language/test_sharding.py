@@ -26,7 +26,7 @@ from proximo.language.train.meshed import meshed
 from proximo.language.train.policy import new_policy
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, laid_out_batch, mesh_of
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 
 MESHES = ("4 x 1", "2 x 2", "1 x 4")
 

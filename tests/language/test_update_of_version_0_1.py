@@ -23,7 +23,7 @@ from proximo.language.train import ppo as ppo_trainer
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.policy import Sequences
 from proximo.language.train.update import shared, update
-from proximo.learn.named import filled, named_arrays
+from proximo.runs.named import filled, named_arrays
 
 FOLDER = Path(__file__).parent.parent / "data" / "version-0.1"
 ARRAYS = safetensors.numpy.load_file(FOLDER / "language-update.safetensors")

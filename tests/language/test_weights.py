@@ -18,7 +18,7 @@ from proximo.language.files.weights import tensors_of, with_tensors
 from proximo.language.model.config import model_config
 from proximo.language.model.heads import new_reward_model
 from proximo.language.model.transformer import new_model
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 
 every_family = pytest.mark.parametrize("name", list(families.CONFIGS))
 

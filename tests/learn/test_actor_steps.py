@@ -9,7 +9,8 @@ import pytest
 from probes import close, equal, small, turns, walk
 
 from proximo import UserError, with_options
-from proximo.config import validated
+from proximo.control.config import validated
+from proximo.control.train import new_learner, training
 from proximo.core import (
     AdaptiveKLPenalty,
     PolicyGradient,
@@ -30,7 +31,6 @@ from proximo.learn.actor_steps import (
 from proximo.learn.actor_vector import actor_parts, actor_vector, rows, unrows, with_actor
 from proximo.learn.descend import adam
 from proximo.learn.experience import normalised, whole_batch
-from proximo.learn.train import new_learner, training
 from proximo.learn.update import actor_problem, step_of_adam, update
 from proximo.policies import per_state
 
@@ -279,8 +279,8 @@ def test_a_new_learner_starts_at_the_coefficient_that_was_asked_for():
         observation = type("codec", (), {"shape": (2,), "normalised": np.ones(2, bool)})
         action = type("codec", (), {"kind": None})
 
+    from proximo.control.streams import streams
     from proximo.core.types import Continuous
-    from proximo.learn.streams import streams
 
     Envs.action.kind = Continuous(1)
     config = with_options(CONFIG, objective=AdaptiveKLPenalty(0.01, beta=7.0), learning_rate=0.5)

@@ -9,12 +9,12 @@ from gymnasium import spaces
 from probes import Walk, arrays, equal, first_rollout, small, turns, walk
 
 from proximo import evaluate, training
+from proximo.control.ensemble import ensemble
+from proximo.control.model import load_model, save_model
 from proximo.core.types import Rollout
 from proximo.errors import EnvironmentAdvice
 from proximo.learn.actor_steps import CrossEntropy
-from proximo.learn.ensemble import ensemble
 from proximo.learn.normalise import observation_normaliser, reward_normaliser
-from proximo.runs.model import load_model, save_model
 
 
 def column(*numbers, dtype=np.float32):

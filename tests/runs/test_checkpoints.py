@@ -11,6 +11,8 @@ import pytest
 from probes import Aim, RightAction, equal, small
 
 import proximo
+from proximo.control.iteration import Snapshot
+from proximo.control.train import training
 from proximo.core import AdaptiveKLPenalty
 from proximo.errors import CheckpointDamaged, EpisodesRestarted, UserError
 from proximo.learn.actor_steps import (
@@ -21,8 +23,6 @@ from proximo.learn.actor_steps import (
     SingleGradient,
     TrustRegion,
 )
-from proximo.learn.iteration import Snapshot
-from proximo.learn.train import training
 from proximo.runs.checkpoints import (
     FILES,
     Checkpoints,

@@ -18,11 +18,11 @@ from probes import Ends, small
 
 import proximo
 from proximo.cli import main
+from proximo.control.run import train_config
+from proximo.control.watch import film
 from proximo.errors import EnvironmentNotClosed, UserError
 from proximo.runs.checkpoints import finished, newest_valid
 from proximo.runs.process import orderly_stop, prepare_process
-from proximo.runs.run import train_config
-from proximo.runs.watch import film
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=70)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from proximo.config import as_json, preset, with_options
+from proximo.control.config import as_json, preset, with_options
 from proximo.errors import UserError
 from proximo.runs.report import as_numbers, find_runs, read_run, study_of, write_table
 

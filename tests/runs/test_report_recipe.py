@@ -7,7 +7,7 @@ import pytest
 
 from proximo.arguments import config_from, parse_recipe
 from proximo.commands.train import Train
-from proximo.config import as_json, preset, with_options
+from proximo.control.config import as_json, preset, with_options
 from proximo.core import KLPenalty
 from proximo.runs.report.recipe import command, options_of, recipe_of, sentence
 

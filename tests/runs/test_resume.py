@@ -15,13 +15,13 @@ import pytest
 from probes import Aim, BetterAction, equal, small
 
 import proximo
+from proximo.control.run import recorded, train_config
+from proximo.control.train import training
 from proximo.errors import CheckpointDamaged, EpisodesRestarted, MachineChanged, StateNotSaved, UserError
-from proximo.learn.train import training
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
 from proximo.runs.folder import RunFolder
 from proximo.runs.lock import Lock
 from proximo.runs.resume import keep_until, resume_run, steps_of_episode, steps_of_metrics
-from proximo.runs.run import recorded, train_config
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
 OPTIONS = ("--steps", "20000", "--seed", "1", "--quiet")
@@ -160,9 +160,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from probes import Aim, BetterAction, equal, small
 from proximo.errors import UserError
-from proximo.learn.train import training
+from proximo.control.train import training
 from proximo.runs.folder import RunFolder
-from proximo.runs.run import recorded
+from proximo.control.run import recorded
 config = small(Aim, num_envs=2, horizon=8, minibatch_size=8, steps=10**6, hidden=(64, 64))
 folder = RunFolder.create(config, Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -11,8 +11,8 @@ from probes import Ends, Probe, equal, small
 import proximo
 from proximo import UserError, training
 from proximo.cli import main
+from proximo.control.run import train_config
 from proximo.runs.folder import RunFolder
-from proximo.runs.run import train_config
 from proximo.runs.sinks import Films, SinkOptions, Sinks, TensorBoard, earlier_id
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)

@@ -26,8 +26,8 @@ from proximo.language.model.config import ModelConfig, model_config
 from proximo.language.model.heads import RewardModel, new_reward_model
 from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.learn.named import named_leaves
 from proximo.runs.extras import needed
+from proximo.runs.named import named_leaves
 from proximo.runs.sealed import parsed
 
 CONFIG, GENERATION = "config.json", "generation_config.json"

@@ -13,7 +13,7 @@ from proximo.errors import UserError
 from proximo.language.files.names import BUFFERS, HEADS, NAMINGS, Entry, entries
 from proximo.language.files.tensors import TYPES, Tensor
 from proximo.language.model.config import ModelConfig
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 
 Tree = TypeVar("Tree")
 

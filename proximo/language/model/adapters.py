@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from proximo.errors import UserError
 from proximo.language.model.layers import Linear
 from proximo.language.model.transformer import Transformer
-from proximo.learn.named import named_leaves
+from proximo.runs.named import named_leaves
 
 Tree = TypeVar("Tree")
 

@@ -35,7 +35,7 @@ from proximo.language.train.optimise import Optimisation, rows_of_part
 from proximo.language.train.reference_samples import ReferenceSamples
 from proximo.language.train.run_options import RunOptions
 from proximo.language.train.step import Learner, begun, epoch_ends, measured, middle, stepped
-from proximo.runs.model import replace_file
+from proximo.runs.sealed import replace_file
 
 CALIBRATION = "calibration.json"  # in the run's folder
 NORMALISED_ON = 512  # pairs: the mean of 1024 scores is known to 0.03 of their standard deviation

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proximo.runs import statistics
-from proximo.runs.evaluate import interval
 from proximo.runs.report.read import RunData
 from proximo.runs.report.recipe import Recipe, command, options_of, recipe_of, spelled
-from proximo.runs.statistics import Estimate
+from proximo.runs.statistics import Estimate, interval
 
 FEW_SEEDS = 5  # below, a bootstrap over seeds is narrower than it should be
 MOST_WORDS = 3  # options in a group's label

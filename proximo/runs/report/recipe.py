@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proximo.config import PRESETS, Config, as_json, option_owners, preset
+from proximo.control.config import PRESETS, Config, as_json, option_owners, preset
 from proximo.errors import UserError
 
 PARTS = ("update", "network")

@@ -1,0 +1,105 @@
+"""How fast each part of the loop is, next to the floor: the environments alone."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import jax
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+
+from proximo.control.acting import actor_of
+from proximo.control.collect import Stream, collect
+from proximo.control.config import Config, validated
+from proximo.control.iteration import environments
+from proximo.control.streams import environment_seeds, streams
+from proximo.control.train import new_learner, training
+from proximo.envs import make_envs, make_one
+from proximo.errors import UserError
+from proximo.learn.actor_steps import CrossEntropy
+from proximo.learn.update import update
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Environment steps per second of each part.
+
+    env_only     the floor: the environments alone, in Gymnasium's sync vector, as many of them
+    vector_only  the environments alone, in the vector that the run uses
+    act          the policy alone, for as many environments
+    collect      both, with everything that is stored
+    update       the update alone
+    loop         all of it, as `proximo train` runs it
+    """
+
+    env_only: float
+    vector_only: float
+    act: float
+    collect: float
+    update: float
+    loop: float
+
+    @property
+    def floor_share(self) -> float:
+        """The whole loop's rate over the environments' own."""
+        return self.loop / self.env_only
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long one call takes, its device work included."""
+    started = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - started
+
+
+def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
+    """Time each part on the same environments, interleaved, so that a noisy machine hits all alike.
+
+    repeats  rounds over the parts; the median of each is reported
+
+    Every part handles one rollout of T x N steps per round. The environments alone step on actions
+    drawn beforehand from the action space.
+    """
+    config = validated(config)
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}: it must be at least 1")
+    if isinstance(config.update.actor_step, CrossEntropy):
+        raise UserError("a population has no update to time apart: name a preset other than cem")
+    seeds = streams(config.seed)
+    envs = environments(config, config.num_envs, **make_options)
+    one = partial(make_one, config.env, env_kwargs=config.env_kwargs, **make_options)
+    plain = make_envs(SyncVectorEnv([one] * config.num_envs, copy=False))
+    plain.reset(environment_seeds(seeds.environments, plain.num_envs))
+    learner = new_learner(config, envs, seeds)
+    stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
+    noise = np.asarray(learner.policy.head.noise(seeds.actions, (config.horizon, envs.num_envs)))
+    envs.vector.action_space.seed(config.seed)
+    random_actions = [envs.vector.action_space.sample() for _ in range(config.horizon)]
+    actor = actor_of(learner.policy, learner.observations)
+    act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
+    forever = training(Config(**{**vars(config), "steps": 10**9, "until": None}), **make_options)
+    rollout = collect(act, stream, noise)
+
+    parts = {
+        "env_only": lambda: [plain.vector.step(action) for action in random_actions] and None,
+        "vector_only": lambda: [envs.vector.step(action) for action in random_actions] and None,
+        "act": lambda: [act(stream.obs, row) for row in noise] and None,
+        "collect": lambda: collect(act, stream, noise),
+        "update": lambda: update(learner, rollout, config.update, 1.0),
+        "loop": lambda: next(forever) and None,
+    }
+    for _, work in itertools.product(range(2), parts.values()):  # compile, and warm the caches
+        work()
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(repeats):
+        for name, work in parts.items():
+            times[name].append(seconds(work))
+    forever.close()
+    envs.close()
+    plain.vector.close()
+    steps = config.horizon * config.num_envs
+    return Rates(**{name: steps / median(values) for name, values in times.items()})

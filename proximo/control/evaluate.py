@@ -1,0 +1,225 @@
+"""Evaluation: whole episodes of a frozen policy, and how sure their mean is."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from proximo.control.agent import Agent
+from proximo.control.config import recipe
+from proximo.control.streams import environment_seeds, streams
+from proximo.envs import (
+    Episode,
+    EpisodeStatistics,
+    HostEnvs,
+    check_finite,
+    check_fits,
+    chosen,
+    find_spec,
+    make_envs,
+    own_num_envs,
+)
+from proximo.errors import EnvironmentFault, UserError
+from proximo.plain import plain
+from proximo.runs.statistics import interval
+
+MOST_ENVS = 16
+MAX_STEPS = 1_000_000  # of an episode: what never ends must not be played for ever
+LONG = 20_000  # steps without an end, after which a line says so
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Raw returns of whole episodes; `low` and `high` bound their mean with 95% confidence (Student's t).
+
+    environment_seeds  for each episode, the seed that its environment was begun with
+    seed, deterministic  what they were played with
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    episodes: int
+    returns: list[float]
+    lengths: list[int]
+    environment_seeds: list[int] = field(default_factory=list)
+    seed: int = 0
+    deterministic: bool = True
+
+    def __str__(self) -> str:
+        return (
+            f"{self.episodes} episodes: mean return {self.mean:,.2f} "
+            f"(95% interval {self.low:,.2f} to {self.high:,.2f}), std {self.std:,.2f}, "
+            f"mean length {sum(self.lengths) / self.episodes:,.1f}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def summary(returns: list[float], lengths: list[int]) -> Evaluation:
+    """Mean, standard deviation and interval of episode returns."""
+    std = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
+    mean, low, high = interval(returns)
+    return Evaluation(mean, std, low, high, len(returns), returns, lengths)
+
+
+def evaluate(
+    agent: Agent,
+    env: Any = None,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    until_width: float | None = None,
+    max_episodes: int = 10_000,
+    num_envs: int | None = None,
+    max_steps: int = MAX_STEPS,
+    env_kwargs: Mapping[str, Any] | None = None,
+    **make_options: Any,
+) -> Evaluation:
+    """Play whole episodes and sum them up; the agent and its statistics do not move.
+
+    env            where to play; by default the environment that the agent was trained on, with its arguments
+                   and wrappers. What is passed here and differs from it is a warning, or an error where
+                   observations or actions would mean something else
+    episodes       shared out evenly over the environments, so that short ones are not preferred
+    seed           of the environments and of sampled actions; training never draws from this stream
+    deterministic  the most likely action at every step, or a sample
+    until_width    go on, `episodes` at a time, until the interval is narrower than this. To look after every
+                   round makes it a little too narrow: ask for few rounds of many episodes
+    max_episodes   and no further than this
+    num_envs       environments side by side; up to 16 by default. 1 where only one can exist at a time
+    max_steps      an episode that goes on for longer is an error: it would never be counted
+    env_kwargs     arguments of the environment, which win over those that it was trained with
+    make_options   as of `make_envs`; environments that are trained on all cores are played on all of them
+
+    The same arguments give the same returns, on however many cores; a later round gives those that so many
+    episodes at once would have. Raises UserError for fewer than one episode, and for a width that no
+    interval can have; EnvironmentFault when an environment fails or does not end, for half an episode is no
+    sample, and when it returns what is not finite.
+    """
+    episodes, seed = plain(episodes), plain(seed)  # they are written beside the returns
+    if episodes < 1:
+        raise UserError(f"episodes is {episodes}: it must be at least 1")
+    if until_width is not None:
+        if not until_width > 0:
+            raise UserError(f"until_width is {until_width}: it must be above 0")
+        if max_episodes < episodes:
+            raise UserError(f"max_episodes is {max_episodes}: it must be at least episodes, {episodes}")
+    for name, value in (("num_envs", num_envs), ("max_steps", max_steps)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1")
+    where, kwargs = chosen(
+        agent.environment, env, env_kwargs, allow_import=make_options.get("allow_import", False)
+    )
+    own = own_num_envs(where) if num_envs is None else None
+    count = own or min(episodes, num_envs or MOST_ENVS)
+    envs = _arena(where, count, env_kwargs=kwargs, **make_options)
+    try:
+        check_fits(agent.environment, agent.spaces, envs)
+        play = Play(agent, envs, seed, deterministic, max_steps)
+        total = episodes
+        while True:
+            found = play.summary(total)
+            narrow = until_width is None or (total > 1 and found.high - found.low < until_width)
+            if narrow or total == max_episodes:
+                return found
+            total = min(total + episodes, max_episodes)
+    finally:
+        envs.close()
+
+
+def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
+    """Environments over all cores where `default` trains so; none of them is made anew when it fails."""
+    if "vectorization_mode" not in make_options:
+        if isinstance(where, str):  # whose module may have to be imported before its family is known
+            find_spec(where, allow_import=make_options.get("allow_import", False))
+        if recipe(where).get("vectorization_mode") == "parallel":
+            watch = {"max_restarts": 0}
+            make_options = {"vectorization_mode": "parallel", "vector_kwargs": watch, **make_options}
+    try:
+        return make_envs(where, num_envs, **make_options)
+    except UserError as error:
+        cause = error.__cause__
+        if num_envs == 1 or cause is None or isinstance(cause, TypeError | ImportError):
+            raise
+        told = f"{error}; if fewer than {num_envs} can exist at a time, say --num-envs 1 (num_envs=1)"
+        raise UserError(told) from cause
+
+
+class Play:
+    """A frozen policy in its environments: episodes, for as long as somebody asks for more of them.
+
+    max_steps  an episode that goes on for longer raises EnvironmentFault
+    """
+
+    def __init__(
+        self, agent: Agent, envs: HostEnvs, seed: int, deterministic: bool, max_steps: int = MAX_STEPS
+    ) -> None:
+        self.agent, self.envs, self.seed, self.deterministic = agent, envs, seed, deterministic
+        self.max_steps = max_steps
+        sequence, noise_sequence = streams(seed).evaluation.spawn(2)
+        self.seeds = environment_seeds(sequence, envs.num_envs)
+        self.key = jax.random.key(int(noise_sequence.generate_state(1)[0]))
+        self.statistics = EpisodeStatistics(envs.num_envs)
+        self.played: list[list[Episode]] = [[] for _ in self.seeds]
+        self.steps = self._steps()
+
+    def summary(self, episodes: int) -> Evaluation:
+        """The first `episodes`, shared out evenly, in the order of the environments."""
+        count = self.envs.num_envs
+        shares = [episodes // count + (index < episodes % count) for index in range(count)]
+        while any(len(mine) < share for mine, share in zip(self.played, shares, strict=True)):
+            next(self.steps)
+            self._check_length()
+        kept = [episode for mine, share in zip(self.played, shares, strict=True) for episode in mine[:share]]
+        found = summary([episode.episode_return for episode in kept], [episode.length for episode in kept])
+        own_seeds = [self.seeds[episode.env] for episode in kept]
+        return replace(found, environment_seeds=own_seeds, seed=self.seed, deterministic=self.deterministic)
+
+    def _check_length(self) -> None:
+        """Say, once, that no episode ends; raises EnvironmentFault when it has gone on for too long."""
+        longest = int(self.statistics.length_so_far.max())
+        if longest > self.max_steps:
+            raise EnvironmentFault(
+                f"an episode of {self.envs.name} has not ended in {self.max_steps:,} steps: limit it with "
+                "gymnasium.wrappers.TimeLimit (--env-kwargs max_episode_steps=1000 for a registered one), or "
+                "allow more with --max-steps"
+            )
+        if longest == LONG and not any(self.played):
+            print(
+                f"no episode of {self.envs.name} has ended in {LONG:,} steps; it is given up after "
+                f"{self.max_steps:,} (--max-steps)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _steps(self) -> Iterator[None]:
+        """Reset all environments, then step them without end; the episodes that end go into `played`."""
+        agent, envs = self.agent, self.envs
+        codec = agent.observation  # not the environments': what it is relative to was fixed in training
+        obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
+        codec.encode(envs.reset(self.seeds), obs)
+        seam, before = np.zeros(envs.num_envs, bool), np.empty_like(obs)
+        while True:
+            yield
+            if self.deterministic:
+                action = agent.choose(obs)
+            else:
+                self.key, draw = jax.random.split(self.key)
+                action = agent.sample(obs, draw)
+            before[...], applied = obs, envs.action.to_environment(action)
+            step = envs.step(applied)
+            codec.encode(step.obs, obs)
+            check_finite(np.stack([before, obs]), np.asarray(step.reward)[None], [applied], envs.steps - 1)
+            mask = (~seam).astype(np.float32)
+            rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, step.truncated, mask))
+            for episode in self.statistics.update(*rows):
+                self.played[episode.env].append(episode)
+            seam = (step.terminated | step.truncated) & envs.seam_rows

@@ -1,0 +1,150 @@
+"""Models on disk: `model.safetensors` (the arrays) and `model.json` (everything else), nothing executable."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import safetensors.numpy
+
+from proximo.control.agent import Agent
+from proximo.control.config import Config, validated
+from proximo.envs import (
+    EnvDescription,
+    action_codec,
+    description_from_json,
+    observation_codec,
+    space_from_json,
+    space_to_json,
+)
+from proximo.errors import UserError
+from proximo.learn.normalise import observation_normaliser, with_offset
+from proximo.policies import ActorCritic, NetworkOptions
+from proximo.runs.named import filled, named_arrays
+from proximo.runs.sealed import arrays_from, parsed, read_folder, write_folder
+
+FORMAT = 2
+ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def save_model(agent: Agent, folder: Path) -> None:
+    """Write an agent into `folder`, whole or not at all; an older model there is replaced.
+
+    Raises UserError if the folder holds anything else, or if a weight is not finite.
+    """
+    write_folder(folder, model_files(agent))
+
+
+def load_model(folder: Path) -> Agent:
+    """The agent that `save_model` wrote into `folder`.
+
+    Raises UserError when a file is missing, unreadable, of another format, or not the one described.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no model in {folder}: it is not a folder")
+    return agent_of(read_folder(folder, (ARRAYS, DESCRIPTION)), folder)
+
+
+def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
+    """The agent in the content of a folder's files; `folder` is where they came from, for messages."""
+    description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
+    return agent_from(description, arrays_from(files[ARRAYS], folder / ARRAYS), folder)
+
+
+def model_files(agent: Agent) -> dict[str, bytes]:
+    """The agent as the content of two files.
+
+    Raises UserError if a weight is not finite, and for networks that the files do not describe.
+    """
+    if type(agent.policy) is not ActorCritic:
+        kind = type(agent.policy).__name__
+        raise UserError(f"a model file describes networks of Proximo, not a {kind}: keep its arrays yourself")
+    arrays = named_arrays({"policy": agent.policy, "observations": agent.observations})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} is not finite: such a policy is not written")
+    description = {
+        "format": FORMAT,
+        "environment": agent.name,
+        "env_description": agent.environment.as_json(),
+        "network": dataclasses.asdict(agent.policy.options),
+        "observation_space": space_to_json(agent.spaces[0]),
+        "action_space": space_to_json(agent.spaces[1]),
+    }
+    return {
+        ARRAYS: safetensors.numpy.save(arrays),
+        DESCRIPTION: json.dumps(description, indent=1, allow_nan=False).encode(),
+    }
+
+
+def agent_from(description: Any, arrays: Mapping[str, np.ndarray], folder: Path) -> Agent:
+    """The agent that `model_files` described.
+
+    description  its JSON, read
+    arrays       of the other file
+    folder       where they came from, for messages
+
+    Raises UserError where they are of another format, do not fit each other, or hold what is not finite.
+    """
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{folder / DESCRIPTION} is not of model format {FORMAT}, the one this version reads")
+    try:
+        spaces = (
+            space_from_json(description["observation_space"]),
+            space_from_json(description["action_space"]),
+        )
+        widths = {k: tuple(v) for k, v in description["network"].items() if isinstance(v, list)}
+        network = NetworkOptions(**{**description["network"], **widths})
+        environment = _environment(description)
+        validated(Config(environment.name, network=network))
+        observation = observation_codec(spaces[0])
+        template = _template(observation, action_codec(spaces[1]), network)
+    except Exception as error:  # plain data from a file: anything may be wrong with it
+        reason = " ".join(repr(error).split())[:200]
+        raise UserError(
+            f"{folder / DESCRIPTION} does not describe a model ({reason}): it was changed"
+        ) from error
+    tree = filled(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
+    return Agent(tree["policy"], tree["observations"], spaces, environment)
+
+
+def _environment(description: Mapping[str, Any]) -> EnvDescription:
+    """What the agent was trained on; older files have its name alone."""
+    name = str(description["environment"])
+    if "env_description" in description:
+        return dataclasses.replace(description_from_json(description["env_description"]), name=name)
+    obstacle = "it was made by a function without a name" if "<" in name else None
+    return EnvDescription(name, obstacle=obstacle, only_name=True)
+
+
+def bytes_of(agent: Agent) -> dict[str, bytes]:
+    """What stands for an agent where Python copies it or hands it to another process.
+
+    Raises UserError, which says that an agent cannot be handed on so, and why.
+    """
+    try:
+        return model_files(agent)
+    except UserError as error:
+        raise UserError(f"this agent cannot be copied or pickled: {error}") from error
+
+
+def agent_from_bytes(files: Mapping[str, bytes], key: np.ndarray) -> Agent:
+    """The agent again; its own random stream goes on from `key`."""
+    place = Path("the agent's bytes")
+    agent = agent_from(json.loads(files[DESCRIPTION]), arrays_from(files[ARRAYS], place / ARRAYS), place)
+    agent._key = jax.random.wrap_key_data(jax.numpy.asarray(key))
+    return agent
+
+
+def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[str, Any]:
+    """The tree of shapes that such a model has; nothing is computed."""
+
+    def build() -> dict[str, Any]:
+        policy = ActorCritic(jax.random.key(0), observation.shape[0], action.kind, network)
+        return {"policy": policy, "observations": observation_normaliser(observation.normalised)}
+
+    return eqx.filter_eval_shape(build)

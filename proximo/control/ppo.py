@@ -1,0 +1,96 @@
+"""A face that users of Stable-Baselines3 know; it calls the same functions as everything else."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proximo.control.agent import Agent
+from proximo.control.config import Config, preset, with_options
+from proximo.control.model import save_model
+from proximo.control.train import Iteration, training
+from proximo.envs.description import importable
+from proximo.errors import UserError
+from proximo.runs.process import prepare_process
+from proximo.runs.progress import shown
+
+# Stable-Baselines3's name -> ours.
+NAMES = {
+    "n_envs": "num_envs",
+    "n_steps": "horizon",
+    "n_epochs": "epochs",
+    "batch_size": "minibatch_size",
+    "clip_range": "clip",
+    "ent_coef": "entropy_coefficient",
+}
+
+
+class PPO:
+    """PPO with Stable-Baselines3's verbs.
+
+        model = PPO("CartPole-v1").learn(100_000)
+        action, _ = model.predict(observation, deterministic=True)
+        model.save("cartpole"); model = PPO.load("cartpole")
+
+    env          a Gymnasium id, an environment, a class, a function that makes one, or a vector
+    preset_name  "default", "paper", or a method that the paper compares with, such as "trpo"
+    options      ours or Stable-Baselines3's names. Its `vf_coef` multiplies a squared error without the
+                 factor 0.5, so it becomes twice as large a `value_coefficient`.
+
+    Where it differs: `learn` starts from fresh parameters (a second call trains anew), and the default
+    hyper-parameters are our recipes, not Stable-Baselines3's. There is no name of a policy before the
+    environment: `hidden=(64, 64)` says how large the networks are. Raises UserError for it.
+    """
+
+    def __init__(self, env: Any, *more: Any, preset_name: str = "default", **options: Any) -> None:
+        if more:
+            raise UserError(f"{env!r} comes before the environment: leave it out, as in PPO('CartPole-v1')")
+        ours = {NAMES.get(name, name): value for name, value in options.items()}
+        if "vf_coef" in ours:
+            ours["value_coefficient"] = 2.0 * ours.pop("vf_coef")
+        self.config: Config | None = with_options(preset(preset_name, env), **ours)
+        self.agent: Agent | None = None
+        self.last: Iteration | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it learned; also where to learn on, if another process finds that by its name."""
+        config = self.config if self.config is not None and importable(self.config.env) else None
+        return {"config": config, "agent": self.agent, "last": None}
+
+    def learn(self, total_timesteps: int, progress_bar: bool = False) -> "PPO":
+        """Train for `total_timesteps` environment steps; returns itself."""
+        if self.config is None:
+            raise UserError("a loaded model has no environment to learn from: make PPO(env) and learn again")
+        prepare_process()
+        config = with_options(self.config, steps=total_timesteps)
+        for iteration in shown(training(config), config, progress_bar):
+            self.last, self.agent = iteration, iteration.agent
+        return self
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """The action for an observation (or a batch), and the policy's memory, which it passes through."""
+        return self._trained().act(observation, deterministic=deterministic), state
+
+    def save(self, path: str | Path) -> None:
+        """Write the model into the folder `path` (safetensors and JSON; nothing executable)."""
+        save_model(self._trained(), Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PPO":
+        """A model that `save` wrote, or that of a run folder; it can predict and be saved again."""
+        from proximo.control.run import load
+
+        model = cls.__new__(cls)
+        model.config, model.last, model.agent = None, None, load(path)
+        return model
+
+    def _trained(self) -> Agent:
+        if self.agent is None:
+            raise UserError("this model has not learned yet: call learn(total_timesteps) first")
+        return self.agent

@@ -1,0 +1,259 @@
+"""A run: training that leaves a folder behind."""
+
+import contextlib
+import functools
+import math
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proximo.control.agent import Agent
+from proximo.control.config import Config, preset, validated, with_options
+from proximo.control.evaluate import Evaluation, evaluate
+from proximo.control.iteration import Snapshot
+from proximo.control.model import load_model
+from proximo.control.train import Iteration, training
+from proximo.envs import find_spec
+from proximo.envs.description import importable
+from proximo.errors import CheckpointDamaged, UserError
+from proximo.runs.checkpoints import STATE, Checkpoints, finished, load_agent, newest_valid
+from proximo.runs.folder import RunFolder
+from proximo.runs.forks import refuse_after_fork
+from proximo.runs.kinds import check_is_policy
+from proximo.runs.process import prepare_process
+from proximo.runs.sealed import settle
+from proximo.runs.sinks import SinkOptions
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies and what it learned."""
+
+    folder: Path
+    agent: Agent
+    env: Any  # what it was trained on; an id stands for the environment that the agent describes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An environment that another process cannot have is left out: the agent knows what it was."""
+        return Run, (self.folder, self.agent, self.env if importable(self.env) else None)
+
+    def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
+        """Play whole episodes with the final policy; options as of `proximo.evaluate`."""
+        env = None if isinstance(self.env, str) else self.env
+        return evaluate(self.agent, options.pop("env", env), episodes=episodes, **options)
+
+
+def whole_env(config: Config) -> Any:
+    """The environment of a configuration as one object, with its arguments."""
+    if not config.env_kwargs or not callable(config.env):
+        return config.env
+    return functools.partial(config.env, **config.env_kwargs)
+
+
+class Record:
+    """What is written of a run while it goes on: its logs, its checkpoints, at the end its model.
+
+    checkpoint_every  as of `recorded`
+    """
+
+    def __init__(self, folder: RunFolder, checkpoint_every: float) -> None:
+        self.folder, self.checkpoint_every = folder, checkpoint_every
+        self.checkpoints = Checkpoints(folder.path / "checkpoints", folder.config)
+        self.last: Iteration | None = None
+        self._kept = True
+        self._due = -math.inf  # the first iteration: what fails early can be gone on with too
+
+    def add(self, iteration: Iteration) -> None:
+        """Log an iteration; write a checkpoint when it is time for one, and of the last one."""
+        self.last, self._kept = iteration, not iteration.sound  # what diverged is nothing to go on from
+        self.folder.log(iteration)
+        if time.perf_counter() >= self._due or iteration.last:
+            self._keep()
+
+    def close(self, at_rest: bool) -> None:
+        """Write the model.
+
+        at_rest  the environments stand where the last iteration left them: its reader has had enough, and
+                 the run can go on from there
+        """
+        with contextlib.ExitStack() as later:  # each of these, also when another one fails
+            later.callback(self.folder.lock.release)
+            later.callback(self.folder.sinks.close)
+            if at_rest:
+                later.callback(self._keep)
+            if self.last is not None:
+                self.folder.save(self.last.agent)
+
+    def _keep(self) -> None:
+        if self._kept or self.last is None:
+            return
+        with self.folder.writing():
+            self.checkpoints.save(self.last)
+        self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
+
+
+def recorded(
+    iterations: Iterator[Iteration], folder: RunFolder, checkpoint_every: float = CHECKPOINT_SECONDS
+) -> Generator[Iteration, None, None]:
+    """The same iterations, each logged as it comes; however it ends, the last policy is saved.
+
+    checkpoint_every  seconds of work that a crash may cost; 0 writes a checkpoint in every iteration
+    """
+    record, at_rest = Record(folder, checkpoint_every), False
+    try:
+        for last in iterations:
+            record.add(last)
+            at_rest = True
+            yield last
+            at_rest = False
+    finally:
+        record.close(at_rest)
+
+
+def train(
+    env: Any,
+    *,
+    preset_name: str = "default",
+    out: str | Path | None = None,
+    progress: bool = False,
+    allow_import: bool = False,
+    tensorboard: bool = False,
+    wandb: bool = False,
+    wandb_project: str = SinkOptions.wandb_project,
+    video_every: int | None = None,
+    **options: Any,
+) -> Run:
+    """Train a policy and keep everything in a run folder.
+
+        run = proximo.train("CartPole-v1", steps=100_000, seed=0)
+        run.agent.act(observation)
+
+    env          a Gymnasium id, an environment, a class, a function that makes one, or a vector
+    preset_name  "default" (our recipe for this kind of environment), "paper", or a method that the paper
+                 compares with, such as "trpo"
+    out          the run folder; one under `runs/` unless said otherwise
+    progress     draw a progress bar
+    allow_import let an id `module:EnvId` import its module, which runs the module's code
+    tensorboard, wandb, wandb_project, video_every  as of `SinkOptions`: who else is told how it goes
+    options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them
+
+    Raises UserError (one line that says what to do) for options that cannot be and for environments
+    that fail. What was learned before a failure, or Ctrl-C, is saved.
+    """
+    config = configured(env, preset_name, allow_import, options)
+    sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
+    return train_config(config, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
+
+
+def configured(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
+    """The configuration of a preset with some options changed; raises UserError for what cannot be."""
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)  # the preset asks the registry
+    return with_options(preset(preset_name, env), **options)
+
+
+def train_config(
+    config: Config,
+    *,
+    out: str | Path | None = None,
+    progress: bool = False,
+    sinks: SinkOptions | None = None,
+    **make_options: Any,
+) -> Run:
+    """`train` for a configuration that is complete already."""
+    prepare_process()
+    sinks = sinks or SinkOptions()
+    config = validated(config)
+    sinks.check(config.env, config.env_kwargs)
+    folder = RunFolder.create(config, out)
+    folder.sinks = sinks.open(folder.path, config)
+    return _carried_out(config, folder, None, progress, make_options)
+
+
+def resume(
+    run: str | Path,
+    *,
+    out: str | Path | None = None,
+    env: Any = None,
+    progress: bool = False,
+    allow_import: bool = False,
+    sinks: SinkOptions | None = None,
+    **changes: Any,
+) -> Run:
+    """Go on with a run that was cut short, from its newest checkpoint that is whole.
+
+        proximo.resume("runs/HalfCheetah-v5-0-...")
+
+    run      its folder
+    out      go on in a new folder; in the run's own unless said otherwise
+    env      the environment, where it is not a registered id
+    allow_import let an `env` that is typed `module:EnvId` import its module
+    sinks    who else is told how it goes on
+    changes  `steps` and `until`: how far to go
+
+    Where the environments can tell their state (`envs.state`), the result is bit for bit that of a run
+    that was never interrupted; elsewhere the episodes that were under way start anew, and a warning says
+    so. Raises UserError where there is nothing to go on from, or nothing left to do.
+    """
+    from proximo.runs.resume import resume_run
+
+    prepare_process()
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)
+    resumed = resume_run(run, out=out, env=env, **changes)
+    resumed.folder.sinks = (sinks or SinkOptions()).open(resumed.folder.path, resumed.config)
+    options = {"allow_import": allow_import}
+    return _carried_out(resumed.config, resumed.folder, resumed.start, progress, options)
+
+
+def _carried_out(
+    config: Config,
+    folder: RunFolder,
+    start: Snapshot | None,
+    progress: bool,
+    make_options: dict[str, Any],
+) -> Run:
+    from proximo.runs.progress import shown
+
+    last = None
+    with (
+        contextlib.closing(recorded(training(config, start, **make_options), folder)) as iterations,
+        contextlib.closing(shown(iterations, config, progress, begun=start.steps if start else 0)) as rows,
+    ):
+        for last in rows:  # noqa: B007 (read after the loop)
+            pass
+    if last is None:
+        raise UserError(f"nothing was learned: training ended before its first update; see {folder.path}")
+    return Run(folder.path, last.agent, whole_env(config))
+
+
+def load(folder: str | Path) -> Agent:
+    """The agent of a run folder, or of a model folder.
+
+    A run without a model, since it was cut short or still goes on, gives that of its newest checkpoint; so
+    does the folder of one checkpoint; and a run whose model is damaged, with a warning. Nothing in it is
+    executed. Raises UserError when it is missing, unreadable or tampered with.
+    """
+    refuse_after_fork()
+    folder = Path(folder)
+    check_is_policy(folder)
+    settle(folder / "model")
+    if (folder / "model").is_dir():
+        try:
+            return load_model(folder / "model")
+        except UserError as error:
+            if not finished(folder / "checkpoints"):
+                raise
+            warnings.warn(f"{error}; the newest checkpoint is taken", CheckpointDamaged, stacklevel=2)
+    if finished(folder / "checkpoints"):
+        return newest_valid(folder, load_agent)[1]
+    if (folder / STATE).exists():
+        return load_agent(folder)
+    if not (folder / "model.json").exists():
+        raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
+    return load_model(folder)

@@ -1,0 +1,199 @@
+"""The ONNX graph acts as the agent does, whatever the spaces, the networks and the statistics."""
+
+import sys
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from probes import KINDS, Aim
+
+import proximo
+from proximo.cli import main
+from proximo.control.agent import Agent
+from proximo.control.export import build, export_onnx
+from proximo.core import Moments
+from proximo.envs import action_codec, observation_codec
+from proximo.errors import UserError
+from proximo.learn.normalise import observation_normaliser
+from proximo.policies import ActorCritic, NetworkOptions
+from proximo.policies.mlp import ACTIVATIONS
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+SEEN = spaces.Box(-100.0, 100.0, (3,), np.float32)
+ROWS = 64
+
+
+def agent_for(observation=SEEN, action=KINDS["Box"], normalise=True, **network):
+    """An agent with numbers of a trained one: no bias and no mean is 0."""
+    codec, kind = observation_codec(observation), action_codec(action).kind
+    options = NetworkOptions(**{"hidden": (8, 7), "policy_gain": 2.0, **network})
+    policy = ActorCritic(jax.random.key(0), codec.shape[0], kind, options)
+    policy = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), policy)
+    mean, m2 = np.linspace(1.0, 3.0, *codec.shape), np.linspace(50.0, 90.0, *codec.shape)
+    moments = Moments(*(np.asarray(x, np.float32) for x in (10.0 * normalise, mean, m2)))
+    statistics = observation_normaliser(codec.normalised & normalise)._replace(moments=moments)
+    return Agent(policy, jax.tree.map(jax.numpy.asarray, statistics), (observation, action), "Test-v0")
+
+
+def seen(space, rng):
+    """A batch of observations, as a vector environment gives it."""
+    if isinstance(space, spaces.Box):
+        return (rng.normal(size=(ROWS, *space.shape)) * 20.0).astype(space.dtype)
+    space.seed(0)
+    return np.stack([space.sample() for _ in range(ROWS)])
+
+
+def test_numbers_that_float32_would_not_tell_apart_come_as_float64():
+    space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    agent = agent_for(space, KINDS["Box"])
+    offset = jax.numpy.array([1.7e9, 0.0, -5e5])
+    agent = Agent(agent.policy, agent.observations._replace(offset=offset), agent.spaces, "Test-v0")
+    batch = np.random.default_rng(0).normal(size=(ROWS, 3)) * 20.0 + np.asarray(offset, np.float64)
+    session = onnxruntime.InferenceSession(build(agent).SerializeToString())
+    (found,) = session.run(None, {"observation": batch})
+    np.testing.assert_allclose(found, agent.act(batch), rtol=1e-5, atol=1e-5)
+    assert len(np.unique(found[:, 0])) > ROWS // 2
+
+
+def check(agent):
+    """Compare the graph with the agent; returns the graph's actions."""
+    batch = seen(agent.spaces[0], np.random.default_rng(0))
+    session = onnxruntime.InferenceSession(build(agent).SerializeToString())
+    (found,) = session.run(None, {"observation": batch.reshape(ROWS, -1).astype(np.float32)})
+    expected = agent.act(batch)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    (one,) = session.run(None, {"observation": batch[:1].reshape(1, -1).astype(np.float32)})
+    np.testing.assert_allclose(one, expected[:1], rtol=1e-5, atol=1e-5)
+    assert len(np.unique(found)) > 1  # a constant would be easy to equal
+    return found
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_action_and_network(kind, shared, normalise):
+    acted = check(agent_for(action=KINDS[kind], shared=shared, normalise=normalise))
+    assert acted.dtype == (np.float32 if kind == "Box" else np.int64)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation(activation):
+    # Bounds that clip nothing: what is compared is the network's own output.
+    check(agent_for(action=spaces.Box(-np.inf, np.inf, (2,), np.float32), activation=activation))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        spaces.Discrete(3, start=-1),
+        spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[1, 0], [-2, 5]]),
+        spaces.MultiBinary([2, 2]),
+        spaces.Box(np.array([[-0.5, -9.0]]), np.array([[0.25, 9.0]]), dtype=np.float64),
+        spaces.Box(-2.0, 2.0, (), np.float32),
+        spaces.Box(-4, 3, (2,), np.int32),
+        spaces.Box(-(2**62), 2**62, (2,), np.int64),
+    ],
+    ids=str,
+)
+def test_spaces_of_action_of_every_shape_and_dtype(action):
+    acted = check(agent_for(action=action))
+    if isinstance(action, spaces.Box):
+        assert acted.dtype == action.dtype
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        spaces.Box(-100.0, 100.0, (2, 3), np.float32),
+        spaces.Box(-100, 100, (2,), np.int16),
+        spaces.Box(np.array([0, -9]), np.array([1, 9]), dtype=np.int32),  # a switch and a number
+        spaces.Discrete(4, start=2),
+        spaces.MultiDiscrete([3, 4], start=[0, -1]),
+        spaces.MultiBinary(5),
+    ],
+    ids=str,
+)
+def test_every_kind_of_observation(observation):
+    check(agent_for(observation=observation))
+
+
+def test_a_linear_policy():
+    check(agent_for(hidden=()))
+
+
+def test_the_normaliser_bounds_what_the_network_sees():
+    agent = agent_for()
+    session = onnxruntime.InferenceSession(build(agent).SerializeToString())
+    far = np.full((1, 3), 1e6, np.float32)
+    (found,) = session.run(None, {"observation": far})
+    np.testing.assert_allclose(found, agent.act(far), atol=1e-5)
+
+
+def test_a_head_whose_deviation_follows_a_schedule():
+    check(agent_for(final_log_std=-1.0))
+
+
+# ---- what cannot be written
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        (agent_for(spaces.Dict(a=SEEN)), "Box, Discrete, MultiDiscrete and MultiBinary have"),
+        (agent_for(spaces.Tuple([SEEN, SEEN])), "has no ONNX form"),
+    ],
+)
+def test_other_observations_are_refused_in_one_line(agent, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build(agent)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_networks_are_refused():
+    agent = agent_for()
+    agent.policy = eqx.tree_at(lambda policy: policy.actor, agent.policy, eqx.nn.Identity())
+    with pytest.raises(UserError, match="fully connected"):
+        build(agent)
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r'onnx, which is missing: pip install "proximo\[export\]"'):
+        export_onnx(agent_for(), tmp_path / "policy.onnx")
+
+
+# ---- the command
+
+OPTIONS = dict(num_envs=2, horizon=16, steps=32, epochs=1, minibatch_size=32, hidden=(4,))
+
+
+def test_the_command(tmp_path, capsys):
+    run = proximo.train(Aim, out=tmp_path / "run", **OPTIONS)
+    assert main(["export", str(run.folder), "--onnx"]) == 0
+    assert capsys.readouterr().out == f"{run.folder / 'policy.onnx'}\n"
+    session = onnxruntime.InferenceSession(run.folder / "policy.onnx")
+    (tensor,) = session.get_inputs()
+    assert (tensor.name, tensor.type, tensor.shape) == ("observation", "tensor(float)", ["batch", 1])
+    (found,) = session.run(None, {"observation": np.zeros((2, 1), np.float32)})
+    np.testing.assert_allclose(found, run.agent.act(np.zeros((2, 1), np.float32)), atol=1e-5)
+    # A model folder is sealed: the file comes to lie beside it.
+    assert main(["export", str(run.folder / "model"), "--onnx"]) == 0
+    assert (run.folder / "model.onnx").read_bytes() == (run.folder / "policy.onnx").read_bytes()
+    assert proximo.load(run.folder / "model").name == "Aim"
+
+
+def test_what_cannot_be_written_is_said_first(tmp_path, capsys):
+    for out in (".", "/", str(tmp_path / "nowhere" / "policy.onnx")):
+        assert main(["export", "no-run", "--onnx", "--out", out]) == 2
+        assert "cannot write" in capsys.readouterr().err
+
+
+def test_mistakes_of_the_command(tmp_path, capsys):
+    assert main(["export", str(tmp_path), "--onnx"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["export", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "proximo export: say what to write: --onnx\n"

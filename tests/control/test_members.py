@@ -1,0 +1,144 @@
+"""Several seeds side by side: a folder each, as if each had run alone."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from probes import Aim, BetterAction, close
+
+import proximo
+from proximo import UserError
+from proximo.control.ensemble import ensemble
+from proximo.control.members import member_configs, member_folders, recorded_members, train_members
+from proximo.control.train import training
+from proximo.runs.checkpoints import finished
+
+TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=64, hidden=(4,))
+
+
+def episodes(folder):
+    with (folder / "episodes.csv").open() as file:
+        return [float(row["return"]) for row in csv.DictReader(file)]
+
+
+def test_every_member_has_the_folder_it_would_have_had_alone(tmp_path):
+    runs = proximo.train_ensemble(Aim, seeds=3, seed=4, out=tmp_path / "all", **TINY)
+    assert [run.folder for run in runs] == [tmp_path / "all" / f"seed-{seed}" for seed in (4, 5, 6)]
+    for seed, run in zip((4, 5, 6), runs, strict=True):
+        alone = proximo.train(Aim, seed=seed, out=tmp_path / f"alone-{seed}", **TINY)
+        names, others = ({p.name for p in folder.rglob("*")} for folder in (run.folder, alone.folder))
+        assert names == others
+        assert json.loads((run.folder / "config.json").read_text())["seed"] == seed
+        np.testing.assert_allclose(episodes(run.folder), episodes(alone.folder), rtol=1e-4)
+        obs = np.zeros(1, np.float32)
+        loaded = proximo.load(run.folder)
+        np.testing.assert_array_equal(loaded.act(obs), run.agent.act(obs))
+        np.testing.assert_allclose(loaded.act(obs), alone.agent.act(obs), atol=1e-4)
+
+
+def test_members_that_stop_early_keep_their_last_policy(tmp_path):
+    options = {**TINY, "steps": 6000, "until": 0.9}
+    runs = proximo.train_ensemble(BetterAction, seeds=2, out=tmp_path / "all", **options)
+    for run in runs:
+        last = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])
+        assert last["rollout/ep_rew_mean"] >= 0.9 and last["time/total_timesteps"] < 6000
+        assert proximo.load(run.folder).act(np.zeros(1, np.float32)) == 1
+
+
+def test_a_loop_that_is_left_saves_every_member_and_each_can_go_on(tmp_path):
+    config = proximo.with_options(proximo.Config("CartPole-v1"), **TINY)
+    turns = train_members(config, 2, out=tmp_path / "all")
+    next(turns)
+    turns.close()
+    for seed in (0, 1):
+        folder = tmp_path / "all" / f"seed-{seed}"
+        assert proximo.load(folder).act(np.zeros(4, np.float32)).shape == ()
+        alone = list(training(member_configs(config, 2)[seed]))
+        assert close(proximo.resume(folder).agent.policy, alone[-1].agent.policy, 1e-4)
+        assert episodes(folder) == [e.episode_return for iteration in alone for e in iteration.episodes]
+
+
+def test_a_crash_costs_a_member_what_came_after_its_checkpoint(tmp_path):
+    config = proximo.with_options(proximo.Config("CartPole-v1"), **TINY)
+    folders = member_folders(member_configs(config, 2), tmp_path)
+
+    def crashing():
+        turns = ensemble([folder.config for folder in folders])
+        yield next(turns)
+        yield next(turns)
+        raise RuntimeError("a crash")
+
+    with pytest.raises(RuntimeError):
+        list(recorded_members(crashing(), folders, checkpoint_every=0))
+    for folder in folders:
+        assert finished(folder.path / "checkpoints")
+        again, alone = proximo.resume(folder.path), list(training(folder.config))
+        assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == len(alone) > 2
+        assert close(again.agent.policy, alone[-1].agent.policy, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "options", "message"),
+    [
+        (0, {}, "seeds is 0: ask for at least 1"),
+        (2, {"env": Aim(), "num_envs": 1}, "environments of their own"),
+        (
+            2,
+            {"env": "CartPole-v1", "preset_name": "cem", "num_envs": 24},
+            "a population is an ensemble already",
+        ),
+        (2, {"env": "CartPole-v1", "vectorization_mode": "vector_entry_point"}, "one seed for all"),
+    ],
+)
+def test_what_cannot_be(tmp_path, seeds, options, message):
+    with pytest.raises(UserError, match=message):
+        proximo.train_ensemble(**{"env": Aim, "seeds": seeds, "out": tmp_path / "all", **TINY, **options})
+    assert not (tmp_path / "all").exists()  # nothing in the way of the corrected command
+
+
+def test_the_command_line(tmp_path):
+    words = ["train", "CartPole-v1", "--seeds", "2", "--steps", "2048", "--out", str(tmp_path / "all")]
+    done = subprocess.run(
+        [sys.executable, "-m", "proximo", *words, "--quiet", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(done.stdout)
+    assert [row["run"] for row in rows] == [str(tmp_path / "all" / f"seed-{seed}") for seed in (0, 1)]
+    assert all(row["steps"] >= 2048 and row["ep_rew_mean"] > 8 for row in rows)
+    again = subprocess.run(
+        [sys.executable, "-m", "proximo", *words], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 2 and "holds a run already" in again.stderr
+    assert again.stderr.count("\n") == 1
+
+
+def test_a_member_that_diverges_is_named_and_the_status_tells(tmp_path):
+    words = ["train", "Pendulum-v1", "--seeds", "2", "--steps", "2048", "--learning-rate", "1e38"]
+    done = subprocess.run(
+        [sys.executable, "-m", "proximo", *words, "--quiet", "--out", str(tmp_path / "all")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("left the finite numbers") == 2
+    assert proximo.load(tmp_path / "all" / "seed-0").act(np.zeros(3, np.float32)).shape == (1,)
+
+
+def test_a_member_that_cannot_be_saved_does_not_cost_the_others(tmp_path, monkeypatch):
+    folders = member_folders(
+        member_configs(proximo.with_options(proximo.Config("CartPole-v1"), **TINY), 2), tmp_path
+    )
+
+    def refused(agent):
+        raise UserError("no room")
+
+    monkeypatch.setattr(folders[1], "save", refused)
+    with pytest.raises(UserError, match="no room"):
+        list(recorded_members(ensemble([folder.config for folder in folders]), folders, 0.0))
+    assert proximo.load(folders[0].path / "model").act(np.zeros(4, np.float32)).shape == ()
