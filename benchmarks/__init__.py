@@ -12,6 +12,8 @@
     worker_trl.py      TRL's iterations, and decoding by transformers              in .venv-peers-language
     worker_language.py Proximo's                                                   in .venv
 
+    versions.py        this checkout next to an earlier commit                 python -m benchmarks.versions
+
     grid.py            how well a grid uses the machine; TRPO next to PPO       python -m benchmarks.grid
     worker_grid.py     an ensemble on one core                                     in .venv
 

@@ -35,13 +35,14 @@ class WorkerError(Exception):
 class Worker:
     """One library in its own process, warmed up and blocked on its standard input unless asked."""
 
-    def __init__(self, name: str, command: Command) -> None:
+    def __init__(self, name: str, command: Command, folder: Path = ROOT) -> None:
         python, module, words = command
         self.name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`stop` closes it)
         self._process = subprocess.Popen(
             [python, "-m", f"benchmarks.{module}", *map(str, words)],
-            cwd=ROOT,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -75,13 +76,18 @@ class Worker:
 
 
 def measure(
-    title: str, commands: Mapping[str, Command], rounds: int, iterations: int | None = None
+    title: str,
+    commands: Mapping[str, Command],
+    rounds: int,
+    iterations: int | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """All rounds: {"workers": what each said of itself, "rounds": [{name: answer}]}.
 
     title       of what is measured, for the progress on standard error
     commands    how each worker is started
     iterations  of each measurement; as many as take about CHUNK_SECONDS unless given
+    folders     the checkout that a worker belongs to, where it is not this one
 
     The answers of a round stand in the order in which they were asked for.
     """
@@ -91,7 +97,7 @@ def measure(
     try:
         for name, command in commands.items():
             say(f"{title}: {name} warms up")
-            workers[name] = Worker(name, command)
+            workers[name] = Worker(name, command, (folders or {}).get(name, ROOT))
             about[name] = workers[name].answer()
             fitting = max(1, round(CHUNK_SECONDS / about[name]["iteration_seconds"]))
             about[name]["iterations"] = iterations or fitting
