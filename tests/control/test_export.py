@@ -1,6 +1,9 @@
 """The ONNX graph acts as the agent does, whatever the spaces, the networks and the statistics."""
 
+import logging
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -125,6 +128,41 @@ def test_a_linear_policy():
     check(agent_for(hidden=()))
 
 
+class Function(eqx.Module):
+    """A network without weights."""
+
+    function: Callable = eqx.field(static=True)
+
+    def __call__(self, x):
+        return self.function(x)
+
+
+def agent_with(actor):
+    """An agent whose actor is any function [..., 7] -> [..., 7]."""
+    agent = agent_for(hidden=(7,), shared=True)
+    agent.policy = eqx.tree_at(lambda policy: policy.actor, agent.policy, Function(actor))
+    return agent
+
+
+def test_networks_of_ones_own_are_written_too():
+    check(agent_with(lambda x: jax.nn.softmax(x) * jax.numpy.sort(x)))
+
+
+def test_the_file_is_the_same_wherever_it_is_written_and_the_log_is_left_alone(capfd):
+    handlers, level = list(logging.root.handlers), logging.root.manager.disable
+    logging.root.handlers.clear()  # pytest's
+    try:
+        content = build(agent_for()).SerializeToString()
+        assert logging.root.handlers == []
+    finally:
+        logging.root.handlers[:] = handlers
+    assert logging.root.manager.disable == level
+    assert capfd.readouterr() == ("", "")
+    assert content == build(agent_for()).SerializeToString()
+    here = str(Path(proximo.__file__).parents[1]).encode()
+    assert here not in content and b".py" not in content  # no place in a file system, no traceback
+
+
 def test_the_normaliser_bounds_what_the_network_sees():
     agent = agent_for()
     session = onnxruntime.InferenceSession(build(agent).SerializeToString())
@@ -153,16 +191,17 @@ def test_other_observations_are_refused_in_one_line(agent, message):
     assert "\n" not in str(caught.value)
 
 
-def test_other_networks_are_refused():
-    agent = agent_for()
-    agent.policy = eqx.tree_at(lambda policy: policy.actor, agent.policy, eqx.nn.Identity())
-    with pytest.raises(UserError, match="fully connected"):
+def test_an_operation_without_an_onnx_form_is_refused_in_one_line():
+    agent = agent_with(lambda x: jax.lax.linalg.cholesky(x[..., None] * x[..., None, :])[..., 0])
+    with pytest.raises(UserError, match=r"cannot be written as ONNX: jax2onnx: .*cholesky") as caught:
         build(agent)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r'onnx, which is missing: pip install "proximo\[export\]"'):
+@pytest.mark.parametrize("package", ["onnx", "jax2onnx"])
+def test_a_missing_package_is_named(package, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf'{package}, which is missing: pip install "proximo\[export\]"'):
         export_onnx(agent_for(), tmp_path / "policy.onnx")
 
 
