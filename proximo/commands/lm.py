@@ -43,7 +43,7 @@ def read(words: list[str]) -> Asked:
         near = difflib.get_close_matches(words[0], MODULES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"take one of {', '.join(MODULES)}"
         raise UserError(f"there is no command {words[0]!r}: {hint}")
-    from proximo.language.extras import need_libraries
+    from proximo.language import need_libraries
 
     need_libraries()
     module = importlib.import_module(f"proximo.commands.{MODULES[words[0]]}")

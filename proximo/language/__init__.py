@@ -25,10 +25,16 @@ __all__ = [
 ]
 
 
+def need_libraries() -> None:
+    """Raises UserError, with the pip command, where a library that only language models need is missing."""
+    from proximo.runs.extras import needed
+
+    for library in ("tokenizers", "jinja2"):
+        needed(library, "language")
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from proximo.language.extras import need_libraries
-
     need_libraries()
     return getattr(importlib.import_module(f"{__name__}.face"), name)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +23,24 @@ LARGEST_JSON = 64 * 2**20  # bytes; a description is a few kilobytes
 DEEPEST = 100  # levels of JSON: Python's own limit is a crash of the interpreter's stack
 
 
-def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder whole or not at all; one that is there already is replaced.
+@contextlib.contextmanager
+def whole_folder(path: Path, names: Iterable[str] = ()) -> Iterator[Path]:
+    """A folder to write files into, which takes its name only when they and a manifest are on the disk.
 
-    path   its final name. Until every byte is on the disk it is called `.NAME.partial`, which no reader
-           takes for a folder of ours
-    files  name -> content; the manifest is added
+    path   its final name. Until then it is called `.NAME.partial`, which no reader takes for a folder of
+           ours; a folder of ours that is there already is replaced, and stays as it was when writing fails
+    names  files that may be replaced even where no manifest says that they are ours
 
-    Raises OSError, such as a full disk's (what was there before is then still there), and UserError if the
-    folder that is there holds anything else.
+    Raises OSError, such as a full disk's, and UserError if the folder that is there holds anything else.
     """
     settle(path)
-    strangers = {entry.name for entry in path.iterdir()} - {*files, MANIFEST} if path.exists() else set()
-    if strangers:
-        raise UserError(
-            f"{path} holds other files ({', '.join(sorted(strangers)[:3])}): choose another folder"
-        )
+    _refuse_strangers(path, names)
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     _forget(partial)
     partial.mkdir(parents=True)
     try:
-        for name, content in files.items():
-            _write(partial / name, content)
-        _write(partial / MANIFEST, manifest(files))
+        yield partial
+        write_bytes(partial / MANIFEST, _manifest(sums(partial)))
         _flush(partial)
         if path.exists():
             _forget(old)
@@ -61,6 +56,21 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     _forget(old)
 
 
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """`whole_folder` of files that are in memory: name -> content."""
+    with whole_folder(path, files) as partial:
+        for name, content in files.items():
+            write_bytes(partial / name, content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A new file, on the disk when this returns."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def settle(path: Path) -> None:
     """Go back to the old folder where a replacement was cut short between its two renames."""
     old = path.with_name(f".{path.name}.old")
@@ -71,9 +81,41 @@ def settle(path: Path) -> None:
 
 def manifest(files: Mapping[str, bytes]) -> bytes:
     """The sums of all files, and one over these sums, as canonical JSON."""
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    whole = hashlib.sha256(json.dumps(sums).encode()).hexdigest()
-    return json.dumps({"sha256": sums, "manifest_sha256": whole}, indent=1).encode()
+    return _manifest({name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())})
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """File -> SHA-256, of all files but the manifest; none of them is held in memory."""
+    return {entry.name: _sum(entry) for entry in sorted(folder.iterdir()) if entry.name != MANIFEST}
+
+
+def verify(folder: Path) -> None:
+    """Check a folder against its manifest, if it has one of ours; a folder of the Hub's has none.
+
+    No file is held in memory. Raises UserError if one is missing or is not the one that was written, or if
+    weights were added.
+    """
+    settle(folder)
+    listed = _listed(folder)
+    if listed is None:
+        return
+    for name in {entry.name for entry in folder.iterdir()} - set(listed):
+        if name.endswith((".safetensors", ".safetensors.index.json")):
+            raise UserError(
+                f"{folder / name} was added since this was saved: remove it, or delete {MANIFEST}"
+            )
+    for name, there in listed.items():
+        try:
+            same = _sum(folder / name) == there
+        except OSError as error:
+            raise UserError(
+                f"{folder / name} cannot be read ({error.strerror}): save the model again"
+            ) from error
+        if not same:
+            raise UserError(
+                f"{folder / name} is not what was saved (its SHA-256 sum differs): restore it from a copy, "
+                f"or delete {MANIFEST} if the change is meant"
+            )
 
 
 def read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
@@ -167,13 +209,6 @@ def _check_size(size: int, place: Path) -> None:
         raise UserError(f"{place} has {size} bytes, more than any description of ours")
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _flush(folder: Path) -> None:
     """Ask the disk to keep a folder's entries; where folders cannot be opened (Windows) there is no need."""
     with contextlib.suppress(OSError):
@@ -187,3 +222,43 @@ def _flush(folder: Path) -> None:
 def _forget(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _manifest(sums: Mapping[str, str]) -> bytes:
+    return json.dumps({"sha256": sums, "manifest_sha256": _whole(sums)}, indent=1).encode()
+
+
+def _whole(sums: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+
+
+def _listed(folder: Path) -> dict[str, str] | None:
+    """What our manifest lists; None where there is none, or one of somebody else."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    content = parsed(content_of(path), path)
+    if not isinstance(content, dict) or not {"sha256", "manifest_sha256"} <= set(content):
+        return None
+    listed = content["sha256"]
+    names = isinstance(listed, dict) and all(Path(name).name == name for name in listed)
+    if not names or _whole(listed) != content["manifest_sha256"]:
+        raise UserError(f"{path} is not what was saved: restore the folder from a copy, or delete {MANIFEST}")
+    return dict(listed)
+
+
+def _refuse_strangers(path: Path, names: Iterable[str]) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"{path} is a file: choose another folder")
+    strangers = {entry.name for entry in path.iterdir()} - {MANIFEST, *names}
+    strangers -= set(_listed(path) or ()) if strangers else set()
+    if strangers:
+        found = ", ".join(sorted(strangers)[:3])
+        raise UserError(f"{path} holds files that are not ours ({found}): choose another folder")

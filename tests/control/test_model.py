@@ -104,7 +104,7 @@ def refused(folder):
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match=r"holds other files \(thesis.tex\): choose another folder"):
+    with pytest.raises(UserError, match=r"holds files that are not ours \(thesis.tex\)"):
         save_model(agent_for(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -22,12 +22,11 @@ from proximo.language.files.folder import (
     save_model,
     save_reward_model,
 )
-from proximo.language.files.sealing import whole_folder
 from proximo.language.model.adapters import LoRA, with_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model
 from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
 from proximo.runs.named import named_leaves
-from proximo.runs.sealed import read_folder
+from proximo.runs.sealed import read_folder, whole_folder
 
 
 @pytest.fixture(scope="module")

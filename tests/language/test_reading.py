@@ -15,12 +15,12 @@ import proximo.language as language
 from proximo.errors import UserError
 from proximo.language.files.folder import load_reward_model, save_model, save_reward_model
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.files.sealing import write_bytes
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.building import ppo_trainer
 from proximo.language.train.ppo_options import RewardOptions
 from proximo.language.train.reading import Reading
+from proximo.runs.sealed import write_bytes
 
 # As ChatML: the template ends an answer with EOS and a line break, which TRL's trainer scores at.
 TEMPLATE = (

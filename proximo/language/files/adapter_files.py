@@ -24,13 +24,12 @@ from proximo.language.files.folder import CONFIG as CORE
 from proximo.language.files.folder import load_model, local_folder, save_model
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.files.names import NAMINGS, maps_of
-from proximo.language.files.sealing import verify, whole_folder, write_bytes
 from proximo.language.files.tensors import Tensor, metadata, opened, write_file
 from proximo.language.model.adapters import AdaptedLinear, has_adapters, maps_in, merged, with_maps
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.runs.sealed import parsed
+from proximo.runs.sealed import parsed, verify, whole_folder, write_bytes
 
 WEIGHTS = "adapter_model.safetensors"
 BEFORE = "base_model.model."

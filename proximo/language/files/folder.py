@@ -19,7 +19,6 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.files.names import NAMINGS
-from proximo.language.files.sealing import verify, whole_folder, write_bytes
 from proximo.language.files.tensors import TYPES, Tensor, stored, write_tensors
 from proximo.language.files.weights import tensors_of, with_tensors
 from proximo.language.model.config import ModelConfig, model_config
@@ -28,7 +27,7 @@ from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.runs.extras import needed
 from proximo.runs.named import named_leaves
-from proximo.runs.sealed import parsed
+from proximo.runs.sealed import parsed, verify, whole_folder, write_bytes
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SHIFT = "proximo_reward_shift"

@@ -13,8 +13,7 @@ import numpy as np
 import safetensors
 
 from proximo.errors import UserError
-from proximo.language.files.sealing import write_bytes
-from proximo.runs.sealed import parsed
+from proximo.runs.sealed import parsed, write_bytes
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_dtypes.bfloat16): "BF16"}
