@@ -23,7 +23,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --follow-imports=silent proximo/core
-	$(BIN)/mypy proximo proximo_worker.py
+	$(BIN)/mypy proximo
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

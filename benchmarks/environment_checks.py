@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.interleaved import ROOT, machine, ratio, ratio_lines, say, write
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.parallel import ParallelVectorEnv, spare_workers
-from proximo_worker import Chunk
+from proximo.envs.vector.chunk import Chunk
+from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 
 ENV, NUM_ENVS = "HalfCheetah-v5", 8
 ROUNDS, ROUND_SECONDS = 40, 1.0

@@ -22,6 +22,7 @@ from proximo.errors import (
     MachineChanged,
     StateNotSaved,
     UserError,
+    as_error,
     say,
 )
 from proximo.paths import begun_here
@@ -131,8 +132,6 @@ def carried_out(command: Any, arguments: Any) -> int:
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as end:
-        from proximo_worker import as_error
-
         raise UserError(f"code of yours failed: {as_error(end)} (--debug shows its traceback)") from end
 
 

@@ -1,7 +1,9 @@
 """What a user can meet: errors, which the command turns into one line and exit status 2, and warnings."""
 
 import contextlib
+import signal
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -67,6 +69,49 @@ class EnvironmentRestarted(RuntimeWarning):
     The message is that of an `EnvironmentFault`; the `__cause__` is the environment's own exception, with a
     worker's traceback in its notes.
     """
+
+
+class WorkerError(Exception):
+    """What an environment did wrong, in one line; a traceback from a worker is a note of this one."""
+
+
+class Misfit(WorkerError):
+    """What an environment returns does not fit what it declares: it would do so again."""
+
+
+def as_error(raised: BaseException) -> Exception:
+    """What an environment raised, as an error: also where it asks for the end of the program (`sys.exit()`).
+
+    Raises it again where it is not the environment's word: a KeyboardInterrupt that may be Ctrl-C.
+    """
+    if isinstance(raised, Exception):
+        return raised
+    if isinstance(raised, GeneratorExit) or (isinstance(raised, KeyboardInterrupt) and of_a_signal(raised)):
+        raise raised
+    kind = f"{type(raised).__name__}: {raised}" if str(raised) else type(raised).__name__
+    error = WorkerError(f"it asked the program to end ({kind})")
+    error.__cause__ = raised
+    if hasattr(raised, "environment_index"):
+        error.environment_index = raised.environment_index  # type: ignore[attr-defined]
+    return error.with_traceback(raised.__traceback__)
+
+
+def reason(raised: BaseException) -> str:
+    """What went wrong in code of the user's, in one line. Raises as `as_error`."""
+    error = as_error(raised)
+    kind = "" if isinstance(error, WorkerError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
+
+
+def of_a_signal(interrupt: KeyboardInterrupt) -> bool:
+    """Whether an interrupt can come from a signal: its handler, one in Python, stands in the traceback."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.SIG_IGN:
+        return False
+    code = getattr(handler, "__code__", None)  # Python's own handler has none, and leaves no trace
+    return code is None or any(
+        frame.f_code is code for frame, _ in traceback.walk_tb(interrupt.__traceback__)
+    )
 
 
 def tell(warning: Warning) -> None:

@@ -46,7 +46,7 @@ def with_arguments(env: str, env_kwargs: dict[str, Any]) -> Any:
 
 def run(arguments: Check) -> int:
     """Check; returns the exit status: 1 when something is wrong."""
-    from proximo.envs import check as examine
+    from proximo.envs.check import check as examine
 
     env = with_arguments(arguments.env, arguments.env_kwargs) if arguments.env_kwargs else arguments.env
     findings = examine(env, steps=arguments.steps, seed=arguments.seed, allow_import=True)

@@ -19,7 +19,7 @@ from proximo.control.config import Config
 from proximo.control.streams import Streams, environment_seeds, later_seeds
 from proximo.core import AdaptiveKLPenalty, Objective, with_numbers
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs, advice, make_envs
-from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import EpisodesRestarted, UpdateDiverged, UserError
 from proximo.learn.descend import adam
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset

@@ -9,8 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from proximo.envs import HostEnvs, make_envs, name_of
-from proximo.errors import UserError
-from proximo_worker import reason
+from proximo.errors import UserError, reason
 
 OFFSCREEN = ("egl", "osmesa")  # on a GPU or in software; in software
 HINT = "MuJoCo without a screen needs libegl1 or libosmesa6 (apt install), and MUJOCO_GL=egl or osmesa"

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from proximo.envs.parallel import fresh_seeds
+from proximo.envs.vector.parallel import fresh_seeds
 from proximo.errors import UserError
 
 

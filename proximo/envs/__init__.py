@@ -1,16 +1,36 @@
-"""What is acted on: environments from any source, as arrays, with faults that name their place."""
+"""What is acted on: environments from any source, as arrays, with faults that name their place.
 
-from proximo.envs.check import check
-from proximo.envs.check_stream import Finding
-from proximo.envs.compare import check_fits, differences, space_differences
-from proximo.envs.description import EnvDescription, description_from_json, name_of
-from proximo.envs.episodes import Episode, EpisodeStatistics
-from proximo.envs.faults import check_finite
-from proximo.envs.host import HostEnvs, Step
-from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, own_num_envs
-from proximo.envs.remake import chosen, remade
-from proximo.envs.space_json import is_single, space_from_json, space_to_json
-from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
+Importing it costs next to nothing, for worker processes import from inside of it; a name loads with its
+first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proximo.envs.check_stream import Finding
+    from proximo.envs.compare import check_fits, differences, space_differences
+    from proximo.envs.description import EnvDescription, description_from_json, name_of
+    from proximo.envs.episodes import Episode, EpisodeStatistics
+    from proximo.envs.faults import check_finite
+    from proximo.envs.host import HostEnvs, Step
+    from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, own_num_envs
+    from proximo.envs.remake import chosen, remade
+    from proximo.envs.space_json import is_single, space_from_json, space_to_json
+    from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
+
+_HOMES = {
+    "check_stream": ("Finding",),
+    "compare": ("check_fits", "differences", "space_differences"),
+    "description": ("EnvDescription", "description_from_json", "name_of"),
+    "episodes": ("Episode", "EpisodeStatistics"),
+    "faults": ("check_finite",),
+    "host": ("HostEnvs", "Step"),
+    "make": ("family", "find_spec", "make_envs", "make_one", "max_episode_steps", "own_num_envs"),
+    "remake": ("chosen", "remade"),
+    "space_json": ("is_single", "space_from_json", "space_to_json"),
+    "spaces": ("ActionCodec", "ObservationCodec", "action_codec", "observation_codec"),
+}
 
 __all__ = [
     "ActionCodec",
@@ -22,7 +42,6 @@ __all__ = [
     "ObservationCodec",
     "Step",
     "action_codec",
-    "check",
     "check_finite",
     "check_fits",
     "chosen",
@@ -42,3 +61,15 @@ __all__ = [
     "space_from_json",
     "space_to_json",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,8 +15,8 @@ from gymnasium.utils.passive_env_checker import check_action_space, check_observ
 from proximo.envs import advice
 from proximo.envs.check_stream import Finding
 from proximo.envs.recording import FAILURES
-from proximo.envs.snapshot import layers
 from proximo.envs.spaces import action_codec, codecs, observation_codec
+from proximo.envs.vector.snapshot import layers
 from proximo.errors import UserError
 
 RESET = "declare def reset(self, *, seed=None, options=None)"

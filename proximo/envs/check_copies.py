@@ -5,12 +5,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from proximo.envs import snapshot
 from proximo.envs.check_stream import Finding
 from proximo.envs.host import HostEnvs
 from proximo.envs.make import make_envs
 from proximo.envs.recording import FAILURES, Recording, as_bytes, digest, following, reason, states, truth
 from proximo.envs.spaces import ObservationCodec
+from proximo.envs.vector import snapshot
 from proximo.errors import UserError
 
 TURNS = 200  # steps of two copies in turns

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
-from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.vector.parallel import ParallelVectorEnv
 
 # They only look on, so an environment is the same without them.
 ONLOOKERS = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection")

@@ -8,10 +8,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import space_name
-from proximo.errors import EnvironmentFault, EnvironmentRestarted
-from proximo_worker import Misfit, WorkerError
+from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.errors import EnvironmentFault, EnvironmentRestarted, Misfit, WorkerError
 
 
 def fault(

@@ -9,22 +9,24 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from proximo.envs import handlers, returned, snapshot
+from proximo.envs import handlers
 from proximo.envs import state as states
-from proximo.envs.alarm import Within
 from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restarted
-from proximo.envs.parallel import ParallelVectorEnv
 from proximo.envs.spaces import codecs
+from proximo.envs.vector import returned, snapshot
+from proximo.envs.vector.alarm import Within
+from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import (
     EnvironmentFault,
     EnvironmentNotClosed,
     StateNotSaved,
     StateRefused,
     UserError,
+    WorkerError,
+    as_error,
     tell,
 )
-from proximo_worker import WorkerError, as_error
 
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
 

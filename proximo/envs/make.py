@@ -15,11 +15,11 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from proximo.envs.description import described, name_of
 from proximo.envs.host import HostEnvs
 from proximo.envs.in_use import taken
-from proximo.envs.parallel import ParallelVectorEnv, spare_workers
+from proximo.envs.mujoco_warnings import make_quietly
 from proximo.envs.spaces import codecs
-from proximo.errors import UserError
+from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
+from proximo.errors import UserError, reason
 from proximo.importing import user_module
-from proximo_worker import make_quietly, reason
 
 Made = TypeVar("Made")
 

@@ -7,8 +7,8 @@ import gymnasium as gym
 import jax
 import numpy as np
 
-from proximo.envs import snapshot
-from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.vector import snapshot
+from proximo.envs.vector.parallel import ParallelVectorEnv
 
 FLAGS = ("_autoreset_envs", "_terminations", "_truncations", "_rewards")  # of Gymnasium's sync vector
 EVERY = slice(None)  # environment of a vector

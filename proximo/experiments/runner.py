@@ -10,13 +10,13 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.util import Finalize
 from typing import Any
 
+from proximo.envs.vector.lifetime import LEARNERS, nobody_main
 from proximo.errors import UserError
 from proximo.experiments import cells
 from proximo.experiments.progress import Show
 from proximo.experiments.schedule import Task
 from proximo.experiments.worker import Failed, Finished, Places, Progress, Ready, work
 from proximo.runs.process import orderly_stop
-from proximo_worker import LEARNERS, nobody_main
 
 LOOK_SECONDS = 0.5  # how often to look whether somebody asked for the end
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang

@@ -13,9 +13,9 @@ import jax
 import platformdirs
 
 from proximo.envs import handlers
+from proximo.envs.vector.lifetime import LEARNERS
 from proximo.errors import UserError
 from proximo.runs.forks import refuse_after_fork
-from proximo_worker import LEARNERS
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)  # the others stay ignored where they are, as under nohup
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proximo.control.config import Config, as_json
-from proximo.errors import UserError, say
+from proximo.errors import UserError, reason, say
 from proximo.runs.extras import needed
-from proximo_worker import reason
 
 
 class Sink(Protocol):

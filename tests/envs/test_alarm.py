@@ -16,9 +16,8 @@ from probes import Endless
 from proximo.control.config import Config, with_options
 from proximo.control.iteration import environments
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.alarm import Within
-from proximo.errors import EnvironmentFault
-from proximo_worker import WorkerError
+from proximo.envs.vector.alarm import Within
+from proximo.errors import EnvironmentFault, WorkerError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 
@@ -49,7 +48,7 @@ def test_a_process_that_was_stopped_has_not_hung():
     """Ctrl-Z for longer than the limit: the timer runs on meanwhile, but nothing hung."""
     code = (
         "import time\n"
-        "from proximo.envs.alarm import Within\n"
+        "from proximo.envs.vector.alarm import Within\n"
         "with Within(2.0):\n"
         "    print('in', flush=True)\n"
         "    time.sleep(0.3)\n"

@@ -9,8 +9,8 @@ import pytest
 from env_probes import DictWalk, FailsAt, Walk
 from gymnasium import spaces
 
-from proximo.envs import check
-from proximo.envs.parallel import spare_workers
+from proximo.envs.check import check
+from proximo.envs.vector.parallel import spare_workers
 from proximo.errors import UserError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proximo.envs.cores import granted_cores
+from proximo.envs.vector.cores import granted_cores
 
 
 @pytest.fixture

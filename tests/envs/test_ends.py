@@ -12,8 +12,8 @@ import pytest
 from env_probes import Parent, Walk
 
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.parallel import ParallelVectorEnv
-from proximo.envs.workers import WorkerGone
+from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.envs.vector.workers import WorkerGone
 from proximo.errors import EnvironmentNotClosed, EnvironmentRestarted
 
 STILL = np.zeros(2, int)
@@ -23,7 +23,7 @@ import functools, multiprocessing, os, sys, time
 import gymnasium as gym
 sys.path.insert(0, {here!r})
 from env_probes import Misbehaves, Parent, Walk
-from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.vector.parallel import ParallelVectorEnv
 
 make = {make}
 vector = ParallelVectorEnv(make, make(), 2, 1)
@@ -95,7 +95,8 @@ def test_a_vector_that_nobody_closed_does_not_keep_its_process_from_ending():
 @pytest.mark.parametrize("ends", ["closes", "is killed", "ends them itself"])
 def test_what_an_environment_started_ends_with_its_worker(ends, monkeypatch):
     """A worker may have children of its own, and leaves none behind."""
-    monkeypatch.setattr("proximo.envs.parallel.CLOSE_SECONDS", 0.5)  # it waits for those that nobody ended
+    # It waits for those that nobody ended.
+    monkeypatch.setattr("proximo.envs.vector.parallel.CLOSE_SECONDS", 0.5)
     with HostEnvs(ParallelVectorEnv(Parent, Parent(), 1, 1, max_restarts=1), "Parents") as envs:
         envs.reset([0])
         others = envs.vector.observations()[0].tolist()

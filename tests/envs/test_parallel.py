@@ -18,7 +18,7 @@ from jax_probe import InJax
 
 from proximo.envs import make_envs
 from proximo.envs.host import HostEnvs
-from proximo.envs.parallel import ParallelVectorEnv, spare_workers
+from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import EnvironmentFault, UserError
 
 

@@ -16,7 +16,7 @@ from env_probes import Misbehaves, Walk, WrongShape
 
 from proximo.control.collect import Stream, collect
 from proximo.envs import EpisodeStatistics, HostEnvs, make_envs
-from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import EnvironmentFault, EnvironmentRestarted, StateNotSaved
 
 SEEDS = [7, 8, 9]  # environment 2 is unlucky
@@ -99,7 +99,7 @@ def test_a_stopped_process_takes_no_worker_for_hanging(monkeypatch, undisturbed)
     # Ctrl-Z while a worker steps: once they go on, the clock has leapt by a day, and nothing hangs.
     calls = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 86_400.0 * (next(calls) > 0))
-    monkeypatch.setattr("proximo.envs.workers.time", clock)
+    monkeypatch.setattr("proximo.envs.vector.workers.time", clock)
     found, caught = stream(parallel(partial(Misbehaves, "nap"), step_timeout=30.0))
     assert not caught and next(calls) == 3  # one wait looked twice, the end once
     np.testing.assert_array_equal(found[0], undisturbed[0])

@@ -14,7 +14,7 @@ from wrong_returns import KINDS, RIGHT, SPACE, WRONG, Keeps, Returns, Spoils, so
 import proximo
 from proximo.cli import main
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.parallel import ParallelVectorEnv
+from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import EnvironmentFault, UserError
 
 

@@ -13,8 +13,8 @@ from gymnasium import wrappers
 from safetensors.numpy import load, save
 
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.parallel import ParallelVectorEnv
-from proximo.envs.snapshot import pack, unpack
+from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.envs.vector.snapshot import pack, unpack
 from proximo.errors import StateNotSaved, StateRefused, UserError
 
 LIMIT = 20

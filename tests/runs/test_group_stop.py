@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from proximo.envs.parallel import spare_workers
+from proximo.envs.vector.parallel import spare_workers
 from proximo.runs.checkpoints import finished, newest_valid
 
 OPTIONS = ("--num-envs", "2", "--horizon", "64", "--quiet")

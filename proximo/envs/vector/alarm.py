@@ -4,7 +4,7 @@ import signal
 import threading
 from types import FrameType
 
-from proximo_worker import WorkerError
+from proximo.errors import WorkerError
 
 LONGEST = 1e9  # seconds that a timer takes; beyond, there is no limit
 RINGS = 4  # a process that was stopped (Ctrl-Z) hears those it missed as one: it has not hung

@@ -8,21 +8,11 @@ from contextlib import contextmanager
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
-from proximo_worker import (
-    CLOSE,
-    CONTEXT,
-    LEARNERS,
-    LOOK_SECONDS,
-    RESTORE,
-    SAVE,
-    Gate,
-    Misfit,
-    Shared,
-    WorkerError,
-    end_group,
-    nobody_main,
-    work,
-)
+from proximo.envs.vector.gate import LOOK_SECONDS, Gate
+from proximo.envs.vector.lifetime import LEARNERS, end_group, nobody_main
+from proximo.envs.vector.memory import CLOSE, CONTEXT, RESTORE, SAVE, Shared
+from proximo.envs.vector.worker import work
+from proximo.errors import Misfit, WorkerError
 
 Failure = TypeVar("Failure", bound=WorkerError)
 

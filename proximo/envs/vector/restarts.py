@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from proximo_worker import Misfit
+from proximo.errors import Misfit
 
 
 class Restarts:

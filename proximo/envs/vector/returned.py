@@ -2,15 +2,13 @@
 
 NumPy would put almost anything into an array: 280 into 8 bits as 24, one number into a whole row, "False"
 into a flag as True. Here what does not fit is refused, in a line that says how.
-
-Worker processes load this file by itself, so it imports nothing of the package: JAX would come along.
 """
 
 from typing import Any
 
 import numpy as np
 
-from proximo_worker import Misfit, WorkerError
+from proximo.errors import Misfit, WorkerError
 
 OLD_API = "as in the old gym interface"
 TWO, FIVE = "return (observation, info)", "return (observation, reward, terminated, truncated, info)"

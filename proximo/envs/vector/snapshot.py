@@ -1,7 +1,4 @@
-"""The state of one environment as plain data, and back.
-
-Worker processes load this file by itself, so it imports nothing of the package: JAX would come along.
-"""
+"""The state of one environment as plain data, and back."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers
 
-from proximo_worker import WorkerError, reason
+from proximo.errors import WorkerError, reason
 
 # Wrappers whose state we know: the attributes that change after construction. Where Gymnasium's checker
 # remembers the last observation it is for a warning alone, so its flags suffice.

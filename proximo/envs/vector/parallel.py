@@ -19,11 +19,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from proximo.envs.alarm import Within
-from proximo.envs.cores import granted_cores
-from proximo.envs.restarts import Restarts
-from proximo.envs.workers import Worker, WorkerGone
-from proximo_worker import CLOSE, READY, REMAKE, RESET, STEP, Chunk, Shared, as_error, packed
+from proximo.envs.vector.alarm import Within
+from proximo.envs.vector.chunk import Chunk
+from proximo.envs.vector.cores import granted_cores
+from proximo.envs.vector.memory import CLOSE, READY, REMAKE, RESET, STEP, Shared
+from proximo.envs.vector.restarts import Restarts
+from proximo.envs.vector.worker import packed
+from proximo.envs.vector.workers import Worker, WorkerGone
+from proximo.errors import as_error
 
 Share = Chunk | Worker
 

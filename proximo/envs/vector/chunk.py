@@ -1,0 +1,146 @@
+"""A share of the environments, stepped one after another by the process that holds it."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from proximo.envs.vector import returned, snapshot
+from proximo.envs.vector.memory import READY, REMAKE, RESET, STEP, Shared
+from proximo.errors import as_error
+
+
+class Chunk:
+    """Environments `first` to `last` - 1 of a vector, stepped one after another.
+
+    make    makes one of them
+    spaces  that all must have: of observations and of actions
+    made    the first of them, where it is made already
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], gym.Env],
+        spaces: tuple[gym.Space, gym.Space],
+        first: int,
+        last: int,
+        shared: Shared,
+        made: gym.Env | None = None,
+    ) -> None:
+        self.make, self.spaces, self.first, self.last = make, spaces, first, last
+        arrays = shared.arrays()
+        self.at, self.seeds, self.actions = arrays["at"], arrays["seeds"], arrays["actions"]
+        self.obs, self.reward = arrays["obs"], arrays["reward"]
+        self.terminated, self.truncated = arrays["terminated"], arrays["truncated"]
+        self.look = returned
+        self.form = self.look.form_of(self.obs, 1)
+        self.whole = isinstance(self.obs, np.ndarray)  # an observation is one array
+        self.seam = [False] * (last - first)
+        self.envs = [] if made is None else [made]
+        for index in range(first + len(self.envs), last):
+            self.envs.append(self._made(index))
+
+    def obey(self, command: int, start: int) -> None:
+        """RESET, STEP or CLOSE them from `start` on; an exception is told which environment raised it.
+
+        READY lets their next step begin an episode; REMAKE does so with `start` alone, made anew.
+        """
+        index = start
+        try:
+            if command == REMAKE:
+                self._remake(index)
+                return
+            for index in range(start, self.last):
+                if command == STEP:
+                    self._step(index)
+                elif command == RESET:
+                    self._reset(index, int(self.seeds[index]))
+                elif command == READY:
+                    self._ready(index)
+                else:
+                    self.envs[index - self.first].close()
+        except BaseException as raised:
+            error = as_error(raised)
+            self.look.blame(error, index)
+            raise error from error.__cause__
+
+    def save(self) -> list[dict[str, Any] | None]:
+        """The state of each environment; None where it cannot be known."""
+        states = [snapshot.save(env) for env in self.envs]
+        return [
+            None if state is None else {"seam": seam, "layers": state}
+            for seam, state in zip(self.seam, states, strict=True)
+        ]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Put back what `save` gave, after a reset. Raises ValueError if it does not fit."""
+        for env, state in zip(self.envs, states, strict=True):
+            snapshot.restore(env, state["layers"])
+        self.seam = [bool(state["seam"]) for state in states]
+
+    def _reset(self, index: int, seed: int | None) -> None:
+        self._put(index, self.look.from_reset(self._began(index, seed)))
+        self.seam[index - self.first] = False
+
+    def _step(self, index: int) -> None:
+        """One NEXT_STEP row: an environment that ended before answers with its next episode's start.
+
+        What is as it should be is seen to be so at once; `look` has the rest.
+        """
+        position = index - self.first
+        if self.seam[position]:
+            self._reset(index, None)
+            self.reward[index], self.terminated[index], self.truncated[index] = 0.0, False, False
+            return
+        self.at[self.first] = index
+        action = self.actions[index].copy()  # it may keep it, and the next step writes over ours
+        result = self.envs[position].step(action)
+        if type(result) is not tuple or len(result) != 5:
+            result = self.look.from_step(result)
+        obs, reward, terminated, truncated, _ = result
+        kind = type(reward)
+        if kind is not float and kind is not np.float64:
+            reward = self.look.number(reward)
+        if terminated is not False and terminated is not True:
+            terminated = self.look.flag(terminated, "terminated")
+        if truncated is not False and truncated is not True:
+            truncated = self.look.flag(truncated, "truncated")
+        self._put(index, obs)  # after all that may fail: the last good one is still needed then
+        self.reward[index], self.terminated[index], self.truncated[index] = reward, terminated, truncated
+        self.seam[position] = terminated or truncated
+
+    def _put(self, index: int, obs: Any) -> None:
+        form = self.form
+        if self.whole and type(obs) is np.ndarray and obs.shape == form.shape and obs.dtype == form.dtype:
+            self.obs[index] = obs
+        else:
+            self.look.put(self.obs, index, self.look.fitted(obs, form))
+
+    def _began(self, index: int, seed: int | None) -> Any:
+        """What its reset returned."""
+        self.at[self.first] = ~index
+        return self.envs[index - self.first].reset(seed=seed)
+
+    def _ready(self, index: int) -> None:
+        self._began(index, int(self.seeds[index]))
+        self.seam[index - self.first] = True
+
+    def _remake(self, index: int) -> None:
+        with suppress(Exception, SystemExit):  # what has failed may fail to close too
+            self.envs[index - self.first].close()
+        self.envs[index - self.first] = self._made(index)
+        self._ready(index)
+
+    def _made(self, index: int) -> gym.Env:
+        """A new environment. Raises Misfit if it has other spaces than the rest."""
+        self.at[self.first] = ~index
+        try:
+            env = self.make()
+            self.look.require_spaces(env, self.spaces)
+        except BaseException as raised:
+            error = as_error(raised)
+            self.look.blame(error, index)
+            raise error from error.__cause__
+        return env

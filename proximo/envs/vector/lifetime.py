@@ -1,0 +1,71 @@
+"""How a worker process begins, which signals it leaves to the process that learns, and when it ends."""
+
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from typing import Any
+
+from proximo.envs.vector.gate import LOOK_SECONDS
+
+LAST_SECONDS = 5.0  # that a worker may go on once the process that learns is gone
+ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # the learner for an end
+LEARNERS = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
+
+
+@contextmanager
+def nobody_main() -> Iterator[None]:
+    """A new process would import the caller's script, and run what is not guarded in it; not so here."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def obey_the_learner_alone() -> None:
+    """Leave Ctrl-C, SIGTERM and their like to it: its last checkpoint needs this process.
+
+    A process group of its own does so for what a terminal or `timeout` sends, and makes all that the
+    environments start easy to end; systemd and SLURM send signals to every process.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    for number in (signal.SIGINT, *LEARNERS):
+        # Not SIG_IGN: a program that an environment starts would inherit that, and could not be ended by it.
+        signal.signal(number, lambda number, frame: None)
+        if hasattr(signal, "siginterrupt"):
+            signal.siginterrupt(number, False)  # native code need not expect an interrupted call
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_hear_again)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEARNERS)
+
+
+def _hear_again() -> None:
+    """In a process that an environment forks: it is the environment's to end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in LEARNERS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def end_after(learner: Any) -> None:
+    """End this process, whatever its environments are doing, and theirs, soon after the one that learns."""
+    if learner is not None:
+        # Its sentinel alone may be held by a process that it forked, and that lives on.
+        while not wait([learner.sentinel], LOOK_SECONDS) and os.getppid() == learner.pid:
+            pass
+        time.sleep(LAST_SECONDS)
+        end_group(os.getpid())
+        os._exit(1)
+
+
+def end_group(number: int) -> None:
+    """End the process of a worker and what its environments started, which may outlive it otherwise."""
+    with suppress(OSError, AttributeError):  # it has not come so far as to have a group; Windows has none
+        os.killpg(number, signal.SIGKILL)
