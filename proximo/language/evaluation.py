@@ -22,11 +22,10 @@ from proximo.language.text.tokenizer import load_tokenizer
 from proximo.language.train.building import ppo_trainer
 from proximo.language.train.ppo_options import PPOOptions, RewardOptions, SamplingOptions
 from proximo.language.train.reading import Reading, reading_of
-from proximo.language.train.reward_model import RewardModelOptions, RewardTraining
+from proximo.language.train.reward_model import RewardModelOptions, reward_training
 from proximo.language.train.rewards import RewardFunction
 from proximo.language.train.run_options import RunOptions
-from proximo.language.train.sft import SFT, SFTOptions
-from proximo.language.train.step import Learner
+from proximo.language.train.sft import SFTOptions, fine_tuning
 from proximo.runs.statistics import interval
 
 
@@ -121,18 +120,17 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
     measure = SFTOptions(
         data=options.data, model=_model(options), length=length, batch_size=options.batch_size
     )
-    trainer = SFT(measure, model, tokenizer, found.records, found.records)
-    assert trainer.held_out is not None
-    metrics = trainer.evaluated(Learner(trainer.first, None), trainer.held_out)
+    trainer = fine_tuning(measure, model, tokenizer, found.records)
+    metrics = trainer.loss.evaluation(trainer.columns(trainer.first, trainer.rows))
     return {
         "kind": "texts",
         "records": len(found.records),
         "truncated": found.truncated,
         "tokens": int(sum(text.learn.sum() for text in found.records)),
-        "loss": metrics["eval_loss"],
-        "perplexity": math.exp(metrics["eval_loss"]),
-        "token_accuracy": metrics["eval_mean_token_accuracy"],
-        "entropy": metrics["eval_entropy"],
+        "loss": metrics["loss"],
+        "perplexity": math.exp(metrics["loss"]),
+        "token_accuracy": metrics["mean_token_accuracy"],
+        "entropy": metrics["entropy"],
         "notes": [*tokenizer.notes, *found.notes(options.data)],
     }
 
@@ -152,16 +150,16 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     measure = RewardModelOptions(
         data=options.data, model=_model(options), length=length, batch_size=options.batch_size
     )
-    trainer = RewardTraining(measure, model, tokenizer, pairs, pairs)
-    learner = Learner(trainer.first, None)
-    metrics, scores = trainer.evaluated(learner), trainer.scores(learner, pairs)
+    trainer = reward_training(measure, model, tokenizer, pairs)
+    columns = trainer.columns(trainer.first, trainer.rows)
+    metrics, scores = trainer.loss.evaluation(columns), columns["scores"]
     return {
         "kind": "preferences",
         "records": len(pairs),
         "truncated": found.truncated,
-        "accuracy": metrics["eval_accuracy"],
-        "accuracy_low": metrics["eval_accuracy_low"],
-        "accuracy_high": metrics["eval_accuracy_high"],
+        "accuracy": metrics["accuracy"],
+        "accuracy_low": metrics["accuracy_low"],
+        "accuracy_high": metrics["accuracy_high"],
         "margin": float(np.mean(scores[:, 0] - scores[:, 1])),
         "notes": [
             *tokenizer.notes,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +11,12 @@ import families
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from safetensors.numpy import load_file
 from workplace import workplace
 
 from proximo import language
 from proximo.core import AdaptiveKL
+from proximo.core.arrays import traceable
 from proximo.language.files.loading import split
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model import likelihood
@@ -25,14 +26,15 @@ from proximo.language.model.likelihood import loss_of_tokens
 from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.sharding import laid_out
 from proximo.language.model.transformer import Transformer, new_model
+from proximo.language.train import labelled
 from proximo.language.train.job import Outcome, training
+from proximo.language.train.labelled import begun
 from proximo.language.train.loss import Tokens
 from proximo.language.train.meshed import Meshed, meshed
-from proximo.language.train.optimise import Optimisation
+from proximo.language.train.optimise import Optimisation, compiled_in
 from proximo.language.train.policy import Sequences, new_policy, response_mask
 from proximo.language.train.ppo import part_loss
 from proximo.language.train.ppo_options import PPOOptions, StepOptions
-from proximo.language.train.step import begun, stepped
 from proximo.language.train.update import Batch, minibatch_order, update
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, mesh_of, on_mesh
@@ -52,23 +54,29 @@ class Texts(NamedTuple):
 
     ids: jax.Array
     segments: jax.Array
-    weight: jax.Array
 
 
 def texts():
     draw = np.random.default_rng(0)
     ids, lengths = draw.integers(0, TOKENS, (ROWS, WIDTH + LENGTH)), draw.integers(9, 33, (ROWS, 1))
     there = (np.arange(WIDTH + LENGTH) < lengths).astype(np.int32)
-    weight = np.where(np.arange(WIDTH + LENGTH) > 0, there, 0) / (there.sum() - ROWS)
-    return Texts(ids.astype(np.int32), there, weight.astype(np.float32))
+    return Texts(ids.astype(np.int32), there)
 
 
-def imitation(model: Transformer, part: Texts):
-    loss = jnp.sum(loss_of_tokens(model, part.ids, part.segments) * part.weight)
-    return loss, {"loss": loss}
-
-
+@traceable
+@dataclass(frozen=True)
 class Imitation:
+    """The mean over tokens, as in fine-tuning."""
+
+    def __call__(self, model: Transformer, part: Texts):
+        losses = loss_of_tokens(model, part.ids, part.segments)
+        return {"loss": jnp.sum(losses * part.segments, axis=1)}
+
+    def count(self, batch: Texts):
+        return jnp.sum(batch.segments[:, 1:])
+
+
+class Imitating:
     """A trainer of two steps on the same texts, as fine-tuning with adapters is one."""
 
     total = 2
@@ -79,14 +87,13 @@ class Imitation:
         self.first, self.frozen = split(model)
 
     def begin(self):
-        return begun(self.first, self.optimisation)
+        return begun(self.first)
 
     def iterate(self, state, number):
         self.given = held(state)
-        learner, facts = stepped(
-            state, self.frozen, texts(), 0.0, Partial(imitation), self.optimisation, ROWS // 2
-        )
-        return Outcome(learner, {name: float(x) for name, x in facts.items()}, 0)
+        given = compiled_in(self.optimisation), 1.0, self.frozen, Imitation(), ROWS // 2
+        learner, columns, facts = labelled.update(state, texts(), *given)
+        return Outcome(learner, {"loss": float(columns["loss"].sum()), "norm": float(facts["grad_norm"])}, 0)
 
     def save(self, state, folder: Path):
         raise NotImplementedError
@@ -149,7 +156,7 @@ def computed(mesh_options):
     policy = laid_out(new_policy(model), mesh)
     after, work = updated(policy, mesh)
     adapted = with_adapters(model, LoRA(4, 8.0, ("key", "down")), jax.random.key(0))
-    trainer = meshed(Imitation(laid_out(adapted, mesh)), mesh_options)
+    trainer = meshed(Imitating(laid_out(adapted, mesh)), mesh_options)
     *_, last = training(trainer)
     results = {
         "samples": samples,
@@ -200,7 +207,7 @@ def report_of(folder):
     alone, apart = whole_run(folder), whole_run(folder, data_parallel=2, model_parallel=2)
     whole, (all_operations, _), policy, trainer = computed(MeshOptions())
     found = {
-        "untouched": isinstance(trainer, Imitation),
+        "untouched": isinstance(trainer, Imitating),
         "moved": difference(policy, whole["update"]["weights"]),
         "whole_run": difference(alone, apart),
         "learned": difference(alone["model"], load_file(folder / "base" / "model.safetensors")),
@@ -220,7 +227,7 @@ def report_of(folder):
             "weights": held(results["update"]["weights"]),
             "state": held(state),
             "resumed": trainer.trainer.given,
-            "meshed": isinstance(trainer, Meshed) and trainer.notes == Imitation.notes,
+            "meshed": isinstance(trainer, Meshed) and trainer.notes == Imitating.notes,
             "template": jax.eval_shape(trainer.begin) == jax.eval_shape(trainer.trainer.begin),
         }
     return found

@@ -7,17 +7,17 @@ from test_sft import trainer as sft
 
 from proximo.core import AdaptiveKL, AsymmetricClip, ConservativeLoss
 from proximo.language.train import grpo as grpo_trainer
-from proximo.language.train import optimise, step, update
+from proximo.language.train import labelled, update
 from proximo.language.train import ppo as ppo_trainer
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.ppo_options import PPOOptions
 
-COMPILED = (ppo_trainer.experience, grpo_trainer.experience, update.update, step._stepped)
+COMPILED = (ppo_trainer.experience, grpo_trainer.experience, update.update, labelled.update)
 
 
 def programs():
-    return [function.compiled._cache_size() for function in COMPILED] + [optimise.rate_at._cache_size()]
+    return [function.compiled._cache_size() for function in COMPILED]
 
 
 def sampling(x, kind=PPOOptions, **more):

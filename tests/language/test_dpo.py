@@ -15,7 +15,7 @@ from proximo.language.files.loading import adapted
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.text.data import Preference
 from proximo.language.text.tokenizer import word_tokenizer
-from proximo.language.train.dpo import DPO, DPOOptions, check_reference, checked, dpo_trainer
+from proximo.language.train.dpo import DPOOptions, check_reference, checked, dpo_trainer, preference_tuning
 from proximo.language.train.job import training
 from proximo.language.train.optimise import Optimisation
 
@@ -46,7 +46,7 @@ def options(**changes):
 
 
 def trainer(pairs=PAIRS, held_out=(), model=MODEL, **changes):
-    return DPO(options(**changes), model, TOKENIZER, pairs, held_out)
+    return preference_tuning(options(**changes), model, TOKENIZER, pairs, held_out)
 
 
 def close(ours, theirs, tolerance=1e-5):
@@ -74,7 +74,7 @@ def test_log_probabilities_by_hand():
     """Of the answer's tokens alone, each given the prompt and those before it."""
     made = trainer()
     said = jax.jit(lambda ids: jax.nn.log_softmax(MODEL.logits(MODEL.hidden(ids))))
-    for pair, found in zip(PAIRS, made.reference, strict=True):
+    for pair, found in zip(PAIRS, made.rows.reference, strict=True):
         for answer, log_prob in zip((pair.chosen_ids, pair.rejected_ids), found, strict=True):
             row, start = np.concatenate([pair.prompt_ids, answer]), len(pair.prompt_ids)
             logits = np.asarray(said(np.pad(row, (0, 32 - len(row)))[None])[0])
@@ -87,8 +87,8 @@ def test_what_is_logged_by_hand():
     made = trainer(pairs=PAIRS[:4])
     first = made.iterate(made.begin(), 0)
     second = made.iterate(first.state, 1)
-    moved = made.log_probs(first.state.weights, PAIRS[:4])
-    rewards = 0.1 * (moved - made.reference)
+    moved = made.columns(first.state.weights, made.rows)["log_probs"]
+    rewards = 0.1 * (moved - made.rows.reference)
     wanted = {
         "logps/chosen": moved[:, 0].mean(),
         "logps/rejected": moved[:, 1].mean(),
@@ -118,9 +118,10 @@ def test_means_over_tokens_by_hand():
     pair = Preference(ids(5), ids(6, 7), ids(8, 9, 10, 11), 0.0, 1)
     made = trainer((pair,) * 4, loss=IPOLoss())
     away = np.array([[3.0, -2.0]] * 4, np.float32)  # as if the reference were so much less, and more
-    facts = made.measured(made.first, made.pairs, made.reference - away)
-    np.testing.assert_allclose(facts["log_ratios"], [[3.0 / 2, -2.0 / 4]] * 4, rtol=1e-4)
-    np.testing.assert_allclose(facts["losses"], (3.0 / 2 + 2.0 / 4 - 5.0) ** 2, rtol=1e-4)
+    made.rows.reference = made.rows.reference - away
+    columns = made.columns(made.first, made.rows)
+    np.testing.assert_allclose(columns["log_ratios"], [[3.0 / 2, -2.0 / 4]] * 4, rtol=1e-4)
+    np.testing.assert_allclose(columns["loss"], (3.0 / 2 + 2.0 / 4 - 5.0) ** 2, rtol=1e-4)
 
 
 def test_another_reference_is_noticed():
@@ -165,7 +166,7 @@ def test_its_best_policy_is_that_of_the_theory():
 def test_adapters_have_the_frozen_model_as_reference(plain):
     asked = ModelOptions(model="", lora_rank=2)
     made = trainer(model=adapted(MODEL, asked, jax.random.key(1)))
-    close(made.reference, trainer().reference, 1e-4)
+    close(made.rows.reference, trainer().rows.reference, 1e-4)
     rows = list(training(made))
     np.testing.assert_allclose(rows[0].metrics["loss"], np.log(2.0), atol=1e-6)
     assert rows[-1].metrics["rewards/margins"] > 0
@@ -195,7 +196,7 @@ def test_from_files_to_a_folder(tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(record) + "\n" for record in records))
     made = dpo_trainer(options(data=str(data), model=ModelOptions(model=str(tmp_path / "small"))))
-    assert (len(made.pairs), made.total) == (8, 2)
+    assert (len(made.rows), made.total) == (8, 2)
     made.save(made.begin(), tmp_path / "model")
     close(load_model(tmp_path / "model").embedding, MODEL.embedding, 0.0)
 

@@ -27,20 +27,22 @@ from proximo.language.train.optimise import (
 )
 def test_a_schedule_by_hand(schedule, rates):
     options = Optimisation(learning_rate=2.0, schedule=schedule)
-    found = [learning_rate_at(options, done) for done in (0.0, 0.25, 0.5, 1.0)]
+    found = [learning_rate_at(options, 1.0 - done) for done in (0.0, 0.25, 0.5, 1.0)]
     np.testing.assert_allclose(found, rates, atol=1e-6)
 
 
 def test_a_warm_up_by_hand():
     options = Optimisation(learning_rate=2.0, schedule="linear", warmup=0.2)
     # It rises over the first fifth; what is left falls over the other four: 0.6 is half of that.
-    found = [learning_rate_at(options, done) for done in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    found = [learning_rate_at(options, 1.0 - done) for done in (0.0, 0.1, 0.2, 0.6, 1.0)]
     np.testing.assert_allclose(found, [0.0, 1.0, 2.0, 1.0, 0.0], atol=1e-6)
 
 
 def test_the_whole_run_may_be_a_warm_up():
     options = Optimisation(learning_rate=2.0, schedule="linear", warmup=1.0)
-    np.testing.assert_allclose([learning_rate_at(options, done) for done in (0.0, 0.5, 1.0)], [0.0, 1.0, 2.0])
+    np.testing.assert_allclose(
+        [learning_rate_at(options, 1.0 - done) for done in (0.0, 0.5, 1.0)], [0.0, 1.0, 2.0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.data import Preference
 from proximo.language.text.packing import batch_indices
+from proximo.language.text.pairs import PairRows
 from proximo.language.text.tokenizer import word_tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
 from proximo.language.train.job import training
@@ -21,12 +22,12 @@ from proximo.language.train.optimise import Optimisation
 from proximo.language.train.reward_model import (
     CALIBRATION,
     RewardModelOptions,
-    RewardTraining,
     checked,
     facts_of,
     parted,
     preference_loss,
     reward_model_trainer,
+    reward_training,
 )
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(13)])
@@ -64,7 +65,12 @@ def options(**changes):
 
 
 def trainer(pairs=PAIRS, held_out=(), **changes):
-    return RewardTraining(options(**changes), MODEL, TOKENIZER, pairs, held_out)
+    return reward_training(options(**changes), MODEL, TOKENIZER, pairs, held_out)
+
+
+def scores(made, weights, pairs):
+    """What these weights say of pairs, [N, 2]."""
+    return made.columns(weights, PairRows(pairs, 32))["scores"]
 
 
 def close(ours, theirs, tolerance=1e-5):
@@ -106,7 +112,7 @@ def test_the_centring_penalty_by_hand():
     made, centred = trainer(), trainer(center_rewards_coefficient=0.01)
     plain, other = (one.iterate(one.begin(), 0).metrics for one in (made, centred))
     first = [PAIRS[index] for index in batch_indices(0, 0, 32, len(PAIRS))]
-    penalty = 0.01 * np.mean(made.scores(made.begin(), first).sum(axis=1) ** 2)
+    penalty = 0.01 * np.mean(scores(made, made.first, first).sum(axis=1) ** 2)
     np.testing.assert_allclose(other["loss"] - plain["loss"], penalty, rtol=1e-3)
 
 
@@ -169,8 +175,8 @@ def test_its_probabilities_can_be_believed(learnt, tmp_path):
 def test_it_is_saved_with_mean_0_and_standard_deviation_1(learnt, tmp_path):
     made, rows = learnt
     made.save(rows[-1].state, tmp_path / "model")
-    again = RewardTraining(made.options, load_reward_model(tmp_path / "model"), TOKENIZER, PAIRS[:512])
-    ours, theirs = again.scores(again.begin(), PAIRS[:512]), made.scores(rows[-1].state, PAIRS[:512])
+    again = reward_training(made.options, load_reward_model(tmp_path / "model"), TOKENIZER, PAIRS[:512])
+    ours, theirs = scores(again, again.first, PAIRS[:512]), scores(made, rows[-1].state.weights, PAIRS[:512])
     np.testing.assert_allclose([ours.mean(), ours.std()], [0.0, 1.0], atol=1e-4)
     scale = json.loads((tmp_path / CALIBRATION).read_text())["scale"]
     np.testing.assert_allclose(np.diff(ours) * scale, np.diff(theirs), atol=1e-3)  # the log odds are kept
@@ -253,7 +259,7 @@ def test_from_files_to_a_folder(tmp_path):
         data=str(data), evaluation_share=0.25, model=ModelOptions(model=str(tmp_path / "small"), lora_rank=2)
     )
     made = reward_model_trainer(asked)
-    assert (len(made.pairs), len(made.held_out)) == (6, 2)
+    assert (len(made.rows), len(made.held_out)) == (6, 2)
     assert made.notes[-1].endswith("0 records were cut to the length, 1 left out as too long")
     made.save(made.begin(), tmp_path / "model")
     assert load_reward_model(tmp_path / "model").trunk.config.family == "llama"
@@ -282,12 +288,12 @@ def test_samples_of_the_model_that_it_began_from_can_be_the_measure(tmp_path):
     made = made_from_files(tmp_path, normalise="samples", sample_length=6)
     state = made.begin()
     made.save(state, tmp_path / "model")
-    on_samples = made.samples.scores(load_reward_model(tmp_path / "model"))
+    on_samples = made.write.keywords["samples"].scores(load_reward_model(tmp_path / "model"))
     assert on_samples.shape == (512,)
     np.testing.assert_allclose([on_samples.mean(), on_samples.std()], [0.0, 1.0], atol=1e-4)
     plain = made_from_files(tmp_path)
     plain.save(state, tmp_path / "plain")
-    on_samples = made.samples.scores(load_reward_model(tmp_path / "plain"))
+    on_samples = made.write.keywords["samples"].scores(load_reward_model(tmp_path / "plain"))
     assert abs(on_samples.mean()) > 0.05 or abs(on_samples.std() - 1.0) > 0.05
 
 

@@ -17,9 +17,9 @@ from proximo.language.model.adapters import merged
 from proximo.language.text.data import TrainingText, read_training_texts
 from proximo.language.text.tokenizer import word_tokenizer
 from proximo.language.train.job import training
-from proximo.language.train.optimise import Optimisation, learning_rate_at
-from proximo.language.train.sft import SFT, SFTOptions, checked, sft_trainer
-from proximo.language.train.step import epoch_ends, middle
+from proximo.language.train.labelled import epoch_ends
+from proximo.language.train.optimise import Optimisation, learning_rate_at, remaining_at
+from proximo.language.train.sft import SFTOptions, checked, fine_tuning, sft_trainer
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(13)])
 MODEL = small_model(vocabulary=16, layers=1)
@@ -41,7 +41,7 @@ def options(**changes):
 
 
 def trainer(texts=TEXTS, held_out=(), model=MODEL, **changes):
-    return SFT(options(**changes), model, TOKENIZER, tuple(texts), held_out)
+    return fine_tuning(options(**changes), model, TOKENIZER, tuple(texts), held_out)
 
 
 def first_step(**changes):
@@ -53,6 +53,11 @@ def first_step(**changes):
 def plain():
     """A step on all texts at once."""
     return first_step()
+
+
+def evaluated(made, rows):
+    """What a trainer's loss says of rows, before the first step."""
+    return made.loss.evaluation(made.columns(made.first, rows))
 
 
 def close(ours, theirs, tolerance=1e-5):
@@ -99,7 +104,7 @@ def test_micro_batches_do_not_change_a_step(plain):
 def test_packed_texts_do_not_see_each_other():
     packed, alone = (trainer(packing=packing) for packing in (True, False))
     assert len(packed.rows) == 3 and len(alone.rows) == 8  # 87 tokens in rows of 32
-    ours, theirs = (one.evaluated(one.begin(), one.rows) for one in (packed, alone))
+    ours, theirs = (evaluated(one, one.rows) for one in (packed, alone))
     close(ours, theirs)
 
 
@@ -109,7 +114,7 @@ def test_what_is_not_learnt_is_only_read():
     changed = TrainingText(np.where(TEXTS[4].learn, TEXTS[4].ids, 3).astype(np.int32), TEXTS[4].learn, 1)
     made = trainer()
     alone, beside, other = (
-        made.evaluated(made.begin(), trainer(texts).rows)["eval_loss"]
+        evaluated(made, trainer(texts).rows)["loss"]
         for texts in ((TEXTS[4],), (TEXTS[4], prompt_only), (changed,))
     )
     close(beside, alone)
@@ -139,7 +144,7 @@ def test_a_run_of_one_step_learns(plain):
     """Its rate is that of the schedule's middle, not the 0 that a warm-up begins with."""
     rising = Optimisation(learning_rate=1.0, schedule="linear", warmup=0.25)
     # Of one step: 1/2 of the run, 1/3 of the fall behind it. Of ten: 1/20, 5/20, 9/20.
-    rates = [learning_rate_at(rising, middle(*step)) for step in ((0, 1), (0, 10), (2, 10), (4, 10))]
+    rates = [learning_rate_at(rising, remaining_at(*step)) for step in ((0, 1), (0, 10), (2, 10), (4, 10))]
     np.testing.assert_allclose(rates, [2 / 3, 0.2, 1.0, 11 / 15], rtol=1e-6)
     assert plain.metrics["learning_rate"] == pytest.approx(0.01)
 
@@ -164,7 +169,7 @@ def test_an_evaluation_counts_every_token_once():
     """5 rows in batches of 3, or of 8: the last is filled up with rows that do not count again."""
     held_out = TEXTS[:5]
     few, all_at_once = (trainer(held_out=held_out, batch_size=size) for size in (3, 8))
-    close(few.evaluated(few.begin(), few.held_out), all_at_once.evaluated(few.begin(), all_at_once.held_out))
+    close(few.evaluated(few.first), all_at_once.evaluated(few.first))
 
 
 def test_an_evaluation_comes_with_each_epoch():

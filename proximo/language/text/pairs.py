@@ -1,6 +1,6 @@
-"""Pairs of answers as batches: what reward models and DPO learn from."""
+"""Pairs of answers as rows of tokens: what reward models and DPO learn from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,52 +14,49 @@ from proximo.language.text.packing import bucket
 class Pairs(NamedTuple):
     """Prompts with their better answer (0 on the second axis) and their worse one (1), padded on the right.
 
-    ids       [B, 2, L]
-    segments  [B, 2, L], 1 for a token, 0 for padding
-    answer    [B, 2, L], the token is the answer's
-    margin    [B], by how much the better one is better, units of reward
-    weight    [B], share of each pair in the batch's mean; 0 where rows only fill it up
-    place     [B], number of the row
+    ids        [B, 2, L]
+    segments   [B, 2, L], 1 for a token, 0 for padding
+    answer     [B, 2, L], the token is the answer's
+    margin     [B], by how much the better one is better, units of reward
+    reference  [B, 2], log-probabilities of the answers under a reference, in nats; 0 without one
     """
 
     ids: Int[Array, "B 2 L"]
     segments: Int[Array, "B 2 L"]
     answer: Bool[Array, "B 2 L"]
     margin: Float[Array, "B"]
-    weight: Float[Array, "B"]
-    place: Int[Array, "B"]
+    reference: Float[Array, "B 2"]
 
 
-def batch_of(preferences: Sequence[Preference], rows: int, longest: int) -> Pairs:
-    """Some pairs as a batch of `rows`; what is missing is empty and weighs nothing.
+class PairRows:
+    """Pairs of answers as rows (see `labelled.Rows`).
 
-    longest  tokens that any row has at most
+    longest  tokens that an answer with its prompt has at most
+    tokens   [count], of both answers, each with its prompt
     """
-    most = max(len(p.prompt_ids) + max(len(p.chosen_ids), len(p.rejected_ids)) for p in preferences)
-    shape = (rows, 2, bucket(most, largest=longest))
-    ids, segments, answer = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, bool)
-    margin, weight = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
-    for row, preference in enumerate(preferences):
-        start = len(preference.prompt_ids)
-        for side, answer_ids in enumerate((preference.chosen_ids, preference.rejected_ids)):
-            end = start + len(answer_ids)
-            ids[row, side, :start], ids[row, side, start:end] = preference.prompt_ids, answer_ids
-            segments[row, side, :end] = 1
-            answer[row, side, start:end] = True
-        margin[row], weight[row] = preference.margin, 1.0 / len(preferences)
-    arrays = ids, segments, answer, margin, weight, np.arange(rows, dtype=np.int32)
-    return Pairs(*(jnp.asarray(array) for array in arrays))
 
+    def __init__(self, pairs: Sequence[Preference], longest: int) -> None:
+        self.pairs, self.longest = pairs, longest
+        self.tokens = np.array(
+            [2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs], int
+        )
 
-def batches_of(
-    preferences: Sequence[Preference], rows: int, longest: int
-) -> Iterator[tuple[Sequence[Preference], Pairs]]:
-    """All pairs, in their order, as batches of `rows`: which they are, and the batch."""
-    for start in range(0, len(preferences), rows):
-        chunk = preferences[start : start + rows]
-        yield chunk, batch_of(chunk, rows, longest)
+    def __len__(self) -> int:
+        return len(self.pairs)
 
-
-def placed(values: Float[Array, "b ..."], place: Int[Array, "b"], rows: int) -> Float[Array, "B ..."]:
-    """A part's values at their places in the whole batch, 0 elsewhere: the sum over parts is the batch's."""
-    return jnp.zeros((rows, *values.shape[1:]), values.dtype).at[place].set(values)
+    def batch(self, places: Int[np.ndarray, "B"]) -> Pairs:
+        """The pairs at these places, no wider than the longest of them needs (`bucket`)."""
+        pairs = [self.pairs[place] for place in places]
+        most = max(len(p.prompt_ids) + max(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs)
+        shape = (len(pairs), 2, bucket(most, largest=self.longest))
+        ids, segments, answer = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, bool)
+        for row, pair in enumerate(pairs):
+            start = len(pair.prompt_ids)
+            for side, answer_ids in enumerate((pair.chosen_ids, pair.rejected_ids)):
+                end = start + len(answer_ids)
+                ids[row, side, :start], ids[row, side, start:end] = pair.prompt_ids, answer_ids
+                segments[row, side, :end] = 1
+                answer[row, side, start:end] = True
+        margin = np.array([pair.margin for pair in pairs], np.float32)
+        arrays = ids, segments, answer, margin, np.zeros(shape[:2], np.float32)
+        return Pairs(*(jnp.asarray(array) for array in arrays))

@@ -31,10 +31,9 @@ from proximo.language.train.experience import response_facts
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.job import Outcome
 from proximo.language.train.loss import policy_loss, unweighted
-from proximo.language.train.optimise import in_precision, rate_at, rows_of_part
+from proximo.language.train.optimise import in_precision, learning_rate_at, remaining_at, rows_of_part
 from proximo.language.train.policy import Policy, Sequences, reference_log_probs, response_mask, said
 from proximo.language.train.rollout import Rollouts
-from proximo.language.train.step import middle
 from proximo.language.train.update import Batch, compiled_for, minibatch_order, update
 from proximo.learn.descend import adam, in_parts
 
@@ -85,7 +84,7 @@ class GRPO:
             rollout.width,
             rollout.judged,
         )
-        rate = rate_at(options.optimisation, middle(number, self.total))
+        rate = learning_rate_at(options.optimisation, remaining_at(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         weights, moments, metrics = update(
             part_loss,

@@ -63,8 +63,8 @@ class Optimisation:
         return self
 
 
-def learning_rate_at(options: Optimisation, done: Scalar) -> Float[Array, ""]:
-    """The learning rate after a share `done`, 0 to 1, of the run.
+def learning_rate_at(options: Optimisation, remaining: Scalar) -> Float[Array, ""]:
+    """The learning rate where a share `remaining` of the run is still to come; `done` is the rest of it.
 
     constant  1
     linear    1 - done
@@ -72,7 +72,7 @@ def learning_rate_at(options: Optimisation, done: Scalar) -> Float[Array, ""]:
 
     times the warm-up's share, and the highest rate. With a warm-up, `done` counts from its end.
     """
-    done, warmup = jnp.asarray(done, jnp.float32), jnp.asarray(options.warmup, jnp.float32)
+    done, warmup = 1.0 - jnp.asarray(remaining, jnp.float32), jnp.asarray(options.warmup, jnp.float32)
     rising = jnp.where(warmup > 0, jnp.minimum(done / jnp.maximum(warmup, 1e-9), 1.0), 1.0)
     past = jnp.clip((done - warmup) / jnp.maximum(1.0 - warmup, 1e-9), 0.0, 1.0)
     falling = {
@@ -83,14 +83,18 @@ def learning_rate_at(options: Optimisation, done: Scalar) -> Float[Array, ""]:
     return options.learning_rate * rising * falling
 
 
-rate_at = jax.jit(learning_rate_at)
-"""`learning_rate_at` in one call, outside of a compiled one."""
+def remaining_at(number: int, total: int) -> float:
+    """The share of the run still to come at the middle of iteration `number`, where the schedule is read.
+
+    At its beginning a warm-up still has a rate of 0, so that the first step, or the only one, did nothing.
+    """
+    return 1.0 - (number + 0.5) / total
 
 
 def compiled_in(options: Optimisation) -> Optimisation:
-    """The options as a step takes them, to which the learning rate is given; a decay of 0 is none."""
+    """The options as a step takes them: a decay of 0 is none."""
     decay: Any = options.weight_decay or None
-    return replace(options, weight_decay=decay, learning_rate=1.0, schedule="constant", warmup=0.0)
+    return replace(options, weight_decay=decay)
 
 
 def descended(

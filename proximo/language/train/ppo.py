@@ -32,11 +32,10 @@ from proximo.language.train.critics import critic_of_row, own_value, where_they_
 from proximo.language.train.experience import Returns, response_facts, returns_of
 from proximo.language.train.job import Outcome
 from proximo.language.train.loss import policy_loss, unweighted
-from proximo.language.train.optimise import in_precision, rate_at, rows_of_part
+from proximo.language.train.optimise import in_precision, learning_rate_at, remaining_at, rows_of_part
 from proximo.language.train.policy import Policy, Sequences, reference_log_probs, response_mask, said
 from proximo.language.train.ppo_options import PPOOptions
 from proximo.language.train.rollout import Rollouts
-from proximo.language.train.step import middle
 from proximo.language.train.update import Batch, compiled_for, minibatch_order, update
 from proximo.learn.descend import adam, in_parts
 
@@ -99,7 +98,7 @@ class PPO:
             rollout.width,
             rollout.judged,
         )
-        rate = rate_at(options.optimisation, middle(number, self.total))
+        rate = learning_rate_at(options.optimisation, remaining_at(number, self.total))
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         warming = options.critic.critic_warmup
         # What the actor said before its first step has a KL of 0, which says nothing of the price.

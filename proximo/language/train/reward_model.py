@@ -8,33 +8,32 @@ The number is read at an answer's last token.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from proximo.core import masked_sum
 from proximo.core.arrays import traceable
 from proximo.errors import UserError
 from proximo.language.files.folder import save_reward_model
-from proximo.language.files.loading import assembled, check_counts, loaded, longest_of, read_files, split
+from proximo.language.files.loading import assembled, check_counts, loaded, longest_of, read_files
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import merged, without_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model, normalised
 from proximo.language.text.data import Overlong, Preference, read_preferences
 from proximo.language.text.packing import batch_indices
-from proximo.language.text.pairs import Pairs, batch_of, batches_of, placed
+from proximo.language.text.pairs import PairRows, Pairs
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
-from proximo.language.train.job import Outcome
-from proximo.language.train.optimise import Optimisation, rows_of_part
+from proximo.language.train.labelled import Columns, Labelled
+from proximo.language.train.optimise import Optimisation
 from proximo.language.train.reference_samples import ReferenceSamples
 from proximo.language.train.run_options import RunOptions
-from proximo.language.train.step import Learner, begun, epoch_ends, measured, middle, stepped
 from proximo.runs.sealed import replace_file
 
 CALIBRATION = "calibration.json"  # in the run's folder
@@ -93,7 +92,7 @@ def checked(options: RewardModelOptions) -> RewardModelOptions:
     return options
 
 
-def reward_model_trainer(options: RewardModelOptions) -> "RewardTraining":
+def reward_model_trainer(options: RewardModelOptions) -> Labelled:
     """A trainer on the model and the pairs that the options name.
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
@@ -116,105 +115,57 @@ def reward_model_trainer(options: RewardModelOptions) -> "RewardTraining":
         how = options.sample_length, options.batch_size, options.run.seed
         samples = ReferenceSamples(without_adapters(trunk), tokenizer, prompts, *how)
     model = new_reward_model(trunk, head_key)
-    return RewardTraining(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes), samples)
+    return reward_training(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes), samples)
 
 
-class RewardTraining:
-    """The trainer (see `job.Trainer`).
+def reward_training(
+    options: RewardModelOptions,
+    model: RewardModel,
+    tokenizer: Tokenizer,
+    pairs: Sequence[Preference],
+    held_out: Sequence[Preference] = (),
+    notes: tuple[str, ...] = (),
+    samples: ReferenceSamples | None = None,
+) -> Labelled:
+    """A trainer on these pairs. Arguments as of `Labelled`; `held_out` may be empty.
 
-    options    checked
-    model      to begin with, adapters included
-    tokenizer  saved with it
-    pairs      to learn from
-    held_out   to measure; may be empty
-    notes      what the user should know, a line each
-    samples    of the language model that it begins from, where they are the measure of its scores
+    samples  of the language model that it begins from, where they are the measure of its scores
     """
+    length = longest_of(options.length, model.trunk.config)
+    centring = options.center_rewards_coefficient or None
+    loss = BradleyTerry(centring, options.optimisation.gradient_checkpointing)
+    rows, measured = PairRows(pairs, length), PairRows(held_out, length) if held_out else None
+    answers = PairRows(pairs[:NORMALISED_ON], length)
+    write = partial(write_reward_model, options=options, answers=answers, samples=samples)
+    return Labelled(options, model, tokenizer, loss, rows, measured, notes, write)
 
-    def __init__(
-        self,
-        options: RewardModelOptions,
-        model: RewardModel,
-        tokenizer: Tokenizer,
-        pairs: tuple[Preference, ...],
-        held_out: tuple[Preference, ...] = (),
-        notes: tuple[str, ...] = (),
-        samples: ReferenceSamples | None = None,
-    ) -> None:
-        self.options, self.tokenizer, self.notes, self.samples = options, tokenizer, notes, samples
-        self.pairs, self.held_out = pairs, held_out
-        self.first, self.frozen = split(model)
-        self.length = longest_of(options.length, model.trunk.config)
-        self.batch_size = min(options.batch_size, len(pairs))
-        self.total = -(-options.epochs * len(pairs) // self.batch_size)
-        centring = options.center_rewards_coefficient or None
-        self.loss = BradleyTerry(self.batch_size, centring, options.optimisation.gradient_checkpointing)
 
-    def begin(self) -> Learner:
-        """The model as it was given, with a head that knows nothing."""
-        return begun(self.first, self.options.optimisation)
+def write_reward_model(
+    trainer: Labelled,
+    weights: Any,
+    folder: Path,
+    options: RewardModelOptions,
+    answers: PairRows,
+    samples: ReferenceSamples | None,
+) -> None:
+    """Write the model with its tokenizer; and beside it how far it can be believed.
 
-    def iterate(self, state: Learner, number: int) -> Outcome:
-        """One step on the pairs of this number; after an epoch, a look at what was held out."""
-        options, count = self.options, len(self.pairs)
-        seen = batch_indices(options.run.seed, number, self.batch_size, count)
-        batch = batch_of([self.pairs[index] for index in seen], self.batch_size, self.length)
-        state, facts = stepped(
-            state,
-            self.frozen,
-            batch,
-            middle(number, self.total),
-            self.loss,
-            options.optimisation,
-            rows_of_part(self.batch_size, batch.ids[0].size, options.micro_batch_tokens),
-        )
-        metrics = facts_of(facts.pop("scores")) | {name: float(value) for name, value in facts.items()}
-        metrics["epoch"] = (number + 1) * self.batch_size / count
-        if self.held_out and epoch_ends(number, self.batch_size, count, self.total):
-            metrics |= self.evaluated(state)
-        return Outcome(state, metrics, int(np.sum(batch.segments)))
-
-    def evaluated(self, state: Learner) -> dict[str, float]:
-        """Loss and accuracy on what was held out, with the accuracy's 95% interval."""
-        scores = self.scores(state, self.held_out)
-        chosen, rejected = jnp.asarray(scores[:, 0]), jnp.asarray(scores[:, 1])
-        margin = jnp.array([pair.margin for pair in self.held_out])
-        accuracy = share_with_interval(int((scores[:, 0] > scores[:, 1]).sum()), len(scores))
-        return {
-            "eval_loss": float(jnp.mean(preference_loss(chosen, rejected, margin))),
-            "eval_accuracy": accuracy.value,
-            "eval_accuracy_low": accuracy.low,
-            "eval_accuracy_high": accuracy.high,
-        }
-
-    def scores(self, state: Learner, pairs: Sequence[Preference]) -> Float[np.ndarray, "N 2"]:
-        """Rewards of the chosen and the rejected answers."""
-        found = []
-        for chunk, batch in batches_of(pairs, self.batch_size, self.length):
-            rows = rows_of_part(self.batch_size, batch.ids[0].size, self.options.micro_batch_tokens)
-            facts = measured(state.weights, self.frozen, batch, self.loss, self.options.optimisation, rows)
-            found.append(facts["scores"][: len(chunk)])
-        return np.concatenate(found)
-
-    def save(self, state: Learner, folder: Path) -> None:
-        """Write the model with its tokenizer; and beside it how far it can be believed.
-
-        A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
-        """
-        model: RewardModel = merged(assembled(state.weights, self.frozen))
-        mean, std = 0.0, 1.0
-        if self.options.normalise != "nothing":
-            if self.samples is None:
-                scores = self.scores(state, self.pairs[:NORMALISED_ON])
-            else:
-                scores = self.samples.scores(model, self.options.micro_batch_tokens)
-            # Where it scores all alike there is no unit to take, but the model is still to be kept.
-            mean, std = float(scores.mean()), float(scores.std()) or 1.0
-        save_reward_model(folder, normalised(model, mean, std), self.tokenizer)
-        if self.held_out:
-            scores = self.scores(state, self.held_out)
-            report = {"scale": std, **calibration(probabilities(scores), np.ones(len(scores)))}
-            replace_file(folder.parent / CALIBRATION, (json.dumps(report, indent=1) + "\n").encode())
+    A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
+    """
+    model: RewardModel = merged(assembled(weights, trainer.frozen))
+    mean, std = 0.0, 1.0
+    if options.normalise != "nothing":
+        if samples is None:
+            scores = trainer.columns(weights, answers)["scores"]
+        else:
+            scores = samples.scores(model, options.micro_batch_tokens)
+        # Where it scores all alike there is no unit to take, but the model is still to be kept.
+        mean, std = float(scores.mean()), float(scores.std()) or 1.0
+    save_reward_model(folder, normalised(model, mean, std), trainer.tokenizer)
+    if trainer.held_out is not None:
+        scores = trainer.columns(weights, trainer.held_out)["scores"]
+        report = {"scale": std, **calibration(probabilities(scores), np.ones(len(scores)))}
+        replace_file(folder.parent / CALIBRATION, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def parted(
@@ -242,27 +193,41 @@ def preference_loss(
 @traceable
 @dataclass(frozen=True)
 class BradleyTerry:
-    """The loss of a batch of pairs.
+    """What pairs cost, the mean over them: preference_loss + centring (r(chosen) + r(rejected))^2.
 
-    sum of weight (preference_loss + centring (r(chosen) + r(rejected))^2)
-
-    rows        pairs of the whole batch
     centring    only differences of rewards are learned from pairs; this holds their sum near 0
     checkpoint  as of `Transformer.hidden`
     """
 
-    rows: int
     centring: float | None = None
     checkpoint: bool = False
 
-    def __call__(self, model: RewardModel, part: Pairs) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, model: RewardModel, part: Pairs) -> dict[str, Array]:
         ids, segments = (x.reshape(-1, x.shape[-1]) for x in (part.ids, part.segments))
         scores = model.scores(ids, segments, checkpoint=self.checkpoint).reshape(-1, 2)
-        cost = preference_loss(scores[:, 0], scores[:, 1], part.margin)
+        cost = likelihood = preference_loss(scores[:, 0], scores[:, 1], part.margin)
         if self.centring is not None:
             cost = cost + self.centring * jnp.square(scores.sum(axis=1))
-        loss = masked_sum(cost * part.weight, part.weight)
-        return loss, {"loss": loss, "scores": placed(scores, part.place, self.rows)}
+        return {"loss": cost, "preference_loss": likelihood, "scores": scores}
+
+    def count(self, batch: Pairs) -> int:
+        """Pairs."""
+        return len(batch.ids)
+
+    def metrics(self, columns: Columns) -> dict[str, float]:
+        """The loss, and what the rewards look like."""
+        return {"loss": float(np.mean(columns["loss"]))} | facts_of(columns["scores"])
+
+    def evaluation(self, columns: Columns) -> dict[str, float]:
+        """The loss without centring, and the accuracy with its 95% interval."""
+        scores = columns["scores"]
+        accuracy = share_with_interval(int((scores[:, 0] > scores[:, 1]).sum()), len(scores))
+        return {
+            "loss": float(np.mean(columns["preference_loss"])),
+            "accuracy": accuracy.value,
+            "accuracy_low": accuracy.low,
+            "accuracy_high": accuracy.high,
+        }
 
 
 def facts_of(scores: Float[np.ndarray, "N 2"]) -> dict[str, float]:
