@@ -2,12 +2,15 @@
 
 import re
 import sys
+import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from env_probes import DictWalk, FailsAt, Walk
 from gymnasium import spaces
+from gymnasium.utils.env_checker import check_seed_deprecation
+from gymnasium.utils.passive_env_checker import check_action_space
 
 from proximo.envs.check import check
 from proximo.envs.vector.parallel import spare_workers
@@ -256,6 +259,53 @@ class IntegerReward(Walk):
 @pytest.mark.parametrize("env", [AnyWords, Scalars, IntegerReward])
 def test_what_training_takes_is_no_error(env):
     assert findings(env, "error") == {}
+
+
+class OneValue(Walk):
+    """An entry of its observations has one value."""
+
+    observation_space = spaces.Box(np.float32([-9, 1]), np.float32([9, 1]))
+
+    def _observation(self):
+        return np.array([self.position, 1], np.float32)
+
+
+class Crossed(Walk):
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Box(-9, 9, (2,), np.float32)
+        self.observation_space.low[0] = 10
+
+
+def test_bounds_of_observations_are_judged_once():
+    assert findings(OneValue, "warning") == {}
+    assert findings(Crossed, "error") == {
+        "spaces": "observation: a low bound is above its high bound; swap them"
+    }
+    assert findings(Crossed, "warning") == {}
+
+
+class OldSeed(Walk):
+    """What Gymnasium warns of, and training takes."""
+
+    action_space = spaces.Box(np.float32([-1, 1]), np.float32([1, 1]))
+
+    def seed(self, seed=None):
+        pass
+
+    def step(self, action):
+        return super().step(action[0] > 0)
+
+
+def test_what_gymnasium_warns_of_is_told_in_its_own_words():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_seed_deprecation(OldSeed())
+        check_action_space(OldSeed.action_space)
+    found = findings(OldSeed, "warning")
+    for said, name in zip(caught, ("reset and step", "spaces"), strict=True):
+        assert found[name] in str(said.message)
+        assert one_plain_line(found[name])
 
 
 class Arrays(Walk):
