@@ -33,8 +33,8 @@ CORE_LIBRARIES = {"jax", "jaxtyping", "proximo"} | set(sys.stdlib_module_names)
 FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch"}
 FORBIDDEN_NAMES = FORBIDDEN_MODULES | {"eval", "exec"}
 
+# They know what control is, still.
 UPWARDS = {f"runs/{name}.py" for name in ("checkpoints", "folder", "progress", "resume", "sinks")}
-UPWARDS |= {"runs/report/recipe.py"}  # they know what control is, still
 
 LONGEST_FILE = 400  # a last resort: what belongs together stays together
 MOST_FLOORS = 6  # modules on top of each other within a folder

@@ -53,7 +53,8 @@ def run(arguments: Report) -> int:
         if score is not None:
             sure = f" (95% interval {score.low:,.1f} to {score.high:,.1f})" if score.low is not None else ""
             label = "".join(letter if letter.isprintable() else "?" for letter in group.label)  # from a file
-            print(f"{score.value:12,.1f}  {label}: {len(group.runs)} run(s){sure}")
+            runs = "1 run" if len(group.runs) == 1 else f"{len(group.runs)} runs"
+            print(f"{score.value:12,.1f}  {label}: {runs}{sure}")
     if arguments.csv:
         print(f"table: {arguments.csv}, {rows:,} rows")
     print(f"report: {out}")

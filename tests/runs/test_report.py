@@ -215,6 +215,21 @@ def test_groups_are_named_by_what_differs(tmp_path):
     assert second.mean.value == 2.0 and second.improvement.value == 0.625
 
 
+def test_groups_of_several_presets_are_named_by_them(tmp_path):
+    for env in ("CartPole-v1", "Acrobot-v1"):
+        for name, epochs in (("default", 4), ("paper", 10)):
+            for gamma in (0.9, 0.99):
+                path = tmp_path / env / f"{name}-{gamma}"
+                # An option that the recipes of two environments set differently tells no groups apart.
+                options = dict(epochs=epochs, gamma=gamma, horizon=32 if env == "CartPole-v1" else 64)
+                write_run(path, env=env, extra={"preset": name}, minibatch_size=8, **options)
+    made = study(tmp_path)
+    assert [group.words for group in made.on("CartPole-v1")] == [
+        *("default, gamma 0.9", "default, gamma 0.99", "paper, gamma 0.9", "paper, gamma 0.99")
+    ]
+    assert [row.label for row in made.overall] == [group.words for group in made.on("CartPole-v1")]
+
+
 def test_settings_over_environments(tmp_path):
     for env, scores in (("CartPole-v1", (0.0, 10.0)), ("Acrobot-v1", (-300.0, -100.0))):
         for gamma, score in zip((0.9, 0.99), scores, strict=True):

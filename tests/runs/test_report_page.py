@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 from test_report import study, write_run
 
+from proximo.arguments import config_from, parse_recipe
 from proximo.cli import main
+from proximo.commands.train import Train
+from proximo.control.config import as_json
 from proximo.runs.report import page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -68,17 +72,19 @@ def two_groups(tmp_path):
 def test_the_page_is_whole_and_needs_nothing_else(two_groups):
     whole = Whole(page(study(two_groups)))
     assert whole.wrong == [] and dangers(whole) == []
-    headings = ("Make it again", "Learning curves", "Groups side by side", "How large the updates are")
+    headings = ("Reproduce", "Learning curves", "Comparison", "How large the updates are")
     for words in (*headings, "Episodes over the training", "Options", "Runs", "Versions and machine"):
         assert words in whole.text, words
-    assert "proximo train CartPole-v1 --steps 600 --learning-rate 0.1 --seeds 3" in whole.text
-    assert "learning_rate 0.1" in whole.text and "Abacus" in whole.text and "Worth knowing" not in whole.text
+    assert "proximo train CartPole-v1 --steps 600 --num-envs 8" in whole.text
+    assert "--learning-rate 0.1" in whole.text and "--seeds 3" in whole.text
+    assert "Where the command line was not recorded" in whole.text
+    assert "learning_rate 0.1" in whole.text and "Abacus" in whole.text and "Notes" not in whole.text
 
 
 def test_a_single_run(tmp_path):
     whole = Whole(page(study(write_run(tmp_path / "run", seed=7))))
     assert whole.wrong == [] and "one seed: no interval over seeds" in whole.text
-    assert "Groups side by side" not in whole.text and "--seed 7" in whole.text
+    assert "Comparison" not in whole.text and "--seed 7" in whole.text
     for metric in ("ep_rew_mean", "approx_kl", "clip_fraction", "fps", "time_elapsed"):
         assert metric in whole.words, metric
     assert "above 0.02 in 67% of the updates" in whole.text  # 0.01, 0.02, 0.03, ..., 0.06
@@ -87,6 +93,24 @@ def test_a_single_run(tmp_path):
 def test_an_interval_over_seeds(two_groups):
     # Scores 10, 11, 12: 11 with 4.303 times 1 / sqrt 3 on either side.
     assert "95% interval 8.516 to 13.48" in Whole(page(study(two_groups / "a"))).text
+
+
+def test_what_was_typed_is_shown(tmp_path):
+    words = ["train", "CartPole-v1", "--seeds", "2", "--preset", "paper", "--out", "my runs"]
+    extra = {"command": words, "preset": "paper"}
+    for seed in range(2):
+        write_run(tmp_path / f"seed-{seed}", seed=seed, extra=extra)
+    made = study(tmp_path)
+    assert made.groups[0].command == "proximo train CartPole-v1 --seeds 2 --preset paper --out 'my runs'"
+    whole = Whole(page(made))
+    assert made.groups[0].command in whole.text and "Preset: paper." in whole.text
+    assert "was not recorded" not in whole.text
+    # Seeds that were typed one by one; and one of a run from before command lines were recorded.
+    write_run(tmp_path / "seed-2", seed=2, extra={"command": ["train", "CartPole-v1", "--seed", "2"]})
+    write_run(tmp_path / "seed-3", seed=3)
+    first, second, third = study(tmp_path).groups[0].command.split("\n")
+    assert (first, second) == (made.groups[0].command, "proximo train CartPole-v1 --seed 2")
+    assert third.startswith("proximo train CartPole-v1 --steps 600 ") and third.endswith(" --seed 3")
 
 
 EVIL = "<script>alert(1)</script>"
@@ -113,7 +137,7 @@ def test_broken_runs_are_reported(tmp_path):
     torn = write_run(tmp_path / "runs" / "torn", rows=3, saved=False) / "metrics.jsonl"
     torn.write_text(torn.read_text()[:-9])
     whole = Whole(page(study(tmp_path / "runs")))
-    assert whole.wrong == [] and "Worth knowing" in whole.text
+    assert whole.wrong == [] and "Notes" in whole.text
     for name in ("config.json is missing", "metrics.jsonl is missing", "episodes.csv is missing"):
         assert name in whole.text
     assert "the last line of metrics.jsonl is torn" in whole.text and "still going, or cut off" in whole.text
@@ -181,7 +205,7 @@ def test_the_command(two_groups, capsys):
     assert main(["report", str(two_groups)]) == 0
     said = capsys.readouterr().out
     assert f"report: {two_groups / 'report.html'}" in said and (two_groups / "report.html").stat().st_size
-    assert "11.0  learning_rate 0.1: 3 run(s) (95% interval 8.5 to 13.5)" in said
+    assert "11.0  learning_rate 0.1: 3 runs (95% interval 8.5 to 13.5)" in said
 
 
 def test_the_command_in_json_with_a_table(two_groups, tmp_path, capsys):
@@ -228,7 +252,9 @@ def test_a_run_of_the_real_command(tmp_path, capsys):
     assert main(["report", str(folder), "--json"]) == 0
     out = capsys.readouterr().out.splitlines()[-1]
     (group,) = json.loads(out)["groups"]
-    assert group["command"] == "proximo train CartPole-v1 --steps 2048 --epochs 1"
+    made = json.loads((folder / "config.json").read_text())
+    said = config_from(parse_recipe(Train, "train", shlex.split(group["command"])[2:]))
+    assert as_json(said) == {name: made[name] for name in as_json(said)}
     assert group["runs"][0]["state"] == "finished" and group["runs"][0]["problems"] == []
     text = Whole((folder / "report.html").read_text()).text
     for metric in json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]):

@@ -35,8 +35,7 @@ def _group(study: Study, group: Group, row: Row) -> dict[str, Any]:
     return {
         "label": group.label,
         "env": group.env,
-        "preset": group.recipe.preset,
-        "changes": group.recipe.changes,
+        "preset": group.preset,
         "command": group.command,
         "score": _estimate(group.score),
         **_row(row),

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 
 from proximo.runs import statistics
 from proximo.runs.report.read import RunData
-from proximo.runs.report.recipe import Recipe, command, options_of, recipe_of, spelled
+from proximo.runs.report.recipe import from_options, is_registered, options_of, preset_of, spelled, typed
 from proximo.runs.statistics import Estimate, interval
 
 FEW_SEEDS = 5  # below, a bootstrap over seeds is narrower than it should be
@@ -23,14 +23,15 @@ MOST_WORDS = 3  # options in a group's label
 class Group:
     """Runs that differ in their seed alone.
 
-    label  what tells it from the other groups
+    label   what tells it from the other groups
+    preset  the preset they were made with; None where it is not recorded
     """
 
     label: str
     env: str
     runs: list[RunData]
     options: dict[str, Any]
-    recipe: Recipe
+    preset: str | None
 
     @property
     def words(self) -> str:
@@ -42,9 +43,18 @@ class Group:
         return [run.seed for run in self.runs if run.seed is not None]
 
     @property
+    def untyped(self) -> list[RunData]:
+        """Those whose command line is not recorded, but whose options are."""
+        return [run for run in self.runs if typed(run.config) is None] if self.options else []
+
+    @property
     def command(self) -> str | None:
-        """What makes its runs again; None where the options are unknown."""
-        return command(self.env, self.recipe, self.seeds) if self.options else None
+        """What makes its runs again, a line each; None where nothing is recorded."""
+        lines = list(dict.fromkeys(line for run in self.runs if (line := typed(run.config)) is not None))
+        if self.untyped:
+            seeds = [run.seed for run in self.untyped if run.seed is not None]
+            lines.append(from_options(self.env, self.options, seeds))
+        return "\n".join(lines) or None
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -117,10 +127,7 @@ def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
         key = json.dumps([run.env, options], sort_keys=True) if options else str(run.path)
         together.setdefault(key, []).append(run)
     bare = [_group("", members) for members in together.values()]
-    groups = [
-        Group(label, group.env, group.runs, group.options, group.recipe)
-        for label, group in zip(labels(bare), bare, strict=True)
-    ]
+    groups = [replace(group, label=label) for label, group in zip(labels(bare), bare, strict=True)]
     names = dict.fromkeys(name for group in groups for name in group.options)
     values = {name: [shown(group.options, name) for group in groups] for name in names}
     known = [index for index, group in enumerate(groups) if group.options]
@@ -129,8 +136,8 @@ def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
 
 
 def _group(label: str, runs: list[RunData]) -> Group:
-    env, options = runs[0].env, options_of(runs[0].config)
-    return Group(label, env, runs, options, recipe_of(env, options))
+    preset = next((name for run in runs if (name := preset_of(run.config)) is not None), None)
+    return Group(label, runs[0].env, runs, options_of(runs[0].config), preset)
 
 
 def shown(options: dict[str, Any], name: str) -> str:
@@ -138,21 +145,24 @@ def shown(options: dict[str, Any], name: str) -> str:
     return spelled(options[name]) if name in options else "-"
 
 
+def telling(group: Group, groups: Sequence[Group]) -> list[str]:
+    """The options that are not the same in all groups of its environment and preset."""
+    peers = [g for g in groups if (g.env, g.preset) == (group.env, group.preset) and g.options]
+    names = dict.fromkeys(name for peer in peers for name in peer.options)
+    return [name for name in names if len({shown(peer.options, name) for peer in peers}) > 1]
+
+
 def labels(groups: Sequence[Group]) -> list[str]:
-    """A short name for each group: its environment, preset and changes, as far as they tell groups apart."""
+    """A short name for each group: its environment, preset and options, as far as they tell groups apart."""
     if len(groups) == 1:
         return [groups[0].env]
     many_envs = len({group.env for group in groups}) > 1
+    many_presets = len({group.preset for group in groups if group.options}) > 1
     found = []
     for group in groups:
-        rivals = [other for other in groups if other.env == group.env]
         parts = [group.env] if many_envs else []
-        if len({other.recipe.preset for other in groups if other.options}) > 1 and group.options:
-            parts.append(group.recipe.preset)
-        kin = [other for other in rivals if other.recipe.preset == group.recipe.preset and other.options]
-        names = dict.fromkeys(name for other in kin for name in other.recipe.changes)
-        telling = [name for name in names if len({shown(other.options, name) for other in kin}) > 1]
-        words = [f"{name} {shown(group.options, name)}" for name in telling] if group.options else []
+        parts += [group.preset] if many_presets and group.preset else []
+        words = [f"{name} {shown(group.options, name)}" for name in telling(group, groups) if group.options]
         parts += words[:MOST_WORDS] + (["..."] if len(words) > MOST_WORDS else [])
         found.append(", ".join(parts) or group.runs[0].name)
     counts, seen = Counter(found), Counter[str]()
@@ -183,14 +193,16 @@ def compared(settings: Sequence[tuple[str, Sequence[np.ndarray]]]) -> list[Row]:
 
 
 def _overall(groups: Sequence[Group]) -> list[Row]:
-    """Settings (preset and changes) over the environments that all of them share, two at least.
+    """Settings over the environments that all of them share, two at least.
 
+    A setting is a preset with a value of each option that tells groups of one environment and preset apart.
     On each environment 0 is the lowest score of any run here, and 1 the highest.
     """
+    names = sorted({name for group in groups for name in telling(group, groups)})
     settings: dict[str, dict[str, Group]] = {}
     for group in groups:
         if group.options and len(group.scores):
-            key = json.dumps([group.recipe.preset, group.recipe.changes], sort_keys=True)
+            key = json.dumps([group.preset, [shown(group.options, name) for name in names]])
             settings.setdefault(key, {}).setdefault(group.env, group)
     if len(settings) < 2:
         return []
@@ -205,7 +217,7 @@ def _overall(groups: Sequence[Group]) -> list[Row]:
     rows = []
     for members in settings.values():
         some = members[shared[0]]
-        label = some.words if some.words != some.env else some.recipe.preset
+        label = some.words if some.words != some.env else some.preset or some.env
         rows.append((label, [(members[env].scores - scale[env][0]) / scale[env][1] for env in shared]))
     return compared(rows)
 
@@ -220,7 +232,7 @@ def _notes(groups: Sequence[Group]) -> list[str]:
                 f"{group.label}: seed {', '.join(map(str, twice))} occurs more than once; equal seeds give "
                 "equal runs, so the interval is narrower than it should be"
             )
-        if group.options and not group.recipe.known:
+        if group.untyped and not is_registered(group.env):
             notes.append(
                 f"{group.env} is not registered here: in the command, MODULE stands for the module that "
                 "registers it"

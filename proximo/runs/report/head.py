@@ -11,8 +11,10 @@ from proximo.runs.report.recipe import method, sentence
 from proximo.runs.report.tables import NONE
 
 SAME = (
-    "An equal command gives equal bits there; seeds side by side (--seeds) and one by one agree to rounding."
+    "The same command gives bit-identical results on that machine; seeds in one ensemble (--seeds) and seeds "
+    "run one by one agree to rounding."
 )
+UNTYPED = " Where the command line was not recorded, the command says every recorded option."
 MOST_COMMANDS = 4  # in the head; more of them stand further down
 
 
@@ -31,7 +33,7 @@ def head(study: Study) -> Markup:
     """What it is, how well it went, and how to make it again."""
     group = study.groups[0]
     single = len(study.groups) == 1
-    lead = sentence(group.options, group.recipe) if single else _groups_in_words(study)
+    lead = sentence(group.options, group.preset) if single else _groups_in_words(study)
     facts = tiles(group) if single else _tiles_of_many(study)
     dates = [run.started for run in study.runs if run.started is not None]
     facts += [("Date", f"{min(dates):%Y-%m-%d}", f"{min(dates):%H:%M} UTC")] if dates else []
@@ -114,7 +116,8 @@ def again(study: Study) -> Markup:
     cores = f" ({machine['cores']} cores)" if "cores" in machine else ""
     versions = ", ".join(f"{name} {value}" for name, value in tables.values_of(study, "versions").items())
     made = f"Made on {place or 'an unknown machine'}{cores} with {versions or 'unknown versions'}. {SAME}"
-    return tag("div", tag("h2", "Make it again"), tag("pre", *lines), tag("p", made), class_="again")
+    made += UNTYPED if any(group.untyped for group in study.groups) else ""
+    return tag("div", tag("h2", "Reproduce"), tag("pre", *lines), tag("p", made), class_="again")
 
 
 def notes(study: Study) -> Markup:
@@ -127,4 +130,4 @@ def notes(study: Study) -> Markup:
     if not lines:
         return Markup()
     rows = tag("ul", *(tag("li", line) for line in lines))
-    return tag("aside", tag("h2", "Worth knowing"), rows, class_="notes")
+    return tag("aside", tag("h2", "Notes"), rows, class_="notes")

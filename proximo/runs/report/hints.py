@@ -13,7 +13,6 @@ from proximo.runs.report.read import RunData
 FAMILIES = {
     "rollout": "Rollouts: how it plays",
     "train": "Updates: how it learns",
-    "eval": "Evaluation during training",
     "time": "Time: what it costs",
 }
 
@@ -54,7 +53,7 @@ HINTS = {
     "rollout/ep_rew_mean": "Mean return of the last 100 training episodes: it should rise, then stay.",
     "rollout/ep_len_mean": "Mean length of those episodes, in steps.",
     "rollout/success_rate": "The share of those episodes that the environment calls a success.",
-    "rollout/restarts": "How often an environment that failed was made anew: it should stay at 0.",
+    "rollout/restarts": "How often a failed environment was restarted: it should stay at 0.",
     "train/entropy": "It should fall slowly; near its lowest early on, the policy has stopped exploring.",
     "train/std": "Width of the Gaussian actions: it should shrink slowly while something is learned.",
     "train/explained_variance": "Near 1 the critic foresees the returns; below 0 a constant does better.",
@@ -67,7 +66,7 @@ HINTS = {
     "train/actor_learning_rate": "As it follows the target KL.",
     "train/clip_range": "Epsilon, as annealed.",
     "train/kl_stopped": "Above 0 where target_kl ended an update early; always 1: the steps are too large.",
-    "train/kl_coefficient": "Price of a nat; running away upwards, the steps are too large.",
+    "train/kl_coefficient": "KL coefficient, per nat; where it grows without end, the steps are too large.",
     "train/updates": "Minibatch steps of each update; fewer where target_kl ended it.",
     "train/parameter_norm": "It grows slowly; a jump is a broken update.",
     "train/line_search_accepted": "1 where TRPO's line search found a step; often 0: max_kl is too large.",
@@ -78,8 +77,6 @@ HINTS = {
     "time/fps": "Environment steps per second since the start; other work on the machine lowers it.",
     "time/time_elapsed": "Seconds since the start.",
     "time/iterations": "Rollouts, each with its update.",
-    "eval/mean_reward": "Mean return of evaluation episodes.",
-    "eval/mean_ep_length": "Mean length of evaluation episodes, in steps.",
 }
 
 

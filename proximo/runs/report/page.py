@@ -26,7 +26,7 @@ def page(study: Study) -> str:
     """The whole report as one HTML file that needs nothing else."""
     sections = [
         section("Learning curves", *learning(study)),
-        section("Groups side by side", *comparisons(study)),
+        section("Comparison", *comparisons(study)),
         section("How large the updates are", *vitals(study)),
         section("Episodes over the training", *episodes(study)),
         section("Evaluation", tables.evaluations(study)),

@@ -1,17 +1,16 @@
-"""What a run was made with, in words: its options, the preset they come from, the command for it."""
+"""What a run was made with, in words: its options, its preset, the command for it."""
 
 import json
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from proximo.control.config import PRESETS, Config, as_json, option_owners, preset
+from proximo.envs import find_spec
 from proximo.errors import UserError
 
 PARTS = ("update", "network")
-NOT_OPTIONS = ("env", "env_description", "seed", "versions", "fingerprint")
+NOT_OPTIONS = ("env", "env_description", "seed", "preset", "command", "versions", "fingerprint")
 
 # An actor step other than PPO's is what a method is called by; else the objective is.
 METHODS = {
@@ -33,20 +32,6 @@ OBJECTIVES = {
     "AdaptiveKLPenalty": "an adaptive KL penalty",
     "QuadraticPenalty": "a quadratic penalty",
 }
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a configuration is said in a few words.
-
-    preset   the one it is nearest to
-    changes  what differs from it: option -> value
-    known    whether the environment is registered here, so that the command needs no module
-    """
-
-    preset: str
-    changes: dict[str, Any]
-    known: bool
 
 
 def options_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -71,35 +56,35 @@ def _arguments(config: dict[str, Any]) -> dict[str, Any]:
     return {"env_kwargs": [f"{name}={json.dumps(value)}" for name, value in sorted(given.items())]}
 
 
-def recipe_of(env: str, options: dict[str, Any]) -> Recipe:
-    """The preset with the fewest differences; an environment not registered here has the plain defaults."""
-    found: list[Recipe] = []
-    for name in PRESETS:
-        known = True
-        try:
-            wanted = options_of(as_json(preset(name, env)))
-        except UserError:
-            known, wanted = False, options_of(as_json(Config(env)))
-        changes = {
-            option: value
-            for option, value in options.items()
-            if option not in wanted or value != wanted[option]
-        }
-        found.append(Recipe(name, changes, known))
-    nearest = min(found, key=lambda recipe: len(recipe.changes))
-    return Recipe(nearest.preset, nearest.changes, found[0].known)
+def preset_of(config: dict[str, Any]) -> str | None:
+    """The preset that was chosen; None where it is not recorded."""
+    name = config.get("preset")
+    return name if isinstance(name, str) else None
 
 
-def command(env: str, recipe: Recipe, seeds: Sequence[int]) -> str:
-    """The command line that makes the runs again; seeds with gaps between them become a loop."""
-    words = ["proximo", "train", env if recipe.known else f"MODULE:{env}"]
-    if recipe.preset != "default":
-        words += ["--preset", recipe.preset]
-    known = option_owners()
-    for name, value in recipe.changes.items():
-        if name in known:
-            words += _words(name, value)
-    line = " ".join(shlex.quote(word) for word in words)
+def typed(config: dict[str, Any]) -> str | None:
+    """The command line that made a run, as it was typed; None where it is not recorded."""
+    words = config.get("command")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return None
+    return shlex.join(["proximo", *words])
+
+
+def is_registered(env: str) -> bool:
+    """Whether a command needs no module to find the environment here."""
+    try:
+        find_spec(env)
+    except UserError:
+        return False
+    return True
+
+
+def from_options(env: str, options: dict[str, Any], seeds: Sequence[int]) -> str:
+    """The command line that says every recorded option; seeds with gaps between them become a loop."""
+    words = ["proximo", "train", env if is_registered(env) else f"MODULE:{env}"]
+    for name, value in options.items():
+        words += _words(name, value)
+    line = shlex.join(words)
     ordered = sorted(set(seeds))
     if not ordered:
         return line
@@ -130,13 +115,11 @@ def spelled(value: Any) -> str:
     return name + (f":{numbers}" if numbers else "")
 
 
-def sentence(options: dict[str, Any], recipe: Recipe) -> str:
-    """The method, the preset and what was changed of it, in a sentence."""
+def sentence(options: dict[str, Any], preset: str | None) -> str:
+    """The method, and the preset where it is recorded, in a sentence or two."""
     if not options:
         return "Its options are unknown: config.json is missing or unreadable."
-    changes = [f"{name} {spelled(value)}" for name, value in recipe.changes.items() if name != "steps"]
-    shown = ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
-    return f"{method(options)}. Preset: {recipe.preset}{f', with {shown}' if shown else ''}."
+    return f"{method(options)}." + (f" Preset: {preset}." if preset else "")
 
 
 def method(options: dict[str, Any]) -> str:

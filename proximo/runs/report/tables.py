@@ -1,7 +1,7 @@
 """The report's tables: groups compared, options, evaluation, runs, machines."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from proximo.runs.report.charts import key, short, whisker
@@ -35,7 +35,7 @@ def comparison(rows: Sequence[Row]) -> Markup:
     known = [row.mean for row in rows if row.mean is not None]
     ends = [e.value for e in known] + [b for e in known for b in e[1:] if b is not None]
     scale = (min(ends, default=0.0), max(ends, default=1.0))
-    head = ["group", "runs", "mean return", "", "interquartile mean", "beats the first"]
+    head = ["group", "runs", "mean return", "", "interquartile mean", "P(better than first)"]
     lines = []
     for number, row in enumerate(rows):
         picture = whisker(*row.mean, scale, number) if row.mean else Markup()
@@ -57,8 +57,8 @@ def meaning(study: Study) -> Markup:
     """What the numbers of a comparison mean, and how far to trust them."""
     note = (
         "A run's score is the mean return of its last 100 training episodes. Below each number: its 95% "
-        "interval by stratified bootstrap over the seeds (strata: environments). Beats the first: how likely "
-        "a run of this group scores above one of the group named first (ties count half); 50% is no "
+        "interval by stratified bootstrap over the seeds (strata: environments). P(better than first): how "
+        "likely a run of this group scores above one of the group named first (ties count half); 50% is no "
         "difference."
     )
     if study.overall:
@@ -94,26 +94,22 @@ def all_options(study: Study) -> Markup:
             parts[homes.get(name, "run")][name] = " | ".join(values)
     if not any(parts.values()):
         return tag("p", "No options are known: config.json is missing or unreadable.", class_="empty")
-    changed = {name for group in study.groups for name in group.recipe.changes}
     update = list(parts["update"].items())
     half = (len(update) + 1) // 2
     columns = [
-        join(
-            *(_options(part.capitalize(), list(parts[part].items()), changed) for part in ("run", "network"))
-        ),
-        _options("Update", update[:half], changed),
-        _options("Update, continued", update[half:], changed),
+        join(*(_options(part.capitalize(), list(parts[part].items())) for part in ("run", "network"))),
+        _options("Update", update[:half]),
+        _options("Update, continued", update[half:]),
     ]
-    note = "Bold: changed from the preset. A bar stands between the values of different groups."
-    return join(
-        tag("div", *(tag("div", column) for column in columns), class_="parts"), tag("p", note, class_="hint")
-    )
+    many = len(study.groups) > 1
+    note = tag("p", "A bar stands between the values of different groups.", class_="hint") if many else None
+    return join(tag("div", *(tag("div", column) for column in columns), class_="parts"), note)
 
 
-def _options(title: str, options: Sequence[tuple[str, str]], changed: Container[str]) -> Markup:
+def _options(title: str, options: Sequence[tuple[str, str]]) -> Markup:
     if not options:
         return Markup()
-    rows = [(tag("code", name), tag("b", text) if name in changed else text) for name, text in options]
+    rows = [(tag("code", name), text) for name, text in options]
     return tag("div", tag("h3", title), table((), rows, "options"), class_="part")
 
 
