@@ -34,7 +34,7 @@ FORBIDDEN_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shel
 FORBIDDEN_NAMES = FORBIDDEN_MODULES | {"eval", "exec"}
 
 # They know what control is, still.
-UPWARDS = {f"runs/{name}.py" for name in ("checkpoints", "folder", "progress", "resume", "sinks")}
+UPWARDS = {f"runs/{name}.py" for name in ("checkpoints", "folder", "resume", "sinks")}
 
 LONGEST_FILE = 400  # a last resort: what belongs together stays together
 MOST_FLOORS = 6  # modules on top of each other within a folder

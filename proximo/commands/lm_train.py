@@ -131,7 +131,7 @@ def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) 
         contextlib.closing(shown(iterations, f"lm {command}", total, not arguments.quiet)) as rows,
     ):
         for iteration in rows:
-            tokens += iteration.tokens
+            tokens = iteration.tokens
             late = deadline.passed() and iteration.number < total
             if stop.requested or late:
                 break

@@ -76,10 +76,10 @@ def recipe_words(words: list[str]) -> list[str]:
 
 def run(asked: Asked) -> int:
     """Sweep; returns the exit status: 1 if no trial came to its end."""
+    from proximo.control.progress import shown
     from proximo.control.sweep import finished_trials, open_study, sweeping
     from proximo.control.sweep_report import outcome, text, write_report
     from proximo.runs.process import orderly_stop, prepare_process
-    from proximo.runs.progress import shown
 
     arguments = asked.arguments
     prepare_process()

@@ -106,10 +106,10 @@ def carried_out(
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
     one that was asked to stop; each can be gone on with.
     """
+    from proximo.control.progress import shown
     from proximo.control.run import recorded
     from proximo.control.train import training
     from proximo.runs.process import Deadline, orderly_stop
-    from proximo.runs.progress import shown
 
     started, deadline = time.perf_counter(), Deadline(arguments.max_time)
     iteration, late, begun = None, False, start.steps if start else 0
@@ -118,7 +118,7 @@ def carried_out(
     with (
         orderly_stop() as stop,
         contextlib.closing(run) as iterations,
-        contextlib.closing(shown(iterations, config, not arguments.quiet, begun=begun)) as rows,
+        contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows,
         told_how_to_go_on(arguments, folder.path),
     ):
         for iteration in rows:

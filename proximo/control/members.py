@@ -10,12 +10,12 @@ import numpy as np
 from proximo.control.config import Config, validated, with_options
 from proximo.control.ensemble import Turn, ensemble, together
 from proximo.control.iteration import Iteration
+from proximo.control.progress import shown
 from proximo.control.run import CHECKPOINT_SECONDS, Record, Run, configured, whole_env
 from proximo.errors import UserError
 from proximo.paths import absolute
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
-from proximo.runs.progress import shown
 from proximo.runs.sinks import SinkOptions
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from proximo.control.agent import Agent
 from proximo.control.config import Config, preset, with_options
 from proximo.control.model import save_model
+from proximo.control.progress import shown
 from proximo.control.train import Iteration, training
 from proximo.envs.description import importable
 from proximo.errors import UserError
 from proximo.runs.process import prepare_process
-from proximo.runs.progress import shown
 
 # Stable-Baselines3's name -> ours.
 NAMES = {

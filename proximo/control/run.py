@@ -218,12 +218,12 @@ def _carried_out(
     progress: bool,
     make_options: dict[str, Any],
 ) -> Run:
-    from proximo.runs.progress import shown
+    from proximo.control.progress import shown
 
     last = None
     with (
         contextlib.closing(recorded(training(config, start, **make_options), folder)) as iterations,
-        contextlib.closing(shown(iterations, config, progress, begun=start.steps if start else 0)) as rows,
+        contextlib.closing(shown(iterations, config, progress)) as rows,
     ):
         for last in rows:  # noqa: B007 (read after the loop)
             pass

@@ -165,7 +165,7 @@ def _finished(command: str, work: Work, deadline: Deadline, progress: bool) -> L
         contextlib.closing(shown(iterations, f"lm {command}", total, progress)) as rows,
     ):
         for row in rows:
-            number, tokens, metrics = row.number, tokens + row.tokens, row.metrics
+            number, tokens, metrics = row.number, row.tokens, row.metrics
             if deadline.passed():
                 break
     seconds = time.perf_counter() - started

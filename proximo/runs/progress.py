@@ -1,89 +1,119 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines in a pipe."""
 
 import contextlib
-import math
 import sys
 import time
-from collections.abc import Generator, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import NamedTuple, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from proximo.control.config import Config
 from proximo.errors import say
 
 LINE_SECONDS = 5.0
 
-
-class Progress(Protocol):
-    """What is shown: an `Iteration` of one run, or an overview of several."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def mean_return(self) -> float: ...
+Row = TypeVar("Row")
+Show = Callable[[float, str], None]
+"""How much is done, and how it goes, in words."""
 
 
-Row = TypeVar("Row", bound=Progress)
+class Facts(NamedTuple):
+    """What is shown of an iteration.
+
+    done    how much of the whole run
+    words   how it goes, such as `return 21.5`
+    amount  done so far of what its speed is counted in
+    """
+
+    done: int
+    words: str
+    amount: int
+
+
+class Rate:
+    """How much a second since the first report of any: what comes before it is compilation."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, amount: float) -> float:
+        """The rate now, 0 before it is known."""
+        now = time.perf_counter()
+        if self._first is None and amount:
+            self._first = now, amount
+        if self._first is None or now == self._first[0]:
+            return 0.0
+        return (amount - self._first[1]) / (now - self._first[0])
 
 
 def shown(
-    rows: Iterator[Row], config: Config, enabled: bool, steps: int | None = None, begun: int = 0
+    rows: Iterator[Row],
+    facts: Callable[[Row], Facts],
+    title: str,
+    total: int,
+    enabled: bool,
+    units: tuple[str, str] = ("steps", "steps"),
 ) -> Generator[Row, None, None]:
     """The same rows, with their progress on standard error if `enabled`.
 
-    steps  of all runs
-    begun  how many of them were made before, by the run that is resumed
+    facts  what is shown of a row
+    total  of the whole run
+    units  what is done, and what the speed is counted in
     """
-    if not enabled or sys.stderr is None:
-        yield from rows
-    elif sys.stderr.isatty():
-        yield from _bar(rows, config.name, steps or config.steps, begun)
-    else:
-        yield from _lines(rows, steps or config.steps, begun)
-
-
-def _bar(rows: Iterator[Row], name: str, steps: int, begun: int) -> Iterator[Row]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps  {task.fields[facts]}"),
-        TimeRemainingColumn(),
-    )
-    started = time.perf_counter()
-    with shown_while_possible(Bar(*columns, console=Console(stderr=True), refresh_per_second=4)) as progress:
-        task = progress.add_task(name, total=steps, completed=begun, facts="compiling")
+    rate = Rate()
+    with display(title, total, enabled, LINE_SECONDS) as show:
         for row in rows:
-            progress.update(task, completed=row.steps, facts=_facts(row, started, begun))
+            done, words, amount = facts(row)
+            speed = rate(amount)
+            told = [f"{done:,}/{total:,} {units[0]}", words, f"{speed:,.0f} {units[1]}/s" if speed else ""]
+            show(done, "  ".join(filter(None, told)))
             yield row
 
 
 @contextlib.contextmanager
-def shown_while_possible(progress: Bar) -> Iterator[Bar]:
-    """A bar on the terminal, whose end is not the run's: it may be closed meanwhile."""
-    with contextlib.suppress(OSError, ValueError):
-        progress.start()
+def display(title: str, total: float, enabled: bool, line_seconds: float) -> Generator[Show, None, None]:
+    """A function that is told how far the work is, and shows it on standard error if `enabled`.
+
+    total         of what is done in all
+    line_seconds  between two lines, where there is no terminal
+    """
+    if not enabled or sys.stderr is None:
+        yield lambda done, words: None
+    elif sys.stderr.isatty():
+        yield from _bar(title, total)
+    else:
+        yield _lines(title, total, line_seconds)
+
+
+def _bar(title: str, total: float) -> Generator[Show, None, None]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
+    task = bar.add_task(title, total=total, words="compiling")
     try:
-        yield progress
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be closed: no end of the run
+            bar.start()
+        yield lambda done, words: bar.update(task, completed=done, words=words)
     finally:
         with contextlib.suppress(OSError, ValueError):
-            progress.stop()
+            bar.stop()
 
 
-def _lines(rows: Iterator[Row], steps: int, begun: int) -> Iterator[Row]:
-    started = printed = time.perf_counter()
-    for row in rows:
-        if time.perf_counter() - printed > LINE_SECONDS:
-            printed = time.perf_counter()
-            left = (steps - row.steps) * (printed - started) / (row.steps - begun)
-            line = f"{row.steps:,}/{steps:,} steps  {_facts(row, started, begun)}  {left:.0f} s left"
-            say(line)
-        yield row
+def _lines(title: str, total: float, line_seconds: float) -> Show:
+    rate, printed = Rate(), time.perf_counter()
 
+    def show(done: float, words: str) -> None:
+        nonlocal printed
+        now, speed = time.perf_counter(), rate(done)
+        if now - printed < line_seconds:
+            return
+        printed = now
+        left = f"  {(total - done) / speed:,.0f} s left" if speed else ""
+        say(f"{title}: {words}{left}")
 
-def _facts(row: Progress, started: float, begun: int) -> str:
-    rate = (row.steps - begun) / (time.perf_counter() - started)
-    reached = "no episode ended yet" if math.isnan(row.mean_return) else f"return {row.mean_return:,.1f}"
-    return f"{reached}  {rate:,.0f} steps/s"
+    return show

@@ -1,7 +1,6 @@
 """What `proximo train` says: how to go on, how fast it was, what cannot be."""
 
 import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +8,8 @@ import pytest
 
 from proximo.cli import main
 from proximo.commands.train import going_on, read, result, score
+from proximo.control.progress import facts
 from proximo.runs.process import orderly_stop
-from proximo.runs.progress import _facts
 
 
 @pytest.mark.parametrize(
@@ -58,6 +57,7 @@ def test_the_second_signal_carries_the_first_ones_number(number):
 def test_a_run_without_an_episode_says_so():
     iteration = SimpleNamespace(mean_return=float("nan"), steps=5)
     assert "no episode has ended, so there is no mean return" in score(iteration)
-    assert _facts(iteration, time.perf_counter() - 1, 0).startswith("no episode ended yet")
+    assert facts(iteration) == (5, "no episode ended yet", 5)
     iteration.mean_return = 1234.56
+    assert facts(iteration).words == "return 1,234.6"
     assert score(iteration) == "mean return of the last 100 episodes: 1,234.6"

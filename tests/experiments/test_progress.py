@@ -17,7 +17,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr("proximo.runs.progress.time", clock)
     return clock
 
 
@@ -27,15 +27,18 @@ def test_plain_lines_in_a_pipe(clock, capsys):
         clock.now = 40.0
         show(0, 100)  # the first steps: from now on there is a rate
         clock.now = 60.0
-        show(1, 300)
-        clock.now = 61.0
-        show(1, 310)  # too soon for another line
-        clock.now = 90.0
-        show(2, 600)
-    # 200 steps in 20 s, then 500 steps in 50 s: 10 steps a second; 700 and 400 steps are left.
+        show(1, 300)  # too soon for another line
+        clock.now = 70.0
+        show(1, 400)
+        clock.now = 99.0
+        show(1, 410)
+        clock.now = 100.0
+        show(2, 700)
+    # 300 steps in 30 s, then 600 steps in 60 s: 10 steps a second; 600 and 300 steps are left.
     assert capsys.readouterr().err.splitlines() == [
-        "table1: 1/4 runs  10 steps/s  70 s left",
-        "table1: 2/4 runs  10 steps/s  40 s left",
+        "table1: 0/4 runs",
+        "table1: 1/4 runs  10 steps/s  60 s left",
+        "table1: 2/4 runs  10 steps/s  30 s left",
     ]
 
 

@@ -139,7 +139,7 @@ def test_a_missing_library_is_told(monkeypatch, capsys):
 
 
 def rows(*metrics):
-    return (Iteration(number, 3, None, found, 100, ()) for number, found in enumerate(metrics, 1))
+    return (Iteration(number, 3, None, found, 100 * number, ()) for number, found in enumerate(metrics, 1))
 
 
 TOLD = ({"objective/scores": 0.5, "objective/kl": 0.01}, {"loss": 2.0, "mean_token_accuracy": 0.25}, {})
@@ -148,12 +148,12 @@ TOLD = ({"objective/scores": 0.5, "objective/kl": 0.01}, {"loss": 2.0, "mean_tok
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("enabled", [True, False])
 def test_progress_hands_on_every_iteration(terminal, enabled, monkeypatch, capsys):
-    monkeypatch.setattr("proximo.language.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("proximo.runs.progress.LINE_SECONDS", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     assert [row.number for row in shown(rows(*TOLD), "lm ppo", 3, enabled)] == [1, 2, 3]
     said = capsys.readouterr()
     assert said.out == "" and bool(said.err) == enabled
-    assert ("lm ppo" in said.err) == (enabled and terminal)
+    assert ("lm ppo" in said.err) == enabled
     assert len(said.err.splitlines()) == 3 or not enabled or terminal
 
 
@@ -212,11 +212,11 @@ def test_fine_tuning_then_answers_and_perplexity(there, capsys):
 
 
 def test_progress_is_plain_lines_in_a_pipe_and_the_end_says_what_is_next(there, capsys, monkeypatch):
-    monkeypatch.setattr("proximo.language.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("proximo.runs.progress.LINE_SECONDS", 0.0)
     assert main(["lm", *SFT, "--out", "plain"]) == 0
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert [line.split()[0] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+    assert [line.split("  ")[0] for line in lines] == [f"lm sft: {n}/4 iterations" for n in (1, 2, 3, 4)]
     assert all("loss" in line and "accuracy" in line for line in lines) and "tokens/s" in lines[-1]
     assert said.out.splitlines()[0].startswith("4 of 4 iterations, ")
     assert said.out.splitlines()[-1] == 'next: proximo lm generate plain --prompt "..."'

@@ -1,6 +1,5 @@
 """Supervised fine-tuning: what carries loss, what a step is, and that it learns."""
 
-import itertools
 import json
 
 import jax
@@ -87,9 +86,7 @@ def test_the_numbers_of_a_run():
     rows = list(training(trainer(batch_size=3, epochs=2)))
     assert len(rows) == 6
     np.testing.assert_allclose([row.metrics["epoch"] for row in rows], np.arange(1, 7) * 3 / 8)
-    assert [row.metrics["num_tokens"] for row in rows] == list(
-        itertools.accumulate(row.tokens for row in rows)
-    )
+    assert [row.metrics["num_tokens"] for row in rows] == [row.tokens for row in rows]
     seen_twice = rows[-1].metrics["num_tokens"]  # and two rows of a third pass, which fill the last step up
     assert 2 * 87 + 2 * 6 <= seen_twice <= 2 * 87 + 2 * 18
 

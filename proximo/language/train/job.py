@@ -52,7 +52,10 @@ class Trainer(Protocol):
 
 
 class Iteration(NamedTuple):
-    """A trainer after `number` of `total` iterations."""
+    """A trainer after `number` of `total` iterations.
+
+    tokens  that went through the model in all iterations since `training` was called
+    """
 
     number: int
     total: int
@@ -72,7 +75,7 @@ def training(trainer: Trainer, state: Any = None, number: int = 0) -> Iterator[I
 
     Raises UserError when an iteration leaves the finite numbers; what was yielded before stays good.
     """
-    state = trainer.begin() if state is None else state
+    state, tokens = trainer.begin() if state is None else state, 0
     while number < trainer.total:
         outcome = trainer.iterate(state, number)
         for name, value in outcome.metrics.items():
@@ -80,5 +83,5 @@ def training(trainer: Trainer, state: Any = None, number: int = 0) -> Iterator[I
                 raise UserError(
                     f"{name} is {value} in iteration {number + 1}: it is discarded; lower --learning-rate"
                 )
-        state, number = outcome.state, number + 1
-        yield Iteration(number, trainer.total, state, outcome.metrics, outcome.tokens, outcome.completions)
+        state, number, tokens = outcome.state, number + 1, tokens + outcome.tokens
+        yield Iteration(number, trainer.total, state, outcome.metrics, tokens, outcome.completions)
