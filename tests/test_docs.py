@@ -18,7 +18,7 @@ from proximo.control.config import preset, validated
 from proximo.control.presets import METHODS
 from proximo.core import Objective
 from proximo.envs.check import check
-from proximo.experiments.grids import GRIDS, grid_called
+from proximo.experiments.grids import GRIDS, find_grid
 from proximo.experiments.summary import summary
 from proximo.experiments.table import markdown
 from proximo.learn.actor_steps import ActorStep, CrossEntropy
@@ -87,7 +87,7 @@ def test_every_python_block_names_its_file():
 @cache
 def numbers(grid):
     """What a table of the results shows."""
-    return summary(grid_called(grid), ROOT / "results")
+    return summary(find_grid(grid), ROOT / "results")
 
 
 @pytest.mark.parametrize(("file", "quote"), quotes(TEXT))

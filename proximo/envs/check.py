@@ -9,12 +9,12 @@ from proximo.envs.advice import running_statistics
 from proximo.envs.check_api import check_interface, check_policy, check_spaces
 from proximo.envs.check_copies import (
     ALONE,
+    check_close,
     check_closing,
     check_process,
     check_state,
     check_turns,
     check_vectors,
-    closed,
 )
 from proximo.envs.check_stream import Finding, check_large_seed, check_recording, check_seeds
 from proximo.envs.make import make_one
@@ -49,7 +49,7 @@ def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = Fa
         if not _wrong(findings):
             findings += _streams(env, first, steps, seed, allow_import)
         if first is not env:
-            findings += closed(first)
+            findings += check_close(first)
     order = ("error", "warning", "ok")
     return sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.level))
 
@@ -66,7 +66,7 @@ def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool
     if one.crash is not None:
         return findings
     findings.append(check_large_seed(first))
-    again, second, of_copy = _second(env, first, codec, one, seed, allow_import)
+    again, second, of_copy = _record_second_copy(env, first, codec, one, seed, allow_import)
     findings += of_copy
     other = record(second, codec, min(steps, 100), seed + 1, one.actions, one.offset)
     random = bool(first.spec and first.spec.nondeterministic)
@@ -82,7 +82,7 @@ def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool
         if same:
             findings += check_turns(first, second, codec, one, seed)
         undisturbed = same and not _wrong(findings)
-        findings += closed(second)
+        findings += check_close(second)
         if undisturbed:
             findings += check_closing(first, codec, one, seed)
     if not _wrong(findings):
@@ -92,7 +92,7 @@ def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool
     return findings
 
 
-def _second(
+def _record_second_copy(
     env: Any, first: gym.Env, codec: ObservationCodec, one: Recording, seed: int, allow_import: bool
 ) -> tuple[Recording, gym.Env, list[Finding]]:
     """The same stream again: in a second copy, or in the first one where there can be no other."""
@@ -112,7 +112,7 @@ def _second(
     recording = again(second)
     if recording.crash is None or recording.states:
         return recording, second, []
-    findings = closed(second)  # it cannot even be reset; alone, perhaps, it can
+    findings = check_close(second)  # it cannot even be reset; alone, perhaps, it can
     alone = again(first)
     return alone, first, [*findings, _only_one(recording.crash)] if alone.crash is None else findings
 

@@ -36,17 +36,17 @@ def check_turns(
                 if not all(_same_alone(first, codec, one, seed) for _ in range(AGAIN)):
                     return [_by_chance()]
                 return [
-                    _disturbed(
+                    _copies_interfere(
                         f"from call {number} on (0 is the reset) the first one gives other results than alone"
                     )
                 ]
             next(theirs, None)
     except FAILURES as error:
-        return [_disturbed(f"after call {number} {reason(error)}")]
+        return [_copies_interfere(f"after call {number} {reason(error)}")]
     return [Finding("ok", "copies", "two copies that were stepped in turns left each other alone")]
 
 
-def _disturbed(how: str) -> Finding:
+def _copies_interfere(how: str) -> Finding:
     return Finding(
         "error",
         "copies",
@@ -84,7 +84,7 @@ def check_closing(first: gym.Env, codec: ObservationCodec, one: Recording, seed:
     return [Finding("warning", "copies", message)]
 
 
-def closed(env: gym.Env) -> list[Finding]:
+def check_close(env: gym.Env) -> list[Finding]:
     """Close it; what fails in that is a finding."""
     try:
         env.close()
@@ -113,13 +113,15 @@ def check_state(env: gym.Env, codec: ObservationCodec, one: Recording, seed: int
             message = f"get_state() of {type(layer).__name__} failed, {consequence}: {reason(error)}"
             return [Finding("warning", "state", message)]
     try:
-        return [_put_back(env, codec, one, seed, consequence)]
+        return [_check_restore(env, codec, one, seed, consequence)]
     except FAILURES as error:
         message = f"its state could not be put back, {consequence}: {reason(error)}"
         return [Finding("warning", "state", message)]
 
 
-def _put_back(env: gym.Env, codec: ObservationCodec, one: Recording, seed: int, consequence: str) -> Finding:
+def _check_restore(
+    env: gym.Env, codec: ObservationCodec, one: Recording, seed: int, consequence: str
+) -> Finding:
     """Save after the first step; what follows once that is restored must be what followed it alone."""
     env.reset(seed=seed)
     _, _, terminated, truncated, _ = env.step(one.actions[0])

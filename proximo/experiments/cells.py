@@ -23,7 +23,7 @@ VERSIONS = ("proximo", "jax", "gymnasium", "mujoco")
 KEPT = "what is finished is kept, and the same command goes on with the rest"
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, with the folders above it. Raises UserError where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,15 +44,17 @@ def read(path: Path, *needed: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {refused(path)}") from error
+        raise UserError(f"{path} cannot be read ({error}): {mismatch_message(path)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}, the one this version reads: {refused(path)}")
+        raise UserError(
+            f"{path} is not of format {FORMAT}, the one this version reads: {mismatch_message(path)}"
+        )
     if lacking := [name for name in needed if name not in content]:
-        raise UserError(f"{path} was changed, it has no {lacking[0]}: {refused(path)}")
+        raise UserError(f"{path} was changed, it has no {lacking[0]}: {mismatch_message(path)}")
     return content
 
 
-def refused(path: Path) -> str:
+def mismatch_message(path: Path) -> str:
     """What to do about a file that does not fit."""
     return f"move {path.name} away, or choose another --results"
 
@@ -65,7 +67,7 @@ def description_path(results: Path, grid: str) -> Path:
     return results / grid / "grid.json"
 
 
-def described(results: Path, grid: str) -> dict[str, Any]:
+def read_description(results: Path, grid: str) -> dict[str, Any]:
     """The grid's own file as it lies there, or as it would be written now."""
     found = read(description_path(results, grid), "versions", "options", "machines")
     if found is not None:
@@ -94,13 +96,13 @@ def lock(results: Path, grid: str) -> Lock:
     return Lock(path, "another `proximo reproduce`")
 
 
-def begin(results: Path, grid: str) -> None:
+def ensure_description(results: Path, grid: str) -> None:
     """Before a grid's first run here: write its file, or see that the one there fits.
 
     Raises UserError if what lies there was made with other versions: its scores and new ones would not
     be of one kind.
     """
-    description, now = described(results, grid), versions()
+    description, now = read_description(results, grid), versions()
     path = description_path(results, grid)
     for name, there in description["versions"].items():
         if there != now.get(name):
@@ -114,7 +116,7 @@ def begin(results: Path, grid: str) -> None:
 
 def add_machine(results: Path, grid: str, machine: dict[str, Any]) -> None:
     """Note that runs of this grid come from such a machine too."""
-    description = described(results, grid)
+    description = read_description(results, grid)
     if machine not in description["machines"]:
         description["machines"].append(machine)
         write_json(description_path(results, grid), description)
@@ -122,7 +124,7 @@ def add_machine(results: Path, grid: str, machine: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """A small file for people too."""
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 # ---- one run
@@ -163,7 +165,7 @@ def load(results: Path, cell: Cell, known: list[str]) -> dict[str, Any] | None:
     if content is not None and content["configuration"] != digest(cell.config, known):
         raise UserError(
             f"{path} was made with another configuration than the grid asks for now ({cell.command}): "
-            f"{refused(path)}"
+            f"{mismatch_message(path)}"
         )
     return content
 
@@ -225,7 +227,7 @@ class Record:
             "configuration": digest(cell.config, known),
             "steps": self.steps,
             "episodes": len(self.returns),
-            "score": rounded(float(np.mean(self.returns[-LAST:])), 5) if self.returns else None,
+            "score": round_significant(float(np.mean(self.returns[-LAST:])), 5) if self.returns else None,
             "curve": curve(self.ends, self.returns, cell.config.steps),
             "seconds": round(seconds, 1),
             "members": members,
@@ -238,14 +240,14 @@ class Record:
         whole = {
             **{name: result[name] for name in ("format", "command", "configuration")},
             "end_step": self.ends,
-            "return": [rounded(value, 6) for value in self.returns],
+            "return": [round_significant(value, 6) for value in self.returns],
             "length": self.lengths,
             "terminated": self.terminated,
         }
         packed = gzip.compress(json.dumps(whole, separators=(",", ":")).encode(), mtime=0)
-        write_whole(episodes / f"{self.cell.name}.json.gz", packed)
+        write_atomically(episodes / f"{self.cell.name}.json.gz", packed)
         line = json.dumps(result, separators=(",", ":"), allow_nan=False)
-        write_whole(cell_path(results, self.cell), line.encode() + b"\n")
+        write_atomically(cell_path(results, self.cell), line.encode() + b"\n")
 
 
 def curve(ends: list[int], returns: list[float], steps: int) -> list[float | None]:
@@ -254,10 +256,10 @@ def curve(ends: list[int], returns: list[float], steps: int) -> list[float | Non
     for end, value in zip(ends, returns, strict=True):
         # The step at which a fiftieth ends belongs to it; what lies beyond the training to the last.
         sums[min(max(end - 1, 0) * POINTS // steps, POINTS - 1)].append(value)
-    return [rounded(float(np.mean(values)), 4) if values else None for values in sums]
+    return [round_significant(float(np.mean(values)), 4) if values else None for values in sums]
 
 
-def rounded(value: float, digits: int) -> float:
+def round_significant(value: float, digits: int) -> float:
     """To so many significant digits; a whole number stays short in JSON."""
     short = float(f"{value:.{digits}g}")
     return int(short) if short.is_integer() else short

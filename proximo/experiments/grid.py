@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,9 +96,9 @@ def cells(
     Raises UserError, with the nearest names, for one that the grid does not have.
     """
     by_name = {setting.name: setting for setting in grid.settings}
-    names = chosen(settings, list(by_name), f"setting of {grid.name}")
-    envs = chosen(environments, grid.environments, f"environment in {grid.name}")
-    numbers = chosen(seeds, grid.seeds, f"seed in {grid.name}")
+    names = select(settings, list(by_name), f"setting of {grid.name}")
+    envs = select(environments, grid.environments, f"environment in {grid.name}")
+    numbers = select(seeds, grid.seeds, f"seed in {grid.name}")
     return [
         cell
         for name in names
@@ -126,7 +126,7 @@ def _row(grid: Grid, setting: Setting, env: str, seeds: Sequence[int]) -> list[C
     ]
 
 
-def chosen(wanted: Iterable[Any], there: Sequence[Any], what: str) -> list[Any]:
+def select(wanted: Iterable[Any], there: Sequence[Any], what: str) -> list[Any]:
     """Those of `there` that are wanted, all if none is named. Raises UserError for one that is not there."""
     wanted = list(wanted)
     for name in wanted:
@@ -156,3 +156,75 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
         else:
             words += [f"--{flag}", str(value)]
     return words
+
+
+# ---- which runs share an ensemble, and in what order they are begun
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that are trained together, as one ensemble."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of all of them."""
+        return sum(cell.config.steps for cell in self.cells)
+
+    @property
+    def name(self) -> str:
+        """For people: its first run, and how many more."""
+        more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
+        return f"{self.cells[0].name}{more}"
+
+
+@dataclass(frozen=True)
+class RandomPolicy:
+    """The random policy on an environment, for the score that counts as 0."""
+
+    grid: str
+    env: str
+
+    @property
+    def steps(self) -> int:
+        """None that anybody waits for."""
+        return 0
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"the random policy on {self.env}"
+
+
+Task = Group | RandomPolicy
+
+
+def groups(
+    cells: Sequence[Cell], ensemble_key: Callable[[Config], Hashable], members: int, processes: int
+) -> list[Group]:
+    """The runs in ensembles of at most `members`, longest first.
+
+    Runs of one environment with equal `ensemble_key` may share one. There are at least as many ensembles as
+    processes, if there are that many runs: an idle core costs more than a smaller ensemble.
+    """
+    together: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        together.setdefault((cell.env, ensemble_key(cell.config)), []).append(cell)
+    found = [
+        part for family in together.values() for part in split_evenly(family, -(-len(family) // members))
+    ]
+    while len(found) < processes:
+        largest = max(found, key=len, default=[])
+        if len(largest) < 2:
+            break
+        found.remove(largest)
+        found += split_evenly(largest, 2)
+    made = [Group(tuple(part)) for part in found]
+    return sorted(made, key=lambda group: -group.steps)
+
+
+def split_evenly(cells: list[Cell], count: int) -> list[list[Cell]]:
+    """The runs in so many parts, of sizes that differ by one at most."""
+    bounds = [len(cells) * index // count for index in range(count + 1)]
+    return [cells[bounds[index] : bounds[index + 1]] for index in range(count)]

@@ -193,7 +193,7 @@ GRIDS = (
 )
 
 
-def grid_called(name: str) -> Grid:
+def find_grid(name: str) -> Grid:
     """The grid of this name. Raises UserError, with the nearest names, if there is none."""
     by_name = {grid.name: grid for grid in GRIDS}
     if name not in by_name:

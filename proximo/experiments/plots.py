@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.experiments.cells import POINTS, write_whole
+from proximo.experiments.cells import POINTS, write_atomically
 from proximo.experiments.grid import Grid
-from proximo.experiments.summary import finished
+from proximo.experiments.summary import load_finished
 from proximo.runs.statistics import band
 
 # Okabe and Ito 2008: told apart by people with any kind of colour vision.
@@ -57,7 +57,7 @@ def draw(grid: Grid, results: Path, summary: dict[str, Any], folder: Path) -> li
     return paths
 
 
-def looks(names: list[str]) -> dict[str, tuple[str, Any]]:
+def line_styles(names: list[str]) -> dict[str, tuple[str, Any]]:
     """A colour and a line for each setting; those that differ in a number alone share the colour.
 
     So do others where there are more than colours, each with another line.
@@ -79,10 +79,10 @@ def _curves(grid: Grid, results: Path) -> Any:
     below = -(-len(grid.settings) // across)  # rows of the legend, four of which always have room
     size = (2.8 * columns, 2.2 * rows + 0.8 + 0.15 * max(0, below - 4))
     figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    styles = looks([setting.name for setting in grid.settings])
+    styles = line_styles([setting.name for setting in grid.settings])
     steps = np.arange(1, POINTS + 1) * grid.steps / POINTS / MILLION
     shade = 0.15 if len(grid.settings) <= len(COLOURS) else 0.07  # many bands hide each other
-    found = finished(grid, results)
+    found = load_finished(grid, results)
     for axis, env in itertools.zip_longest(axes.flat, grid.environments):
         if env is None:
             axis.set_axis_off()
@@ -143,5 +143,5 @@ def _save(figure: Any, stem: Path) -> list[Path]:
     short = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg.getvalue())
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     for path, content in zip(paths, (png.getvalue(), short.encode()), strict=True):
-        write_whole(path, content)
+        write_atomically(path, content)
     return paths

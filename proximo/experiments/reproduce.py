@@ -10,11 +10,10 @@ import tyro
 
 from proximo.errors import UserError, say
 from proximo.experiments import cells as files
-from proximo.experiments.grid import Cell, Grid, cells
-from proximo.experiments.grids import grid_called
-from proximo.experiments.schedule import RandomPolicy, Task, groups
+from proximo.experiments.grid import Cell, Grid, RandomPolicy, Task, cells, groups
+from proximo.experiments.grids import find_grid
 from proximo.experiments.summary import summary
-from proximo.experiments.worker import Places
+from proximo.experiments.worker import OutputFolders
 from proximo.paths import short
 
 
@@ -57,7 +56,7 @@ class Reproduce:
 
 def command(arguments: Reproduce) -> int:
     """What `proximo reproduce` does; returns the exit status. Raises UserError in one line."""
-    grid = grid_called(arguments.grid)
+    grid = find_grid(arguments.grid)
     for name in ("processes", "members"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -79,7 +78,7 @@ def command(arguments: Reproduce) -> int:
     if status:
         say(f"proximo reproduce: interrupted; {files.KEPT}")
         return status
-    numbers = kept_summary(grid, arguments.results)
+    numbers = write_summary(grid, arguments.results)
     if arguments.json:
         print(json.dumps(numbers))
     elif arguments.markdown:
@@ -98,7 +97,7 @@ def command(arguments: Reproduce) -> int:
     return 0
 
 
-def kept_summary(grid: Grid, results: Path) -> dict[str, Any]:
+def write_summary(grid: Grid, results: Path) -> dict[str, Any]:
     """The summary of what is there, also as `summary.json` beside it, rewritten only where it differs."""
     numbers = summary(grid, results)
     path = results / grid.name / "summary.json"
@@ -117,44 +116,45 @@ def run_missing(
     members: int = 12,
     progress: bool = False,
     train: Any = None,
-    kin: Any = None,
+    ensemble_key: Any = None,
 ) -> int:
     """Run those of the wanted cells that have no file yet, and the random policy where it is needed.
 
-    train, kin  stand-ins for those of `proximo.control.ensemble`; `train` must be importable by name
+    train         stands in for `control.ensemble.ensemble`; it must be importable by name
+    ensemble_key  stands in for `control.ensemble.kin`
 
     Returns 0, or an exit status if somebody asked for the end before. Raises UserError for a file that does
     not fit the grid, while another command runs the same grid, and when a run fails; what finished before is
     kept.
     """
-    if not any(_left(grid, wanted, results)[:2]):
+    if not any(_find_missing(grid, wanted, results)[:2]):
         return 0
-    if train is None or kin is None:
-        from proximo.control.ensemble import ensemble
-        from proximo.control.ensemble import kin as ensemble_kin
+    if train is None or ensemble_key is None:
+        from proximo.control.ensemble import ensemble, kin
 
-        train, kin = train or ensemble, kin or ensemble_kin
-    from proximo.experiments.progress import shown
-    from proximo.experiments.runner import run, usable_cores
+        train, ensemble_key = train or ensemble, ensemble_key or kin
+    from proximo.experiments.runner import run, shown, usable_cores
 
     with contextlib.ExitStack() as held:
         for name in sorted({grid.name, *(cell.grid for cell in wanted)}):
             held.callback(files.lock(results, name).release)
-        missing, tasks, known = _left(grid, wanted, results)  # another one may have ended just now
+        missing, tasks, known = _find_missing(grid, wanted, results)  # another one may have ended just now
         for name in {grid.name, *(cell.grid for cell in missing)}:
-            files.begin(results, name)
+            files.ensure_description(results, name)
         processes = processes or len(usable_cores())
-        tasks += groups(missing, kin, members, processes)
+        tasks += groups(missing, ensemble_key, members, processes)
         steps = sum(task.steps for task in tasks)
         with shown(grid.name, len(missing), steps, progress) as show:
-            return run(tasks, Places(results, episodes, known), train, processes=processes, show=show)
+            return run(tasks, OutputFolders(results, episodes, known), train, processes=processes, show=show)
 
 
-def _left(
+def _find_missing(
     grid: Grid, wanted: list[Cell], results: Path
 ) -> tuple[list[Cell], list[Task], dict[str, list[str]]]:
     """The runs and the random policies that have no file yet; and per grid the names of its options."""
-    known = {name: files.described(results, name)["options"] for name in {cell.grid for cell in wanted}}
+    known = {
+        name: files.read_description(results, name)["options"] for name in {cell.grid for cell in wanted}
+    }
     missing = [cell for cell in wanted if files.load(results, cell, known[cell.grid]) is None]
     tasks: list[Task] = []
     if not grid.references:

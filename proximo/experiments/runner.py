@@ -13,13 +13,16 @@ from typing import Any
 from proximo.envs.vector.lifetime import LEARNERS, nobody_main
 from proximo.errors import UserError
 from proximo.experiments import cells
-from proximo.experiments.progress import Show
-from proximo.experiments.schedule import Task
-from proximo.experiments.worker import Failed, Finished, Places, Progress, Ready, work
+from proximo.experiments.grid import Task
+from proximo.experiments.worker import Failed, Finished, OutputFolders, Progress, Ready, work
 from proximo.runs.process import orderly_stop
+from proximo.runs.progress import Rate, display
 
+LINE_SECONDS = 30.0  # between two lines of progress in a pipe
 LOOK_SECONDS = 0.5  # how often to look whether somebody asked for the end
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
+
+Show = Callable[[int, int], None]  # runs finished, steps done
 
 
 def usable_cores() -> list[int]:
@@ -35,7 +38,7 @@ class Worker:
     task  what it is busy with, None while it waits
     """
 
-    def __init__(self, core: int, places: Places, train: Callable[..., Any]) -> None:
+    def __init__(self, core: int, places: OutputFolders, train: Callable[..., Any]) -> None:
         self.pipe, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=work, args=(theirs, places, train), daemon=True)
         with nobody_main(), _pinned(core), _no_interrupt():
@@ -56,7 +59,7 @@ class Worker:
         """Runs it has written so far."""
         return self._before.cells + self._now.cells
 
-    def give(self, task: Task | None) -> None:
+    def assign(self, task: Task | None) -> None:
         """The next task, or None for the end."""
         self.task, self._before, self._now = task, Progress(self.steps, self.cells), Progress(0, 0)
         with contextlib.suppress(ConnectionError):  # `receive` says what became of it
@@ -67,7 +70,7 @@ class Worker:
         try:
             message = self.pipe.recv()
         except (EOFError, ConnectionError):
-            raise UserError(self._death()) from None
+            raise UserError(self._exit_message()) from None
         if isinstance(message, Progress):
             self._now = message
         elif isinstance(message, Failed):
@@ -82,7 +85,7 @@ class Worker:
         self.process.join()
         self.pipe.close()
 
-    def _death(self) -> str:
+    def _exit_message(self) -> str:
         self.process.join(timeout=5.0)
         busy = f" at {self.task.name}" if self.task else ""
         return (
@@ -91,8 +94,24 @@ class Worker:
         )
 
 
+@contextlib.contextmanager
+def shown(title: str, runs: int, steps: int, enabled: bool) -> Generator[Show, None, None]:
+    """A function that is told how far the grid is, and shows it on standard error if `enabled`.
+
+    runs, steps  what is still to be done, all together
+    """
+    rate = Rate()
+    with display(title, steps, enabled, LINE_SECONDS) as told:
+
+        def show(runs_done: int, steps_done: int) -> None:
+            speed = rate(steps_done)
+            told(steps_done, f"{runs_done}/{runs} runs" + (f"  {speed:,.0f} steps/s" if speed else ""))
+
+        yield show
+
+
 def run(
-    tasks: Sequence[Task], places: Places, train: Callable[..., Any], *, processes: int, show: Show
+    tasks: Sequence[Task], places: OutputFolders, train: Callable[..., Any], *, processes: int, show: Show
 ) -> int:
     """Do all tasks, in this order, over worker processes; each finished run is a file.
 
@@ -112,12 +131,12 @@ def run(
         try:
             for index in range(min(processes, len(tasks))):
                 workers.append(Worker(cores[index % len(cores)], places, train))
-                workers[-1].give(waiting.popleft())
+                workers[-1].assign(waiting.popleft())
             while any(worker.task for worker in workers) and not stop.requested:
                 ready = connection.wait([worker.pipe for worker in workers if worker.task], LOOK_SECONDS)
                 for worker in workers:
                     if worker.pipe in ready:
-                        _answer(worker, waiting, grids, places)
+                        _handle_message(worker, waiting, grids, places)
                 show(sum(worker.cells for worker in workers), sum(worker.steps for worker in workers))
         finally:
             for worker in workers:
@@ -127,14 +146,16 @@ def run(
         return stop.status
 
 
-def _answer(worker: Worker, waiting: deque[Task], grids: Iterable[str], places: Places) -> None:
+def _handle_message(
+    worker: Worker, waiting: deque[Task], grids: Iterable[str], places: OutputFolders
+) -> None:
     """Take in a worker's message, and give it the next task when it has none."""
     message = worker.receive()
     if isinstance(message, Ready):
         for grid in grids:
             cells.add_machine(places.results, grid, message.machine)
     elif isinstance(message, Finished):
-        worker.give(waiting.popleft() if waiting else None)
+        worker.assign(waiting.popleft() if waiting else None)
 
 
 def _grids(task: Task) -> set[str]:

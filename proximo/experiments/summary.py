@@ -13,13 +13,13 @@ DIGITS = 4
 Finished = dict[str, dict[str, list[dict[str, Any]]]]  # setting -> environment -> its finished runs
 
 
-def finished(grid: Grid, results: Path) -> Finished:
+def load_finished(grid: Grid, results: Path) -> Finished:
     """Every finished run of a grid, in the order of its seeds. Raises UserError for one that does not fit."""
     found: Finished = {s.name: {env: [] for env in grid.environments} for s in grid.settings}
     known: dict[str, list[str]] = {}
     for cell in cells(grid):
         if cell.grid not in known:
-            known[cell.grid] = files.described(results, cell.grid)["options"]
+            known[cell.grid] = files.read_description(results, cell.grid)["options"]
         content = files.load(results, cell, known[cell.grid])
         if content is not None:
             found[cell.setting][cell.env].append(content)
@@ -36,7 +36,7 @@ def summary(grid: Grid, results: Path) -> dict[str, Any]:
     On a partly finished grid it covers the runs that are there, and says how many. Raises UserError for
     a file that does not fit the grid.
     """
-    runs = finished(grid, results)
+    runs = load_finished(grid, results)
     scales = {env: scale(grid, env, runs, results) for env in grid.environments}
     by_setting = {s.name: _normalised(runs[s.name], scales) for s in grid.settings}
     rows = [_row(grid, setting, runs[setting.name], by_setting) for setting in grid.settings]
@@ -114,7 +114,7 @@ def _best_moment(grid: Grid, runs: dict[str, list[dict[str, Any]]]) -> float | N
         peaks = [max((x for x in run["curve"] if x is not None), default=None) for run in runs[env]]
         known = [peak for peak in peaks if peak is not None]
         means += [float(np.mean(known)) / grid.references[env].value] if known else []
-    return files.rounded(float(np.mean(means)), DIGITS) if means else None
+    return files.round_significant(float(np.mean(means)), DIGITS) if means else None
 
 
 def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: Finished) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: 
     for setting in grid.settings:
         scores = _scores(runs[setting.name][env])
         rows[setting.name] = {
-            "mean": files.rounded(float(np.mean(scores)), DIGITS) if scores else None,
+            "mean": files.round_significant(float(np.mean(scores)), DIGITS) if scores else None,
             "scores": {str(run["seed"]): run["score"] for run in runs[setting.name][env]},
             **_published(setting.scores.get(env)),
         }
@@ -147,4 +147,4 @@ def _plain(estimate: statistics.Estimate | None) -> list[float | None] | None:
     """[value, low, high]."""
     if estimate is None:
         return None
-    return [None if number is None else files.rounded(number, DIGITS) for number in estimate]
+    return [None if number is None else files.round_significant(number, DIGITS) for number in estimate]

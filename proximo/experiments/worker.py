@@ -17,7 +17,7 @@ import numpy as np
 from proximo.envs import make_one
 from proximo.errors import UpdateDiverged, UserError
 from proximo.experiments import cells
-from proximo.experiments.schedule import Group, RandomPolicy, Task
+from proximo.experiments.grid import Group, RandomPolicy, Task
 from proximo.runs.folder import fingerprint
 from proximo.runs.process import prepare_process
 
@@ -26,7 +26,7 @@ RANDOM_EPISODES = 100
 
 
 @dataclass(frozen=True)
-class Places:
+class OutputFolders:
     """Where results go, and which options their digests cover.
 
     results   the folder of the results, which are committed
@@ -70,7 +70,7 @@ class Failed:
 Report = Callable[[Progress], None]
 
 
-def work(pipe: Connection, places: Places, train: Callable[..., Any]) -> None:
+def work(pipe: Connection, places: OutputFolders, train: Callable[..., Any]) -> None:
     """The life of a worker process: tasks come through the pipe, None ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
     if "JAX_PLATFORMS" not in os.environ:  # networks this small are fastest where the environments are
@@ -82,7 +82,9 @@ def work(pipe: Connection, places: Places, train: Callable[..., Any]) -> None:
             pipe.send(outcome(task, places, train, pipe.send))
 
 
-def outcome(task: Task, places: Places, train: Callable[..., Any], report: Report) -> Finished | Failed:
+def outcome(
+    task: Task, places: OutputFolders, train: Callable[..., Any], report: Report
+) -> Finished | Failed:
     """Do a task; what goes wrong with it becomes a message."""
     try:
         if isinstance(task, RandomPolicy):
@@ -99,7 +101,7 @@ def outcome(task: Task, places: Places, train: Callable[..., Any], report: Repor
     return Finished()
 
 
-def run_group(group: Group, places: Places, train: Callable[..., Any], report: Report) -> None:
+def run_group(group: Group, places: OutputFolders, train: Callable[..., Any], report: Report) -> None:
     """Train an ensemble, and write each run when it is done.
 
     A member whose update leaves the finite numbers is done: that is a result too, and the others go on.
@@ -107,7 +109,7 @@ def run_group(group: Group, places: Places, train: Callable[..., Any], report: R
     """
     started = reported = time.perf_counter()
     records = [cells.Record(cell) for cell in group.cells]
-    with contextlib.closing(turns(records, train)) as iterations:
+    with contextlib.closing(iterate_members(records, train)) as iterations:
         for turn in iterations:
             for record, iteration in zip(records, turn, strict=True):
                 if iteration is None or record.over:
@@ -119,14 +121,16 @@ def run_group(group: Group, places: Places, train: Callable[..., Any], report: R
             finished = sum(record.over for record in records)
             if time.perf_counter() - reported >= REPORT_SECONDS or finished == len(records):
                 reported = time.perf_counter()
-                report(Progress(sum(done(record) for record in records), finished))
+                report(Progress(sum(steps_done(record) for record in records), finished))
             if finished == len(records):
                 return
     unfinished = next(record for record in records if not record.over)
     raise RuntimeError(f"{unfinished.cell.name} ended after {unfinished.steps} steps")
 
 
-def turns(records: list[cells.Record], train: Callable[..., Any]) -> Generator[list[Any], None, None]:
+def iterate_members(
+    records: list[cells.Record], train: Callable[..., Any]
+) -> Generator[list[Any], None, None]:
     """The ensemble's turns; of a member alone, the one that left the finite numbers comes as an error."""
     try:
         with contextlib.closing(train([record.cell.config for record in records])) as iterations:
@@ -135,12 +139,12 @@ def turns(records: list[cells.Record], train: Callable[..., Any]) -> Generator[l
         yield [diverged.iteration]
 
 
-def done(record: cells.Record) -> int:
+def steps_done(record: cells.Record) -> int:
     """Steps that are behind a run, those that a diverged one will never make included."""
     return record.cell.config.steps if record.over else record.steps
 
 
-def run_random(task: RandomPolicy, places: Places) -> None:
+def run_random(task: RandomPolicy, places: OutputFolders) -> None:
     """Mean return of whole episodes with actions drawn evenly from the action space, written as a file."""
     env = make_one(task.env)
     try:
@@ -153,7 +157,7 @@ def run_random(task: RandomPolicy, places: Places) -> None:
         "grid": task.grid,
         "env": task.env,
         "episodes": RANDOM_EPISODES,
-        "score": cells.rounded(float(np.mean(returns)), 5),
+        "score": cells.round_significant(float(np.mean(returns)), 5),
     }
     cells.write_json(cells.random_path(places.results, task.grid, task.env), content)
 

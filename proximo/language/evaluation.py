@@ -14,7 +14,7 @@ from proximo.language.files.adapter_files import is_reward_model
 from proximo.language.files.folder import load_reward_model, local_folder
 from proximo.language.files.loading import check_counts, loaded, longest_of
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.text.chat_records import with_names
+from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.data import Overlong, Preference, read_preferences, read_training_texts
 from proximo.language.text.data_files import lines_of
 from proximo.language.text.records import Invalid
@@ -140,7 +140,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     folder = local_folder(options.model)
     model = load_reward_model(folder)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
-    tokenizer = with_names(tokenizer, options.chat_template_kwargs)
+    tokenizer = with_template_variables(tokenizer, options.chat_template_kwargs)
     config, reading = model.trunk.config, reading_of(options.model, model, tokenizer)
     length = longest_of(options.length, config)
     room = length if reading is None else length - len(reading.closing or ())

@@ -17,7 +17,7 @@ from proximo.language.flat import model_folder, options_from
 from proximo.language.model.compiling import jit
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer, with_tokens
-from proximo.language.text.chat_records import with_names
+from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
 from proximo.language.train.respond import Drawing, answers, prompts_of
 from proximo.runs.forks import refuse_after_fork
@@ -165,6 +165,8 @@ def load(
     if is_reward_model(str(place)):
         raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
     template = None if chat_template is None else Path(chat_template)
-    tokenizer = with_names(load_tokenizer(place, eos_token, pad_token, template), chat_template_kwargs)
+    tokenizer = with_template_variables(
+        load_tokenizer(place, eos_token, pad_token, template), chat_template_kwargs
+    )
     check_vocabulary(load_config(place), tokenizer, name)
     return LanguageModel(whole_model(name), tokenizer)

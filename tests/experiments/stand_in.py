@@ -11,11 +11,10 @@ from proximo.control.train import Iteration
 from proximo.core import Clip, Unclipped
 from proximo.envs import Episode
 from proximo.errors import EnvironmentFault, UserError
-from proximo.experiments.cells import begin, described, write_json
-from proximo.experiments.grid import Grid, Published, Setting, cells
+from proximo.experiments.cells import ensure_description, read_description, write_json
+from proximo.experiments.grid import Grid, Published, Setting, cells, groups
 from proximo.experiments.reproduce import run_missing
-from proximo.experiments.schedule import groups
-from proximo.experiments.worker import Places, run_group
+from proximo.experiments.worker import OutputFolders, run_group
 
 STEPS, TURN = 400, 100  # of a run, and of one of its four iterations; ten episodes end in each
 SMALL = {"num_envs": 1, "horizon": TURN, "minibatch_size": TURN}
@@ -35,7 +34,7 @@ GRID = Grid(
 PUBLISHED = Published(0.5, "made up for a test")
 
 
-def kin(config):
+def ensemble_key(config):
     return type(config.update.objective).__name__
 
 
@@ -58,7 +57,7 @@ def train_and_note(configs):
     """As `train`; and a line for each run goes into the file that the environment variable NOTES names."""
     with Path(os.environ["NOTES"]).open("a") as file:
         for config in configs:
-            file.write(f"{config.env} {kin(config)} {config.seed}\n")
+            file.write(f"{config.env} {ensemble_key(config)} {config.seed}\n")
     yield from train(configs)
 
 
@@ -117,19 +116,21 @@ def fill(folder, grid=GRID, train=train, **which):
     """As `run`, in this process: quick."""
     results, wanted = folder / "results", cells(grid, **which)
     for name in {cell.grid for cell in wanted}:
-        begin(results, name)
-    places = Places(
-        results, folder / "episodes", {cell.grid: described(results, cell.grid)["options"] for cell in wanted}
+        ensure_description(results, name)
+    places = OutputFolders(
+        results,
+        folder / "episodes",
+        {cell.grid: read_description(results, cell.grid)["options"] for cell in wanted},
     )
     told = []
-    for group in groups(wanted, kin, 12, 1):
+    for group in groups(wanted, ensemble_key, 12, 1):
         run_group(group, places, train, told.append)
     return told
 
 
 def run(folder, grid=GRID, only=(), setting=(), seeds=(), **options):
     """Run what is missing below `folder`, with the stand-ins, in one process."""
-    words = {"train": train, "kin": kin, "processes": 1, **options}
+    words = {"train": train, "ensemble_key": ensemble_key, "processes": 1, **options}
     wanted = cells(grid, only, setting, seeds)
     return run_missing(grid, wanted, results=folder / "results", episodes=folder / "episodes", **words)
 

@@ -15,7 +15,7 @@ from proximo.envs import Episode
 from proximo.errors import UserError
 from proximo.experiments import cells as files
 from proximo.experiments.grid import cells
-from proximo.experiments.worker import Places, RandomPolicy, run_random
+from proximo.experiments.worker import OutputFolders, RandomPolicy, run_random
 
 CELL = cells(GRID, ["Pendulum-v1"], ["high"], [1])[0]  # gamma 0.9, so returns are 90 + 1 + iteration
 KNOWN = sorted(files.flat(Config("ENV")))
@@ -97,15 +97,15 @@ def test_files_are_small_and_hold_every_episode_elsewhere(tmp_path):
     [(1234.5678, 5, "1234.6"), (1000.0, 4, "1000"), (-0.000123456, 3, "-0.000123"), (99999.9, 4, "100000")],
 )
 def test_rounded(value, digits, text):
-    assert json.dumps(files.rounded(value, digits)) == text
+    assert json.dumps(files.round_significant(value, digits)) == text
 
 
 def test_the_random_policy(tmp_path):
-    run_random(RandomPolicy("tiny", "CartPole-v1"), Places(tmp_path, tmp_path, {}))
+    run_random(RandomPolicy("tiny", "CartPole-v1"), OutputFolders(tmp_path, tmp_path, {}))
     path = files.random_path(tmp_path, "tiny", "CartPole-v1")
     first = files.read(path)
     assert first["episodes"] == 100 and 18 < first["score"] < 28  # about 22 steps until the pole falls
-    run_random(RandomPolicy("tiny", "CartPole-v1"), Places(tmp_path, tmp_path, {}))
+    run_random(RandomPolicy("tiny", "CartPole-v1"), OutputFolders(tmp_path, tmp_path, {}))
     assert files.read(path) == first
 
 
@@ -174,10 +174,10 @@ def test_an_option_that_is_new_leaves_finished_runs_valid_while_nobody_uses_it(m
 
 
 def test_machines_are_noted_once_each(tmp_path):
-    files.begin(tmp_path, "tiny")
+    files.ensure_description(tmp_path, "tiny")
     for cpu in ("a", "b", "a"):
         files.add_machine(tmp_path, "tiny", {"cpu": cpu})
-    assert files.described(tmp_path, "tiny")["machines"] == [{"cpu": "a"}, {"cpu": "b"}]
+    assert files.read_description(tmp_path, "tiny")["machines"] == [{"cpu": "a"}, {"cpu": "b"}]
 
 
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path):

@@ -9,7 +9,7 @@ from proximo.commands.train import Train
 from proximo.control.config import validated
 from proximo.errors import UserError
 from proximo.experiments.grid import Published, as_words, cells
-from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, grid_called
+from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, find_grid
 
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
 
@@ -33,12 +33,12 @@ def test_every_published_number_names_its_source(grid):
 
 def test_the_numbers_of_table_1():
     # Schulman 2017, table 1, top to bottom.
-    published = [setting.published.value for setting in grid_called("table1").settings]
+    published = [setting.published.value for setting in find_grid("table1").settings]
     assert published == [-0.39, 0.76, 0.82, 0.70, 0.68, 0.74, 0.71, 0.62, 0.71, 0.72, 0.69]
 
 
 def test_what_was_read_off_figure_3():
-    scores = {s.name: {env: p.value for env, p in s.scores.items()} for s in grid_called("figure3").settings}
+    scores = {s.name: {env: p.value for env, p in s.scores.items()} for s in find_grid("figure3").settings}
     assert scores["trpo"]["Reacher-v5"] == -115 and scores["clip-0.2"]["Walker2d-v5"] == 3460
     assert scores["a2c"]["Swimmer-v5"] == 31 and scores["a2c-trust-region"]["Hopper-v5"] == 1220
     assert scores["cem"] == scores["vanilla-policy-gradient"] == {}
@@ -71,17 +71,17 @@ def test_options_as_words():
 
 
 def test_figure_3_has_the_clipped_runs_of_table_1():
-    table = {cell.name: cell for cell in cells(grid_called("table1"), settings=["clip-0.2"])}
-    figure = {cell.name: cell for cell in cells(grid_called("figure3"), settings=["clip-0.2"])}
+    table = {cell.name: cell for cell in cells(find_grid("table1"), settings=["clip-0.2"])}
+    figure = {cell.name: cell for cell in cells(find_grid("figure3"), settings=["clip-0.2"])}
     assert figure == table and len(table) == 21
 
 
 def test_a_recipe_is_confirmed_on_other_seeds():
-    assert not set(grid_called("recipe").seeds) & set(grid_called("recipe-confirmation").seeds)
+    assert not set(find_grid("recipe").seeds) & set(find_grid("recipe-confirmation").seeds)
 
 
 def test_some_cells_alone():
-    grid = grid_called("table1")
+    grid = find_grid("table1")
     some = cells(grid, environments=["Reacher-v5"], settings=["kl-3", "clip-0.1"], seeds=[2])
     assert [cell.name for cell in some] == ["table1/Reacher-v5/clip-0.1-2", "table1/Reacher-v5/kl-3-2"]
     assert some[0].command == "proximo train Reacher-v5 --preset paper --objective clip:epsilon=0.1 --seed 2"
@@ -97,17 +97,17 @@ def test_some_cells_alone():
 )
 def test_what_a_grid_does_not_have_is_named(options, message):
     with pytest.raises(UserError, match=message):
-        cells(grid_called("table1"), **options)
+        cells(find_grid("table1"), **options)
 
 
 def test_an_unknown_grid():
     with pytest.raises(UserError, match="did you mean table1"):
-        grid_called("tabel1")
+        find_grid("tabel1")
 
 
 def test_table_1_is_what_the_paper_ran():
-    grid = grid_called("table1")
+    grid = find_grid("table1")
     assert tuple(grid.environments) == PAPER_ENVIRONMENTS and len(cells(grid)) == 11 * 7 * 3
     assert grid.steps == 1_000_000
-    quick = grid_called("table1-quick")
+    quick = find_grid("table1-quick")
     assert quick.settings == grid.settings and set(quick.environments) < set(PAPER_ENVIRONMENTS)

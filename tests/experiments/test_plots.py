@@ -8,7 +8,7 @@ from stand_in import GRID, PUBLISHED, fill, write_random
 from proximo.errors import UserError
 from proximo.experiments import plots
 from proximo.experiments.grid import Published
-from proximo.experiments.grids import grid_called
+from proximo.experiments.grids import find_grid
 from proximo.experiments.summary import summary
 
 
@@ -30,13 +30,15 @@ def test_figures_of_a_part_of_a_grid_are_the_same_each_time(tmp_path):
 
 
 def test_settings_of_one_family_share_a_colour():
-    looks = plots.looks([setting.name for setting in grid_called("table1").settings])
+    looks = plots.line_styles([setting.name for setting in find_grid("table1").settings])
     assert len(set(looks.values())) == 11  # each can be told from the others
     assert len({colour for colour, _ in looks.values()}) == 4  # none, clipping, adaptive, fixed
-    figure = plots.looks([setting.name for setting in grid_called("figure3").settings])
+    figure = plots.line_styles([setting.name for setting in find_grid("figure3").settings])
     assert len({colour for colour, _ in figure.values()}) == 6
-    names = [setting.name for setting in grid_called("recipe").settings]
-    assert len(set(plots.looks(names).values())) == len(names) > 2 * len(plots.COLOURS)  # by their lines
+    names = [setting.name for setting in find_grid("recipe").settings]
+    assert (
+        len(set(plots.line_styles(names).values())) == len(names) > 2 * len(plots.COLOURS)
+    )  # by their lines
 
 
 def test_a_legend_of_long_names_is_not_cut(tmp_path):

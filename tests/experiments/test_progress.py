@@ -2,7 +2,7 @@
 
 import pytest
 
-from proximo.experiments import progress
+from proximo.experiments.runner import shown
 
 
 class Clock:
@@ -22,7 +22,7 @@ def clock(monkeypatch):
 
 
 def test_plain_lines_in_a_pipe(clock, capsys):
-    with progress.shown("table1", runs=4, steps=1000, enabled=True) as show:
+    with shown("table1", runs=4, steps=1000, enabled=True) as show:
         show(0, 0)
         clock.now = 40.0
         show(0, 100)  # the first steps: from now on there is a rate
@@ -43,7 +43,7 @@ def test_plain_lines_in_a_pipe(clock, capsys):
 
 
 def test_nothing_when_quiet(clock, capsys):
-    with progress.shown("table1", runs=4, steps=1000, enabled=False) as show:
+    with shown("table1", runs=4, steps=1000, enabled=False) as show:
         clock.now = 60.0
         show(1, 300)
     assert capsys.readouterr() == ("", "")
@@ -52,6 +52,6 @@ def test_nothing_when_quiet(clock, capsys):
 def test_a_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    with progress.shown("table1", runs=4, steps=1000, enabled=True) as show:
+    with shown("table1", runs=4, steps=1000, enabled=True) as show:
         show(2, 500)
     assert "2/4 runs" in capsys.readouterr().err

@@ -16,10 +16,10 @@ from proximo.core import Clip
 from proximo.experiments import cells as files
 from proximo.experiments import grids
 from proximo.experiments.grid import Grid, Setting, cells
-from proximo.experiments.reproduce import kept_summary, run_missing
+from proximo.experiments.reproduce import run_missing, write_summary
 from proximo.runs.lock import Lock
 
-# A few hundred real steps of two members that are kin.
+# A few hundred real steps of two members that share an ensemble.
 REAL = Grid(
     name="real",
     title="real runs of a moment",
@@ -60,10 +60,10 @@ def test_results_that_are_there_are_printed_without_running_anything(tiny, capsy
 
 
 def test_a_summary_is_rewritten_only_where_it_differs(tiny):
-    kept_summary(GRID, tiny / "results")
+    write_summary(GRID, tiny / "results")
     path = tiny / "results" / "tiny" / "summary.json"
     before = path.stat().st_mtime_ns
-    kept_summary(GRID, tiny / "results")
+    write_summary(GRID, tiny / "results")
     assert path.stat().st_mtime_ns == before
 
 
@@ -137,7 +137,7 @@ def test_help(capsys):
 def test_real_runs(tmp_path):
     places = {"results": tmp_path / "results", "episodes": tmp_path / "episodes"}
     assert run_missing(REAL, cells(REAL), **places, processes=1) == 0
-    numbers = kept_summary(REAL, tmp_path / "results")
+    numbers = write_summary(REAL, tmp_path / "results")
     assert numbers["runs"] == 2
     runs = [json.loads(path.read_text()) for path in (tmp_path / "results/real/CartPole-v1").glob("clip-*")]
     for one in runs:

@@ -48,7 +48,7 @@ def test_only_what_is_missing_is_run(tmp_path, notes):
     assert finished(tmp_path) == ALL and len(notes()) == 8
     for env in GRID.environments:
         assert files.read(files.random_path(tmp_path / "results", "tiny", env))["episodes"] == 100
-    machines = files.described(tmp_path / "results", "tiny")["machines"]
+    machines = files.read_description(tmp_path / "results", "tiny")["machines"]
     assert len(machines) == 1 and machines[0]["backend"] == "cpu"
 
     assert run(tmp_path, train=train_and_note) == 0

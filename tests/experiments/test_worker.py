@@ -19,9 +19,8 @@ from stand_in import (
 
 from proximo.errors import EnvironmentFault, UserError
 from proximo.experiments import worker
-from proximo.experiments.grid import cells
-from proximo.experiments.schedule import Group
-from proximo.experiments.worker import Failed, Finished, Places, Progress
+from proximo.experiments.grid import Group, cells
+from proximo.experiments.worker import Failed, Finished, OutputFolders, Progress
 
 ONE = {"environments": ["CartPole-v1"], "settings": ["high"]}
 
@@ -93,7 +92,7 @@ def test_a_training_that_ends_too_early_is_no_result(tmp_path):
 
 def test_what_goes_wrong_becomes_a_message(tmp_path):
     task = Group(tuple(cells(GRID, seeds=[0], **ONE)))
-    places = Places(tmp_path / "results", tmp_path / "episodes", {"tiny": []})
+    places = OutputFolders(tmp_path / "results", tmp_path / "episodes", {"tiny": []})
 
     def wrong(configs):
         raise ZeroDivisionError("no\ndenominator")

@@ -18,7 +18,7 @@ from proximo.language.model.adapters import (
     AdaptedLinear,
     LoRA,
     has_adapters,
-    maps_in,
+    linear_maps,
     merged,
     trainable,
     with_adapters,
@@ -73,7 +73,7 @@ def test_new_adapters_change_nothing(name):
 
 
 def test_which_maps_are_adapted():
-    nodes = maps_in(adapted_model(targets=("query", "down"), rank=3, alpha=6.0))
+    nodes = linear_maps(adapted_model(targets=("query", "down"), rank=3, alpha=6.0))
     adapted = {name for name, node in nodes.items() if isinstance(node, AdaptedLinear)}
     assert adapted == {f"blocks.{n}.{part}" for n in (0, 1) for part in ("attention.query", "mlp.down")}
     down = nodes["blocks.0.mlp.down"]  # 24 -> 16
@@ -308,7 +308,7 @@ def refused(act, *arguments):
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_all_linear_is_every_map_that_a_family_has(name):
     model = families.random_model(name)
-    found = maps_in(with_adapters(model, LoRA(targets=("all-linear",)), jax.random.key(0)))
+    found = linear_maps(with_adapters(model, LoRA(targets=("all-linear",)), jax.random.key(0)))
     inner = [node for path, node in found.items() if path.startswith("blocks.")]
     assert all(isinstance(node, AdaptedLinear) for node in inner)
     assert len(inner) == len(model.blocks) * (6 if name == "gpt2" else 7)  # GPT-2 has no gate

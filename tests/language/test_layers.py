@@ -7,7 +7,7 @@ import pytest
 from families import CONFIGS
 
 from proximo.language.model.config import model_config
-from proximo.language.model.layers import LOWEST, attention, capped, causal, masked_softmax, standardised
+from proximo.language.model.layers import LOWEST, attention, causal_mask, masked_softmax, softcap, standardise
 
 KEY = jax.random.key(0)
 
@@ -20,8 +20,8 @@ def test_the_gradient_of_a_norm(centred):
         x = x - jnp.mean(x, axis=-1, keepdims=True) if centred else x
         return x / jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 0.1)
 
-    np.testing.assert_allclose(standardised(x, centred, 0.1), plain(x), rtol=1e-5, atol=1e-6)
-    ours = jax.grad(lambda x: jnp.sum(weight * standardised(x, centred, 0.1)))(x)
+    np.testing.assert_allclose(standardise(x, centred, 0.1), plain(x), rtol=1e-5, atol=1e-6)
+    ours = jax.grad(lambda x: jnp.sum(weight * standardise(x, centred, 0.1)))(x)
     np.testing.assert_allclose(ours, jax.grad(lambda x: jnp.sum(weight * plain(x)))(x), rtol=1e-4, atol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_attention_and_its_gradient_by_loops(family):
     keys = jax.random.split(KEY, 3)
     q = jax.random.normal(keys[0], (2, 4, config.heads, config.head_size))
     k, v = (jax.random.normal(key, (2, 4, config.kv_heads, config.head_size)) for key in keys[1:])
-    allowed = causal(jnp.array([[1, 1, 1, 1], [0, 1, 1, 1]]), 3)
+    allowed = causal_mask(jnp.array([[1, 1, 1, 1], [0, 1, 1, 1]]), 3)
 
     def loops(q, k, v):
         out = []
@@ -59,7 +59,7 @@ def test_attention_and_its_gradient_by_loops(family):
             shared = head // (config.heads // config.kv_heads)
             scores = config.attention_scale * q[:, :, head] @ k[:, :, shared].transpose(0, 2, 1)
             weights = jax.nn.softmax(
-                jnp.where(allowed, capped(scores, config.attention_cap), LOWEST), axis=-1
+                jnp.where(allowed, softcap(scores, config.attention_cap), LOWEST), axis=-1
             )
             out.append(weights @ v[:, :, shared])
         return jnp.stack(out, axis=2)

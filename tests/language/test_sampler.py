@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from small_models import small_model
 
 from proximo.language.model.config import model_config
-from proximo.language.model.sampler import Sampling, draw, ended, sample, truncated
+from proximo.language.model.sampler import Sampling, draw, is_stop, sample, truncate_logits
 from proximo.language.model.transformer import new_model
 
 PROMPTS = np.array([[0, 0, 3, 4], [5, 6, 7, 8], [0, 9, 9, 1]], np.int32)  # padded left with 0
@@ -119,7 +119,7 @@ def test_truncation_by_hand():
     logits = jnp.log(jnp.array([[0.3, 0.5, 0.05, 0.15]]))
 
     def kept(**options):
-        return np.flatnonzero(np.isfinite(truncated(logits, Sampling(length=1, **options))[0])).tolist()
+        return np.flatnonzero(np.isfinite(truncate_logits(logits, Sampling(length=1, **options))[0])).tolist()
 
     assert kept(top_k=1) == [1] and kept(top_k=3) == [0, 1, 3] and kept(top_k=99) == [0, 1, 2, 3]
     assert kept(top_p=0.5) == [1] and kept(top_p=0.6) == [0, 1] and kept(top_p=0.0) == [1]
@@ -130,6 +130,6 @@ def test_truncation_by_hand():
 def test_a_stop_sequence_ends_a_response():
     ids = jnp.array([[3, 3], [4, 5], [7, 7], [0, 0]])  # [T, B]; the third token was just drawn
     sampling = Sampling(length=4, stop_sequences=((4, 7),))
-    assert ended(ids, ids[2], jnp.array(2), sampling).tolist() == [True, False]
-    assert not ended(ids, ids[0], jnp.array(0), Sampling(length=4, stop_sequences=((9, 3),))).any()
-    assert ended(ids, ids[0], jnp.array(0), Sampling(length=4, stop_sequences=((3,),))).all()
+    assert is_stop(ids, ids[2], jnp.array(2), sampling).tolist() == [True, False]
+    assert not is_stop(ids, ids[0], jnp.array(0), Sampling(length=4, stop_sequences=((9, 3),))).any()
+    assert is_stop(ids, ids[0], jnp.array(0), Sampling(length=4, stop_sequences=((3,),))).all()

@@ -19,7 +19,7 @@ from proximo.errors import UserError
 from proximo.language.model.adapters import TARGETS, LoRA, trainable, with_adapters
 from proximo.language.model.config import model_config
 from proximo.language.model.heads import new_reward_model
-from proximo.language.model.sharding import COLUMNS, ENTRIES, ROWS, WHOLE, laid_out, rules_of, splits_of
+from proximo.language.model.sharding import COLUMNS, ENTRIES, ROWS, WHOLE, laid_out, partition_specs, rules_of
 from proximo.language.model.transformer import new_model
 from proximo.language.train.critics import own_critic
 from proximo.language.train.meshed import meshed
@@ -64,7 +64,7 @@ def test_a_layer_by_hand():
     """4 heads of 6, 2 of them for keys and values; inner width 24; of 41 tokens no number of devices holds
     equal parts, so the width of 16 is split."""
     model = shapes("llama-biases")["policy"].model
-    splits = named_leaves(splits_of(model, 2))
+    splits = named_leaves(partition_specs(model, 2))
     layer = {n.removeprefix("blocks.1."): split for n, split in splits.items() if n.startswith("blocks.1.")}
     assert layer == {
         "attention_norm.weight": WHOLE,
@@ -89,32 +89,34 @@ def test_a_layer_by_hand():
 
 def test_tokens_are_split_where_they_divide():
     even = eqx.filter_eval_shape(lambda: small_model(vocabulary=16, tie_word_embeddings=False))
-    splits = splits_of(even, 4)
+    splits = partition_specs(even, 4)
     assert (splits.embedding, splits.head.weight) == (ROWS, COLUMNS)  # by tokens, either way round
     odd = eqx.filter_eval_shape(lambda: small_model(vocabulary=17, size=18, head_dim=6))
-    assert splits_of(odd, 4).embedding == WHOLE  # neither 17 nor 18 divides by 4
+    assert partition_specs(odd, 4).embedding == WHOLE  # neither 17 nor 18 divides by 4
 
 
 def test_no_head_is_cut():
     """Keys are 2 x 6 = 12 columns wide: four devices could hold 3 each, half a head. They hold all."""
-    attention = splits_of(shapes("llama-biases")["policy"].model, 4).blocks[0].attention
+    attention = partition_specs(shapes("llama-biases")["policy"].model, 4).blocks[0].attention
     assert (attention.key.weight, attention.key.bias, attention.value.weight) == (WHOLE, WHOLE, WHOLE)
     assert (attention.query.weight, attention.output.weight) == (COLUMNS, ROWS)
-    of_eight = splits_of(shapes("llama-biases")["policy"].model, 8)  # 24 columns would divide, 4 heads do not
+    of_eight = partition_specs(
+        shapes("llama-biases")["policy"].model, 8
+    )  # 24 columns would divide, 4 heads do not
     assert of_eight.blocks[0].attention.query.weight == of_eight.blocks[0].attention.output.weight == WHOLE
     assert of_eight.blocks[0].mlp.up.weight == COLUMNS
 
 
 def test_heads_for_one_number_are_everywhere():
     found = shapes("llama")
-    assert splits_of(found, 2)["policy"].critics[0].score.weight == WHOLE
-    assert splits_of(found, 2)["scorer"].score.weight == WHOLE
+    assert partition_specs(found, 2)["policy"].critics[0].score.weight == WHOLE
+    assert partition_specs(found, 2)["scorer"].score.weight == WHOLE
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3"])
 def test_adapters_follow_their_maps(name):
     """x (down up) is split as x W is: `up` has W's columns, `down` its rows."""
-    splits = named_leaves(splits_of(shapes(name, adapters=True)["policy"].model, 2))
+    splits = named_leaves(partition_specs(shapes(name, adapters=True)["policy"].model, 2))
     bases = {n.removesuffix(".base.weight"): s for n, s in splits.items() if n.endswith(".base.weight")}
     assert set(bases.values()) == {COLUMNS, ROWS}
     for base, split in bases.items():
@@ -124,7 +126,7 @@ def test_adapters_follow_their_maps(name):
 
 @pytest.mark.parametrize("adapters", [False, True], ids=["plain", "adapters"])
 def test_moments_follow_their_weights(adapters):
-    splits = named_leaves(splits_of(shapes("qwen3", adapters), 2))
+    splits = named_leaves(partition_specs(shapes("qwen3", adapters), 2))
     moments = {n.partition(".mu.")[2]: split for n, split in splits.items() if n.startswith("moments.mu.")}
     assert COLUMNS in moments.values()
     assert moments == {name: splits[f"policy.{name}"] for name in moments}
@@ -133,7 +135,7 @@ def test_moments_follow_their_weights(adapters):
 
 def test_an_array_without_a_rule_is_no_accident():
     with pytest.raises(ValueError, match=r"0 rules say where strange\.table lies"):
-        splits_of({"strange": {"table": jnp.zeros(4)}}, 2)
+        partition_specs({"strange": {"table": jnp.zeros(4)}}, 2)
 
 
 # ---- meshes

@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from proximo.errors import UserError
-from proximo.language.files.tensors import Tensor, stored, write_file, write_tensors
+from proximo.language.files.tensors import Tensor, open_tensors, write_file, write_tensors
 from proximo.language.files.weights import tensors_of, with_tensors
 from proximo.language.model.config import model_config
 from proximo.language.model.heads import new_reward_model
@@ -242,7 +242,7 @@ def test_number_formats(tmp_path, disk, wanted):
     """Whatever is on the disk is read as what is asked for, with no rounding but that of the two formats."""
     model = families.random_model("llama")
     write_tensors(tmp_path, tensors_of(model, model.config, disk), 10**9)
-    with stored(tmp_path) as tensors:
+    with open_tensors(tmp_path) as tensors:
         assert {t.array().dtype for t in tensors.values()} == {np.dtype(disk)}
         back = with_tensors(model, model.config, tensors, tmp_path, wanted)
     expected = jax.tree.map(lambda x: jnp.asarray(np.asarray(x).astype(disk).astype(wanted)), model)
@@ -255,7 +255,7 @@ def test_other_formats_are_refused(tmp_path):
     safetensors.numpy.save_file(
         arrays_of(model) | {"model.norm.weight": np.ones(16, np.int8)}, tmp_path / "model.safetensors"
     )
-    with stored(tmp_path) as tensors, pytest.raises(UserError, match=r"model.norm.weight is I8"):
+    with open_tensors(tmp_path) as tensors, pytest.raises(UserError, match=r"model.norm.weight is I8"):
         with_tensors(model, model.config, tensors, tmp_path)
 
 
@@ -302,7 +302,7 @@ def test_shards_hold_no_more_than_they_may(tmp_path):
     for file in files:
         arrays = safetensors.numpy.load_file(tmp_path / file)
         assert sum(x.nbytes for x in arrays.values()) <= 4000
-    with stored(tmp_path) as tensors:
+    with open_tensors(tmp_path) as tensors:
         assert_same(with_tensors(model, model.config, tensors, tmp_path), model)
 
 
@@ -321,7 +321,7 @@ def sharded(tmp_path):
 
 
 def unreadable(folder):
-    with pytest.raises(UserError) as caught, stored(folder):
+    with pytest.raises(UserError) as caught, open_tensors(folder):
         pass
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -6,7 +6,7 @@ from test_report import write_run
 
 from proximo.runs.report import read_run
 from proximo.runs.report.charts import Line, Mark, count, limits, plot, short, style, tick_label, ticks
-from proximo.runs.report.curves import Curve, edges, thinned, thirds, together, with_range
+from proximo.runs.report.curves import Curve, align, downsample, edges, histograms_by_third, with_range
 from proximo.runs.report.hints import families
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.read import Series
@@ -17,19 +17,19 @@ from proximo.runs.report.read import Series
 def test_thinning_keeps_mean_and_spikes():
     values = np.zeros(1000)
     values[777] = 50.0
-    curve = thinned(Series(np.arange(1000.0), values), 100)
+    curve = downsample(Series(np.arange(1000.0), values), 100)
     assert len(curve.steps) == 100 and curve.values.max() == 5.0 and curve.high.max() == 50.0
     assert curve.steps[0] == 4.5 and curve.values.mean() == pytest.approx(values.mean())
-    few = thinned(Series(np.arange(3.0), np.ones(3)), 100)
+    few = downsample(Series(np.arange(3.0), np.ones(3)), 100)
     assert few.steps.tolist() == [0, 1, 2]
 
 
 def test_seeds_meet_at_the_same_steps_as_far_as_all_have_come():
     curves = [
-        thinned(Series(np.array(steps, float), np.array(steps, float)))
+        downsample(Series(np.array(steps, float), np.array(steps, float)))
         for steps in ([0, 10, 20, 30], [5, 15, 25])
     ]
-    steps, values = together(curves)
+    steps, values = align(curves)
     assert steps.tolist() == [0, 10, 20, 25]
     assert values[0].tolist() == [0, 10, 20, 25]
     assert np.isnan(values[1][0]) and values[1][1:].tolist() == [10, 20, 25]
@@ -45,7 +45,7 @@ def test_thirds_of_the_training(tmp_path):
     run = read_run(write_run(tmp_path / "run"))  # 5 episodes at each of 100, ..., 600
     bars = edges([run.episodes], "returns")
     assert (bars[0], bars[-1], len(bars)) == (9.5, 10.5, 31)
-    rows = thirds([run], "returns", bars)
+    rows = histograms_by_third([run], "returns", bars)
     assert [row.episodes for row in rows] == [10, 10, 10]
     assert [row.mean for row in rows] == [10.0] * 3
     assert all(row.shares.sum() == pytest.approx(1.0) for row in rows)

@@ -9,7 +9,7 @@ from proximo.arguments import config_from, parse_recipe
 from proximo.commands.train import Train
 from proximo.control.config import as_json, preset, with_options
 from proximo.core import KLPenalty
-from proximo.runs.report.recipe import from_options, options_of, sentence, typed
+from proximo.runs.report.recipe import from_options, options_of, recorded_command, sentence
 
 CONFIGURATIONS = [
     ("default", "CartPole-v1", {}),
@@ -53,7 +53,7 @@ def test_a_name_from_a_file_cannot_leave_its_word_in_the_command():
     env = "x'; rm -rf ~ #"
     words = shlex.split(from_options(env, {"gamma": "$(date)"}, [0]))
     assert words[2] == f"MODULE:{env}" and words[-1] == "$(date)"
-    assert shlex.split(typed({"command": ["train", "$(date)", "; ls"]})) == [
+    assert shlex.split(recorded_command({"command": ["train", "$(date)", "; ls"]})) == [
         *("proximo", "train", "$(date)", "; ls")
     ]
 
@@ -64,7 +64,7 @@ def test_a_module_in_a_file_is_not_imported():
 
 @pytest.mark.parametrize("recorded", [None, "ppo", {}, ["train", 3], 3])
 def test_a_command_line_that_is_none_is_not_shown(recorded):
-    assert typed({"command": recorded}) is None
+    assert recorded_command({"command": recorded}) is None
 
 
 def test_the_sentence():

@@ -24,8 +24,8 @@ from proximo.language.files.folder import CONFIG as CORE
 from proximo.language.files.folder import load_model, local_folder, save_model
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.files.names import NAMINGS, maps_of
-from proximo.language.files.tensors import Tensor, metadata, opened, write_file
-from proximo.language.model.adapters import AdaptedLinear, has_adapters, maps_in, merged, with_maps
+from proximo.language.files.tensors import Tensor, metadata, open_file, write_file
+from proximo.language.model.adapters import AdaptedLinear, has_adapters, linear_maps, merged, replace_maps
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ TARGETS = "proximo_targets"
 """In the safetensors file's own notes: which of GPT-2's queries, keys and values have an adapter."""
 
 
-class Change(NamedTuple):
+class LoRAWeights(NamedTuple):
     """One of PEFT's adapters: A [rank, inputs], B [outputs, rank], and the alpha that goes with the rank."""
 
     a: np.ndarray
@@ -52,12 +52,12 @@ def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> 
 
     Raises UserError if the model has none, if a number is not finite, or if the folder holds anything else.
     """
-    nodes, changes, targets = maps_in(model), {}, ""
+    nodes, changes, targets = linear_maps(model), {}, ""
     for hub, ours in maps_of(model.config):
         parts = [nodes.get(name) for name in ours]
         here = {name.rpartition(".")[2]: p for name, p in zip(ours, parts, strict=True) if _adapted(p)}
         if here:
-            changes[hub] = _side_by_side(parts)
+            changes[hub] = _fuse_adapters(parts)
             targets = ",".join(here) if len(ours) > 1 else targets
     if not changes:
         raise UserError("this model has no adapters: save the model itself")
@@ -85,10 +85,10 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
     place = local_folder(folder)
     verify(place)
     config = adapter_config(place)
-    nodes = maps_in(model)
+    nodes = linear_maps(model)
     found: dict[str, AdaptedLinear] = {}
     with contextlib.ExitStack() as stack:
-        tensors = opened(place / WEIGHTS, stack)
+        tensors = open_file(place / WEIGHTS, stack)
         left = dict(tensors)
         notes = metadata(place / WEIGHTS).get(TARGETS, "")
         for hub, ours in maps_of(model.config):
@@ -96,11 +96,13 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
             if any(pair):
                 parts = {name: nodes[name] for name in ours}
                 change = _change(hub, pair, parts, config, place)
-                found |= _apart(change, parts, notes.split(",") if notes and len(ours) > 1 else [], config)
+                found |= _split_adapter(
+                    change, parts, notes.split(",") if notes and len(ours) > 1 else [], config
+                )
         if left or not found:
             what = f"{min(left)} belongs to no layer's map" if left else "there are no adapters"
             raise UserError(f"{place / WEIGHTS}: {what} of this {model.config.family} model")
-    return with_maps(model, found)
+    return replace_maps(model, found)
 
 
 def whole_model(name: Path | str) -> Transformer:
@@ -158,7 +160,7 @@ def _adapted(node: Any) -> bool:
     return isinstance(node, AdaptedLinear)
 
 
-def _side_by_side(parts: list[Any]) -> Change:
+def _fuse_adapters(parts: list[Any]) -> LoRAWeights:
     """The adapters of maps that lie side by side as one; mostly there is just one."""
     adapted = [part for part in parts if _adapted(part)]
     scale = adapted[0].scale
@@ -173,11 +175,11 @@ def _side_by_side(parts: list[Any]) -> Change:
             column[:, first:last] = np.asarray(part.up, np.float32).T * (part.scale / scale)
             first = last
         columns.append(column)
-    return Change(a, np.concatenate(columns), scale * rank)
+    return LoRAWeights(a, np.concatenate(columns), scale * rank)
 
 
-def _apart(
-    change: Change, parts: Mapping[str, Any], targets: list[str], config: Mapping[str, Any]
+def _split_adapter(
+    change: LoRAWeights, parts: Mapping[str, Any], targets: list[str], config: Mapping[str, Any]
 ) -> dict[str, AdaptedLinear]:
     """One of PEFT's adapters as ours; `targets` are those of a fused map that we saved ourselves."""
     rank = change.a.shape[0]
@@ -195,7 +197,7 @@ def _apart(
 
 def _change(
     hub: str, pair: list[Tensor | None], parts: Mapping[str, Any], config: Mapping[str, Any], place: Path
-) -> Change:
+) -> LoRAWeights:
     """An adapter from its two tensors, whose shapes must be those of the map and of the configuration."""
     a, b = pair
     if a is None or b is None:
@@ -215,10 +217,10 @@ def _change(
     for side, array in (("lora_A", a_array), ("lora_B", b_array)):
         if not np.isfinite(array).all():
             raise UserError(f"{place / WEIGHTS}: {hub}.{side} is not finite: restore the file from a copy")
-    return Change(a_array, b_array, alpha)
+    return LoRAWeights(a_array, b_array, alpha)
 
 
-def _config(changes: Mapping[str, Change], config: ModelConfig, base: str | None) -> dict[str, Any]:
+def _config(changes: Mapping[str, LoRAWeights], config: ModelConfig, base: str | None) -> dict[str, Any]:
     """What PEFT needs to know; patterns only for maps whose rank or alpha is not the usual one."""
     usual = next(iter(changes.values()))
     ranks = {hub: change.a.shape[0] for hub, change in changes.items()}
@@ -248,7 +250,7 @@ def _unusual(numbers: Mapping[str, float], usual: float) -> dict[str, float]:
     return {hub.partition(".")[2]: number for hub, number in numbers.items() if number != usual}
 
 
-def _short(changes: Mapping[str, Change], config: ModelConfig) -> list[str]:
+def _short(changes: Mapping[str, LoRAWeights], config: ModelConfig) -> list[str]:
     """The adapted maps by their last names, `q_proj`, where that says it; else by their whole names."""
     every = [hub for hub, _ in maps_of(config)]
     ends = {hub: hub.rpartition(".")[2] for hub in every}

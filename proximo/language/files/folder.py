@@ -19,7 +19,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.files.names import NAMINGS
-from proximo.language.files.tensors import TYPES, Tensor, stored, write_tensors
+from proximo.language.files.tensors import TYPES, Tensor, open_tensors, write_tensors
 from proximo.language.files.weights import tensors_of, with_tensors
 from proximo.language.model.config import ModelConfig, model_config
 from proximo.language.model.heads import RewardModel, new_reward_model
@@ -50,7 +50,7 @@ def load_model(folder: Path | str, dtype: Any = jnp.float32) -> Transformer:
     place = local_folder(folder)
     verify(place)
     config = load_config(place)
-    with stored(place) as tensors:
+    with open_tensors(place) as tensors:
         config = replace(config, dtype=_dtype_of(tensors))
         template = eqx.filter_eval_shape(lambda: new_model(config, jax.random.key(0)))
         return with_tensors(template, config, tensors, place, dtype)
@@ -64,7 +64,7 @@ def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardMod
     shift = content.get(SHIFT, 0.0)
     if not isinstance(shift, int | float) or not math.isfinite(shift):
         raise UserError(f"{place / CONFIG}: {SHIFT} is {shift!r}, not a number")
-    with stored(place) as tensors:
+    with open_tensors(place) as tensors:
         config = replace(config, dtype=_dtype_of(tensors))
         key = jax.random.key(0)
         template = eqx.filter_eval_shape(lambda: new_reward_model(new_model(config, key), key))
@@ -75,7 +75,7 @@ def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardMod
     return RewardModel(model.trunk, model.score, float(shift), pad)
 
 
-def trained_here(folder: Path | str) -> bool:
+def is_own_reward_model(folder: Path | str) -> bool:
     """Whether a folder's reward model is one of ours, whose scores are read at an answer's last token."""
     return SHIFT in _content(local_folder(folder))
 

@@ -16,7 +16,7 @@ from proximo.language.model.adapters import LoRA, trainable, with_adapters
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.sharding import laid_out
 from proximo.language.model.transformer import Transformer, new_model, with_tokens
-from proximo.language.text.chat_records import with_names
+from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.records import Dataset
 from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
 from proximo.learn.mesh import in_host_memory, mesh_of
@@ -37,7 +37,7 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
     mesh = mesh_of(options.mesh)
     folder = home_of(options.model)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
-    tokenizer = with_names(tokenizer, options.chat_template_kwargs)
+    tokenizer = with_template_variables(tokenizer, options.chat_template_kwargs)
     check_vocabulary(load_config(folder), tokenizer, options.model)
     with in_host_memory(mesh):
         made_anew = options.from_scratch

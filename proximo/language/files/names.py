@@ -9,7 +9,7 @@ from proximo.language.model.config import ModelConfig
 
 
 @dataclass(frozen=True)
-class Naming:
+class TensorNames:
     """A family's names. `{}` stands for the number of a layer.
 
     prefix         before every name but the heads'; files of a bare trunk leave it out
@@ -28,7 +28,7 @@ class Naming:
     architectures: tuple[str, str]
 
 
-GPT2 = Naming(
+GPT2 = TensorNames(
     prefix="transformer.",
     tables={"wte.weight": "embedding", "wpe.weight": "positions"},
     norms={
@@ -46,7 +46,7 @@ GPT2 = Naming(
     architectures=("GPT2LMHeadModel", "GPT2ForSequenceClassification"),
 )
 
-LLAMA = Naming(
+LLAMA = TensorNames(
     prefix="model.",
     tables={"embed_tokens.weight": "embedding"},
     norms={
@@ -77,7 +77,7 @@ GEMMA_NORMS = {
 }
 
 
-def _called(name: str, **differences: Any) -> Naming:
+def _called(name: str, **differences: Any) -> TensorNames:
     return replace(
         LLAMA, architectures=(f"{name}ForCausalLM", f"{name}ForSequenceClassification"), **differences
     )

@@ -36,19 +36,19 @@ class Tensor(NamedTuple):
 
 
 @contextlib.contextmanager
-def stored(folder: Path) -> Iterator[dict[str, Tensor]]:
+def open_tensors(folder: Path) -> Iterator[dict[str, Tensor]]:
     """The tensors of a model folder, memory-mapped, whether in one file or in those that an index names.
 
     Raises UserError where a file is missing, is not readable, or is not what the index says.
     """
     with contextlib.ExitStack() as stack:
         if (folder / SINGLE).exists() or not (folder / INDEX).exists():
-            yield opened(folder / SINGLE, stack)
+            yield open_file(folder / SINGLE, stack)
             return
         places = _index(folder / INDEX)
         tensors: dict[str, Tensor] = {}
         for file in sorted(set(places.values())):
-            found = opened(folder / file, stack)
+            found = open_file(folder / file, stack)
             strays = [name for name in found if places.get(name) != file]
             if strays:
                 raise UserError(f"{folder / file} holds {strays[0]}, which {INDEX} does not place there")
@@ -59,7 +59,7 @@ def stored(folder: Path) -> Iterator[dict[str, Tensor]]:
         yield tensors
 
 
-def opened(path: Path, stack: contextlib.ExitStack) -> dict[str, Tensor]:
+def open_file(path: Path, stack: contextlib.ExitStack) -> dict[str, Tensor]:
     """The tensors of one file, which stays open as long as the stack. Raises UserError if it is none."""
     if not path.is_file():
         weights = [entry.name for entry in path.parent.glob("*.bin")]

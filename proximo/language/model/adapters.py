@@ -81,7 +81,7 @@ def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
 
     Raises UserError if there are adapters already, or if no layer has one of the targets.
     """
-    nodes = maps_in(model)
+    nodes = linear_maps(model)
     if has_adapters(model):
         raise UserError("this model has adapters already: merge them first")
     named_targets = TARGETS if ALL in lora.targets else lora.targets
@@ -102,15 +102,15 @@ def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
         return AdaptedLinear(base, down, jnp.zeros((lora.rank, outputs)), lora.alpha / lora.rank)
 
     keys = jax.random.split(key, len(chosen))
-    return with_maps(model, {name: adapted(chosen[name], k) for name, k in zip(chosen, keys, strict=True)})
+    return replace_maps(model, {name: adapted(chosen[name], k) for name, k in zip(chosen, keys, strict=True)})
 
 
-def maps_in(model: Any) -> dict[str, Linear | AdaptedLinear]:
+def linear_maps(model: Any) -> dict[str, Linear | AdaptedLinear]:
     """Every linear map of a tree by its path, such as `blocks.0.attention.query`."""
     return {name: node for name, node in named_leaves(model, _is_map).items() if _is_map(node)}
 
 
-def with_maps(model: Tree, nodes: Mapping[str, Linear | AdaptedLinear]) -> Tree:
+def replace_maps(model: Tree, nodes: Mapping[str, Linear | AdaptedLinear]) -> Tree:
     """The same tree with these in the place of the maps at their paths."""
     leaves, structure = jax.tree_util.tree_flatten(model, is_leaf=_is_map)
     names = list(named_leaves(model, _is_map))

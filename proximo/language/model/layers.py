@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from proximo.language.model.config import ModelConfig
-from proximo.language.model.rotary import rotated
+from proximo.language.model.rotary import apply_rotary
 
 Angles = tuple[Float[Array, "B L half"], Float[Array, "B L half"]] | None
 LOWEST = -1e30  # finite: a row that may attend to nothing (padding) must not become NaN
@@ -36,7 +36,7 @@ class LayerNorm(eqx.Module):
     epsilon: float = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
-        standard = standardised(x.astype(jnp.float32), True, self.epsilon)
+        standard = standardise(x.astype(jnp.float32), True, self.epsilon)
         return (standard * self.weight + self.bias).astype(x.dtype)
 
 
@@ -48,7 +48,7 @@ class RMSNorm(eqx.Module):
     offset: float = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "... size"]) -> Float[Array, "... size"]:
-        standard = standardised(x.astype(jnp.float32), False, self.epsilon)
+        standard = standardise(x.astype(jnp.float32), False, self.epsilon)
         return (standard * (self.offset + self.weight.astype(jnp.float32))).astype(x.dtype)
 
 
@@ -76,7 +76,7 @@ class Attention(eqx.Module):
         )
         q = q if self.query_norm is None else self.query_norm(q)
         k = k if self.key_norm is None else self.key_norm(k)
-        return (q, k, v) if angles is None else (rotated(q, angles), rotated(k, angles), v)
+        return (q, k, v) if angles is None else (apply_rotary(q, angles), apply_rotary(k, angles), v)
 
 
 class MLP(eqx.Module):
@@ -90,8 +90,8 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         # For the gradient only what goes into the activation is kept, and its steps are taken again.
         if self.gate is None:
-            return self.down(jax.checkpoint(partial(activated, self.activation))(self.up(x)))
-        return self.down(jax.checkpoint(partial(gated, self.activation))(self.gate(x), self.up(x)))
+            return self.down(jax.checkpoint(partial(activate, self.activation))(self.up(x)))
+        return self.down(jax.checkpoint(partial(gated_activation, self.activation))(self.gate(x), self.up(x)))
 
 
 class Block(eqx.Module):
@@ -117,19 +117,19 @@ Attend = Callable[
 ]
 
 
-def activated(name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
+def activate(name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The activation that a configuration names."""
     if name == "silu":
         return jax.nn.silu(x)
     return jax.nn.gelu(x, approximate=name == "gelu")
 
 
-def gated(name: str, gate: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+def gated_activation(name: str, gate: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
     """activation(gate) * x."""
-    return activated(name, gate) * x
+    return activate(name, gate) * x
 
 
-def capped(x: Float[Array, "..."], cap: float | None) -> Float[Array, "..."]:
+def softcap(x: Float[Array, "..."], cap: float | None) -> Float[Array, "..."]:
     """Held within +- cap, smoothly: cap tanh(x / cap)."""
     return x if cap is None else cap * jnp.tanh(x / cap)
 
@@ -154,13 +154,13 @@ def attention(
     rows = rows.reshape(b, -1, sharing * length, size)
     scores = jnp.einsum("bkrh,bskh->bkrs", rows, k, preferred_element_type=jnp.float32)
     allowed = jnp.tile(allowed, (1, sharing, 1))[:, None]
-    weights = masked_softmax(capped(scores, config.attention_cap), allowed)
+    weights = masked_softmax(softcap(scores, config.attention_cap), allowed)
     mixed = jnp.einsum("bkrs,bskh->bkrh", weights.astype(v.dtype), v)
     mixed = mixed.reshape(b, -1, sharing, length, size).transpose(0, 3, 1, 2, 4)
     return mixed.reshape(b, length, heads, size)
 
 
-def causal(segments: Float[Array, "B L"], window: int | None = None) -> Bool[Array, "B L L"]:
+def causal_mask(segments: Float[Array, "B L"], window: int | None = None) -> Bool[Array, "B L L"]:
     """Which token may see which: those of its own document, up to itself, no further back than a window.
 
     segments  0 where there is padding, else the document's number
@@ -178,23 +178,23 @@ def causal(segments: Float[Array, "B L"], window: int | None = None) -> Bool[Arr
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def standardised(x: Float[Array, "... size"], centred: bool, epsilon: float) -> Float[Array, "... size"]:
+def standardise(x: Float[Array, "... size"], centred: bool, epsilon: float) -> Float[Array, "... size"]:
     """x / sqrt(mean(x^2) + epsilon) over the last axis, the mean taken away before if it is `centred`.
 
     With y for the result and r for the reciprocal root, the gradient is
 
         dx = r (dy - y mean(y dy)), less its mean if centred
     """
-    return _standardised(x, centred, epsilon)[0]
+    return _standardise(x, centred, epsilon)[0]
 
 
-def _standardised(x: Array, centred: bool, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
+def _standardise(x: Array, centred: bool, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
     x = x - jnp.mean(x, axis=-1, keepdims=True) if centred else x
     scale = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
     return x * scale, (x * scale, scale)
 
 
-def _standardised_gradient(
+def _standardise_gradient(
     centred: bool, epsilon: float, kept: tuple[Array, Array], gradient: Array
 ) -> tuple[Array]:
     y, scale, gradient = jax.lax.optimization_barrier((*kept, gradient))
@@ -203,7 +203,7 @@ def _standardised_gradient(
     return (scale * (gradient - mean - y * along),)
 
 
-standardised.defvjp(_standardised, _standardised_gradient)
+standardise.defvjp(_standardise, _standardise_gradient)
 
 
 @jax.custom_vjp

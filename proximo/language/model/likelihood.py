@@ -15,7 +15,7 @@ MOST_LOGITS = 2**23
 """Logits held at once (32 MiB in float32); more are computed in parts, and again for the gradient."""
 
 
-class Predicted(NamedTuple):
+class TokenScores(NamedTuple):
     """What a model says of some tokens, each from those before it.
 
     log_prob  log softmax(logits / temperature)[id], in nats
@@ -38,7 +38,7 @@ def likelihood(
 
 def predicted(
     model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
-) -> Predicted:
+) -> TokenScores:
     """What the model says of tokens, [B, T] each.
 
     hidden       of the positions BEFORE the tokens
@@ -48,14 +48,14 @@ def predicted(
     flat, targets = hidden.reshape(-1, hidden.shape[-1]), ids.reshape(-1)
     parts = -(-len(targets) * model.config.vocabulary // MOST_LOGITS)
     if parts <= 1:
-        return Predicted(*(x.reshape(ids.shape) for x in _predicted(model, flat, targets, temperature)))
-    rows, labels = (_in_parts(x, parts) for x in (flat, targets))
+        return TokenScores(*(x.reshape(ids.shape) for x in _predicted(model, flat, targets, temperature)))
+    rows, labels = (_chunked(x, parts) for x in (flat, targets))
     part = jax.checkpoint(partial(_predicted, temperature=temperature))
     _, out = jax.lax.scan(lambda _, x: (None, part(model, *x)), None, (rows, labels))
-    return Predicted(*(_whole(x, len(targets)).reshape(ids.shape) for x in out))
+    return TokenScores(*(_unchunked(x, len(targets)).reshape(ids.shape) for x in out))
 
 
-def _in_parts(x: Shaped[Array, "N *rest"], parts: int) -> Shaped[Array, "parts n *rest"]:
+def _chunked(x: Shaped[Array, "N *rest"], parts: int) -> Shaped[Array, "parts n *rest"]:
     """Filled up and cut. On a mesh a part has some of every device's tokens, so that none has to move."""
     devices, rest = data_parallel(), x.shape[1:]
     blocks = x.reshape(devices, -1, *rest)
@@ -63,8 +63,8 @@ def _in_parts(x: Shaped[Array, "N *rest"], parts: int) -> Shaped[Array, "parts n
     return filled.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest)
 
 
-def _whole(x: Shaped[Array, "parts n"], count: int) -> Shaped[Array, "N"]:
-    """What `_in_parts` cut, without the filling."""
+def _unchunked(x: Shaped[Array, "parts n"], count: int) -> Shaped[Array, "N"]:
+    """What `_chunked` cut, without the filling."""
     devices = data_parallel()
     blocks = x.reshape(len(x), devices, -1).swapaxes(0, 1).reshape(devices, -1)
     return blocks[:, : count // devices].reshape(-1)
@@ -72,7 +72,7 @@ def _whole(x: Shaped[Array, "parts n"], count: int) -> Shaped[Array, "N"]:
 
 def _predicted(
     model: Transformer, hidden: Float[Array, "N D"], ids: Int[Array, "N"], temperature: Scalar
-) -> Predicted:
+) -> TokenScores:
     logits = model.logits(hidden) / temperature
     top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.exp(logits - top)
@@ -80,7 +80,7 @@ def _predicted(
     normaliser = jnp.log(total) + top[:, 0]
     chosen = jnp.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
     entropy = normaliser - jnp.sum(weights * logits, axis=-1) / total
-    return Predicted(chosen - normaliser, entropy, chosen >= top[:, 0])
+    return TokenScores(chosen - normaliser, entropy, chosen >= top[:, 0])
 
 
 def loss_of_tokens(

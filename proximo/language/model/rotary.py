@@ -23,7 +23,7 @@ class Llama3:
     high: float
     context: int
 
-    def kept(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
+    def unscaled(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
         """How much of each wave stays as it was, 0 to 1."""
         turns = self.context * plain / (2 * math.pi)
         return np.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
@@ -44,7 +44,7 @@ class YaRN:
     context: int
     whole: bool
 
-    def kept(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
+    def unscaled(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
         """How much of each wave stays as it was, 0 to 1."""
 
         def wave(turns: float) -> float:  # solves context theta^(-2 i / head_size) = 2 pi turns for i
@@ -83,8 +83,8 @@ class Rotary:
         """
         exponent = np.arange(0, self.head_size, 2, dtype=np.float32) / self.head_size
         plain = 1.0 / np.float32(self.theta) ** exponent
-        kept = 0.0 if self.unstretched is None else self.unstretched.kept(self, plain)
-        return ((1.0 - kept) * plain / self.factor + kept * plain).astype(np.float32)
+        unscaled = 0.0 if self.unstretched is None else self.unstretched.unscaled(self, plain)
+        return ((1.0 - unscaled) * plain / self.factor + unscaled * plain).astype(np.float32)
 
     def angles(
         self, positions: Int[Array, "B L"]
@@ -94,7 +94,7 @@ class Rotary:
         return self.amplitude * jnp.cos(angle), self.amplitude * jnp.sin(angle)
 
 
-def rotated(
+def apply_rotary(
     x: Float[Array, "B L heads size"], angles: tuple[Float[Array, "B L half"], Float[Array, "B L half"]]
 ) -> Float[Array, "B L heads size"]:
     """Queries or keys, turned: the first half of a head against its second half."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from proximo.core import Scalar
 from proximo.language.model.compiling import jit
-from proximo.language.model.layers import LOWEST, attention, capped, causal
+from proximo.language.model.layers import LOWEST, attention, causal_mask, softcap
 from proximo.language.model.transformer import Transformer, positions_of
 
 
@@ -113,12 +113,12 @@ def _sample(
     pad_id: int,
 ) -> Samples:
     width, rows = prompts.shape[1], prompts.shape[0] * sampling.samples
-    last, caches = prefilled(model, prompts, lengths, sampling)
+    last, caches = prefill(model, prompts, lengths, sampling)
     lengths = jnp.repeat(lengths, sampling.samples)
     noise = jax.random.uniform(key, (sampling.length, 2, rows))
 
     def drawn(state: State, logits: Float[Array, "B V"]) -> State:
-        kept = truncated(logits / temperature, sampling) if sampling.truncates else logits / temperature
+        kept = truncate_logits(logits / temperature, sampling) if sampling.truncates else logits / temperature
         token = jnp.argmax(kept, axis=-1) if sampling.temperature == 0.0 else draw(kept, noise[state.step])
         log_prob = jnp.take_along_axis(kept, token[:, None], axis=-1)[:, 0] - jax.nn.logsumexp(kept, axis=-1)
         done = state.finished
@@ -130,11 +130,11 @@ def _sample(
             ids=ids,
             log_probs=state.log_probs.at[state.step].set(jnp.where(done, 0.0, log_prob)),
             lengths=state.lengths + ~done,
-            finished=done | ended(ids, token, state.step, sampling),
+            finished=done | is_stop(ids, token, state.step, sampling),
         )
 
     def step(state: State) -> State:
-        logits, caches = decoded(model, state, lengths, width)
+        logits, caches = decode_step(model, state, lengths, width)
         return drawn(state._replace(caches=caches), logits)
 
     start = State(
@@ -152,20 +152,20 @@ def _sample(
     return Samples(end.ids.T, end.log_probs.T, end.lengths, end.finished)
 
 
-def prefilled(
+def prefill(
     model: Transformer, prompts: Int[Array, "P W"], lengths: Int[Array, "P"], sampling: Sampling
 ) -> tuple[Float[Array, "B V"], tuple[Cache, ...]]:
     """The logits after each prompt, and its keys and values with room for the response; rows repeated."""
     config, width = model.config, prompts.shape[1]
     segments = (jnp.arange(width) >= (width - lengths)[:, None]).astype(jnp.int32)
     positions = positions_of(segments)
-    angles, x = model.angles(positions), model.embedded(prompts, positions)
-    allowed = {window: causal(segments, window) for window in {layer.window for layer in config.layers}}
+    angles, x = model.angles(positions), model.embed(prompts, positions)
+    allowed = {window: causal_mask(segments, window) for window in {layer.window for layer in config.layers}}
     caches = []
     for layer, block in zip(config.layers, model.blocks, strict=True):
 
         def attend(q: Array, k: Array, v: Array, window: int | None = layer.window) -> Array:
-            caches.append(_roomy(k, v, sampling))
+            caches.append(_pad_cache(k, v, sampling))
             return attention(q, k, v, allowed[window], config)
 
         x = block(x, angles[layer.rotary], attend)
@@ -173,20 +173,20 @@ def prefilled(
     return jnp.repeat(logits, sampling.samples, axis=0), tuple(caches)
 
 
-def _roomy(k: Float[Array, "P W K h"], v: Float[Array, "P W K h"], sampling: Sampling) -> Cache:
+def _pad_cache(k: Float[Array, "P W K h"], v: Float[Array, "P W K h"], sampling: Sampling) -> Cache:
     room = sampling.length - 1  # the last token drawn is never read
     keys = jnp.pad(k.transpose(0, 2, 3, 1), ((0, 0), (0, 0), (0, 0), (0, room)))
     values = jnp.pad(v.transpose(0, 2, 1, 3), ((0, 0), (0, 0), (0, room), (0, 0)))
     return Cache(*(jnp.repeat(x, sampling.samples, axis=0) for x in (keys, values)))
 
 
-def decoded(
+def decode_step(
     model: Transformer, state: State, lengths: Int[Array, "B"], width: int
 ) -> tuple[Float[Array, "B V"], tuple[Cache, ...]]:
     """The logits after the token last drawn, and the caches with it."""
     config, here = model.config, width + state.step - 1  # the column of that token
     positions = (lengths + state.step - 1)[:, None]
-    angles, x = model.angles(positions), model.embedded(state.token[:, None], positions)
+    angles, x = model.angles(positions), model.embed(state.token[:, None], positions)
     columns = jnp.arange(state.caches[0].values.shape[2])
     seen = (columns >= (width - lengths)[:, None]) & (columns <= here)
     caches = []
@@ -201,7 +201,7 @@ def decoded(
             caches.append(cache)
             grouped = q.reshape(len(q), config.kv_heads, -1, config.head_size) * config.attention_scale
             scores = jnp.einsum("bkgh,bkhs->bkgs", grouped, cache.keys, preferred_element_type=jnp.float32)
-            scores = jnp.where(near[:, None, None], capped(scores, config.attention_cap), LOWEST)
+            scores = jnp.where(near[:, None, None], softcap(scores, config.attention_cap), LOWEST)
             weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
             return jnp.einsum("bkgs,bksh->bkgh", weights, cache.values).reshape(q.shape)
 
@@ -219,12 +219,12 @@ def draw(logits: Float[Array, "B V"], noise: Float[Array, "2 B"]) -> Int[Array, 
     size = max(1, round(vocabulary**0.5))
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.pad(weights, ((0, 0), (0, -vocabulary % size))).reshape(rows, -1, size)
-    block = _chosen(jnp.sum(weights, axis=-1), noise[0])
+    block = _draw_index(jnp.sum(weights, axis=-1), noise[0])
     inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
-    return block * size + _chosen(inside, noise[1])
+    return block * size + _draw_index(inside, noise[1])
 
 
-def _chosen(weights: Float[Array, "B N"], noise: Float[Array, "B"]) -> Int[Array, "B"]:
+def _draw_index(weights: Float[Array, "B N"], noise: Float[Array, "B"]) -> Int[Array, "B"]:
     """An index for each row, in proportion to its weights; never one whose weight is 0."""
     below = jnp.cumsum(weights, axis=-1)
     index = jnp.sum(below <= noise[:, None] * below[:, -1:], axis=-1).astype(jnp.int32)
@@ -232,7 +232,7 @@ def _chosen(weights: Float[Array, "B N"], noise: Float[Array, "B"]) -> Int[Array
     return jnp.minimum(index, last)
 
 
-def truncated(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
+def truncate_logits(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
     """The logits with -inf for the tokens that top_k, top_p and min_p leave out; the likeliest stays."""
     ordered = -jnp.sort(-logits, axis=-1)
     lowest = jnp.full(logits.shape[:1], -jnp.inf)
@@ -247,7 +247,7 @@ def truncated(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "
     return jnp.where(logits >= lowest[:, None], logits, -jnp.inf)
 
 
-def ended(
+def is_stop(
     ids: Int[Array, "T B"], token: Int[Array, "B"], step: Array, sampling: Sampling
 ) -> Bool[Array, "B"]:
     """Whether the token just drawn ends a response, alone or as the last one of a stop sequence."""

@@ -64,7 +64,7 @@ def rules_of(name: str) -> list[Rule]:
     return [rule for rule in RULES if re.search(rf"(^|\.){rule.pattern}$", name)]
 
 
-def splits_of(tree: Tree, model: int) -> Tree:
+def partition_specs(tree: Tree, model: int) -> Tree:
     """For each array of a tree how it is split; a number on its own is everywhere.
 
     tree   models, their gradients, states of optimisers: anything whose names end as a model's do
@@ -95,7 +95,7 @@ def laid_out(tree: Tree, mesh: Mesh | None) -> Tree:
     """The same tree, each array where its rule says. What lies there already is not touched."""
     if mesh is None:
         return tree
-    splits = splits_of(tree, mesh.shape[MODEL])
+    splits = partition_specs(tree, mesh.shape[MODEL])
     placed: Tree = jax.device_put(tree, jax.tree.map(lambda split: NamedSharding(mesh, split), splits))
     return placed
 

@@ -22,8 +22,8 @@ from proximo.language.model.layers import (
     Norm,
     RMSNorm,
     attention,
-    capped,
-    causal,
+    causal_mask,
+    softcap,
 )
 from proximo.language.model.rotary import Rotary
 from proximo.learn.mesh import laid_out_batch
@@ -46,7 +46,7 @@ class Transformer(eqx.Module):
     head: Linear | None
     config: ModelConfig = eqx.field(static=True)
 
-    def embedded(self, ids: Int[Array, "B L"], positions: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    def embed(self, ids: Int[Array, "B L"], positions: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Tokens as vectors, with their positions where those are learned."""
         x = self.embedding[laid_out_batch(ids)]
         if self.config.embedding_scale != 1.0:
@@ -75,14 +75,14 @@ class Transformer(eqx.Module):
         """
         segments = jnp.ones_like(ids) if segments is None else segments
         positions = positions_of(segments) if positions is None else positions
-        allowed = {window: causal(segments, window) for window in {x.window for x in self.config.layers}}
+        allowed = {window: causal_mask(segments, window) for window in {x.window for x in self.config.layers}}
         angles = self.angles(positions)
 
         def apply(block: Block, x: Array, angles: Angles, allowed: Array) -> Array:
             return block(x, angles, partial(attention, allowed=allowed, config=self.config))
 
         apply = jax.checkpoint(apply) if checkpoint else apply
-        x = self.embedded(ids, positions)
+        x = self.embed(ids, positions)
         for layer, block in zip(self.config.layers, self.blocks, strict=True):
             x = apply(block, x, angles[layer.rotary], allowed[layer.window])
         return self.norm(x)
@@ -96,7 +96,7 @@ class Transformer(eqx.Module):
         flat = hidden.reshape(-1, hidden.shape[-1])
         weight = self.embedding.T if self.head is None else self.head.weight
         out = jnp.matmul(flat, weight, preferred_element_type=jnp.float32)
-        out = capped(out, self.config.logit_cap)
+        out = softcap(out, self.config.logit_cap)
         if self.config.absent:
             out = jnp.where(_present(self.config), out, LOWEST)
         return out.reshape(*hidden.shape[:-1], out.shape[-1])

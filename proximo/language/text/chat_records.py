@@ -12,7 +12,7 @@ from typing import Any
 
 from proximo.errors import UserError
 from proximo.language.text.conversations import REASONING
-from proximo.language.text.messages import LOSS, Message, what, without_nulls
+from proximo.language.text.messages import LOSS, Message, describe_value, without_nulls
 from proximo.language.text.records import MESSAGES, Kind
 from proximo.language.text.templates import Messages, one_line
 from proximo.language.text.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ TAKEN = frozenset({"messages", "tools", "add_generation_prompt", "continue_final
 SURE = 16  # characters that stand in a rendering by no accident
 
 
-def written(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
+def template_notes(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
     """What there is to note of how the chat template writes a record; nothing where that is text.
 
     Raises UserError for a message whose text or tool calls the template does not write. Whoever searches for
@@ -49,16 +49,16 @@ def check_written(tokenizer: Tokenizer, messages: Messages) -> None:
     """
     text = tokenizer.chat(messages, False)
     for index, message in enumerate(messages):
-        for part, other in _probes(message, text):
+        for part, other in _altered_messages(message, text):
             later = messages[: index + 1], messages
-            if all(_ignored(tokenizer, some, index, other) for some in later):
+            if all(_is_ignored(tokenizer, some, index, other) for some in later):
                 raise UserError(
                     f'the chat template leaves out "{part}" of message {index + 1} ({message["role"]}): give '
                     "a template that writes it (--chat-template), or remove it"
                 )
 
 
-def _probes(message: Message, text: str) -> Iterator[tuple[str, Message]]:
+def _altered_messages(message: Message, text: str) -> Iterator[tuple[str, Message]]:
     """The parts of a message that a template may leave out, and for each the message with another one."""
     said = message["content"].rpartition("</think>")[2].strip()
     if said and not (len(said) >= SURE and said in text):
@@ -67,7 +67,7 @@ def _probes(message: Message, text: str) -> Iterator[tuple[str, Message]]:
         yield "tool_calls", {name: value for name, value in message.items() if name != "tool_calls"}
 
 
-def _ignored(tokenizer: Tokenizer, messages: Messages, index: int, other: Message) -> bool:
+def _is_ignored(tokenizer: Tokenizer, messages: Messages, index: int, other: Message) -> bool:
     """Whether a conversation is written alike with another message in this place."""
     changed = [*messages[:index], other, *messages[index + 1 :]]
     try:
@@ -79,16 +79,16 @@ def _ignored(tokenizer: Tokenizer, messages: Messages, index: int, other: Messag
 def _unread(tokenizer: Tokenizer, messages: Messages) -> Iterator[str]:
     """Keys of messages that nothing reads, as something to note."""
     for name in dict.fromkeys(name for message in messages for name in message):
-        if name not in HEARD and not reads(tokenizer, name):
+        if name not in HEARD and not template_uses(tokenizer, name):
             yield f'the chat template does not read "{name}" of messages'
 
 
-def reads(tokenizer: Tokenizer, name: str) -> bool:
+def template_uses(tokenizer: Tokenizer, name: str) -> bool:
     """Whether the chat template has this name anywhere."""
     return re.search(rf"\b{re.escape(name)}\b", tokenizer.template or "") is not None
 
 
-def continued(tokenizer: Tokenizer, messages: Messages) -> str:
+def render_continuation(tokenizer: Tokenizer, messages: Messages) -> str:
     """A conversation as text that ends inside its last message, for the model to go on with.
 
     As `continue_final_message` of transformers: where the template takes blanks off the end of a message,
@@ -106,10 +106,10 @@ def continued(tokenizer: Tokenizer, messages: Messages) -> str:
     return begun if text[place + len(mark) :].startswith(" ") else begun.rstrip()
 
 
-def asked(tokenizer: Tokenizer, prompt: Messages) -> str:
+def render_prompt(tokenizer: Tokenizer, prompt: Messages) -> str:
     """Messages as text up to where the answer begins: inside the last one where that is the assistant's."""
     if prompt[-1]["role"] == "assistant":
-        return continued(tokenizer, prompt)
+        return render_continuation(tokenizer, prompt)
     return tokenizer.chat(prompt, True)
 
 
@@ -122,7 +122,7 @@ def conversation(prompt: Messages, answer: Messages) -> Messages:
     return [*before, {**last, **first, "content": last["content"] + first["content"]}, *others]
 
 
-def unasked(messages: Messages) -> Messages:
+def without_leading_answers(messages: Messages) -> Messages:
     """A conversation whose first messages are not learned where the assistant wrote them, unasked."""
     first = next((place for place, one in enumerate(messages) if one["role"] != "assistant"), len(messages))
     return [*({**one, "weight": 0} for one in messages[:first]), *messages[first:]]
@@ -131,7 +131,7 @@ def unasked(messages: Messages) -> Messages:
 # ---- what the template is told besides messages
 
 
-def told(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokenizer:
+def with_record_context(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokenizer:
     """The tokenizer, whose chat template is told of the record's `tools` and `chat_template_kwargs`.
 
     Either may be JSON as text, as tables keep what has no fixed columns. Raises UserError for what is none of
@@ -140,7 +140,7 @@ def told(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokeniz
     if not kind.conversational:
         return tokenizer
     found, tools = (
-        with_names(tokenizer, record.get(KWARGS)),
+        with_template_variables(tokenizer, record.get(KWARGS)),
         without_nulls(_plain(record.get("tools"), "tools")),
     )
     if not tools:
@@ -154,7 +154,7 @@ def told(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokeniz
     return found
 
 
-def with_names(tokenizer: Tokenizer, given: Any) -> Tokenizer:
+def with_template_variables(tokenizer: Tokenizer, given: Any) -> Tokenizer:
     """The tokenizer, whose chat template is told of these names: an object, or JSON as text, or None.
 
     Raises UserError for anything else, and for a name that the template does not read.
@@ -163,11 +163,11 @@ def with_names(tokenizer: Tokenizer, given: Any) -> Tokenizer:
     if not names:
         return tokenizer
     if not isinstance(names, Mapping):
-        raise UserError(f'"{KWARGS}" is {what(names)}: give an object, a value for each name')
+        raise UserError(f'"{KWARGS}" is {describe_value(names)}: give an object, a value for each name')
     for name in names:
         if name in TAKEN:
             raise UserError(f'"{KWARGS}" has "{name}", which is not for it: leave it out')
-        if not reads(tokenizer, name):
+        if not template_uses(tokenizer, name):
             raise UserError(f'the chat template does not read "{name}" of "{KWARGS}": leave it out')
     return replace(tokenizer, names={**tokenizer.names, **names})
 

@@ -61,18 +61,18 @@ def conversation(
     """
     theirs = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     learned = [index for index in theirs if index >= start and index not in skip]
-    found = chat.marked(messages)
+    found = chat.render_marked(messages)
     if found is None:
         text = chat.text(messages, False)
         spans = _by_prefixes(chat, text, messages, learned) or _by_places(chat, text, messages, learned, ends)
         for index, (begin, end) in zip(learned, spans, strict=True):
-            refuse_unwritten(chat, text[:end], messages, index, begin)
+            check_all_rendered(chat, text[:end], messages, index, begin)
         return Conversation(text, None, tuple(spans))
     text, spans = found
     for index in learned:
         end = spans[theirs.index(index)][1] if len(spans) == len(theirs) else len(text)
-        refuse_unwritten(chat, text[:end], messages, index, _end_of_earlier(chat, text, messages, index))
-    prompt = _attempted(chat, messages[:start], True) if start else None
+        check_all_rendered(chat, text[:end], messages, index, _end_of_earlier(chat, text, messages, index))
+    prompt = _try_render(chat, messages[:start], True) if start else None
     border = len(prompt) if prompt is not None and text.startswith(prompt) else None
     if len(spans) == len(theirs):
         spans = [span for index, span in zip(theirs, spans, strict=True) if index in learned]
@@ -91,16 +91,16 @@ def conversation(
     return Conversation(text, border, tuple(spans))
 
 
-def whole(chat: ChatTemplate, messages: Messages) -> str:
+def render_checked(chat: ChatTemplate, messages: Messages) -> str:
     """Messages as one text. Raises UserError where something that the assistant wrote is not in it."""
     text = chat.text(messages, False)
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            refuse_unwritten(chat, text, messages, index, _end_of_earlier(chat, text, messages, index))
+            check_all_rendered(chat, text, messages, index, _end_of_earlier(chat, text, messages, index))
     return text
 
 
-def around_an_answer(chat: ChatTemplate) -> tuple[str, str]:
+def answer_affixes(chat: ChatTemplate) -> tuple[str, str]:
     """What the template ends a prompt with though no given answer has it, and what it ends an answer with.
 
     Raises UserError where the template fails on a question and an answer, or writes no answer.
@@ -114,18 +114,18 @@ def around_an_answer(chat: ChatTemplate) -> tuple[str, str]:
     return prompt[same:], behind
 
 
-def refuse_unwritten(chat: ChatTemplate, text: str, messages: Messages, index: int, begin: int = 0) -> None:
+def check_all_rendered(chat: ChatTemplate, text: str, messages: Messages, index: int, begin: int = 0) -> None:
     """Raises UserError unless all that a message says is in this text; blanks may differ.
 
     begin  where its answer begins; what a message says may begin before it (`<think>`, in some prompts), but
            not end there
     """
-    for name, part in _said(messages[index]):
+    for name, part in _message_parts(messages[index]):
         if _ends_behind(part, text, begin):
             continue
         shown = part if len(part) <= 40 else f"{part[:40]}..."
         found = f"the chat template leaves out {name} of message {index + 1}, {shown!r}"
-        before, alone = (_attempted(chat, messages[:size], False) or "" for size in (index, index + 1))
+        before, alone = (_try_render(chat, messages[:size], False) or "" for size in (index, index + 1))
         if index + 1 < len(messages) and alone.startswith(before) and _ends_behind(part, alone, len(before)):
             raise UserError(
                 f"{found}, where messages follow: give each answer a record of its own, with the messages "
@@ -141,7 +141,7 @@ def _ends_behind(part: str, text: str, begin: int) -> bool:
     return place >= 0 and place + len(part) > len(_without_blanks(text[:begin]))
 
 
-def _said(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _message_parts(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Everything that a message says, by the name of what holds it."""
     for key in (*REASONING, "content"):
         value = message.get(key)
@@ -172,8 +172,8 @@ def _by_prefixes(
 ) -> list[Span] | None:
     spans: list[Span] = []
     for index in learned:
-        before = _attempted(chat, messages[:index], True)
-        after = _attempted(chat, messages[: index + 1], False)
+        before = _try_render(chat, messages[:index], True)
+        after = _try_render(chat, messages[: index + 1], False)
         if before is None or after is None or not (after.startswith(before) and text.startswith(after)):
             return None
         if spans and len(before) < spans[-1][1]:
@@ -190,7 +190,7 @@ def _by_places(
         begin = _begin(chat, text, messages, index, spans[-1][1] if spans else 0, ends)
         end = _end(chat, text, messages, index, ends)
         if begin is None or end is None or begin > end or (spans and begin < spans[-1][1]):
-            refuse_unwritten(chat, text, messages, index)  # the likeliest reason
+            check_all_rendered(chat, text, messages, index)  # the likeliest reason
             raise _cannot_split(index)
         spans.append((begin, end))
     return spans
@@ -203,7 +203,7 @@ def _begin(
 
     floor  where the answer before it ends
     """
-    prompted, before = _attempted(chat, messages[:index], True), _attempted(chat, messages[:index], False)
+    prompted, before = _try_render(chat, messages[:index], True), _try_render(chat, messages[:index], False)
     if prompted is not None and text.startswith(prompted):
         return len(prompted)
     places = _places(chat, text, messages, index, first=True)
@@ -239,7 +239,7 @@ def _end(chat: ChatTemplate, text: str, messages: Messages, index: int, ends: Se
     if found is None:
         return None
     place, marked = found
-    rest, last = text[place:], _attempted(chat, [*messages[:index], marked], False)
+    rest, last = text[place:], _try_render(chat, [*messages[:index], marked], False)
     if last is not None and last.count(PLACE) == 1:
         written = last[last.index(PLACE) + 1 :]
         if rest.startswith(written):
@@ -260,7 +260,7 @@ def _places(
     """
     found = []
     for marked in _with_place(messages[index], first):
-        changed = _attempted(chat, [*messages[:index], marked, *messages[index + 1 :]], False)
+        changed = _try_render(chat, [*messages[:index], marked, *messages[index + 1 :]], False)
         if changed is None or changed.count(PLACE) != 1:
             continue
         place = changed.index(PLACE)
@@ -291,7 +291,7 @@ def _with_place(message: Mapping[str, Any], first: bool) -> Iterator[Mapping[str
             yield {**message, "tool_calls": [*calls[:number], other, *calls[number + 1 :]]}
 
 
-def _attempted(chat: ChatTemplate, messages: Messages, generation_prompt: bool) -> str | None:
+def _try_render(chat: ChatTemplate, messages: Messages, generation_prompt: bool) -> str | None:
     """A part of a conversation as text; None where the template fails on it, or refuses it."""
     try:
         return chat.text(messages, generation_prompt)

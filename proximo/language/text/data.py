@@ -24,7 +24,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.text.chat_records import asked, continued, conversation, told, unasked, written
+from proximo.language.text.chat_records import (
+    conversation,
+    render_continuation,
+    render_prompt,
+    template_notes,
+    with_record_context,
+    without_leading_answers,
+)
 from proximo.language.text.data_files import Source
 from proximo.language.text.messages import carries_loss
 from proximo.language.text.records import (
@@ -35,10 +42,10 @@ from proximo.language.text.records import (
     PROMPT,
     TEXT,
     Dataset,
-    Given,
     Invalid,
     Kind,
-    Read,
+    ParsedRecord,
+    RawRecord,
     TooLong,
     margin_of,
     read_all,
@@ -122,11 +129,11 @@ def read_training_texts(
                      answer; a {"text"} always carries loss as a whole
     """
 
-    def read(given: Given) -> Read[TrainingText]:
-        record, notes = _weighed(given.record, given.kind, completion_only)
-        speaker = told(tokenizer, record, given.kind)
-        pieces = _closed(speaker, _pieces(speaker, record, given.kind, completion_only))
-        notes += written(speaker, record, given.kind)
+    def read(given: RawRecord) -> ParsedRecord[TrainingText]:
+        record, notes = _with_weights(given.record, given.kind, completion_only)
+        speaker = with_record_context(tokenizer, record, given.kind)
+        pieces = _with_eos(speaker, _tokenised_pieces(speaker, record, given.kind, completion_only))
+        notes += template_notes(speaker, record, given.kind)
         ids = [id for piece, _ in pieces for id in piece]
         learn = np.array([learn or not completion_only for piece, learn in pieces for _ in piece])
         _check_vocabulary(ids, vocabulary)
@@ -135,8 +142,8 @@ def read_training_texts(
             raise UserError("is a single token, which nothing predicts: remove the record")
         if not learn[:length].any():
             raise TooLong(f"has {int(learn.argmax())} tokens before the first to learn, of {length} that fit")
-        cut = _cut(len(ids), length, overlong)
-        return Read(TrainingText(_ids(ids[:length]), learn[:length], given.line), cut, notes)
+        cut = _needs_truncation(len(ids), length, overlong)
+        return ParsedRecord(TrainingText(_ids(ids[:length]), learn[:length], given.line), cut, notes)
 
     return read_all(source, (TEXT, MESSAGES, COMPLETION), read, overlong, invalid)
 
@@ -154,17 +161,17 @@ def read_prompts(
     A conversation that ends with the assistant is gone on with, inside that message.
     """
 
-    def read(given: Given) -> Read[Prompt]:
-        speaker, prompt = told(tokenizer, given.record, given.kind), given.record["prompt"]
-        notes = written(speaker, given.record, given.kind)
-        text = asked(speaker, prompt) if given.kind.conversational else prompt
-        ids = (_encoded if given.kind.conversational else _begun)(speaker, text, "prompt")
+    def read(given: RawRecord) -> ParsedRecord[Prompt]:
+        speaker, prompt = with_record_context(tokenizer, given.record, given.kind), given.record["prompt"]
+        notes = template_notes(speaker, given.record, given.kind)
+        text = render_prompt(speaker, prompt) if given.kind.conversational else prompt
+        ids = (_encoded if given.kind.conversational else _with_bos)(speaker, text, "prompt")
         _check_vocabulary(ids, vocabulary)
-        _cut(len(ids), length, overlong)
+        _needs_truncation(len(ids), length, overlong)
         columns = {name: value for name, value in given.whole.items() if name != "prompt"}
         if taken := sorted(ARGUMENTS & {*columns}):
             raise UserError(f'has a column "{taken[0]}", a name that reward functions need: rename it')
-        return Read(Prompt(_ids(ids), text, columns, given.line, given.whole["prompt"]), notes=notes)
+        return ParsedRecord(Prompt(_ids(ids), text, columns, given.line, given.whole["prompt"]), notes=notes)
 
     found = read_all(source, (PROMPT,), read, overlong, invalid)
     names = dict.fromkeys(name for prompt in found.records for name in prompt.columns)
@@ -189,33 +196,33 @@ def read_preferences(
     source = source if isinstance(source, str | Path) else list(source)
     repeated = texts_repeat_prompt(source, ANSWERS)
 
-    def read(given: Given) -> Read[Preference]:
+    def read(given: RawRecord) -> ParsedRecord[Preference]:
         record, notes = _prepared(tokenizer, given, repeated)
         kind = Kind(PREFERENCE, given.kind.conversational)
-        speaker = told(tokenizer, record, kind)
-        prompt, chosen = _answered(speaker, record, kind, "chosen")
-        again, rejected = _answered(speaker, record, kind, "rejected")
+        speaker = with_record_context(tokenizer, record, kind)
+        prompt, chosen = _tokenise_answer(speaker, record, kind, "chosen")
+        again, rejected = _tokenise_answer(speaker, record, kind, "rejected")
         if again != prompt:
             raise UserError("the chat template writes another prompt before each answer: give text instead")
-        notes += written(speaker, record, kind)
+        notes += template_notes(speaker, record, kind)
         _check_vocabulary([*prompt, *chosen, *rejected], vocabulary)
         if chosen == rejected:
             raise UserError('"chosen" and "rejected" are the same: remove the record')
         room = length - len(prompt)
         if room < 1:
             raise TooLong(f'has {len(prompt)} tokens in "prompt" alone, of {length} that fit')
-        cut = _cut(len(prompt) + max(len(chosen), len(rejected)), length, overlong)
+        cut = _needs_truncation(len(prompt) + max(len(chosen), len(rejected)), length, overlong)
         if chosen[:room] == rejected[:room]:
             raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
         answers = _ids(chosen[:room]), _ids(rejected[:room])
         pair = Preference(_ids(prompt), *answers, margin_of(record), given.line, given.kind.conversational)
-        return Read(pair, cut, notes)
+        return ParsedRecord(pair, cut, notes)
 
     return read_all(source, (PREFERENCE, ANSWERS), read, overlong, invalid)
 
 
 def _prepared(
-    tokenizer: Tokenizer, given: Given, repeated: bool
+    tokenizer: Tokenizer, given: RawRecord, repeated: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """A record with a prompt of its own and answers that do not repeat it, and what there is to note."""
     record, kind = given.record, given.kind
@@ -230,7 +237,7 @@ def _prepared(
     return record, ()
 
 
-def _weighed(
+def _with_weights(
     record: Mapping[str, Any], kind: Kind, completion_only: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """A record whose messages have weight 0 where they are not to be learned, and what there is to note.
@@ -244,7 +251,7 @@ def _weighed(
         if any(one.get("weight") == 0 for column in kind.columns for one in record[column]):
             raise UserError("has a message of weight 0, but completion_only is false: remove one of the two")
         return record, ()
-    messages = unasked(record[name]) if kind.columns == MESSAGES else record[name]
+    messages = without_leading_answers(record[name]) if kind.columns == MESSAGES else record[name]
     if not any(carries_loss(one) for one in messages):
         raise UserError(
             f'"{name}" has no answer to learn (weight 0, or nothing before it): remove the record'
@@ -254,11 +261,11 @@ def _weighed(
     return {**record, name: messages}, notes
 
 
-def _pieces(
+def _tokenised_pieces(
     tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, completion_only: bool
 ) -> list[Piece]:
     if kind.columns == TEXT:
-        return [(_begun(tokenizer, record["text"], "text"), True)]
+        return [(_with_bos(tokenizer, record["text"], "text"), True)]
     if kind.columns == COMPLETION:
         return _pair(tokenizer, record, kind, "completion")
     if completion_only:
@@ -274,7 +281,7 @@ def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: s
         return _continued_pair(tokenizer, prompt, completion)
     if kind.conversational:
         return _spans(tokenizer, [*prompt, *completion], len(prompt))
-    begun, ids = _begun(tokenizer, prompt, "prompt"), tokenizer.continuation(prompt, prompt + completion)
+    begun, ids = _with_bos(tokenizer, prompt, "prompt"), tokenizer.continuation(prompt, prompt + completion)
     if not ids:
         raise _no_token(completion, answer)
     return [(begun, False), (ids, True)]
@@ -290,7 +297,7 @@ def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages
     """A prompt that ends inside the assistant's message, and how that goes on."""
     if len(completion) > 1:
         raise UserError('"prompt" ends with the "assistant", so the answer must be one message that goes on')
-    before = continued(tokenizer, prompt)
+    before = render_continuation(tokenizer, prompt)
     after = tokenizer.chat(conversation(prompt, completion), False)
     if not after.startswith(before):
         raise UserError("the chat template writes a continued message differently: give text instead")
@@ -298,16 +305,16 @@ def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages
     return [(head, False), (tokenizer.continuation(before, after, head), True)]
 
 
-def _answered(
+def _tokenise_answer(
     tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str
 ) -> tuple[list[int], list[int]]:
-    (prompt, learn), *rest = _closed(tokenizer, _pair(tokenizer, record, kind, answer))
+    (prompt, learn), *rest = _with_eos(tokenizer, _pair(tokenizer, record, kind, answer))
     if learn:
         raise UserError("the chat template writes nothing before the answer: give text instead of messages")
     return prompt, [id for ids, _ in rest for id in ids]
 
 
-def _closed(tokenizer: Tokenizer, pieces: list[Piece]) -> list[Piece]:
+def _with_eos(tokenizer: Tokenizer, pieces: list[Piece]) -> list[Piece]:
     """Ends with EOS, and with an answer: what stands behind the last one teaches nothing."""
     while pieces and not pieces[-1][1]:
         pieces = pieces[:-1]
@@ -317,7 +324,7 @@ def _closed(tokenizer: Tokenizer, pieces: list[Piece]) -> list[Piece]:
     return [*pieces[:-1], (ids if ids[-1] in tokenizer.eos_ids else [*ids, tokenizer.eos_id], True)]
 
 
-def _begun(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
+def _with_bos(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
     """A text with what the tokenizer puts before it (BOS), unless the text has spelt that out."""
     ids, start = _encoded(tokenizer, text, name), list(tokenizer.start_ids)
     return ids if ids[: len(start)] == start else start + ids
@@ -333,7 +340,7 @@ def _no_token(text: str, name: str) -> UserError:
     return UserError(f'"{name}" is {text!r}, which has no token: fill it, or remove the record')
 
 
-def _cut(size: int, length: int, overlong: str) -> bool:
+def _needs_truncation(size: int, length: int, overlong: str) -> bool:
     """Whether a record of this size is to be cut."""
     if size > length and overlong != "truncate":
         raise TooLong(f"has {size} tokens, of {length} that fit")

@@ -82,7 +82,7 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
         record = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
     except UnicodeDecodeError as error:
         raise UserError(f"is not UTF-8 ({error.reason}): save the file as UTF-8") from error
-    except _Twice as error:
+    except _DuplicateKey as error:
         raise UserError(f"has {error} twice in one object: keep one of them") from error
     except (ValueError, RecursionError) as error:
         hint = " (a JSON array is not JSON lines)" if line.lstrip()[:1] == b"[" else ""
@@ -92,7 +92,7 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     return record
 
 
-class _Twice(Exception):
+class _DuplicateKey(Exception):
     """A key that occurs twice, in quotes."""
 
 
@@ -100,7 +100,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(json.dumps(next(name for name in names if names.count(name) > 1)))
+        raise _DuplicateKey(json.dumps(next(name for name in names if names.count(name) > 1)))
     return found
 
 

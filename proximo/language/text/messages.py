@@ -45,7 +45,7 @@ def cleaned(messages: Sequence[Any], name: str) -> list[dict[str, Any]]:
 
 def _cleaned(given: Any, name: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        raise UserError(f'{name} is {what(given)}: give an object with "role" and "content"')
+        raise UserError(f'{name} is {describe_value(given)}: give an object with "role" and "content"')
     message: dict[str, Any] = _renamed(without_nulls(given), name)
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
@@ -81,7 +81,7 @@ def _renamed(message: dict[str, Any], name: str) -> dict[str, Any]:
 def _text_of(content: Any, name: str) -> str:
     """The text of a message whose content is a list of parts."""
     if not isinstance(content, list | tuple):
-        raise UserError(f'"content" of {name} is {what(content)}: give text')
+        raise UserError(f'"content" of {name} is {describe_value(content)}: give text')
     texts = []
     for number, part in enumerate(content, 1):
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
@@ -115,6 +115,6 @@ def carries_loss(message: Message) -> bool:
     return message["role"] == "assistant" and message.get("weight") != 0
 
 
-def what(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """What a value is, for a message that says what it should be."""
     return "missing" if value is None else f"of type {type(value).__name__}"

@@ -61,7 +61,7 @@ def padded_left(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: in
 
     Raises ValueError for one that is longer than the width.
     """
-    ids, lengths = _blank(sequences, width, pad_id)
+    ids, lengths = _pad_array(sequences, width, pad_id)
     for row, sequence in enumerate(sequences):
         ids[row, width - lengths[row] :] = sequence
     return ids, lengths
@@ -72,7 +72,7 @@ def padded_right(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: i
 
     Raises ValueError for one that is longer than the width.
     """
-    ids, lengths = _blank(sequences, width, pad_id)
+    ids, lengths = _pad_array(sequences, width, pad_id)
     for row, sequence in enumerate(sequences):
         ids[row, : lengths[row]] = sequence
     return ids, lengths
@@ -155,7 +155,7 @@ def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
     return rows
 
 
-def _blank(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
+def _pad_array(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
     lengths = np.array([len(sequence) for sequence in sequences], np.int32)
     if lengths.max(initial=0) > width:
         raise ValueError(f"a sequence of {lengths.max()} tokens does not fit {width}")

@@ -23,7 +23,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from proximo.errors import UserError
 from proximo.language.text.data_files import Source, lines_of
-from proximo.language.text.messages import UNSEEN, what
+from proximo.language.text.messages import UNSEEN, describe_value
 from proximo.language.text.shapes import (
     with_clean_messages,
     with_messages,
@@ -71,7 +71,7 @@ class Kind(NamedTuple):
         return f"{' + '.join(self.columns)} as {'messages' if self.conversational else 'text'}"
 
 
-class Given(NamedTuple):
+class RawRecord(NamedTuple):
     """A record to be read.
 
     record  by its kind: without columns that are null, messages as templates are to have them
@@ -86,7 +86,7 @@ class Given(NamedTuple):
     whole: Mapping[str, Any]
 
 
-class Read(NamedTuple, Generic[Record]):
+class ParsedRecord(NamedTuple, Generic[Record]):
     """What becomes of a record.
 
     record  as trainers have it
@@ -133,7 +133,7 @@ class TooLong(UserError):
     """A record that overlong "drop" leaves out."""
 
 
-class OtherKind(UserError):
+class MixedKinds(UserError):
     """A record of another kind than the first one, which is a fault of the file."""
 
 
@@ -147,7 +147,7 @@ MORE_ROOM = (
 def read_all(
     source: Source,
     allowed: Sequence[Columns],
-    read: Callable[[Given], Read[Record]],
+    read: Callable[[RawRecord], ParsedRecord[Record]],
     overlong: str,
     invalid: Invalid = "refuse",
 ) -> Dataset[Record]:
@@ -167,11 +167,11 @@ def read_all(
     first: tuple[Kind, str] | None = None
     for where, number, whole in lines_of(source):
         try:
-            record, kind, unread = _understood(whole, allowed)
+            record, kind, unread = _classify(whole, allowed)
             first = first or (kind, where)
             if kind != first[0]:
-                raise OtherKind(f"is {kind}, but {first[1]} is {first[0]}: keep one kind per file")
-            one = read(Given(record, kind, number, whole))
+                raise MixedKinds(f"is {kind}, but {first[1]} is {first[0]}: keep one kind per file")
+            one = read(RawRecord(record, kind, number, whole))
         except TooLong as error:
             if overlong == "drop":
                 dropped += 1
@@ -179,7 +179,7 @@ def read_all(
             advice = MORE_ROOM if allowed == (PROMPT,) else LEFT_OUT
             raise UserError(f"{where}: {error}: {advice}") from error
         except UserError as error:
-            if invalid == "drop" and not isinstance(error, OtherKind):
+            if invalid == "drop" and not isinstance(error, MixedKinds):
                 wrong[_reason(error)] += 1
                 continue
             raise UserError(f"{where}: {error}") from error
@@ -219,7 +219,7 @@ def _listed(reasons: Mapping[str, int]) -> str:
     return "; ".join(listed)
 
 
-def _understood(
+def _classify(
     whole: Mapping[str, Any], allowed: Sequence[Columns]
 ) -> tuple[Mapping[str, Any], Kind, tuple[str, ...]]:
     """A record by its kind, that kind, and columns that nothing reads.
@@ -234,9 +234,9 @@ def _understood(
     if columns == ANSWERS and (other := next((name for name in ASKING if name in record), None)):
         raise UserError(f'has "{other}" but no "prompt": rename it to "prompt" if it is one, or remove it')
     record = with_clean_messages(record, columns)
-    if columns == PREFERENCE and isinstance(record["prompt"], str) and _talks(record, ANSWERS):
+    if columns == PREFERENCE and isinstance(record["prompt"], str) and _is_conversational(record, ANSWERS):
         columns = ANSWERS
-    if columns == ANSWERS and _talks(record, ANSWERS):
+    if columns == ANSWERS and _is_conversational(record, ANSWERS):
         record, columns = with_prompt_of_answers(record), PREFERENCE
     forms = {_form(record[name], name) for name in columns}
     if len(forms) > 1:
@@ -263,7 +263,7 @@ def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
     raise UserError(f"has {have}, and needs {wanted}{hint}")
 
 
-def _talks(record: Mapping[str, Any], columns: Columns) -> bool:
+def _is_conversational(record: Mapping[str, Any], columns: Columns) -> bool:
     return all(isinstance(record[name], list) for name in columns)
 
 
@@ -308,7 +308,7 @@ def _form(value: Any, name: str) -> bool:
         return False
     if not isinstance(value, list) or name == "text":
         wanted = {"text": "text", "messages": "a list of messages"}.get(name, "text, or a list of messages")
-        raise UserError(f'"{name}" is {what(value)}: give {wanted}')
+        raise UserError(f'"{name}" is {describe_value(value)}: give {wanted}')
     return True
 
 

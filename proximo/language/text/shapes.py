@@ -44,7 +44,7 @@ def with_prompt_of_answers(record: Mapping[str, Any]) -> dict[str, Any]:
     Raises UserError where they begin with nothing in common, or with another prompt.
     """
     chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
-    size = shared(chosen, rejected)
+    size = common_prefix(chosen, rejected)
     if size in (len(chosen), len(rejected)) and size:
         if len(chosen) == len(rejected):
             raise UserError('"chosen" and "rejected" are the same: remove the record')
@@ -68,7 +68,7 @@ def without_prompt(record: Mapping[str, Any], answers: Sequence[str]) -> dict[st
     return {**record, **{name: record[name][size:] for name in answers}}
 
 
-def shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+def common_prefix(one: Sequence[Any], other: Sequence[Any]) -> int:
     """How many messages, or characters, two begin with alike."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -101,7 +101,7 @@ def split_texts(tokenizer: Tokenizer, chosen: str, rejected: str) -> tuple[str, 
 
     Raises UserError where they have no beginning in common.
     """
-    size = shared(chosen, rejected)
+    size = common_prefix(chosen, rejected)
     place = chosen[:size].rfind(TURN)
     if place >= 0:
         size = place + len(TURN)
@@ -119,5 +119,5 @@ def split_texts(tokenizer: Tokenizer, chosen: str, rejected: str) -> tuple[str, 
 def _at_token(tokenizer: Tokenizer, chosen: str, rejected: str, size: int) -> int:
     """Where the last token ends that both texts begin with, within the first `size` characters."""
     one, other = encoding(tokenizer.backend, chosen), encoding(tokenizer.backend, rejected)
-    ends = [end for _, end in one.offsets[: shared(one.ids, other.ids)]]
+    ends = [end for _, end in one.offsets[: common_prefix(one.ids, other.ids)]]
     return max((end for end in ends if end <= size), default=0)

@@ -37,7 +37,7 @@ def one_line(error: BaseException) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def compiled(template: str, marks: bool = False) -> jinja2.Template:
+def compile_template(template: str, marks: bool = False) -> jinja2.Template:
     """A template, ready for `render`. Raises UserError where it is not Jinja.
 
     marks  whether it writes `BEGIN` and `END` around what it marks as the assistant's
@@ -53,7 +53,7 @@ def render(
 ) -> str:
     """Messages as one text.
 
-    template           of `compiled`
+    template           of `compile_template`
     generation_prompt  whether the text ends where the assistant's answer is to begin
     names              what else the template may use: `bos_token`, `eos_token`, `tools`, ...
 
@@ -73,7 +73,7 @@ def render(
 class ChatTemplate:
     """A template with what it may use.
 
-    plain    of `compiled`
+    plain    of `compile_template`
     marking  the same with marks; None where it has none
     names    variables that it sees, beside the messages
     """
@@ -86,7 +86,7 @@ class ChatTemplate:
         """Messages as one text; with `generation_prompt` it ends where an answer is to begin."""
         return render(self.plain, messages, generation_prompt, self.names)
 
-    def marked(self, messages: Messages) -> tuple[str, list[tuple[int, int]]] | None:
+    def render_marked(self, messages: Messages) -> tuple[str, list[tuple[int, int]]] | None:
         """The same, and what is marked as the assistant's; None where the template has no marks."""
         if self.marking is None:
             return None

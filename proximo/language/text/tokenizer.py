@@ -21,16 +21,16 @@ import tokenizers
 from tokenizers import Regex, decoders, pre_tokenizers
 
 from proximo.errors import UserError
-from proximo.language.text.conversations import around_an_answer, conversation, whole
-from proximo.language.text.templates import MARKS, ChatTemplate, Messages, compiled
+from proximo.language.text.conversations import answer_affixes, conversation, render_checked
+from proximo.language.text.templates import MARKS, ChatTemplate, Messages, compile_template
 from proximo.language.text.tokenizer_backend import (
     add_tokens,
     choose_eos,
     choose_pad,
     encoding,
     id_of,
-    put_space_before_texts,
     read_backend,
+    set_add_prefix_space,
     special_tokens,
     token_of,
     whole_words,
@@ -157,7 +157,7 @@ class Tokenizer:
 
     def chat_whole(self, messages: Messages) -> str:
         """As `chat`; but raises UserError too where something that the assistant wrote is not in the text."""
-        return whole(self._template, messages)
+        return render_checked(self._template, messages)
 
     def chat_spans(
         self,
@@ -229,7 +229,7 @@ class Tokenizer:
                 "instead of messages"
             )
         marks = re.search(MARKS, self.template)
-        return compiled(self.template), compiled(self.template, marks=True) if marks else None
+        return compile_template(self.template), compile_template(self.template, marks=True) if marks else None
 
     def _tail(self, before: str, after: str, head: list[int]) -> list[int] | None:
         """What stands behind these first ids of a text; None where it does not begin with them."""
@@ -279,7 +279,7 @@ def load_tokenizer(
         f"{token!r} is named as a token, but not in the vocabulary: left out" for token in sorted(absent)
     ]
     if description.prefix_space is not None:
-        notes += put_space_before_texts(backend, description.prefix_space, description.generic)
+        notes += set_add_prefix_space(backend, description.prefix_space, description.generic)
     if description.split_special:
         backend.encode_special_tokens = True
         notes.append(
@@ -301,7 +301,7 @@ def load_tokenizer(
 def _notes_of_template(tokenizer: Tokenizer) -> Iterator[str]:
     """What should be known of how the chat template writes an answer; nothing of one that fails on it."""
     try:
-        asks, end = around_an_answer(tokenizer._template)
+        asks, end = answer_affixes(tokenizer._template)
         ids = tokenizer.encode(end)
     except UserError:
         return

@@ -77,7 +77,7 @@ def _made_special(token: AddedToken) -> AddedToken:
     )
 
 
-def put_space_before_texts(backend: tokenizers.Tokenizer, wanted: bool, generic: bool) -> tuple[str, ...]:
+def set_add_prefix_space(backend: tokenizers.Tokenizer, wanted: bool, generic: bool) -> tuple[str, ...]:
     """Hears `add_prefix_space` of tokenizer_config.json as `transformers` does, or says in a note that not.
 
     generic  whether the tokenizer's class goes by `tokenizer.json` alone

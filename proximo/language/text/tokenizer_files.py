@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from proximo.errors import UserError
-from proximo.language.text.templates import compiled
+from proximo.language.text.templates import compile_template
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 KEPT = ("model_max_length", "padding_side", "split_special_tokens")
@@ -71,8 +71,8 @@ def read_description(folder: Path, chat_template: Path | None = None) -> Descrip
     described = _described(config, place)
     listed = [
         *mentioned.values(),
-        *_listed(tokens, folder / "special_tokens_map.json"),
-        *_listed(config, place),
+        *_listed_special_tokens(tokens, folder / "special_tokens_map.json"),
+        *_listed_special_tokens(config, place),
     ]
     special = [_added(token, place, special=True) for token in listed if _content(token, place) is not None]
     plain = [] if described else _object(folder / "added_tokens.json")  # of older versions: token -> id
@@ -153,7 +153,7 @@ def _described(config: Mapping[str, Any], place: Path) -> tuple[AddedToken, ...]
     return tuple(_added(token, place) for token in given)
 
 
-def _listed(content: Mapping[str, Any], place: Path) -> list[Any]:
+def _listed_special_tokens(content: Mapping[str, Any], place: Path) -> list[Any]:
     """Special tokens that have no name of their own."""
     found: list[Any] = []
     for tokens in (content.get(name) or [] for name in ("additional_special_tokens", "extra_special_tokens")):
@@ -180,7 +180,7 @@ def _given(place: Path) -> str:
     if text is None:
         raise UserError(f"{place} is missing: name a file with a chat template (Jinja)")
     try:
-        compiled(text)
+        compile_template(text)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
     return text

@@ -15,7 +15,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import home_of
-from proximo.language.files.folder import trained_here
+from proximo.language.files.folder import is_own_reward_model
 from proximo.language.model.heads import RewardModel
 from proximo.language.text.templates import Messages
 from proximo.language.text.tokenizer import Tokenizer
@@ -69,7 +69,7 @@ def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> Reading
 
     tokenizer  whose ids it reads; its chat template counts where the folder has none of its own
     """
-    if trained_here(folder):
+    if is_own_reward_model(folder):
         return None
     template = read_description(Path(home_of(folder))).template
     notes = []

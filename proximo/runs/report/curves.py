@@ -33,7 +33,7 @@ class Histogram(NamedTuple):
     episodes: int
 
 
-def thinned(series: Series, points: int = POINTS) -> Curve:
+def downsample(series: Series, points: int = POINTS) -> Curve:
     """At most so many points: means of neighbours, between the lowest and the highest of them."""
     count = len(series.steps)
     if count <= points:
@@ -53,7 +53,7 @@ def series_of(runs: Sequence[RunData], metric: str) -> list[Series]:
     return [run.metrics[metric] for run in runs if metric in run.metrics]
 
 
-def together(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+def align(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values [curves, steps]): all curves at the same steps, as far as all of them reach.
 
     The mean would jump where a seed leaves it, so it ends with the shortest.
@@ -69,14 +69,14 @@ def with_interval(curves: Sequence[Curve]) -> Curve:
     """The mean of several seeds with the 95% interval of that mean; one seed has no interval."""
     if len(curves) == 1:
         return Curve(curves[0].steps, curves[0].values)
-    steps, values = together(curves)
+    steps, values = align(curves)
     return Curve(steps, *statistics.band(values))
 
 
 def with_range(all_series: Sequence[Series]) -> Curve:
     """The mean of several seeds, between the lowest and the highest value of any."""
-    curves = [thinned(series, SMALL_POINTS) for series in all_series]
-    steps, values = together(curves)
+    curves = [downsample(series, SMALL_POINTS) for series in all_series]
+    steps, values = align(curves)
     low = np.array([np.interp(steps, c.steps, c.values if c.low is None else c.low) for c in curves])
     high = np.array([np.interp(steps, c.steps, c.values if c.high is None else c.high) for c in curves])
     begun = ~np.isnan(values).any(axis=0)  # until the last seed has begun there is no mean
@@ -94,7 +94,7 @@ def edges(episodes: Sequence[Episodes], field: str) -> np.ndarray | None:
     return np.linspace(low, high, BINS + 1)
 
 
-def thirds(runs: Sequence[RunData], field: str, bars: np.ndarray) -> list[Histogram]:
+def histograms_by_third(runs: Sequence[RunData], field: str, bars: np.ndarray) -> list[Histogram]:
     """Histograms of the first, middle and last third of each run's steps, all runs pooled."""
     pooled: list[list[np.ndarray]] = [[], [], []]
     for run in runs:

@@ -12,7 +12,14 @@ import numpy as np
 
 from proximo.runs import statistics
 from proximo.runs.report.read import RunData
-from proximo.runs.report.recipe import from_options, is_registered, options_of, preset_of, spelled, typed
+from proximo.runs.report.recipe import (
+    from_options,
+    is_registered,
+    options_of,
+    preset_of,
+    recorded_command,
+    spelled,
+)
 from proximo.runs.statistics import Estimate, interval
 
 FEW_SEEDS = 5  # below, a bootstrap over seeds is narrower than it should be
@@ -43,16 +50,18 @@ class Group:
         return [run.seed for run in self.runs if run.seed is not None]
 
     @property
-    def untyped(self) -> list[RunData]:
+    def without_command(self) -> list[RunData]:
         """Those whose command line is not recorded, but whose options are."""
-        return [run for run in self.runs if typed(run.config) is None] if self.options else []
+        return [run for run in self.runs if recorded_command(run.config) is None] if self.options else []
 
     @property
     def command(self) -> str | None:
         """What makes its runs again, a line each; None where nothing is recorded."""
-        lines = list(dict.fromkeys(line for run in self.runs if (line := typed(run.config)) is not None))
-        if self.untyped:
-            seeds = [run.seed for run in self.untyped if run.seed is not None]
+        lines = list(
+            dict.fromkeys(line for run in self.runs if (line := recorded_command(run.config)) is not None)
+        )
+        if self.without_command:
+            seeds = [run.seed for run in self.without_command if run.seed is not None]
             lines.append(from_options(self.env, self.options, seeds))
         return "\n".join(lines) or None
 
@@ -115,7 +124,9 @@ class Study:
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
         """A comparison on each environment."""
-        return {env: compared([(g.words, [g.scores]) for g in self.on(env)]) for env in self.environments}
+        return {
+            env: comparison_rows([(g.words, [g.scores]) for g in self.on(env)]) for env in self.environments
+        }
 
 
 def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
@@ -129,7 +140,7 @@ def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
     bare = [_group("", members) for members in together.values()]
     groups = [replace(group, label=label) for label, group in zip(labels(bare), bare, strict=True)]
     names = dict.fromkeys(name for group in groups for name in group.options)
-    values = {name: [shown(group.options, name) for group in groups] for name in names}
+    values = {name: [option_text(group.options, name) for group in groups] for name in names}
     known = [index for index, group in enumerate(groups) if group.options]
     differing = {name: row for name, row in values.items() if len({row[index] for index in known}) > 1}
     return Study(groups, differing, _overall(groups), _notes(groups), now or datetime.now(UTC))
@@ -140,16 +151,16 @@ def _group(label: str, runs: list[RunData]) -> Group:
     return Group(label, runs[0].env, runs, options_of(runs[0].config), preset)
 
 
-def shown(options: dict[str, Any], name: str) -> str:
+def option_text(options: dict[str, Any], name: str) -> str:
     """An option's value as it is typed; a dash where it is not recorded."""
     return spelled(options[name]) if name in options else "-"
 
 
-def telling(group: Group, groups: Sequence[Group]) -> list[str]:
+def distinguishing_options(group: Group, groups: Sequence[Group]) -> list[str]:
     """The options that are not the same in all groups of its environment and preset."""
     peers = [g for g in groups if (g.env, g.preset) == (group.env, group.preset) and g.options]
     names = dict.fromkeys(name for peer in peers for name in peer.options)
-    return [name for name in names if len({shown(peer.options, name) for peer in peers}) > 1]
+    return [name for name in names if len({option_text(peer.options, name) for peer in peers}) > 1]
 
 
 def labels(groups: Sequence[Group]) -> list[str]:
@@ -162,7 +173,11 @@ def labels(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         parts = [group.env] if many_envs else []
         parts += [group.preset] if many_presets and group.preset else []
-        words = [f"{name} {shown(group.options, name)}" for name in telling(group, groups) if group.options]
+        words = [
+            f"{name} {option_text(group.options, name)}"
+            for name in distinguishing_options(group, groups)
+            if group.options
+        ]
         parts += words[:MOST_WORDS] + (["..."] if len(words) > MOST_WORDS else [])
         found.append(", ".join(parts) or group.runs[0].name)
     counts, seen = Counter(found), Counter[str]()
@@ -173,7 +188,7 @@ def labels(groups: Sequence[Group]) -> list[str]:
     return found
 
 
-def compared(settings: Sequence[tuple[str, Sequence[np.ndarray]]]) -> list[Row]:
+def comparison_rows(settings: Sequence[tuple[str, Sequence[np.ndarray]]]) -> list[Row]:
     """A line for each (label, scores on each environment); the first is what the others are held against."""
     first = settings[0][1]
     rows = []
@@ -198,11 +213,11 @@ def _overall(groups: Sequence[Group]) -> list[Row]:
     A setting is a preset with a value of each option that tells groups of one environment and preset apart.
     On each environment 0 is the lowest score of any run here, and 1 the highest.
     """
-    names = sorted({name for group in groups for name in telling(group, groups)})
+    names = sorted({name for group in groups for name in distinguishing_options(group, groups)})
     settings: dict[str, dict[str, Group]] = {}
     for group in groups:
         if group.options and len(group.scores):
-            key = json.dumps([group.preset, [shown(group.options, name) for name in names]])
+            key = json.dumps([group.preset, [option_text(group.options, name) for name in names]])
             settings.setdefault(key, {}).setdefault(group.env, group)
     if len(settings) < 2:
         return []
@@ -219,7 +234,7 @@ def _overall(groups: Sequence[Group]) -> list[Row]:
         some = members[shared[0]]
         label = some.words if some.words != some.env else some.preset or some.env
         rows.append((label, [(members[env].scores - scale[env][0]) / scale[env][1] for env in shared]))
-    return compared(rows)
+    return comparison_rows(rows)
 
 
 def _notes(groups: Sequence[Group]) -> list[str]:
@@ -232,7 +247,7 @@ def _notes(groups: Sequence[Group]) -> list[str]:
                 f"{group.label}: seed {', '.join(map(str, twice))} occurs more than once; equal seeds give "
                 "equal runs, so the interval is narrower than it should be"
             )
-        if group.untyped and not is_registered(group.env):
+        if group.without_command and not is_registered(group.env):
             notes.append(
                 f"{group.env} is not registered here: in the command, MODULE stands for the module that "
                 "registers it"

@@ -47,7 +47,7 @@ def head(study: Study) -> Markup:
         tag("h1", title(study)),
         tag("p", lead, class_="lead"),
         tag("dl", *boxes, class_="tiles"),
-        again(study) if len(study.groups) <= MOST_COMMANDS else None,
+        reproduction(study) if len(study.groups) <= MOST_COMMANDS else None,
     )
 
 
@@ -102,7 +102,7 @@ def _groups_in_words(study: Study) -> str:
     return f"{common}{len(study.groups)} groups" + (f" that differ in {text}." if text else ".")
 
 
-def again(study: Study) -> Markup:
+def reproduction(study: Study) -> Markup:
     """The commands that make the runs again, and what they were made with."""
     lines = [
         tag("code", key(study.on(group.env).index(group)) if len(study.groups) > 1 else None, group.command)
@@ -116,7 +116,7 @@ def again(study: Study) -> Markup:
     cores = f" ({machine['cores']} cores)" if "cores" in machine else ""
     versions = ", ".join(f"{name} {value}" for name, value in tables.values_of(study, "versions").items())
     made = f"Made on {place or 'an unknown machine'}{cores} with {versions or 'unknown versions'}. {SAME}"
-    made += UNTYPED if any(group.untyped for group in study.groups) else ""
+    made += UNTYPED if any(group.without_command for group in study.groups) else ""
     return tag("div", tag("h2", "Reproduce"), tag("pre", *lines), tag("p", made), class_="again")
 
 

@@ -17,7 +17,7 @@ FAMILIES = {
 }
 
 
-class Vital(NamedTuple):
+class KeyMetric(NamedTuple):
     """A metric shown first and large.
 
     limit  where it becomes too much, if there is such a level
@@ -30,19 +30,19 @@ class Vital(NamedTuple):
 
 STEPS_TOO_LARGE = "lower learning_rate or epochs, or set target_kl"
 VITAL = {
-    "train/clip_fraction": Vital(
+    "train/clip_fraction": KeyMetric(
         "Clip fraction",
         "The share of samples whose ratio has left the clip range. Above 0.3 for long: the policy moves "
         f"faster than its data allow; {STEPS_TOO_LARGE}. Near 0 from the start: the steps are too small.",
         0.3,
     ),
-    "train/approx_kl": Vital(
+    "train/approx_kl": KeyMetric(
         "KL divergence",
         "How far the policy moves from the one that collected the data (approx_kl, in nats). Above 0.02 "
         f"for long: the steps are too large; {STEPS_TOO_LARGE}.",
         0.02,
     ),
-    "train/kl": Vital(
+    "train/kl": KeyMetric(
         "Exact KL divergence",
         "How far a whole update has moved the policy, in nats. It should keep to the bound or target that "
         "the options set; a jump is a step that went too far.",
@@ -93,7 +93,7 @@ def families(metrics: Sequence[str]) -> dict[str, list[str]]:
     return {name: members for name, members in grouped.items() if members}
 
 
-def observed(metric: str, runs: Sequence[RunData]) -> str:
+def summarise(metric: str, runs: Sequence[RunData]) -> str:
     """What a large chart shows, in numbers."""
     values = np.concatenate([series.values for series in series_of(runs, metric)])
     median, limit = f"median {short(float(np.median(values)))}", VITAL[metric].limit

@@ -7,10 +7,18 @@ from string import Template
 
 from proximo.runs.report import tables
 from proximo.runs.report.charts import Line, Mark, histogram, key, legend, plot, short
-from proximo.runs.report.curves import POINTS, edges, series_of, thinned, thirds, with_interval, with_range
+from proximo.runs.report.curves import (
+    POINTS,
+    downsample,
+    edges,
+    histograms_by_third,
+    series_of,
+    with_interval,
+    with_range,
+)
 from proximo.runs.report.groups import Group, Study
-from proximo.runs.report.head import MOST_COMMANDS, again, date, head, notes, title
-from proximo.runs.report.hints import FAMILIES, HINTS, VITAL, families, observed
+from proximo.runs.report.head import MOST_COMMANDS, date, head, notes, reproduction, title
+from proximo.runs.report.hints import FAMILIES, HINTS, VITAL, families, summarise
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.read import STEP
 
@@ -31,7 +39,7 @@ def page(study: Study) -> str:
         section("Episodes over the training", *episodes(study)),
         section("Evaluation", tables.evaluations(study)),
         *metrics(study),
-        again(study) if len(study.groups) > MOST_COMMANDS else None,
+        reproduction(study) if len(study.groups) > MOST_COMMANDS else None,
         section("Options", tables.all_options(study)),
         section("Runs", tables.all_runs(study)),
         section("Versions and machine", tables.machine(study)),
@@ -71,7 +79,7 @@ def learning(study: Study) -> Iterator[Markup]:
         groups = study.on(env)
         lines = []
         for number, group in enumerate(groups):
-            curves = [thinned(series) for series in series_of(group.runs, RETURN)]
+            curves = [downsample(series) for series in series_of(group.runs, RETURN)]
             if curves:
                 lines += [Line(c, number, faint=True) for c in curves if len(curves) > 1]
                 lines.append(Line(with_interval(curves), number, group.words))
@@ -114,7 +122,7 @@ def vitals(study: Study) -> Iterator[Markup]:
                     for number, group in having
                 ]
                 picture = plot(lines, f"{env}: {vital.title}", large=True, marks=_reached(lines, vital.limit))
-                seen = [tag("li", key(number), observed(metric, group.runs)) for number, group in having]
+                seen = [tag("li", key(number), summarise(metric, group.runs)) for number, group in having]
                 found.append(
                     figure(tag("b", vital.title), picture, tag("ul", *seen, class_="seen"), hint=vital.hint)
                 )
@@ -140,7 +148,7 @@ def episodes(study: Study) -> Iterator[Markup]:
             if bars is not None:
                 for number, group in enumerate(groups):
                     name = f"{words}, {group.words}" if len(groups) > 1 else words
-                    picture = histogram(thirds(group.runs, field, bars), bars, name, number)
+                    picture = histogram(histograms_by_third(group.runs, field, bars), bars, name, number)
                     shown.append(figure(tag("b", name), picture))
         if shown:
             yield join(tag("h3", env) if len(study.environments) > 1 else None)

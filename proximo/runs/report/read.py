@@ -231,7 +231,7 @@ def _metrics(text: str, problems: list[str]) -> dict[str, Series]:
     good = [row for row in rows if row is not None and finite(row.get(STEP)) is not None]
     if len(good) < len(rows):
         problems.append(f"{len(rows) - len(good)} lines of metrics.jsonl cannot be read: left out")
-    kept = np.flatnonzero(latest(np.array([float(row[STEP]) for row in good])))
+    kept = np.flatnonzero(superseding_rows(np.array([float(row[STEP]) for row in good])))
     found: dict[str, tuple[list[float], list[float]]] = {}
     for row in (good[index] for index in kept):
         for name, value in row.items():
@@ -243,7 +243,7 @@ def _metrics(text: str, problems: list[str]) -> dict[str, Series]:
     return {name: Series(np.array(steps), np.array(values)) for name, (steps, values) in found.items()}
 
 
-def latest(steps: np.ndarray) -> np.ndarray:
+def superseding_rows(steps: np.ndarray) -> np.ndarray:
     """Which rows stand: where the steps jump back, those from there on replace what lies beyond."""
     stands = np.ones(len(steps), bool)
     for jump in np.flatnonzero(np.diff(steps) < 0) + 1:
@@ -267,7 +267,7 @@ def _episodes(text: str, problems: list[str]) -> Episodes:
     if bad:
         problems.append(f"{bad} lines of episodes.csv cannot be read: left out")
     table = np.array(rows).reshape(-1, len(names))
-    return Episodes(*table[latest(table[:, 0])].T)
+    return Episodes(*table[superseding_rows(table[:, 0])].T)
 
 
 def _numbers(reader: Iterable[list[str]], columns: list[int]) -> tuple[list[list[float]], int]:

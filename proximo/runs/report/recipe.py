@@ -62,7 +62,7 @@ def preset_of(config: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def typed(config: dict[str, Any]) -> str | None:
+def recorded_command(config: dict[str, Any]) -> str | None:
     """The command line that made a run, as it was typed; None where it is not recorded."""
     words = config.get("command")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

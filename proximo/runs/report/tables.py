@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proximo.runs.report.charts import key, short, whisker
-from proximo.runs.report.groups import FEW_SEEDS, Group, Row, Study, shown
+from proximo.runs.report.groups import FEW_SEEDS, Group, Row, Study, option_text
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.recipe import PARTS
 from proximo.runs.statistics import Estimate
@@ -90,7 +90,7 @@ def all_options(study: Study) -> Markup:
     for group in study.groups:
         homes = {n: p for p in PARTS for n in _part(group, p)}
         for name in group.options:
-            values = dict.fromkeys(shown(other.options, name) for other in study.groups)
+            values = dict.fromkeys(option_text(other.options, name) for other in study.groups)
             parts[homes.get(name, "run")][name] = " | ".join(values)
     if not any(parts.values()):
         return tag("p", "No options are known: config.json is missing or unreadable.", class_="empty")
