@@ -65,7 +65,7 @@ def passed(trusting: bool) -> HostEnvs:
     """A vector that the caller made, whose batches are looked at as a whole."""
     envs = make_envs(gym.vector.SyncVectorEnv([partial(gym.make, ENV)] * NUM_ENVS, copy=False))
     if trusting:
-        envs._form = None
+        envs._form = envs._infos = None
     return envs
 
 

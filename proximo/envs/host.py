@@ -13,6 +13,7 @@ from proximo.envs import handlers
 from proximo.envs import state as states
 from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restarted
+from proximo.envs.passed_infos import PassedInfos
 from proximo.envs.spaces import codecs
 from proximo.envs.vector import returned, snapshot
 from proximo.envs.vector.alarm import Within
@@ -40,6 +41,9 @@ class Step(NamedTuple):
     truncated   [N]      bool: the episode was cut for another reason
     final_obs   batch    where the vector resets within the step: the true last observation in rows that
                          ended, anything elsewhere. None if no episode ended, or if the stream holds it.
+    success     [N]      `is_success` in the info of the step, mostly of an episode's last one; NaN where none
+    cost        [N]      `cost` in it; NaN where none
+    legal       [N, M]   bool: which of the M values of all parts of an action may be next (`HostEnvs.legal`)
     """
 
     obs: Any
@@ -47,6 +51,9 @@ class Step(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     final_obs: Any
+    success: np.ndarray
+    cost: np.ndarray
+    legal: np.ndarray | None
 
 
 class HostEnvs:
@@ -63,6 +70,10 @@ class HostEnvs:
     spec         Gymnasium's registry entry, or None
     steps        how many times `step` was called since the last reset
     restarts     how many times an environment that failed was made anew (by our own vector alone)
+    legal        bool [N, M], which actions may be next: one flag for each value of Discrete, of each part of
+                 MultiDiscrete, and two (off, on) for each switch of MultiBinary. It is what environments
+                 tell by an `action_mask` in their info, a method `action_masks()`, or a part `action_mask` of
+                 their observation, and all True where one does not; None where none did at the reset
     seam_rows    True if the row after an end is a seam: the environment ignores its action and returns the
                  first observation of the next episode, with reward 0
 
@@ -103,12 +114,17 @@ class HostEnvs:
         self._ended = np.zeros(self.num_envs, bool)  # in the step before, where that may contradict the mode
         # What the arrays of a batch must be; our own vector has looked at each environment instead.
         self._form: Any = None
+        self._infos: PassedInfos | None = None
         self._told: set[type] = set()  # errors for which the state could not be had
+        self.legal: np.ndarray | None = None
         if isinstance(vector, ParallelVectorEnv):
             vector.report = self._warn
+            self._success, self._cost = vector.told()
         else:
             empty: Any = create_empty_array(vector.single_observation_space, vector.num_envs)
             self._form = returned.form_of(empty)
+            self._infos = PassedInfos(vector, mode == "samestep")
+            self._success = self._cost = self._infos.nothing
         handlers.keep()
 
     @property
@@ -130,9 +146,12 @@ class HostEnvs:
         seed: Any = [int(seed) for seed in seeds] if own else int(seeds[0])
         try:
             result = self.vector.reset(seed=seed)
-            obs = (
-                result[0] if self._form is None else returned.fitted(returned.from_reset(result), self._form)
-            )
+            if self._infos is not None:
+                obs = returned.fitted(returned.from_reset(result), self._form)
+                self.legal = self._infos.begin(obs, result[1])
+            else:
+                obs = result[0]
+                self.legal = self.vector.legal() if isinstance(self.vector, ParallelVectorEnv) else None
             self.observation.encode(obs, np.empty((self.num_envs, *self.observation.shape), np.float32))
         except BaseException as raised:
             error = as_error(raised)
@@ -150,7 +169,11 @@ class HostEnvs:
                 result = returned.batch_from_step(result, self._form, self.num_envs)
             obs, reward, terminated, truncated, info = result
             self._slow = self.step_timeout is not None and bool(np.any(terminated | truncated))
-            step = Step(obs, reward, terminated, truncated, None)
+            if self._infos is not None:
+                ended = terminated | truncated
+                self._success, self._cost = self._infos.told(info, ended)
+                self.legal = self._infos.legal(obs, info, ended)
+            step = Step(obs, reward, terminated, truncated, None, self._success, self._cost, self.legal)
             return step if self._complete is None else self._complete(step, info)
         except BaseException as raised:
             error = as_error(raised)
@@ -184,7 +207,8 @@ class HostEnvs:
             return None
         num_envs = len(range(self.num_envs)[part])
         counts = {"num_envs": num_envs, "steps": self.steps, "restarts": self.restarts}
-        return {"name": self.name, **counts, "vector": vector}
+        legal = {} if self.legal is None else {"legal": self.legal[part].copy()}
+        return {"name": self.name, **counts, "vector": vector, **legal}
 
     def restore(self, state: dict[str, Any]) -> Any:
         """Put back what `state` gave, after a reset with any seeds; returns the current observations.
@@ -197,6 +221,8 @@ class HostEnvs:
             if state["num_envs"] != self.num_envs:
                 raise ValueError(f"its num_envs is {state['num_envs']!r}, here it is {self.num_envs!r}")
             steps, restarts = int(state["steps"]), int(state["restarts"])
+            legal = {"legal": self.legal} if self.legal is not None else {}
+            states.copy_into(legal, {name: state[name] for name in ("legal",) if name in state})
             obs = states.restore(self.vector, state["vector"])
         except BaseException as raised:
             error = as_error(raised)
@@ -278,7 +304,10 @@ class HostEnvs:
         terminated, truncated = step.terminated.copy(), step.truncated.copy()
         result = self.vector.reset(options={"reset_mask": ended})
         obs = returned.fitted(returned.from_reset(result), self._form)
-        return Step(obs, step.reward, terminated, truncated, final)
+        following = None if self._infos is None else self._infos.legal(obs, result[1], ~ended)
+        if self.legal is not None and following is not None:
+            self.legal = np.where(ended[:, None], following, self.legal)
+        return Step(obs, step.reward, terminated, truncated, final, step.success, step.cost, self.legal)
 
 
 def _reason(error: Exception) -> str:

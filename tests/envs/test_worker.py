@@ -24,5 +24,5 @@ def test_a_worker_needs_nothing_beyond_gymnasium():
     own = {name.removeprefix("proximo.") for name in ours if name.startswith("proximo.")}
     assert own <= {"errors", "envs", "envs.vector"} | {
         f"envs.vector.{name}"
-        for name in ("chunk", "gate", "lifetime", "memory", "returned", "snapshot", "worker")
+        for name in ("chunk", "gate", "info", "lifetime", "memory", "returned", "snapshot", "worker")
     }

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from proximo.envs.vector import returned, snapshot
+from proximo.envs.vector.info import NOTHING, Masks, told
 from proximo.envs.vector.memory import READY, REMAKE, RESET, STEP, Shared
 from proximo.errors import as_error
 
@@ -34,9 +35,14 @@ class Chunk:
         self.at, self.seeds, self.actions = arrays["at"], arrays["seeds"], arrays["actions"]
         self.obs, self.reward = arrays["obs"], arrays["reward"]
         self.terminated, self.truncated = arrays["terminated"], arrays["truncated"]
+        self.success, self.cost = arrays["success"], arrays["cost"]
+        self.legal, self.masked = arrays["legal"], arrays["masked"]
         self.look = returned
         self.form = self.look.form_of(self.obs, 1)
         self.whole = isinstance(self.obs, np.ndarray)  # an observation is one array
+        self.masks = Masks(spaces[1])
+        self.sources: list[str | None] = [None] * (last - first)  # where each tells what is legal, if known
+        self.told: list[Any] = [NOTHING] * (last - first)  # what stands in success and cost
         self.seam = [False] * (last - first)
         self.envs = [] if made is None else [made]
         for index in range(first + len(self.envs), last):
@@ -70,8 +76,8 @@ class Chunk:
         """The state of each environment; None where it cannot be known."""
         states = [snapshot.save(env) for env in self.envs]
         return [
-            None if state is None else {"seam": seam, "layers": state}
-            for seam, state in zip(self.seam, states, strict=True)
+            None if state is None else {"seam": seam, "layers": state, **({"mask": source} if source else {})}
+            for seam, source, state in zip(self.seam, self.sources, states, strict=True)
         ]
 
     def restore(self, states: list[dict[str, Any]]) -> None:
@@ -79,10 +85,20 @@ class Chunk:
         for env, state in zip(self.envs, states, strict=True):
             snapshot.restore(env, state["layers"])
         self.seam = [bool(state["seam"]) for state in states]
+        self.sources = [state.get("mask", source) for state, source in zip(states, self.sources, strict=True)]
+        self.told = [None] * len(states)
 
     def _reset(self, index: int, seed: int | None) -> None:
-        self._put(index, self.look.from_reset(self._began(index, seed)))
-        self.seam[index - self.first] = False
+        position, result = index - self.first, self._began(index, seed)
+        obs, env = self._fitted(self.look.from_reset(result)), self.envs[position]
+        source = self.sources[position]
+        if source is None or seed is not None:
+            source = self.sources[position] = self.masks.source(env, obs, result[1])
+            self.masked[index] = bool(source)
+        self.legal[index] = self.masks.now(source, env, obs, result[1], False) if source else True
+        self.look.put(self.obs, index, obs)
+        self._note(index, position, NOTHING)
+        self.seam[position] = False
 
     def _step(self, index: int) -> None:
         """One NEXT_STEP row: an environment that ended before answers with its next episode's start.
@@ -99,7 +115,7 @@ class Chunk:
         result = self.envs[position].step(action)
         if type(result) is not tuple or len(result) != 5:
             result = self.look.from_step(result)
-        obs, reward, terminated, truncated, _ = result
+        obs, reward, terminated, truncated, info = result
         kind = type(reward)
         if kind is not float and kind is not np.float64:
             reward = self.look.number(reward)
@@ -107,16 +123,28 @@ class Chunk:
             terminated = self.look.flag(terminated, "terminated")
         if truncated is not False and truncated is not True:
             truncated = self.look.flag(truncated, "truncated")
-        self._put(index, obs)  # after all that may fail: the last good one is still needed then
-        self.reward[index], self.terminated[index], self.truncated[index] = reward, terminated, truncated
-        self.seam[position] = terminated or truncated
-
-    def _put(self, index: int, obs: Any) -> None:
-        form = self.form
-        if self.whole and type(obs) is np.ndarray and obs.shape == form.shape and obs.dtype == form.dtype:
+        ended, obs, source = terminated or truncated, self._fitted(obs), self.sources[position]
+        found = told(info) if isinstance(info, dict) and info else NOTHING
+        if source:
+            self.legal[index] = self.masks.now(source, self.envs[position], obs, info, ended)
+        # After all that may fail: the last good one is still needed then.
+        if self.whole:
             self.obs[index] = obs
         else:
-            self.look.put(self.obs, index, self.look.fitted(obs, form))
+            self.look.put(self.obs, index, obs)
+        self.reward[index], self.terminated[index], self.truncated[index] = reward, terminated, truncated
+        if found is not NOTHING or self.told[position] is not NOTHING:
+            self._note(index, position, found)
+        self.seam[position] = ended
+
+    def _fitted(self, obs: Any) -> Any:
+        form = self.form
+        if self.whole and type(obs) is np.ndarray and obs.shape == form.shape and obs.dtype == form.dtype:
+            return obs
+        return self.look.fitted(obs, form)
+
+    def _note(self, index: int, position: int, found: tuple[float, float]) -> None:
+        self.success[index], self.cost[index] = self.told[position] = found
 
     def _began(self, index: int, seed: int | None) -> Any:
         """What its reset returned."""

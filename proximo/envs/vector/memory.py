@@ -6,10 +6,25 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
 RESET, STEP, CLOSE, SAVE, RESTORE, READY, REMAKE = range(7)
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with JAX's threads may hang
+
+
+def choices(space: gym.Space) -> np.ndarray:
+    """How many values each part of an action can have, flat: one part for Discrete, two values for a switch.
+
+    Empty where actions are real numbers.
+    """
+    if isinstance(space, spaces.Discrete):
+        return np.array([space.n], np.int64)
+    if isinstance(space, spaces.MultiDiscrete):
+        return np.asarray(space.nvec, np.int64).reshape(-1)
+    if isinstance(space, spaces.MultiBinary):
+        return np.full(int(np.prod(space.shape)), 2, np.int64)
+    return np.zeros(0, np.int64)
 
 
 class Shared:
@@ -21,6 +36,9 @@ class Shared:
     failed      [N]       whether a report is in the pipe
     seeds       [N]       for RESET, READY and REMAKE
     actions     [N, ...]  for STEP
+    success     [N]       what the info of the row tells, NaN where it tells nothing; with cost, [N]
+    legal       [N, M]    which actions may be next, for M values of all parts of an action
+    masked      [N]       whether its last reset told that
     obs         [N, ...]  the answers, with reward, terminated and truncated, each [N]; observations in parts
                           are dicts and tuples of such arrays, as Gymnasium has them
     """
@@ -35,6 +53,10 @@ class Shared:
             "reward": ((num_envs,), np.dtype(np.float64)),
             "terminated": ((num_envs,), np.dtype(bool)),
             "truncated": ((num_envs,), np.dtype(bool)),
+            "success": ((num_envs,), np.dtype(np.float64)),
+            "cost": ((num_envs,), np.dtype(np.float64)),
+            "legal": ((num_envs, int(choices(action).sum())), np.dtype(bool)),
+            "masked": ((num_envs,), np.dtype(bool)),
         }
 
         def named(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -47,6 +69,12 @@ class Shared:
             name: CONTEXT.RawArray("b", max(1, int(np.prod(shape)) * dtype.itemsize))
             for name, (shape, dtype) in self.specs.items()
         }
+        self.forget(self.arrays(), slice(None))
+
+    @staticmethod
+    def forget(arrays: dict[str, Any], rows: slice) -> None:
+        """Nothing is told, and everything is legal."""
+        arrays["success"][rows], arrays["cost"][rows], arrays["legal"][rows] = np.nan, np.nan, True
 
     def arrays(self) -> dict[str, Any]:
         """The memory as arrays, in whichever process asks."""

@@ -47,7 +47,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
     reset_timeout     the same while it is made or reset, or makes its first step, which may compile
 
     Its spaces are those that codecs are made of (spaces.py). What `step` returns is overwritten by the next
-    call; the info is empty, for nothing reads what environments write there. What they return otherwise is
+    call; the info is empty: what is read of it is to be had from `told` and `legal`. What they return is
     looked at (returned.py), and they get copies, so they may keep and change what they are given.
 
     An environment that raises is made anew; so are all of a worker that is killed or hangs. Their row is
@@ -125,6 +125,14 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
     def row(self) -> dict[str, np.ndarray]:
         """The rest of the latest row, and the seeds; each [N], overwritten by the next call."""
         return {name: self._arrays[name] for name in ("reward", "terminated", "truncated", "seeds")}
+
+    def told(self) -> tuple[np.ndarray, np.ndarray]:
+        """Success and cost of the latest row, each [N], NaN where none; overwritten by the next call."""
+        return self._arrays["success"], self._arrays["cost"]
+
+    def legal(self) -> np.ndarray | None:
+        """Which actions may be next, bool [N, M], overwritten by the next call; None where none tells."""
+        return self._arrays["legal"] if self._arrays["masked"].any() else None
 
     def save(self) -> list[dict[str, Any] | None]:
         """The state of every environment as plain data; None where it cannot be known."""
@@ -219,6 +227,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         """
         row = self.row()
         row["reward"][index : lost.stop] = 0.0
+        self.shared.forget(self._arrays, slice(index, lost.stop))
         row["terminated"][index : lost.stop] = False
         row["truncated"][lost] = ~row["terminated"][lost]
         for i in lost:

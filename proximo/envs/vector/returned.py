@@ -65,7 +65,7 @@ def put(arrays: Any, index: int, value: Any) -> None:
 
 def number(reward: Any) -> float:
     """A reward that is one real number. Raises Misfit."""
-    array = _array(reward)
+    array = as_array(reward)
     if array is None or array.shape != () or array.dtype.kind not in "iuf":
         raise Misfit(
             f"its step returned {short(reward)} as its reward, which is not one number; return a float"
@@ -77,7 +77,7 @@ def flag(value: Any, name: str) -> bool:
     """`terminated` or `truncated` as a bool. Raises Misfit."""
     if type(value) is bool or type(value) is np.bool_:
         return bool(value)
-    array = _array(value)
+    array = as_array(value)
     if array is None or array.shape != () or array.dtype != bool:
         raise Misfit(f"its step returned {short(value)} as {name}, which is not a bool; return True or False")
     return bool(array)
@@ -143,6 +143,14 @@ def short(value: Any) -> str:
     return f"the {type(value).__name__} {line(value, 40)}"
 
 
+def as_array(value: Any) -> np.ndarray | None:
+    """What NumPy makes of it; None where it cannot."""
+    try:
+        return np.asarray(value)
+    except Exception:  # ragged lists, and whatever an object of theirs does when it is asked
+        return None
+
+
 def _better(error: BaseException) -> WorkerError | None:
     """Of an end that was asked for, and of the old interface."""
     text = str(error)
@@ -171,7 +179,7 @@ def _raised_in_gymnasium(error: BaseException) -> bool:
 def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndarray:
     if type(value) is np.ndarray and value.shape == (num_envs,) and value.dtype.kind in kinds:
         return value
-    array = _array(value)
+    array = as_array(value)
     if array is None or array.shape != (num_envs,) or array.dtype.kind not in kinds:
         raise Misfit(f"its step returned {short(value)} as {name}; return an array of {num_envs} {what}")
     return array
@@ -179,7 +187,7 @@ def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndar
 
 def _converted(value: Any, leaf: Leaf) -> np.ndarray:
     """`value` as the array that is declared; only where that loses nothing but digits of a real number."""
-    array, declared = _array(value), f"{leaf.dtype} {leaf.shape}"
+    array, declared = as_array(value), f"{leaf.dtype} {leaf.shape}"
     if array is None or array.dtype.kind not in "biuf":
         raise Misfit(
             f"it returned {short(value)} as its {leaf.name}, its space declares {declared}; {CORRECT}"
@@ -230,10 +238,3 @@ def _part(value: Any, key: Any, name: str) -> Any:
         raise Misfit(
             f"its {name} is {short(value)}, without the part {key!r} of its space; {CORRECT}"
         ) from error
-
-
-def _array(value: Any) -> np.ndarray | None:
-    try:
-        return np.asarray(value)
-    except Exception:  # ragged lists, and whatever an object of theirs does when it is asked
-        return None
