@@ -56,5 +56,5 @@ def run(arguments: Check) -> int:
     else:
         for finding in findings:
             print(f"{finding.level:8s} {finding.name}: {finding.message}")
-        print(f"{errors} errors" if errors else "no errors")
+        print("no errors" if not errors else "1 error" if errors == 1 else f"{errors} errors")
     return 1 if errors else 0
