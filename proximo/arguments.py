@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -15,35 +15,15 @@ from proximo.control.config import Config, preset, with_options
 from proximo.control.presets import PRESETS
 from proximo.envs import find_spec
 from proximo.errors import UserError
+from proximo.options import Option, also, as_word, checked, kebab, own_options
 from proximo.paths import whole
+from proximo.words import understood
 
 NO_ENV = "ENV"  # stands in the help where nothing was named
 SWITCH = {"true": True, "false": False, "1": True, "0": False}
 
 Arguments = TypeVar("Arguments")
 Recipe = TypeVar("Recipe", bound="RecipeArguments")
-
-ALIASES = {  # CleanRL's and Stable-Baselines3's names for our options
-    "--env-id": "--env",
-    "--total-timesteps": "--steps",
-    "--n-timesteps": "--steps",
-    "--n-envs": "--num-envs",
-    "--num-steps": "--horizon",
-    "--n-steps": "--horizon",
-    "--update-epochs": "--epochs",
-    "--n-epochs": "--epochs",
-    "--batch-size": "--minibatch-size",
-    "--anneal-lr": "--anneal",
-    "--no-anneal-lr": "--no-anneal",
-    "--clip-coef": "--clip",
-    "--clip-range": "--clip",
-    "--ent-coef": "--entropy-coefficient",
-    "--vf-coef": "--value-coefficient",
-    "--timesteps": "--steps",
-    "--track": "--wandb",
-    "--no-track": "--no-wandb",
-    "--wandb-project-name": "--wandb-project",
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +36,7 @@ class RecipeArguments:
     preset: Literal[PRESETS] = "default"  # type: ignore[valid-type]
     """`default`: our recipe for this kind of environment; `paper`: Schulman 2017, table 3; or a method it
     compares with."""
-    clip: float | None = None
+    clip: Annotated[float | None, also("--clip-coef", "--clip-range")] = None
     """Epsilon: short for `--objective clip:EPSILON`."""
     num_minibatches: int | None = None
     """CleanRL's way to say `--minibatch-size`: the batch over this number."""
@@ -75,11 +55,6 @@ def config_from(arguments: RecipeArguments) -> Config:
             )
         config = with_options(config, minibatch_size=batch // arguments.num_minibatches)
     return config
-
-
-def kebab(name: str) -> str:
-    """`SquaredError` -> `squared-error`, `KLPenalty` -> `kl-penalty`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
 def spelled(kinds: Any) -> Any:
@@ -109,16 +84,12 @@ def spelled(kinds: Any) -> Any:
             numbers[key] = SWITCH[number] if kinds[key] is bool and number in SWITCH else kinds[key](number)
         return choices[name](**numbers)
 
-    def write(value: Any) -> list[str]:
-        numbers = ",".join(f"{f.name}={getattr(value, f.name):g}" for f in fields(value))
-        return [kebab(type(value).__name__) + (f":{numbers}" if numbers else "")]
-
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="{" + ",".join(choices) + "}[:NUMBERS]",
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, tuple(choices.values())),
-        str_from_instance=write,
+        str_from_instance=lambda value: [as_word(value)],
     )
 
 
@@ -169,12 +140,40 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
     return spelled(info.type) if choices and all(map(is_dataclass, choices)) else None
 
 
+_under_way: list[type] = []
+
+
+@registry.struct_rule
+def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+    """A class of options as tyro has it, with their ranges behind what is told of them."""
+    if not is_dataclass(info.type) or _under_way:
+        return None
+    _under_way.append(info.type)
+    try:
+        spec = tyro.constructors.ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _under_way.pop()
+    if not isinstance(spec, tyro.constructors.StructConstructorSpec):
+        return None
+    known = own_options(info.type)
+    return replace(spec, fields=tuple(_with_range(one, known.get(one.name)) for one in spec.fields))
+
+
+def _with_range(
+    field: tyro.constructors.StructFieldSpec, option: Option | None
+) -> tyro.constructors.StructFieldSpec:
+    if option is None or option.range is None:
+        return field
+    told = field.helptext() if callable(field.helptext) else field.helptext
+    return replace(field, helptext=f"{told} {str(option.range).capitalize()}.")
+
+
 def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
     """The arguments of a command that trains; defaults come from the preset and the environment's family.
 
     Raises UserError for words that cannot be understood, and for an unknown environment.
     """
-    words = translated(words)
+    words = understood("train", words, kind)
     asks_help = any(word in ("-h", "--help") for word in words)
     env = words[0] if words and not words[0].startswith("-") else None
     if env is None and asks_help:
@@ -198,11 +197,12 @@ def parse(
     try:
         with registry, contextlib.redirect_stderr(complaint):
             options: dict[str, Any] = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=words, prog=f"proximo {command}", **options)
+            arguments = tyro.cli(kind, args=words, prog=f"proximo {command}", **options)
     except SystemExit as end:
         if not end.code:
             raise
         raise UserError(one_line(complaint.getvalue())) from None
+    return checked(arguments)
 
 
 def one_line(complaint: str) -> str:
@@ -211,19 +211,3 @@ def one_line(complaint: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|─+", " ", complaint)
     plain = re.sub(r"For full helptext.*|Argument helptext:.*", "", re.sub(r"\s+", " ", plain))
     return plain.strip() + " (see --help)"
-
-
-def translated(words: list[str]) -> list[str]:
-    """The words with other libraries' names replaced by ours; `--env ENV` becomes the first word."""
-    ours = []
-    for word in words:
-        if word.startswith("--"):
-            name, separator, value = word.partition("=")
-            name = name.replace("_", "-")
-            ours += [ALIASES.get(name, name), *([value] if separator else [])]
-        else:
-            ours.append(word)
-    if "--env" in ours[:-1]:
-        at = ours.index("--env")
-        ours = [ours[at + 1], *ours[:at], *ours[at + 2 :]]
-    return ours

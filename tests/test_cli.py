@@ -16,7 +16,8 @@ import pytest
 import proximo
 from proximo.arguments import keyword_arguments
 from proximo.cli import main
-from proximo.control.config import option_owners
+from proximo.control.config import Config
+from proximo.options import flat_options
 from proximo.runs.sealed import manifest
 
 # What it takes to be quick, on top of CartPole's own recipe.
@@ -171,7 +172,7 @@ def test_the_help_of_train_shows_every_option(capsys):
     with pytest.raises(SystemExit):
         main(["train", "CartPole-v1", "--help"])
     text = capsys.readouterr().out
-    for name in sorted(set(option_owners()) - {"env"}):
+    for name in sorted(set(flat_options(Config)) - {"env"}):
         assert f"--{name.replace('_', '-')}" in text, name
     # The defaults shown are those of the environment's recipe.
     assert "0.001" in text[text.index("--learning-rate") :][:200]

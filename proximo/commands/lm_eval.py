@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import tyro
 
 from proximo.arguments import parse
-from proximo.commands.lm_words import understood
 from proximo.language.evaluation import EvaluationOptions, evaluate_model
-from proximo.language.flat import option_types, with_folders
 from proximo.runs.process import prepare_process
+from proximo.words import understood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +35,13 @@ class Evaluate:
 
 def read(command: str, words: list[str]) -> Evaluate:
     """The arguments that were typed."""
-    return parse(Evaluate, f"lm {command}", understood(command, words, option_types(Evaluate)))
+    return parse(Evaluate, f"lm {command}", understood(command, words, Evaluate))
 
 
 def run(arguments: Evaluate) -> int:
     """Measure; returns the exit status."""
     prepare_process()
-    found = evaluate_model(with_folders(arguments.options))
+    found = evaluate_model(arguments.options)
     for note in found["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(json.dumps(found) if arguments.json else told(found))

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from proximo.arguments import parse
-from proximo.commands.lm_words import understood
 from proximo.errors import UserError
-from proximo.language.flat import option_types
 from proximo.language.language_model import load
 from proximo.language.text.messages import cleaned
 from proximo.language.text.records import Invalid
 from proximo.language.train.respond import Answer, Drawing, answers, prompts_of
+from proximo.options import also
 from proximo.runs.process import prepare_process
+from proximo.words import understood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class Generate:
     The model may be the first word: a folder, a run, or an id of the Hub.
     """
 
-    model: str
+    model: Annotated[str, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
     prompt: tuple[str, ...] = ()
     """One prompt, or several."""
-    data: Path | None = None
+    data: Annotated[Path | None, also("--dataset-name")] = None
     """JSON lines with a `prompt` each, text or messages, instead."""
     chat: bool = False
     """Each PROMPT is a user's message: the model's chat template is put around it."""
@@ -62,7 +62,7 @@ class Generate:
 
 def read(command: str, words: list[str]) -> Generate:
     """The arguments that were typed."""
-    return parse(Generate, f"lm {command}", understood(command, words, option_types(Generate)))
+    return parse(Generate, f"lm {command}", understood(command, words, Generate))
 
 
 def run(arguments: Generate) -> int:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from proximo.arguments import parse
-from proximo.commands.lm_words import groups, understood
+from proximo.core.ranges import at_least
 from proximo.errors import UserError, say
-from proximo.language.flat import option_types
 from proximo.language.progress import facts, shown
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.paths import short, whole
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
+from proximo.words import groups, understood
 
 if TYPE_CHECKING:
     from proximo.language.train.job import Iteration
@@ -53,9 +53,9 @@ class Resume(Shown):
     """The run folder."""
     reward: tuple[str, ...] = ()
     """The run's reward functions again, `module:function`: a file never imports a module."""
-    checkpoint_every: float | None = None
+    checkpoint_every: Annotated[float | None, at_least(0, infinite=True)] = None
     """Seconds of work that a crash may cost; as the run was begun unless given."""
-    max_time: float | None = None
+    max_time: Annotated[float | None, at_least(0, infinite=True)] = None
     """End in good time before so many seconds, with a checkpoint to go on from."""
 
 
@@ -94,10 +94,10 @@ def read(command: str, words: list[str]) -> Asked:
     if {"--resume", "--config"} <= names:
         raise UserError("with --resume the options are those of the run: leave --config out")
     if "--resume" in names:
-        words = understood(command, words, option_types(Resume))
+        words = understood(command, words, Resume)
         return Asked(command, whole(parse(Resume, f"lm {command}", words)))
     kind = arguments_of(command)
-    return Asked(command, whole(parse(kind, f"lm {command}", understood(command, words, option_types(kind)))))
+    return Asked(command, whole(parse(kind, f"lm {command}", understood(command, words, kind))))
 
 
 def run(asked: Asked) -> int:

@@ -8,28 +8,26 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import tyro
-
-from proximo.arguments import RecipeArguments, config_from, parse_recipe, translated
+from proximo.arguments import RecipeArguments, config_from, parse_recipe
 from proximo.control.config import Config
 from proximo.errors import UserError
-from proximo.learn.options import UpdateOptions
+from proximo.options import as_words, flat_name, flat_options, kinds_of, own_options
 from proximo.paths import absolute, short
-from proximo.policies import NetworkOptions
+from proximo.words import Dialect, understood
 
 if TYPE_CHECKING:
     from proximo.control.sweep import Search, Span, Value
 
-FIXED = ("env", "seed", "steps", "until")  # what a comparison holds equal
+FIXED = ("env", "seed", "steps", "until", "preset")  # what a comparison holds equal
 
 
 @dataclass(frozen=True)
 class Sweep(RecipeArguments):
     """Search the options: trials of the same training with other numbers; the same command goes on."""
 
-    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    vary: tuple[str, ...] = ()
     """OPTION=LOW:HIGH, OPTION=LOW:HIGH:log or OPTION=ONE|OTHER, as often as wanted."""
     trials: int = 20
     """How many there shall be, with those that the file has already."""
@@ -47,10 +45,6 @@ class Sweep(RecipeArguments):
     """Show the traceback of an error."""
 
 
-OWN = {"--vary", "--trials", "--seeds", "--storage", "--out"}  # with a value
-OWN_FLAGS = {f"--{no}{name}" for name in ("json", "quiet", "debug") for no in ("", "no-")}
-
-
 class Asked(NamedTuple):
     """The arguments that were typed, and those of their words that say how to train."""
 
@@ -65,11 +59,12 @@ def read(words: list[str]) -> Asked:
 
 def recipe_words(words: list[str]) -> list[str]:
     """The words without those that are the sweep's own."""
-    kept, rest = [], iter(translated(words))
-    for word in rest:
-        if word in OWN:
-            next(rest, None)
-        elif word not in OWN_FLAGS:
+    own = {*own_options(Sweep)} - {*own_options(RecipeArguments)}
+    kept, ours = [], True
+    for word in understood("train", words, Sweep):
+        if word.startswith("--"):
+            ours = flat_name(word.partition("=")[0].replace("--no-", "--", 1)) not in own
+        if ours:
             kept.append(word)
     return kept
 
@@ -130,14 +125,14 @@ def configured(recipe: list[str], options: "Mapping[str, Value]") -> Config:
 
 def spelled(options: "Mapping[str, Value]") -> list[str]:
     """Options as words of the command line: `--hidden 64 64`, `--anneal`, `--no-anneal`."""
-    words = []
-    for name, value in options.items():
-        flag = name.replace("_", "-")
-        if bool in kinds_of(name):
-            words.append(f"--{flag}" if value == "true" else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", *shlex.split(str(value))]
-    return words
+    return as_words({name: typed(name, value) for name, value in options.items()})
+
+
+def typed(name: str, value: "Value") -> Any:
+    """A value of a search as an option's own."""
+    if bool in varied(name):
+        return value == "true"
+    return shlex.split(value) if isinstance(value, str) else value
 
 
 def searched(vary: tuple[str, ...], recipe: list[str]) -> "Search":
@@ -146,26 +141,23 @@ def searched(vary: tuple[str, ...], recipe: list[str]) -> "Search":
         raise UserError("say what to vary, such as --vary learning_rate=1e-5:1e-3:log")
     search: dict[str, Span | tuple[str, ...]] = {}
     for words in vary:
-        typed, separator, values = words.partition("=")
-        name = translated([f"--{typed}"])[0].removeprefix("--").replace("-", "_")
+        asked, separator, values = words.partition("=")
+        name = Dialect("train", RecipeArguments).aliases.get(f"--{asked.replace('_', '-')}", flat_name(asked))
         if not separator or not values:
             raise UserError(f"--vary {words} is not OPTION=LOW:HIGH nor OPTION=ONE|OTHER")
-        kinds = kinds_of(name)
-        if name in FIXED or not kinds:
-            raise UserError(f"{typed!r} is not an option that can be varied: see `proximo train --help`")
+        kinds = varied(name)
+        if not kinds:
+            raise UserError(f"{asked!r} is not an option that can be varied: see `proximo train --help`")
         if name in search or f"--{name.replace('_', '-')}" in recipe:
             raise UserError(f"{name} is said twice: vary it or set it")
         search[name] = choices(words, values, kinds) if "|" in values else span(words, values, kinds)
     return search
 
 
-def kinds_of(name: str) -> tuple[Any, ...]:
-    """The types that an option's value may have; none for a name that is not an option."""
-    for owner in (Config, UpdateOptions, NetworkOptions, RecipeArguments):
-        hints = get_type_hints(owner)
-        if name in hints and name not in ("config", "preset", "update", "network"):
-            return get_args(hints[name]) or (hints[name],)
-    return ()
+def varied(name: str) -> tuple[Any, ...]:
+    """The types that an option's value may have; none for a name that is no option, or not to be varied."""
+    option = flat_options(RecipeArguments).get(name)
+    return () if option is None or name in FIXED else kinds_of(option.declared)
 
 
 def choices(words: str, values: str, kinds: tuple[Any, ...]) -> tuple[str, ...]:

@@ -14,8 +14,10 @@ import tyro
 
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
 from proximo.control.config import Config, validated
+from proximo.core.ranges import at_least
 from proximo.envs import find_spec
 from proximo.errors import UpdateDiverged, UserError, say
+from proximo.options import as_words, changes
 from proximo.paths import short, whole
 from proximo.runs.sinks import SinkOptions
 
@@ -30,9 +32,9 @@ OUT_OF_TIME = 3  # exit status of a run that --max-time ended
 class RunArguments:
     """How a run is carried out and kept, begun or resumed."""
 
-    checkpoint_every: float = 30.0
+    checkpoint_every: Annotated[float, at_least(0, infinite=True)] = 30.0
     """Seconds of work that a crash may cost."""
-    max_time: float | None = None
+    max_time: Annotated[float | None, at_least(0, infinite=True)] = None
     """End in good time before so many seconds, with a checkpoint to go on from."""
     sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SinkOptions)
     out: Path | None = None
@@ -49,7 +51,7 @@ class RunArguments:
 class Train(RunArguments, RecipeArguments):
     """Train a policy on an environment, and keep everything in a run folder."""
 
-    seeds: int = 1
+    seeds: Annotated[int, at_least(1)] = 1
     """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
 
 
@@ -81,7 +83,6 @@ def run(arguments: Train | Resume) -> int:
     from proximo.runs.resume import resume_run
 
     prepare_process()
-    check_seconds(arguments)
     if isinstance(arguments, Resume):
         changes = {name: getattr(arguments, name) for name in ("steps", "until")}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -193,14 +194,6 @@ def run_seeds(arguments: Train) -> int:
     return (stop.status or OUT_OF_TIME) if unfinished else int(bool(diverged))
 
 
-def check_seconds(arguments: RunArguments) -> None:
-    """Raises UserError for times that cannot be."""
-    if not arguments.checkpoint_every >= 0:
-        raise UserError(f"--checkpoint-every is {arguments.checkpoint_every:g}: give 0 or more seconds")
-    if arguments.max_time is not None and not arguments.max_time >= 0:
-        raise UserError(f"--max-time is {arguments.max_time:g}: give 0 or more seconds")
-
-
 def imported(arguments: Train | Resume) -> list[str]:
     """The environment where it was typed `module:EnvId`, since a run's files never import a module."""
     env = arguments.env if isinstance(arguments, Resume) else arguments.config.env
@@ -209,9 +202,8 @@ def imported(arguments: Train | Resume) -> list[str]:
 
 def going_on(arguments: Train | Resume, path: Path) -> str:
     """The command that goes on with a run as it was carried out."""
-    sinks, words = arguments.sinks, ["proximo", "train", "--resume", str(short(path)), *imported(arguments)]
-    words += [f"--{name}" for name in ("tensorboard", "wandb") if getattr(sinks, name)]
-    words += [] if sinks.video_every is None else ["--video-every", str(sinks.video_every)]
+    words = ["proximo", "train", "--resume", str(short(path)), *imported(arguments)]
+    words += as_words(changes(arguments.sinks, SinkOptions()))
     return shlex.join(words)
 
 

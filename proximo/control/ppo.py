@@ -12,17 +12,8 @@ from proximo.control.progress import shown
 from proximo.control.train import Iteration, training
 from proximo.envs.description import importable
 from proximo.errors import UserError
+from proximo.options import flat_name, flat_options
 from proximo.runs.process import prepare_process
-
-# Stable-Baselines3's name -> ours.
-NAMES = {
-    "n_envs": "num_envs",
-    "n_steps": "horizon",
-    "n_epochs": "epochs",
-    "batch_size": "minibatch_size",
-    "clip_range": "clip",
-    "ent_coef": "entropy_coefficient",
-}
 
 
 class PPO:
@@ -45,9 +36,13 @@ class PPO:
     def __init__(self, env: Any, *more: Any, preset_name: str = "default", **options: Any) -> None:
         if more:
             raise UserError(f"{env!r} comes before the environment: leave it out, as in PPO('CartPole-v1')")
-        ours = {NAMES.get(name, name): value for name, value in options.items()}
-        if "vf_coef" in ours:
-            ours["value_coefficient"] = 2.0 * ours.pop("vf_coef")
+        names = {
+            flat_name(alias): name for name, one in flat_options(Config).items() for alias in one.aliases
+        }
+        names |= {"clip_range": "clip"}
+        if "vf_coef" in options:
+            options["vf_coef"] *= 2.0
+        ours = {names.get(name, name): value for name, value in options.items()}
         self.config: Config | None = with_options(preset(preset_name, env), **ours)
         self.agent: Agent | None = None
         self.last: Iteration | None = None

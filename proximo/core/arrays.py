@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,8 @@ _traceable: set[type] = set()
 def _is_number(declared: Any) -> bool:
     if isinstance(declared, str):  # where annotations are not evaluated
         return "float" in declared
+    if get_origin(declared) is Annotated:
+        declared = declared.__origin__
     return any(kind is float or kind in _traceable for kind in get_args(declared) or (declared,))
 
 

@@ -13,11 +13,13 @@ and none raises anything. Each is a tree of arrays, so that its numbers can be t
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import Scalar, traceable, with_numbers
+from proximo.core.ranges import above, at_least
 
 BETA_BOUNDS = (1e-20, 1e20)
 """We depart here: hundreds of updates on one side of the target must not make beta 0 or infinite."""
@@ -47,7 +49,7 @@ class FixedKL:
     beta  units of reward per nat; 0.05 in Huang et al. 2024
     """
 
-    beta: float = 0.05
+    beta: Annotated[float, at_least(0)] = 0.05
 
     def adapted(self, kl: Scalar, episodes: Scalar) -> "FixedKL":
         """Itself."""
@@ -63,8 +65,8 @@ class AdaptiveKL:
     beta    the price now
     """
 
-    target: float = 6.0
-    beta: float = 0.05
+    target: Annotated[float, above(0)] = 6.0
+    beta: Annotated[float, at_least(0)] = 0.05
 
     def adapted(self, kl: Scalar, episodes: Scalar) -> "AdaptiveKL":
         """With the next batch's price."""
@@ -85,9 +87,9 @@ class ProportionalKL:
     beta     the price now
     """
 
-    target: float = 6.0
-    horizon: float = 10_000.0
-    beta: float = 0.15
+    target: Annotated[float, above(0)] = 6.0
+    horizon: Annotated[float, above(0)] = 10_000.0
+    beta: Annotated[float, at_least(0)] = 0.15
 
     def adapted(self, kl: Scalar, episodes: Scalar) -> "ProportionalKL":
         """With the next batch's price."""

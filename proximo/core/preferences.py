@@ -6,13 +6,14 @@ policy implies for an answer.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import Scalar, traceable
+from proximo.core.ranges import Range
 
 LogRatio = Float[Array, "*shape"]
 
@@ -46,7 +47,7 @@ class ConservativeLoss:
     smoothing  e, the share of wrong labels, 0 to 1/2
     """
 
-    smoothing: float = 0.1
+    smoothing: Annotated[float, Range(least=0, below=0.5)] = 0.1
     per_token: ClassVar[bool] = False
 
     def __call__(self, chosen: LogRatio, rejected: LogRatio, beta: Scalar) -> LogRatio:

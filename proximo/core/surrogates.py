@@ -11,20 +11,22 @@ gradient; they differ in what happens further away. All are called in the same w
     kl         [...], exact KL(old || new) per state, in nats; only the KL penalties need it
     returns    [...], unit of the advantage
 
-and none raises anything: ranges are checked where options are read. Each is a tree of arrays, so its
-numbers can be traced, annealed, or differ between members of a `vmap`. Those with a range around r = 1
-have `annealed(remaining)`: the same with the range times alpha, the share of training that is left, in
-[0, 1] (Schulman 2017, table 5), and `bounds`: how far the ratio may fall below and rise above 1. One whose
-numbers follow the divergence of an update has `adapted(kl)`: the objective of the next one.
+and none raises anything: ranges stand in the fields, and are checked where options are read. Each is a
+tree of arrays, so its numbers can be traced, annealed, or differ between members of a `vmap`. Those with a
+range around r = 1 have `annealed(remaining)`: the same with the range times alpha, the share of training
+that is left, in [0, 1] (Schulman 2017, table 5), and `bounds`: how far the ratio may fall below and rise
+above 1. One whose numbers follow the divergence of an update has `adapted(kl)`: the objective of the next.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import Scalar, traceable, with_numbers
 from proximo.core.kl_control import doubled_or_halved
+from proximo.core.ranges import above
 
 LOG_RATIO_LIMIT = 20.0
 """Beyond e^20 a ratio says only "far"; kept finite, since 0 * inf in the gradient is NaN."""
@@ -40,7 +42,7 @@ class Clip:
     epsilon  half-width of the range of r, without unit; Table 1's best is 0.2, useful 0.1 to 0.3
     """
 
-    epsilon: float = 0.2
+    epsilon: Annotated[float, above(0)] = 0.2
 
     def __call__(
         self,
@@ -111,7 +113,7 @@ class LogClip:
     epsilon  half-width of the range of log r, in nats
     """
 
-    epsilon: float = 0.2
+    epsilon: Annotated[float, above(0)] = 0.2
 
     def __call__(
         self,
@@ -142,7 +144,7 @@ class KLPenalty:
     beta  price of a nat, in units of the advantage; Table 1 has 0.3, 1, 3 and 10
     """
 
-    beta: float = 1.0
+    beta: Annotated[float, above(0)] = 1.0
 
     def __call__(
         self,
@@ -165,8 +167,8 @@ class AdaptiveKLPenalty:
     beta    the price now, in units of the advantage; where it starts hardly matters
     """
 
-    target: float = 0.01
-    beta: float = 1.0
+    target: Annotated[float, above(0)] = 0.01
+    beta: Annotated[float, above(0)] = 1.0
 
     def __call__(
         self,
@@ -192,8 +194,8 @@ class DualClip:
     bound    the ratio beyond which a bad action is pushed away no more, without unit, above 1; theirs is 3
     """
 
-    epsilon: float = 0.2
-    bound: float = 3.0
+    epsilon: Annotated[float, above(0)] = 0.2
+    bound: Annotated[float, above(1)] = 3.0
 
     def __call__(
         self,
@@ -226,8 +228,8 @@ class AsymmetricClip:
     low, high  widths of the range of r below and above 1, without unit
     """
 
-    low: float = 0.2
-    high: float = 0.28
+    low: Annotated[float, above(0)] = 0.2
+    high: Annotated[float, above(0)] = 0.28
 
     def __call__(
         self,
@@ -261,7 +263,7 @@ class QuadraticPenalty:
     epsilon  where the top lies, as a distance of r from 1, without unit
     """
 
-    epsilon: float = 0.2
+    epsilon: Annotated[float, above(0)] = 0.2
 
     def __call__(
         self,

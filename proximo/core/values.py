@@ -5,11 +5,13 @@ numbers can be traced, annealed, or differ between members of a `vmap`.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import traceable
+from proximo.core.ranges import above
 
 
 @traceable
@@ -58,7 +60,7 @@ class ClippedSquaredError:
     Raises nothing; ranges are checked where options are read.
     """
 
-    epsilon: float = 0.2
+    epsilon: Annotated[float, above(0)] = 0.2
 
     def __call__(
         self, value: Float[Array, "*shape"], old_value: Float[Array, "*shape"], target: Float[Array, "*shape"]
@@ -83,7 +85,7 @@ class Huber:
     Raises nothing; ranges are checked where options are read.
     """
 
-    delta: float = 1.0
+    delta: Annotated[float, above(0)] = 1.0
 
     def __call__(
         self, value: Float[Array, "*shape"], old_value: Float[Array, "*shape"], target: Float[Array, "*shape"]

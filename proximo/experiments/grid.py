@@ -7,10 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from proximo.arguments import spelled
 from proximo.control.config import Config, preset, with_options
-from proximo.core import Objective
 from proximo.errors import UserError
+from proximo.options import as_words
 
 
 @dataclass(frozen=True)
@@ -140,22 +139,6 @@ def nearest(name: str, there: Sequence[Any]) -> str:
     names = [str(one) for one in there]
     close = difflib.get_close_matches(name, names, n=3)
     return f"did you mean {', '.join(close)}?" if close else f"take one of {', '.join(names)}"
-
-
-def as_words(options: Mapping[str, Any]) -> list[str]:
-    """Options as they are typed after `proximo train ENV`."""
-    words = []
-    for name, value in options.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words += [f"--{flag}" if value else f"--no-{flag}"]
-        elif dataclasses.is_dataclass(value):
-            words += [f"--{flag}", *spelled(Objective).str_from_instance(value)]
-        elif isinstance(value, tuple):
-            words += [f"--{flag}", *map(str, value)]
-        else:
-            words += [f"--{flag}", str(value)]
-    return words
 
 
 # ---- which runs share an ensemble, and in what order they are begun

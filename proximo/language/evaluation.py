@@ -4,16 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
+from proximo.core.ranges import Range, at_least, between
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import is_reward_model
 from proximo.language.files.folder import load_reward_model, local_folder
-from proximo.language.files.loading import check_counts, loaded, longest_of
+from proximo.language.files.loading import loaded, longest_of
 from proximo.language.files.model_options import ModelOptions
+from proximo.language.inputs import with_folders
 from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.data import Overlong, Preference, read_preferences, read_training_texts
 from proximo.language.text.data_files import lines_of
@@ -24,8 +26,9 @@ from proximo.language.train.ppo_options import PPOOptions, RewardOptions, Sampli
 from proximo.language.train.reading import Reading, reading_of
 from proximo.language.train.reward_model import RewardModelOptions, reward_training
 from proximo.language.train.rewards import RewardFunction
-from proximo.language.train.run_options import RunOptions
+from proximo.language.train.run_options import LARGEST_SEED, RunOptions
 from proximo.language.train.sft import SFTOptions, fine_tuning
+from proximo.options import also, checked
 from proximo.runs.statistics import interval
 
 
@@ -37,34 +40,34 @@ class EvaluationOptions:
     ranks the better answer first. Prompts: the mean reward of the model's answers.
     """
 
-    model: str
+    model: Annotated[str, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
-    data: str
+    data: Annotated[str, also("--dataset-name")]
     """JSON lines as the training commands take them."""
-    length: int = 1024
+    length: Annotated[int, at_least(1), also("--max-length")] = 1024
     """Tokens of a text at most; the model's context where that is shorter."""
     completion_only: bool = True
     """Measure completions and the assistant's messages, not what they answer."""
-    batch_size: int = 16
+    batch_size: Annotated[int, at_least(1)] = 16
     """Rows, pairs or prompts that go through the model together."""
-    samples: int = 1
+    samples: Annotated[int, at_least(1), also("--num-generations")] = 1
     """Answers to each prompt."""
-    response_length: int = 64
+    response_length: Annotated[int, at_least(1), also("--max-new-tokens", "--max-completion-length")] = 64
     """Most tokens of an answer."""
-    temperature: float = 1.0
+    temperature: Annotated[float, at_least(0)] = 1.0
     """Logits are divided by it where answers are drawn."""
     overlong: Overlong | None = None
     """What becomes of longer texts and prompts: `truncate`, `drop`, or `refuse`; unless said texts and pairs
     are cut, and prompts, which cannot be, are refused."""
     invalid: Invalid = "refuse"
     """What becomes of records that are wrong, such as empty texts: `refuse` all, or `drop`."""
-    reward: tuple[str, ...] = ()
+    reward: Annotated[tuple[str, ...], also("--reward-funcs")] = ()
     """Python functions, `module:function`, that say what an answer is worth."""
-    reward_model: tuple[str, ...] = ()
+    reward_model: Annotated[tuple[str, ...], also("--reward-model-path")] = ()
     """Folders of reward models that do."""
-    reward_weights: tuple[float, ...] = ()
+    reward_weights: Annotated[tuple[float, ...], Range()] = ()
     """One for each function, then for each model; 1 unless given."""
-    seed: int = 0
+    seed: Annotated[int, between(0, LARGEST_SEED)] = 0
     """Of the answers."""
     eos_token: str | None = None
     """The token that ends a text, where the tokenizer does not say."""
@@ -87,7 +90,7 @@ def evaluate_model(
     Raises UserError for options that cannot be, for data that the model cannot be measured on, and for files
     that are missing or damaged.
     """
-    check_counts(options, ("length", "batch_size", "samples", "response_length"))
+    options = with_folders(checked(options))
     columns, scorer = columns_of(options.data), is_reward_model(options.model)
     if scorer:
         if "chosen" not in columns:

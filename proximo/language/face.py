@@ -19,12 +19,12 @@ from typing import Any
 
 from proximo.errors import UserError
 from proximo.language.evaluation import EvaluationOptions, evaluate_model
-from proximo.language.flat import options_from
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
 from proximo.language.running import described
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.language.train.rewards import RewardFunction, reward_function
+from proximo.options import options_from
 from proximo.runs.process import Deadline, prepare_process
 from proximo.runs.sealed import replace_file
 

@@ -5,18 +5,55 @@ sums, and who goes on compares them.
 """
 
 import hashlib
-from dataclasses import fields, is_dataclass
+import os
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import home_of
 from proximo.language.files.folder import local_folder
-from proximo.language.flat import FOLDERS
+from proximo.runs.kinds import is_policy_run
 from proximo.runs.sealed import MANIFEST
+
+Options = TypeVar("Options")
 
 FILES = ("data", "evaluation_data", "chat_template")
 """Options that name a file."""
+
+FOLDERS = ("model", "reward_model", "critic_from")
+"""Options that name a model's folder; a run's folder stands for the model in it."""
+
+
+def with_folders(options: Options) -> Options:
+    """The options with models' folders where they named runs."""
+    changes: dict[str, Any] = {}
+    for field in fields(options):  # type: ignore[arg-type]
+        value = getattr(options, field.name)
+        if field.name in FOLDERS and isinstance(value, str):
+            changes[field.name] = model_folder(value)
+        elif field.name in FOLDERS and isinstance(value, tuple):
+            changes[field.name] = tuple(model_folder(name) for name in value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            changes[field.name] = with_folders(value)
+    return replace(options, **changes)  # type: ignore[type-var]
+
+
+def model_folder(name: str | os.PathLike[str]) -> str:
+    """A model's folder, or an id of the Hub, as it is; of a run's folder the model in it.
+
+    Raises UserError for a run that has no model yet.
+    """
+    place = Path(name)
+    if (place / "model" / "config.json").is_file():
+        return str(place / "model")
+    if (place / "metrics.jsonl").is_file() and (place / "checkpoints").is_dir():
+        if is_policy_run(place):
+            raise UserError(
+                f"{place} is a run of `proximo train`, no language model: `proximo evaluate {place}`"
+            )
+        raise UserError(f"the run {place} has no model yet: let it come to an end, or resume it")
+    return os.fspath(name)
 
 
 def sums_of_inputs(options: Any) -> dict[str, str]:

@@ -13,13 +13,14 @@ from proximo.errors import UserError
 from proximo.language.files.adapter_files import home_of, is_reward_model, whole_model
 from proximo.language.files.folder import load_config, save_model
 from proximo.language.files.loading import check_vocabulary
-from proximo.language.flat import model_folder, options_from
+from proximo.language.inputs import model_folder
 from proximo.language.model.compiling import jit
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer, with_tokens
 from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
 from proximo.language.train.respond import Drawing, answers, prompts_of
+from proximo.options import options_from
 from proximo.runs.forks import refuse_after_fork
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import safetensors.numpy
 
 from proximo.errors import UserError
-from proximo.language.options import as_json
 from proximo.language.train.job import Iteration, Trainer, training
+from proximo.options import as_json
 from proximo.paths import absolute
 from proximo.runs.checkpoints import finished, hide, newest_valid, set_aside
 from proximo.runs.folder import fingerprint, new_folder, versions

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.errors import UserError
-from proximo.language.flat import with_folders
-from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
-from proximo.language.options import as_json, from_json
+from proximo.language.inputs import refuse_other_inputs, sums_of_inputs, with_folders
 from proximo.language.running import CONFIG, LanguageRun, described, recorded, restored
 from proximo.language.train.job import Iteration, Trainer
 from proximo.language.train.meshed import meshed
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.learn.mesh import in_host_memory, mesh_of
+from proximo.options import as_json, from_json
 from proximo.runs.folder import warn_of_another_machine
 from proximo.runs.sinks import Sinks
 
@@ -72,6 +71,7 @@ def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None
     """
     _, build = method(command)
     options = with_folders(options)
+    options.run.reports.check_reports()
     trainer = build(options) if functions is None else build(options, functions)
     trainer = meshed(trainer, options.model.mesh)
     more = {"inputs": sums_of_inputs(options), "notes": list(notes(trainer))}

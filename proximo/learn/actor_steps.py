@@ -8,7 +8,7 @@ here; elsewhere the minibatch steps move the critic alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from proximo.core import (
     projected_gradient,
 )
 from proximo.core.arrays import traceable
+from proximo.core.ranges import Range, above, at_least
 from proximo.learn.actor_vector import actor_vector, rows, unrows, with_actor
 from proximo.learn.batches import Batch
 from proximo.learn.descend import adam
@@ -110,7 +111,7 @@ class AdaptiveGradient:
     target_kl  of one update, mean over the batch, in nats
     """
 
-    target_kl: float = 0.01
+    target_kl: Annotated[float, above(0)] = 0.01
     joint: ClassVar[bool] = False
 
     def start(self, policy: ActorCritic) -> Any:
@@ -137,9 +138,9 @@ class NaturalGradient:
     iterations  of conjugate gradient
     """
 
-    max_kl: float = 0.01
-    damping: float = 0.1
-    iterations: int = 10
+    max_kl: Annotated[float, above(0)] = 0.01
+    damping: Annotated[float, above(0)] = 0.1
+    iterations: Annotated[int, at_least(1)] = 10
     joint: ClassVar[bool] = False
 
     def start(self, policy: ActorCritic) -> Any:
@@ -164,10 +165,10 @@ class TrustRegion:
     backtracks  shorter steps to try; where none is good the actor stays as it was, bit for bit
     """
 
-    max_kl: float = 0.01
-    damping: float = 0.1
-    iterations: int = 10
-    backtracks: int = 10
+    max_kl: Annotated[float, above(0)] = 0.01
+    damping: Annotated[float, above(0)] = 0.1
+    iterations: Annotated[int, at_least(1)] = 10
+    backtracks: Annotated[int, at_least(1)] = 10
     joint: ClassVar[bool] = False
 
     def start(self, policy: ActorCritic) -> Any:
@@ -198,8 +199,8 @@ class AverageTrustRegion:
     decay  of the average policy's parameters, per update
     """
 
-    limit: float = 1.0
-    decay: float = 0.99
+    limit: Annotated[float, at_least(0)] = 1.0
+    decay: Annotated[float, Range(above=0, below=1)] = 0.99
     joint: ClassVar[bool] = False
 
     def start(self, policy: ActorCritic) -> Any:
@@ -237,9 +238,9 @@ class CrossEntropy:
     extra_std    added noise, brought linearly to 0 over the training
     """
 
-    elite: int = 8
-    initial_std: float = 1.0
-    extra_std: float = 0.1
+    elite: Annotated[int, at_least(1)] = 8
+    initial_std: Annotated[float, above(0)] = 1.0
+    extra_std: Annotated[float, at_least(0)] = 0.1
     joint: ClassVar[bool] = False
 
     def start(self, policy: ActorCritic) -> Population:

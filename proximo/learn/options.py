@@ -1,11 +1,13 @@
 """The algorithm's options: one default each, with its reason."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from proximo.core import Clip, Objective, SquaredError, ValueLoss
 from proximo.core.arrays import traceable
+from proximo.core.ranges import above, at_least, between
 from proximo.learn.actor_steps import ActorStep, JointGradient
+from proximo.options import OR_OWN, also
 
 
 @traceable
@@ -13,37 +15,37 @@ from proximo.learn.actor_steps import ActorStep, JointGradient
 class UpdateOptions:
     """The algorithm's own options."""
 
-    epochs: int = 10
+    epochs: Annotated[int, at_least(1), also("--update-epochs", "--n-epochs")] = 10
     """K: passes over each rollout."""
-    minibatch_size: int = 64
+    minibatch_size: Annotated[int, at_least(1), also("--batch-size")] = 64
     """M: samples in one gradient step."""
-    learning_rate: float = 3e-4
+    learning_rate: Annotated[float, above(0)] = 3e-4
     """Adam's step size (at the start, where it is annealed)."""
-    anneal: bool = True
+    anneal: Annotated[bool, also("--anneal-lr")] = True
     """Bring the learning rate linearly to 0 at the last step (Huang 2022, detail 4)."""
-    adam_epsilon: float = 1e-5
+    adam_epsilon: Annotated[float, above(0)] = 1e-5
     """Adam's epsilon; 1e-5 is baselines' (Huang 2022, detail 3)."""
-    gamma: float = 0.99
+    gamma: Annotated[float, between(0, 1)] = 0.99
     """Discount per step."""
-    gae_lambda: float = 0.95
+    gae_lambda: Annotated[float, between(0, 1)] = 0.95
     """Bias against variance of the advantage: 0 trusts the critic, 1 the rewards."""
-    objective: Objective = field(default_factory=Clip)
+    objective: Annotated[Objective, OR_OWN] = field(default_factory=Clip)
     """What the policy maximises."""
     anneal_clip: bool = False
     """Bring the clip range linearly to 0 as well (the paper's Atari, table 5)."""
-    value_loss: ValueLoss = field(default_factory=SquaredError)
+    value_loss: Annotated[ValueLoss, OR_OWN] = field(default_factory=SquaredError)
     """What the critic minimises; clipping it does not help (Andrychowicz 2020)."""
-    value_coefficient: float = 0.5
+    value_coefficient: Annotated[float, at_least(0), also("--vf-coef")] = 0.5
     """c1 of eq. 9, times 0.5 (V - target)^2; SB3's vf_coef has no 0.5, so it counts twice this one."""
-    entropy_coefficient: float = 0.0
+    entropy_coefficient: Annotated[float, at_least(0), also("--ent-coef")] = 0.0
     """c2 of eq. 9: a bonus for randomness; of no use in continuous control."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Annotated[float, above(0, infinite=True)] = 0.5
     """The whole gradient is scaled down to this norm."""
-    target_kl: float | None = None
+    target_kl: Annotated[float | None, above(0)] = None
     """Stop the update once a minibatch's KL (k3) passes 1.5 times this."""
-    learning_rate_kl: float | None = None
+    learning_rate_kl: Annotated[float | None, above(0)] = None
     """Adapt the learning rate after each epoch to keep an update's KL near this (table 4's "adjusted")."""
-    actor_step: ActorStep = field(default_factory=JointGradient)
+    actor_step: Annotated[ActorStep, OR_OWN] = field(default_factory=JointGradient)
     """How the actor is moved; all but `joint-gradient` take the whole batch at once, before the critic."""
     advantage_normalisation: Literal["minibatch", "batch", "none"] = "minibatch"
     """Where advantages are brought to mean 0 and std 1."""

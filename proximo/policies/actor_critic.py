@@ -1,13 +1,14 @@
 """The actor and the critic as one module: `policy(obs, carry, reset) -> distribution, carry`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from proximo.core.ranges import Range, at_least
 from proximo.core.types import ActionKind
 from proximo.policies.distributions import Distribution, Head, make_head
 from proximo.policies.mlp import MLP, Activation, Dense, Initialiser
@@ -20,9 +21,9 @@ VALUE_GAIN = 1.0
 class NetworkOptions:
     """Shape and start of the networks."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Annotated[tuple[int, ...], at_least(1)] = (64, 64)
     """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
-    critic_hidden: tuple[int, ...] | None = None
+    critic_hidden: Annotated[tuple[int, ...] | None, at_least(1)] = None
     """Widths of the critic's own hidden layers; unless given `hidden`, or none on a shared trunk."""
     activation: Activation = "tanh"
     """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020."""
@@ -30,11 +31,11 @@ class NetworkOptions:
     """One trunk for actor and critic; separate networks do better in control (Andrychowicz 2020)."""
     initialiser: Initialiser = "orthogonal"
     """Of the weights; hidden gain sqrt 2, value 1 (Huang 2022, detail 2)."""
-    policy_gain: float = 0.01
+    policy_gain: Annotated[float, Range()] = 0.01
     """Gain of the policy's last layer: small, so that the first actions are near 0 (Andrychowicz 2020)."""
-    initial_log_std: float = 0.0
+    initial_log_std: Annotated[float, Range()] = 0.0
     """Where a Gaussian policy's log standard deviation starts."""
-    final_log_std: float | None = None
+    final_log_std: Annotated[float | None, Range()] = None
     """Bring it there linearly over the training, and do not learn it (the paper's table 4: -0.7, -1.6)."""
 
 

@@ -10,10 +10,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from proximo.control.config import Config, as_json
+from proximo.core.ranges import at_least
 from proximo.errors import UserError, reason, say
+from proximo.options import also, checked
 from proximo.runs.extras import needed
 
 
@@ -55,9 +57,9 @@ class ReportOptions:
 
     tensorboard: bool = False
     """Write TensorBoard's event files into `tb/`."""
-    wandb: bool = False
+    wandb: Annotated[bool, also("--track")] = False
     """Report to Weights & Biases (log in with `wandb login`; WANDB_MODE=offline keeps it here)."""
-    wandb_project: str = "proximo"
+    wandb_project: Annotated[str, also("--wandb-project-name")] = "proximo"
     """The project there."""
 
     def check_reports(self) -> None:
@@ -84,15 +86,14 @@ class ReportOptions:
 class SinkOptions(ReportOptions):
     """Who else is told how a run goes."""
 
-    video_every: int | None = None
+    video_every: Annotated[int | None, at_least(1)] = None
     """A film of one episode into `videos/` every so many steps; training waits while it is made."""
 
     def check(self, env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
         """Raises UserError, before there is a run, for what cannot be: a missing package, say."""
         self.check_reports()
         if self.video_every is not None:
-            if self.video_every < 1:
-                raise UserError(f"video_every is {self.video_every}: it must be at least 1")
+            checked(self)
             from proximo.control.watch import check_drawing
 
             check_drawing(env, env_kwargs)

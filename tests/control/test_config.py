@@ -11,7 +11,7 @@ import pytest
 from probes import Probe
 
 from proximo import Config, UserError, preset, with_options
-from proximo.control.config import as_json, from_json, option_owners, validated
+from proximo.control.config import as_json, from_json, validated
 from proximo.control.presets import METHODS, PRESETS, RECIPES
 from proximo.core import (
     Clip,
@@ -26,6 +26,7 @@ from proximo.core import (
 from proximo.core.arrays import traceable
 from proximo.learn.actor_steps import AverageTrustRegion, CrossEntropy, SingleGradient, TrustRegion
 from proximo.learn.options import UpdateOptions
+from proximo.options import flat_options
 from proximo.policies import NetworkOptions
 
 
@@ -82,7 +83,7 @@ OPTIONS = [
 
 
 def test_the_list_of_options():
-    assert sorted(option_owners()) == OPTIONS
+    assert sorted(flat_options(Config)) == OPTIONS
 
 
 def test_no_two_parts_have_an_option_of_one_name():
@@ -174,7 +175,7 @@ IMPOSSIBLE = [
     *((name, 8.0) for name in ("steps", "num_envs", "horizon", "seed", "epochs", "minibatch_size")),
     ("hidden", (64, 0)),
     ("critic_hidden", (64, 0)),
-    *(("hidden", value) for value in (64, None, "64", (64.0,))),
+    *(("hidden", value) for value in (None, "64", (64.0,))),
     *(
         (name, value)
         for name in ("learning_rate", "gamma", "value_coefficient", "target_kl", "step_timeout")
@@ -212,8 +213,8 @@ def test_what_cannot_be_is_refused_and_named(name, value):
         ({"objective": KLPenalty(-1.0)}, "KLPenalty's beta is -1.0: it must be above 0"),
         ({"actor_step": TrustRegion(max_kl=0.0)}, "TrustRegion's max_kl is 0.0: it must be above 0"),
         ({"actor_step": TrustRegion(iterations=0)}, "TrustRegion's iterations is 0"),
-        ({"actor_step": AverageTrustRegion(decay=1.0)}, "decay is 1.0: it must be below 1"),
-        ({"actor_step": AverageTrustRegion(limit=-1.0)}, "limit is -1.0: it must be above 0"),
+        ({"actor_step": AverageTrustRegion(decay=1.0)}, "decay is 1.0: it must be above 0 and below 1"),
+        ({"actor_step": AverageTrustRegion(limit=-1.0)}, "limit is -1.0: it must be at least 0"),
         ({"value_loss": Huber(-1.0)}, "Huber's delta is -1.0"),
         ({"value_loss": ClippedSquaredError(0.0)}, "ClippedSquaredError's epsilon is 0.0"),
         # 8 x 256 = 2048
@@ -241,6 +242,7 @@ def test_what_does_not_fit_together_is_refused_with_what_would(options, message)
         {"target_kl": 1e-9},
         {"hidden": ()},
         {"hidden": [8, 8]},  # a list is as good
+        {"hidden": 64},  # one layer
         {"learning_rate": np.float32(1e-3), "gamma": 1},
         {"critic_hidden": ()},
         {"shared": True, "critic_hidden": (8,)},

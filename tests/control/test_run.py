@@ -14,9 +14,10 @@ from probes import Aim, Ends, Probe, equal, small
 
 import proximo
 from proximo import training
-from proximo.control.config import option_owners
+from proximo.control.config import Config
 from proximo.control.run import recorded, train_config
 from proximo.errors import EnvironmentFault, UserError
+from proximo.options import flat_options
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import orderly_stop
 
@@ -119,7 +120,7 @@ def test_episodes_are_written_with_their_raw_returns(run):
 def test_the_configuration_is_written_whole_with_what_it_ran_on(run):
     config = json.loads((run.folder / "config.json").read_text())
     flat = config | config["update"] | config["network"]
-    assert set(option_owners()) <= set(flat)
+    assert set(flat_options(Config)) <= set(flat)
     assert flat["env"] == "Ends" and flat["steps"] == 70 and flat["hidden"] == [16]
     assert flat["objective"] == {"name": "Clip", "epsilon": 0.2}
     assert {"python", "proximo", "jax", "numpy", "gymnasium"} <= set(config["versions"])

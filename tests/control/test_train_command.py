@@ -37,8 +37,8 @@ def test_a_resumed_run_is_as_fast_as_its_own_steps():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--checkpoint-every", "nan"], "--checkpoint-every is nan: give 0 or more seconds"),
-        (["--max-time", "-5"], "--max-time is -5: give 0 or more seconds"),
+        (["--checkpoint-every", "nan"], "checkpoint_every is nan: it must be at least 0"),
+        (["--max-time", "-5"], "max_time is -5.0: it must be at least 0"),
     ],
 )
 def test_times_that_cannot_be_are_told_before_there_is_a_run(tmp_path, capsys, words, message):

@@ -15,9 +15,9 @@ from proximo.cli import main
 from proximo.commands.lm_eval import Evaluate
 from proximo.commands.lm_generate import Generate
 from proximo.commands.lm_train import arguments_of
-from proximo.language.flat import option_types
 from proximo.language.progress import facts, shown
 from proximo.language.train.job import Iteration
+from proximo.options import flat_options
 
 # ---- the options, frozen: one that goes breaks somebody's command line
 OPTIONS = {
@@ -87,7 +87,7 @@ def class_of(command):
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_the_options_are_these(command):
-    assert sorted(option_types(class_of(command))) == OPTIONS[command].split()
+    assert sorted(flat_options(class_of(command))) == OPTIONS[command].split()
 
 
 @pytest.mark.parametrize("command", OPTIONS)

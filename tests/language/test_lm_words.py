@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proximo.commands.lm_aliases import ALIASES, GROUP
 from proximo.commands.lm_train import arguments_of, read
-from proximo.commands.lm_without import HARMLESS
-from proximo.commands.lm_words import flat
 from proximo.core import (
     AsymmetricClip,
     Centred,
@@ -20,9 +17,10 @@ from proximo.core import (
     Standardised,
 )
 from proximo.errors import UserError
-from proximo.language.flat import option_types
 from proximo.language.starting import COMMANDS
 from proximo.language.train.grpo_options import GRPOOptions
+from proximo.options import flat_name, flat_options, is_part, own_options
+from proximo.words import GROUP, SAID_BY_OTHERS, Dialect
 
 # ---- other libraries' command lines
 
@@ -67,6 +65,7 @@ KNOWN = [
     ("sft", "--lora_target_modules all-linear", {"lora_targets": ("all-linear",)}),
     ("sft", "--logging_steps 25 --report_to none --fp16 False --seed 3", {"seed": 3}),
     ("sft", "--report_to wandb", {"wandb": True}),
+    ("sft", "--track --wandb_project_name p", {"wandb": True, "wandb_project": "p"}),  # CleanRL's
     ("grpo", "--report_to tensorboard wandb", {"tensorboard": True, "wandb": True}),
     ("ppo", "--report_to all", {"tensorboard": True, "wandb": True}),
     ("ppo", "--dataset_train_split train --stop_token eos --num_sample_generations 0 --seed 3", {"seed": 3}),
@@ -118,26 +117,24 @@ KNOWN = [
 ]
 
 
-def flat_options(options):
+def said_by(options):
     """Options by their flat names."""
     found = {}
-    for name, value in vars(options).items():
-        found |= flat_options(value) if type(value).__name__.endswith(PARTS) else {name: value}
+    for name, option in own_options(type(options)).items():
+        value = getattr(options, name)
+        found |= said_by(value) if is_part(option) else {name: value}
     return found
 
 
-PARTS = ("Options", "Optimisation")
-
-
 def names_of(command, ours):
-    return {ours} | {alias for alias, template in ALIASES[command].items() if template.split()[0] == ours}
+    return {ours, *flat_options(arguments_of(command))[flat_name(ours)].aliases}
 
 
 def options_of(command, *words):
     said = {word.partition("=")[0].replace("_", "-") for word in words}
     missing = [] if said & names_of(command, "--model") else ["--model", "base"]
     missing += [] if said & names_of(command, "--data") else ["--data", "data.jsonl"]
-    return flat_options(read(command, [*missing, *words]).arguments.options)
+    return said_by(read(command, [*missing, *words]).arguments.options)
 
 
 @pytest.mark.parametrize(("command", "words", "expected"), KNOWN)
@@ -153,16 +150,15 @@ def test_a_value_stays_as_it_was_typed(tmp_path):
 
 def test_every_alias_is_tried():
     tried = {word.partition("=")[0].replace("_", "-") for _, words, _ in KNOWN for word in words.split()}
-    aliases = {name for command in COMMANDS for name in ALIASES[command]}
-    assert aliases <= tried
+    dialects = [Dialect(command, arguments_of(command)) for command in COMMANDS]
+    assert {name for one in dialects for name in [*one.aliases, *one.converted, *one.together]} <= tried
+    assert {name for one in dialects for name in one.converted} == {*SAID_BY_OTHERS} - {"--env-id"}
 
 
 def test_an_alias_never_hides_an_option_of_ours():
     for command in COMMANDS:
-        ours = option_types(arguments_of(command))
-        assert not {*map(flat, [*ALIASES[command], *HARMLESS])} & {*ours}, command
-        for template in ALIASES[command].values():
-            assert flat(template.split()[0]) in ours, template
+        dialect = Dialect(command, arguments_of(command))
+        assert not {*map(flat_name, dialect.others)} & {*dialect.options}, command
     assert GRPOOptions.__dataclass_fields__["sampling"].default_factory().samples == GROUP
 
 

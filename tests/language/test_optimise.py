@@ -12,6 +12,7 @@ from proximo.language.train.optimise import (
     learning_rate_at,
     rows_of_part,
 )
+from proximo.options import checked
 
 # ---- schedules
 
@@ -59,7 +60,7 @@ def test_the_whole_run_may_be_a_warm_up():
 )
 def test_numbers_that_cannot_be_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Optimisation(**wrong).checked()
+        checked(Optimisation(**wrong))
 
 
 # ---- precision

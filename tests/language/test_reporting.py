@@ -10,8 +10,8 @@ from workplace import workplace
 from proximo import language
 from proximo.errors import UserError
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.options import as_json, from_json
 from proximo.language.train.sft import SFTOptions
+from proximo.options import as_json, from_json
 
 
 @pytest.fixture(scope="module")

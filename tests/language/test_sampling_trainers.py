@@ -229,7 +229,7 @@ def test_grpo_refuses_numbers_that_cannot_be(place):
     nan = RewardOptions(missing_eos_penalty=float("nan"))
     with pytest.raises(UserError, match="missing_eos_penalty is nan: it must be finite"):
         grpo_trainer(asked(place, GRPOOptions, rewards=nan), [ones])
-    with pytest.raises(UserError, match="seed is -1: it must be at least 0"):
+    with pytest.raises(UserError, match="seed is -1: it must lie between 0"):
         grpo_trainer(asked(place, GRPOOptions, run=dict(seed=-1)), [ones])
 
 

@@ -14,9 +14,9 @@ from workplace import SYMBOLS, lines
 
 import proximo.language as language
 from proximo.language.files.folder import load_model, save_model
-from proximo.language.flat import options_from
 from proximo.language.starting import COMMANDS, method
 from proximo.language.text.tokenizer import character_tokenizer
+from proximo.options import options_from
 
 TOKENIZER = character_tokenizer(SYMBOLS)
 MODEL = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)

@@ -3,15 +3,12 @@
 import pytest
 from trl_words import EARLIER, TRL
 
-from proximo.commands.lm_aliases import ALIASES, BATCH, PARTS
 from proximo.commands.lm_train import arguments_of
-from proximo.commands.lm_without import HARMLESS, HARMLESS_BY, REFUSED, REFUSED_BY
-from proximo.commands.lm_words import flat, harmless, refused, trl_names, understood
 from proximo.errors import UserError
-from proximo.language.flat import option_types
+from proximo.foreign import HARMLESS, HARMLESS_BY, PARTS, REFUSED, REFUSED_BY, harmless
 from proximo.language.starting import COMMANDS
-
-PUT_TOGETHER = {BATCH, PARTS, "--use-peft", "--report-to", "--epsilon-high"}  # out of several, or with values
+from proximo.options import flat_name
+from proximo.words import Dialect, understood
 
 every_command = pytest.mark.parametrize("command", COMMANDS)
 
@@ -23,7 +20,7 @@ def words_of(command, outcome):
 
 def said(command, *words):
     """The words by our own names."""
-    return understood(command, words, option_types(arguments_of(command)))
+    return understood(command, words, arguments_of(command))
 
 
 def refusal(command, *words):
@@ -36,9 +33,10 @@ def refusal(command, *words):
 
 @every_command
 def test_what_is_ours_and_what_is_translated(command):
-    ours = option_types(arguments_of(command))
-    assert {*map(flat, words_of(command, "ours"))} <= {*ours}
-    assert {*words_of(command, "translated")} <= {*ALIASES[command]} | PUT_TOGETHER
+    dialect = Dialect(command, arguments_of(command))
+    assert {*map(flat_name, words_of(command, "ours"))} <= {*dialect.options}
+    taken = {*dialect.aliases, *dialect.converted, *dialect.together} - {*dialect.refused} | {PARTS}
+    assert {*words_of(command, "translated")} <= taken
 
 
 @every_command
@@ -68,19 +66,22 @@ def test_what_is_refused_says_what_to_do(command):
 
 @every_command
 def test_words_of_earlier_versions_are_known(command):
-    assert {f"--{word.replace('_', '-')}" for word in EARLIER.split()} <= trl_names(command)
+    assert {f"--{word.replace('_', '-')}" for word in EARLIER.split()} <= Dialect(
+        command, arguments_of(command)
+    ).others
 
 
 def test_a_word_of_ours_is_never_refused_nor_passed_over():
     for command in COMMANDS:
-        ours = {*option_types(arguments_of(command))}
-        assert not {*map(flat, [*harmless(command), *refused(command)])} & ours, command
-        assert not {*harmless(command), *refused(command)} & {*ALIASES[command]} - {"--loss-type"}, command
+        dialect = Dialect(command, arguments_of(command))
+        others = {*dialect.harmless, *dialect.refused}
+        assert not {*map(flat_name, others)} & {*dialect.options}, command
+        assert not others & {*dialect.converted}, command
 
 
 def test_what_is_harmless_for_some_values_alone_says_what_to_do_for_the_others():
     for known, instead in ((HARMLESS, REFUSED), *((HARMLESS_BY[c], REFUSED_BY[c]) for c in HARMLESS_BY)):
-        some = {name for name, values in known.items() if values} - PUT_TOGETHER
+        some = {name for name, values in known.items() if values} - {"--report-to"}
         assert some <= {*instead, *REFUSED}, some - {*instead}
 
 

@@ -1,6 +1,6 @@
 """Models, tokenizers and data as a command's options ask for them, and which of a model's arrays learn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -88,14 +88,6 @@ def assembled(learning: Any, frozen: Any) -> Any:
 def longest_of(length: int, config: ModelConfig) -> int:
     """Tokens that a row may have: what was asked for, but no more than the model's context."""
     return min(length, config.context)
-
-
-def check_counts(options: Any, names: Sequence[str]) -> None:
-    """Raises UserError unless these options are whole numbers of at least 1, or None."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
 
 
 class DataOptions(Protocol):

@@ -8,16 +8,18 @@ policy itself is trained as a reward model is (Rafailov et al. 2023).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from proximo.core import ConservativeLoss, PreferenceLoss, SigmoidLoss
+from proximo.core import PreferenceLoss, SigmoidLoss
 from proximo.core.arrays import traceable
+from proximo.core.ranges import above, at_least
 from proximo.errors import UserError
-from proximo.language.files.loading import check_counts, loaded, longest_of, read_files, split
+from proximo.language.files.loading import loaded, longest_of, read_files, split
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.likelihood import loss_of_tokens
 from proximo.language.model.transformer import Transformer
@@ -28,6 +30,7 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, Labelled, columns_of
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.run_options import RunOptions
+from proximo.options import also, checked
 
 SAME = 3e-3  # of an answer's log-probability, that rounding explains; some devices multiply with 10 bits
 
@@ -36,25 +39,25 @@ SAME = 3e-3  # of an answer's log-probability, that rounding explains; some devi
 class DPOOptions:
     """Direct Preference Optimization from pairs of answers, one of which was preferred."""
 
-    data: str
+    data: Annotated[str, also("--dataset-name", "--train-file")]
     """JSON lines with `prompt`, `chosen` and `rejected`; without `prompt` it is what both begin with."""
     evaluation_data: str | None = None
     """The same, not learned from; measured after every epoch."""
-    epochs: int = 1
+    epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
     """Passes over the data; with every further one the policy drifts from the reference."""
-    batch_size: int = 32
+    batch_size: Annotated[int, at_least(1)] = 32
     """Pairs of a step; 64 in the paper."""
-    length: int = 1024
+    length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
     """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
     overlong: Overlong = "truncate"
     """What becomes of longer pairs: `truncate`, `drop`, or `refuse` to begin."""
     invalid: Invalid = "refuse"
     """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
-    beta: float = 0.1
+    beta: Annotated[float, above(0)] = 0.1
     """Price of a nat from the reference: the smaller, the further the policy goes; 0.1 to 0.5 are usual."""
-    loss: PreferenceLoss = field(default_factory=SigmoidLoss)
+    loss: Annotated[PreferenceLoss, also("--loss-type")] = field(default_factory=SigmoidLoss)
     """`sigmoid-loss`, `conservative-loss:0.1` for labels of which a tenth is wrong, `ipo-loss`."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Annotated[int | None, at_least(1)] = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
@@ -64,18 +67,6 @@ class DPOOptions:
     )
     """1e-6 as in the paper's appendix B, for all weights; adapters take 1e-5."""
     run: RunOptions = field(default_factory=RunOptions)
-
-
-def checked(options: DPOOptions) -> DPOOptions:
-    """The same options, or a UserError that says which cannot be."""
-    options.optimisation.checked()
-    options.run.checked()
-    check_counts(options, ("epochs", "batch_size", "length", "micro_batch_tokens"))
-    if not 0 < options.beta < float("inf"):
-        raise UserError(f"beta is {options.beta}: it must be above 0")
-    if isinstance(options.loss, ConservativeLoss) and not 0 <= options.loss.smoothing < 0.5:
-        raise UserError(f"smoothing is {options.loss.smoothing}: it must be at least 0 and below 0.5")
-    return options
 
 
 def dpo_trainer(options: DPOOptions) -> Labelled:

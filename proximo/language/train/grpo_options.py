@@ -1,10 +1,12 @@
 """The options of GRPO, and which of them cannot be."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from proximo import options as plain_options
 from proximo.core import GroupAdvantage, Standardised
 from proximo.core.arrays import traceable
+from proximo.core.ranges import at_least
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.text.records import Invalid
 from proximo.language.train.optimise import Optimisation
@@ -12,14 +14,12 @@ from proximo.language.train.ppo_options import (
     RewardOptions,
     SamplingOptions,
     StepOptions,
-    check_run,
+    check_minibatches,
     check_sampling,
-    check_steps,
-    number,
     require,
-    whole,
 )
 from proximo.language.train.run_options import RunOptions
+from proximo.options import also
 
 
 @traceable
@@ -27,25 +27,25 @@ from proximo.language.train.run_options import RunOptions
 class GRPOOptions:
     """Group-relative policy optimisation of a language model: no critic, several answers to each prompt."""
 
-    data: str
+    data: Annotated[str, also("--dataset-name", "--train-file")]
     """JSON lines with a `prompt` each."""
     overlong: Literal["refuse", "drop"] = "refuse"
     """What becomes of prompts that are too long: `refuse` to begin, or `drop`."""
     invalid: Invalid = "refuse"
     """What becomes of records that are wrong, such as empty prompts: `refuse` to begin, or `drop`."""
-    episodes: int = 10_000
+    episodes: Annotated[int, at_least(1), also("--total-episodes")] = 10_000
     """Responses to learn from in all."""
-    advantage: GroupAdvantage = field(default_factory=Standardised)
+    advantage: Annotated[GroupAdvantage, also("--scale-rewards")] = field(default_factory=Standardised)
     """How a response is judged against its group: `standardised`, `centred`, `leave-one-out`."""
     skip_equal_groups: bool = False
     """Groups whose scores are all equal do not count in the mean (what they were paid says nothing)."""
-    soft_overlong: int = 0
+    soft_overlong: Annotated[int, at_least(0)] = 0
     """Over so many tokens before the limit the score falls by up to 1 (DAPO, eq. 13); 0 for not at all."""
-    beta: float = 0.04
+    beta: Annotated[float, at_least(0)] = 0.04
     """Price of a nat from the reference."""
     kl_in: Literal["loss", "reward"] = "loss"
     """Where it is paid: `loss`, or `reward` (RLOO); never in both."""
-    samples_every: int = 10
+    samples_every: Annotated[int, at_least(1)] = 10
     """Iterations between two looks at completions."""
     model: ModelOptions
     sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(batch_size=8, samples=8))
@@ -59,23 +59,20 @@ class GRPOOptions:
 
 def checked(options: GRPOOptions) -> GRPOOptions:
     """The same options, or a UserError that says which cannot be and what could."""
+    options = plain_options.checked(options)
     check_sampling(options.sampling)
-    check_steps(options.steps, options.sampling)
-    options.optimisation.checked()
-    check_run(options.rewards, options.run)
-    whole(options, "episodes", "samples_every")
+    check_minibatches(options.steps, options.sampling)
     require(
         options.sampling.samples >= 2,
         f"samples is {options.sampling.samples}: a response is judged against others, so there must be 2",
     )
-    number("beta", options.beta, least=0)
     require(
         options.rewards.truncated != "bootstrap",
         "truncated is bootstrap, which needs a critic: take keep or mask",
     )
     longest = options.sampling.response_length
     require(
-        0 <= options.soft_overlong < longest,
+        options.soft_overlong < longest,
         f"soft_overlong is {options.soft_overlong}: it must lie between 0 and response_length = {longest}",
     )
     return options

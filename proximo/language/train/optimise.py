@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,12 +11,14 @@ from jaxtyping import Array, Bool, Float
 
 from proximo.core import Scalar
 from proximo.core.arrays import traceable
-from proximo.errors import UserError
+from proximo.core.ranges import at_least, between
 from proximo.learn.descend import Adam, descend
 from proximo.learn.mesh import data_parallel
+from proximo.options import also
 
 HEAD = "score"  # the field of a critic and of a reward model that gives one number
 CPU_TOKENS = 1024  # that go through a model at once: what is kept of so many for the gradient fits the caches
+BETA = between(0, 0.999999)  # 1 would divide by the correction for bias, which is then 0
 
 
 @traceable
@@ -24,43 +26,27 @@ CPU_TOKENS = 1024  # that go through a model at once: what is kept of so many fo
 class Optimisation:
     """How weights follow gradients."""
 
-    learning_rate: float = 1e-5
+    learning_rate: Annotated[float, between(0, 10)] = 1e-5
     """Adam's step size, at its highest."""
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    schedule: Annotated[Literal["constant", "linear", "cosine"], also("--lr-scheduler-type")] = "linear"
     """How the learning rate falls to 0 over the run."""
-    warmup: float = 0.0
+    warmup: Annotated[float, between(0, 1), also("--warmup-ratio")] = 0.0
     """Share of the run over which the learning rate rises from 0."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, between(0, 1)] = 0.0
     """Share of a matrix that a step of size 1 takes away (AdamW); biases and norms have none."""
-    adam_beta1: float = 0.9
+    adam_beta1: Annotated[float, BETA] = 0.9
     """How much of Adam's mean of gradients is kept at a step."""
-    adam_beta2: float = 0.999
+    adam_beta2: Annotated[float, BETA] = 0.999
     """How much of Adam's mean of squared gradients is kept at a step."""
-    adam_epsilon: float = 1e-5
+    adam_epsilon: Annotated[float, between(1e-12, 1)] = 1e-5  # 0 would be 0 / 0 for tokens not yet seen
     """Added to the root of the mean square, before that is corrected for bias. 1e-5 is PPO's (Ziegler et al.
     2019); labels are learned from with 1e-8, as everywhere."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, at_least(1e-12, infinite=True)] = 1.0
     """The gradient's global norm is held below this."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Annotated[Literal["float32", "bfloat16"], also("--torch-dtype", "--dtype")] = "float32"
     """What forward and backward passes compute in; weights and moments stay float32."""
     gradient_checkpointing: bool = False
     """Keep only the layers' inputs and compute the rest again: less memory, a third more work."""
-
-    def checked(self) -> "Optimisation":
-        """Itself; raises UserError for numbers that cannot be."""
-        for name, low, high in (
-            ("learning_rate", 0.0, 10.0),
-            ("warmup", 0.0, 1.0),
-            ("weight_decay", 0.0, 1.0),
-            ("adam_beta1", 0.0, 0.999999),  # 1 would divide by the correction for bias, which is then 0
-            ("adam_beta2", 0.0, 0.999999),
-            ("adam_epsilon", 1e-12, 1.0),  # 0 would be 0 / 0 for the embeddings of tokens not yet seen
-            ("max_grad_norm", 1e-12, math.inf),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(f"{name} is {value}: it must lie between {low:g} and {high:g}")
-        return self
 
 
 def learning_rate_at(options: Optimisation, remaining: Scalar) -> Float[Array, ""]:

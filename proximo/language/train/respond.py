@@ -1,15 +1,14 @@
 """Answers to prompts, with what was drawn and how."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from proximo.core.ranges import Range, at_least, between
 from proximo.errors import UserError
-from proximo.language.files.loading import check_counts
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import Transformer
@@ -18,8 +17,8 @@ from proximo.language.text.data_files import Source
 from proximo.language.text.packing import bucket, padded_left
 from proximo.language.text.records import Dataset, Invalid
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.ppo_options import whole
 from proximo.language.train.run_options import LARGEST_SEED
+from proximo.options import also, checked
 
 USUAL_LENGTH = 64
 
@@ -28,23 +27,25 @@ USUAL_LENGTH = 64
 class Drawing:
     """How answers are drawn."""
 
-    max_new_tokens: int | None = None
+    max_new_tokens: Annotated[
+        int | None, at_least(1), also("--response-length", "--max-completion-length")
+    ] = None
     """Most tokens of an answer; 64 unless said, or half the model's context where that is less."""
-    samples: int = 1
+    samples: Annotated[int, at_least(1), also("--num-generations", "--num-return-sequences")] = 1
     """Answers to each prompt."""
-    temperature: float = 1.0
+    temperature: Annotated[float, at_least(0)] = 1.0
     """Logits are divided by it: below 1 likely tokens become likelier, 0 takes the likeliest."""
-    top_k: int = 0
+    top_k: Annotated[int, at_least(0)] = 0
     """Only so many of the likeliest tokens; 0 for all."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Range(above=0, most=1)] = 1.0
     """Only the likeliest tokens that together have this probability; 1 for all."""
     greedy: bool = False
     """Always the likeliest token, as with temperature 0."""
     stop: tuple[str, ...] = ()
     """An answer also ends with one of these texts, where it has the tokens that they are encoded as."""
-    seed: int = 0
+    seed: Annotated[int, between(0, LARGEST_SEED)] = 0
     """The same seed, prompts and batch size give the same answers."""
-    batch_size: int = 16
+    batch_size: Annotated[int, at_least(1)] = 16
     """Prompts that go through the model together."""
 
 
@@ -66,21 +67,6 @@ class Answer(NamedTuple):
     finished: bool
     log_prob: float
     columns: Mapping[str, Any]
-
-
-def checked(drawing: Drawing) -> Drawing:
-    """The same, or a UserError that says what cannot be."""
-    check_counts(drawing, ("max_new_tokens", "samples", "batch_size"))
-    whole(drawing, "seed", least=0, most=LARGEST_SEED)
-    if not 0 <= drawing.temperature < math.inf:
-        raise UserError(f"temperature is {drawing.temperature}: it must be at least 0, the likeliest token")
-    if drawing.top_k < 0:
-        raise UserError(f"top_k is {drawing.top_k}: it must be at least 0, which is for all tokens")
-    if not 0 < drawing.top_p <= 1:
-        raise UserError(
-            f"top_p is {drawing.top_p}: it must be above 0 and at most 1, which is for all tokens"
-        )
-    return drawing
 
 
 def length_of(drawing: Drawing, config: ModelConfig) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import traceable
-from proximo.errors import UserError
+from proximo.core.ranges import Range, at_least
 from proximo.language.files.folder import save_reward_model
-from proximo.language.files.loading import assembled, check_counts, loaded, longest_of, read_files
+from proximo.language.files.loading import assembled, loaded, longest_of, read_files
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import merged, without_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model, normalised
@@ -34,6 +34,7 @@ from proximo.language.train.labelled import Columns, Labelled
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.reference_samples import ReferenceSamples
 from proximo.language.train.run_options import RunOptions
+from proximo.options import also, checked
 from proximo.runs.sealed import replace_file
 
 CALIBRATION = "calibration.json"  # in the run's folder
@@ -44,31 +45,31 @@ NORMALISED_ON = 512  # pairs: the mean of 1024 scores is known to 0.03 of their 
 class RewardModelOptions:
     """A reward model from pairs of answers, one of which was preferred."""
 
-    data: str
+    data: Annotated[str, also("--dataset-name", "--train-file")]
     """JSON lines with `prompt`, `chosen` and `rejected`; `margin` too, where it is known. Without `prompt` it
     is what both answers begin with."""
     evaluation_data: str | None = None
     """The same, not learned from; its accuracy and calibration are measured after every epoch."""
-    evaluation_share: float = 0.05
+    evaluation_share: Annotated[float, Range(least=0, below=1)] = 0.05
     """Share of the data that is held out instead, where no file is named."""
-    epochs: int = 1
+    epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
     """Passes over the data; a second one learns the labels' noise by heart (Ouyang et al. 2022)."""
-    batch_size: int = 32
+    batch_size: Annotated[int, at_least(1)] = 32
     """Pairs of a step."""
-    length: int = 1024
+    length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
     """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
     overlong: Overlong = "drop"
     """What becomes of longer pairs; a `truncate`d answer is judged by its beginning."""
     invalid: Invalid = "refuse"
     """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
-    center_rewards_coefficient: float = 0.0
+    center_rewards_coefficient: Annotated[float, at_least(0)] = 0.0
     """Weight of (r(chosen) + r(rejected))^2, which holds rewards near 0; 0.01 in Eisenstein et al. 2023."""
     normalise: Literal["answers", "samples", "nothing"] = "answers"
     """What has rewards of mean 0 and standard deviation 1 once it is saved: the data's answers, or samples of
     the model that it begins from, which PPO begins from too."""
-    sample_length: int = 64
+    sample_length: Annotated[int, at_least(1)] = 64
     """Most tokens of such a sample."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Annotated[int | None, at_least(1)] = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
@@ -78,18 +79,6 @@ class RewardModelOptions:
     )
     """1e-5 is usual for all weights (Ouyang et al. 2022: 9e-6); adapters take 1e-4."""
     run: RunOptions = field(default_factory=RunOptions)
-
-
-def checked(options: RewardModelOptions) -> RewardModelOptions:
-    """The same options, or a UserError that says which cannot be."""
-    options.optimisation.checked()
-    options.run.checked()
-    check_counts(options, ("epochs", "batch_size", "length", "sample_length", "micro_batch_tokens"))
-    if not 0 <= options.evaluation_share < 1:
-        raise UserError(f"evaluation_share is {options.evaluation_share}: it must be at least 0 and below 1")
-    if not 0 <= options.center_rewards_coefficient < float("inf"):
-        raise UserError(f"center_rewards_coefficient is {options.center_rewards_coefficient}: take 0 or more")
-    return options
 
 
 def reward_model_trainer(options: RewardModelOptions) -> Labelled:

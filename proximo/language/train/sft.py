@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from jaxtyping import Array, Int
 
 from proximo.core import select
 from proximo.core.arrays import traceable
-from proximo.language.files.loading import check_counts, loaded, longest_of, read_files
+from proximo.core.ranges import at_least
+from proximo.language.files.loading import loaded, longest_of, read_files
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.likelihood import predicted
 from proximo.language.model.transformer import Transformer
@@ -22,31 +23,32 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, Labelled
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.run_options import RunOptions
+from proximo.options import also, checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTOptions:
     """Supervised fine-tuning: a model learns the next token of texts, or of answers to prompts."""
 
-    data: str
+    data: Annotated[str, also("--dataset-name", "--train-file")]
     """JSON lines with `text`, `messages`, or `prompt` and `completion`."""
     evaluation_data: str | None = None
     """The same, not learned from; its loss is measured after every epoch."""
-    epochs: int = 1
+    epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
     """Passes over the data. Small sets of instructions take 2 or 3; more is memorised, not learned."""
-    batch_size: int = 16
+    batch_size: Annotated[int, at_least(1)] = 16
     """Rows of a step; with packing a row holds about `length` tokens, without it one text."""
-    length: int = 1024
+    length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
     """Tokens of a row, and of a text, at most; the model's context where that is shorter."""
     packing: bool = True
     """Several texts to a row, which do not see each other: nothing is spent on padding."""
-    completion_only: bool = True
+    completion_only: Annotated[bool, also("--completion-only-loss")] = True
     """Learn completions and the assistant's messages, not what they answer."""
     overlong: Overlong = "truncate"
     """What becomes of longer texts: `truncate`, `drop`, or `refuse` to begin."""
     invalid: Invalid = "refuse"
     """What becomes of records that are wrong, such as empty answers: `refuse` to begin, or `drop`."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Annotated[int | None, at_least(1)] = None
     """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
@@ -56,14 +58,6 @@ class SFTOptions:
     )
     """2e-5 and a cosine are usual for all weights (Taori et al. 2023); adapters take 1e-4 to 2e-4."""
     run: RunOptions = field(default_factory=RunOptions)
-
-
-def checked(options: SFTOptions) -> SFTOptions:
-    """The same options, or a UserError that says which cannot be."""
-    options.optimisation.checked()
-    options.run.checked()
-    check_counts(options, ("epochs", "batch_size", "length", "micro_batch_tokens"))
-    return options
 
 
 def sft_trainer(options: SFTOptions) -> Labelled:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from proximo.options import as_word
 from proximo.runs import statistics
 from proximo.runs.report.read import RunData
 from proximo.runs.report.recipe import (
@@ -18,7 +19,6 @@ from proximo.runs.report.recipe import (
     options_of,
     preset_of,
     recorded_command,
-    spelled,
 )
 from proximo.runs.statistics import Estimate, interval
 
@@ -153,7 +153,7 @@ def _group(label: str, runs: list[RunData]) -> Group:
 
 def option_text(options: dict[str, Any], name: str) -> str:
     """An option's value as it is typed; a dash where it is not recorded."""
-    return spelled(options[name]) if name in options else "-"
+    return as_word(options[name]) if name in options else "-"
 
 
 def distinguishing_options(group: Group, groups: Sequence[Group]) -> list[str]:

@@ -1,13 +1,13 @@
 """What a run was made with, in words: its options, its preset, the command for it."""
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from proximo.envs import find_spec
 from proximo.errors import UserError
+from proximo.options import as_words
 
 PARTS = ("update", "network")
 NOT_OPTIONS = ("env", "env_description", "seed", "preset", "command", "versions", "fingerprint")
@@ -82,9 +82,7 @@ def is_registered(env: str) -> bool:
 def from_options(env: str, options: dict[str, Any], seeds: Sequence[int]) -> str:
     """The command line that says every recorded option; seeds with gaps between them become a loop."""
     words = ["proximo", "train", env if is_registered(env) else f"MODULE:{env}"]
-    for name, value in options.items():
-        words += _words(name, value)
-    line = shlex.join(words)
+    line = shlex.join([*words, *as_words(options)])
     ordered = sorted(set(seeds))
     if not ordered:
         return line
@@ -92,27 +90,6 @@ def from_options(env: str, options: dict[str, Any], seeds: Sequence[int]) -> str
         return f"for seed in {' '.join(map(str, ordered))}; do {line} --seed $seed; done"
     first = f" --seed {ordered[0]}" if ordered[0] else ""
     return line + (f" --seeds {len(ordered)}" if len(ordered) > 1 else "") + first
-
-
-def _words(name: str, value: Any) -> list[str]:
-    """An option as it is typed; the inverse of `proximo.arguments`."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    if isinstance(value, list):
-        return [f"--{flag}", *map(str, value)]
-    return [f"--{flag}", spelled(value)]
-
-
-def spelled(value: Any) -> str:
-    """A value as it is typed: `0.001`, `64 64`, `clip:epsilon=0.2`."""
-    if isinstance(value, list):
-        return " ".join(map(spelled, value))
-    if not isinstance(value, dict):
-        return str(value)
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", str(value.get("name", ""))).lower()
-    numbers = ",".join(f"{key}={number}" for key, number in value.items() if key != "name")
-    return name + (f":{numbers}" if numbers else "")
 
 
 def sentence(options: dict[str, Any], preset: str | None) -> str:

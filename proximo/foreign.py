@@ -1,9 +1,22 @@
-"""TRL's options without a counterpart here: those that ask for nothing, and what to say instead of others.
+"""Options of other libraries without a counterpart here: those that ask for nothing, and what to say instead.
 
-A word that is neither here nor among `lm_aliases` is unknown: nothing that was typed is passed over.
+Names of options that we have too stand beside these (`proximo.options.also`), and those that are said by
+other words in `proximo.words`. A word that is in none of the three is unknown: nothing that was typed is
+passed over.
 """
 
-from proximo.commands.lm_aliases import BATCH, PARTS
+TRAINED = ("sft", "reward", "ppo", "dpo", "grpo")
+BATCH, PARTS = "--per-device-train-batch-size", "--gradient-accumulation-steps"
+
+
+def harmless(command: str) -> dict[str, tuple[str, ...]]:
+    """Options that ask for nothing of a command -> with which values; () for any."""
+    return HARMLESS | HARMLESS_BY.get(command, {}) if command in TRAINED else {}
+
+
+def refused(command: str) -> dict[str, str]:
+    """Options that a command has no counterpart of -> what to say instead."""
+    return (REFUSED if command in TRAINED else {}) | REFUSED_BY.get(command, {})
 
 
 def _named(words: str) -> list[str]:
@@ -191,6 +204,14 @@ REFUSED: dict[str, str] = {  # and what to say instead
 NO_PATH = "say --chat-template, with the template's file"
 NO_MATCH = "rows of one length are not sought: leave it out"
 REFUSED_BY: dict[str, dict[str, str]] = {
+    "train": {  # CleanRL's
+        "--capture-video": "say --video-every N",
+        "--clip-vloss": "say --value-loss clipped-squared-error",
+        "--norm-adv": "say --advantage-normalisation",
+        **_said(ON_CPU, "cuda"),
+        **_said("a run is the same again in any case: leave it out", "torch-deterministic"),
+        **_said("say --out, the folder of the run", "exp-name"),
+    },
     "sft": {
         "--group-by-length": "texts are packed, so that nothing is padded: leave it out",
         "--loss-type": "the loss is the next token's, nll: leave it out",
