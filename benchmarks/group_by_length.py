@@ -8,6 +8,7 @@ are long; or all 48, where there is nothing to save.
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,19 @@ import numpy as np
 from benchmarks.language_task import BATCH, PROMPT, RESPONSE, SHAPES, Shape
 from benchmarks.worker_language import config_of, options
 from proximo.language.model.adapters import trainable
+from proximo.language.model.compiling import jit
 from proximo.language.model.transformer import new_model
-from proximo.language.train.loss import Tokens
-from proximo.language.train.policy import Sequences, new_policy, response_mask
-from proximo.language.train.ppo import part_loss
+from proximo.language.train.estimators import critics
+from proximo.language.train.policy import new_policy
 from proximo.language.train.ppo_options import PPOOptions
-from proximo.language.train.update import Batch, compiled_for, minibatch_order, update
+from proximo.language.train.responses import Batch, Responses, response_mask
+from proximo.language.train.sampling import (
+    UpdateOptions,
+    improved,
+    minibatch_order,
+    part_loss,
+    update_options,
+)
 from proximo.learn.descend import adam
 from proximo.runs.process import prepare_process
 
@@ -36,14 +44,14 @@ def responses(shape: Shape, lengths: np.ndarray) -> Batch:
     """Random responses of these lengths, with random advantages and targets."""
     draw = np.random.default_rng(0)
     ids = draw.integers(0, shape.vocabulary, (BATCH, PROMPT + RESPONSE))
-    sequences = Sequences(
+    responses = Responses(
         jnp.asarray(ids, jnp.int32), jnp.full(BATCH, PROMPT), jnp.asarray(lengths), jnp.ones(BATCH, bool)
     )
-    mask = response_mask(sequences.lengths, RESPONSE)
+    mask = response_mask(responses.lengths, RESPONSE)
     noise = [jnp.asarray(draw.normal(size=mask.shape), jnp.float32) * mask for _ in range(4)]
     old, advantage, value, target = noise
-    tokens = Tokens(old - 5.0, old - 5.0, advantage, 0.0 * mask, 0.0 * mask, mask, mask)
-    return Batch(sequences, tokens, value, target, jnp.zeros(BATCH, jnp.int32))
+    critic = jnp.zeros(BATCH, jnp.int32)
+    return Batch(responses, old - 5.0, old - 5.0, mask, advantage, None, value, target, critic)
 
 
 def seconds(shape: Shape, batch: Batch) -> dict[str, list[float]]:
@@ -55,13 +63,22 @@ def seconds(shape: Shape, batch: Batch) -> dict[str, list[float]]:
     for _ in range(1 + ROUNDS):
         for name, times in found.items():
             steps = replace(plain.steps, group_by_length=name == "grouped")
-            asked = compiled_for(replace(plain, steps=steps))
-            moments, order = adam(weights), minibatch_order(0, 0, steps, BATCH)
+            asked = update_options(replace(plain, steps=steps), critics(plain))
+            moments, order = adam(weights), jnp.asarray(minibatch_order(0, 0, steps, BATCH))
             started = time.perf_counter()
-            done = update(part_loss, weights, moments, frozen, batch, 0.0, 1e-5, order, asked, PROMPT)
+            done = learning(weights, frozen, moments, batch, order, asked)
             jax.block_until_ready(done)
             times.append(time.perf_counter() - started)
     return {name: times[1:] for name, times in found.items()}
+
+
+@jit
+def learning(
+    weights: Any, frozen: Any, moments: Any, batch: Batch, order: jax.Array, asked: UpdateOptions
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """All steps on one batch of responses."""
+    loss = partial(part_loss, frozen=frozen, price=0.0, options=asked)
+    return improved(loss, weights, moments, batch, order, 1e-5, asked)
 
 
 def main() -> None:

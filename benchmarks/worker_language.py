@@ -33,9 +33,9 @@ from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import new_model
 from proximo.language.text.data import Prompt
 from proximo.language.text.tokenizer import Tokenizer, word_tokenizer
-from proximo.language.train import ppo as ppo_trainer
-from proximo.language.train import rollout
+from proximo.language.train import rollout, sampling
 from proximo.language.train.critics import own_critic
+from proximo.language.train.estimators import critics
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.policy import new_policy
 from proximo.language.train.ppo_options import (
@@ -51,8 +51,7 @@ from proximo.runs.process import prepare_process
 PARTS = {  # of an iteration: (where its function is looked up, its name there)
     "sample": (rollout, "sample"),
     "score": (rollout.Rollouts, "scored"),
-    "experience": (ppo_trainer, "experience"),
-    "update": (ppo_trainer, "update"),
+    "update": (sampling, "update"),
 }
 
 
@@ -84,7 +83,7 @@ def options(critic: Any) -> PPOOptions:
     )
 
 
-def trainer(shape: Shape, critic: str) -> ppo_trainer.PPO:
+def trainer(shape: Shape, critic: str) -> sampling.SamplingTrainer:
     """All that takes part: policy, critic, reference, and a reward model."""
     chosen, words = options(critic), tokenizer(shape)
     keys = jax.random.split(jax.random.key(0), 4)
@@ -97,7 +96,8 @@ def trainer(shape: Shape, critic: str) -> ppo_trainer.PPO:
     ]
     models = {"reward": new_reward_model(trunk, keys[3])}
     rollouts = rollout.Rollouts(prompts, words, chosen.sampling, (), models, (1.0,), 0)
-    return ppo_trainer.PPO(chosen, policy, jax.tree.map(lambda _: True, policy), model, rollouts)
+    trained = jax.tree.map(lambda _: True, policy)
+    return sampling.SamplingTrainer(chosen, critics(chosen), policy, trained, model, rollouts)
 
 
 def ppo(shape: Shape, critic: str) -> Callable[[int], int]:

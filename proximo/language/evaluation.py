@@ -213,7 +213,7 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
     score, length, finished = (
         np.concatenate(parts)[:count]
         for parts in zip(
-            *((b.score, b.sequences.lengths, b.sequences.finished) for b in batches), strict=True
+            *((b.score, b.responses.lengths, b.responses.finished) for b in batches), strict=True
         )
     )
     judged, groups = ~np.isnan(score), score.reshape(-1, options.samples)

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,21 +22,22 @@ from proximo.language.files.loading import split
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model import likelihood
 from proximo.language.model.adapters import LoRA, trainable, with_adapters
+from proximo.language.model.compiling import jit
 from proximo.language.model.config import model_config
 from proximo.language.model.likelihood import loss_of_tokens
 from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.sharding import laid_out
 from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.train import labelled
+from proximo.language.train.estimators import critics
 from proximo.language.train.job import Outcome, training
 from proximo.language.train.labelled import begun
-from proximo.language.train.loss import Tokens
 from proximo.language.train.meshed import Meshed, meshed
 from proximo.language.train.optimise import Optimisation, compiled_in
-from proximo.language.train.policy import Sequences, new_policy, response_mask
-from proximo.language.train.ppo import part_loss
+from proximo.language.train.policy import new_policy
 from proximo.language.train.ppo_options import PPOOptions, StepOptions
-from proximo.language.train.update import Batch, minibatch_order, update
+from proximo.language.train.responses import Batch, Responses, response_mask
+from proximo.language.train.sampling import improved, minibatch_order, part_loss, update_options
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, mesh_of, on_mesh
 
@@ -100,37 +102,41 @@ class Imitating:
 
 
 def responses():
-    """A batch as sampling and scoring would leave it."""
+    """A batch as sampling and estimating would leave it."""
     draw = np.random.default_rng(1)
-    sequences = Sequences(
+    responses = Responses(
         draw.integers(0, TOKENS, (ROWS, WIDTH + LENGTH)).astype(np.int32),
         draw.integers(3, WIDTH + 1, ROWS).astype(np.int32),
         draw.integers(2, LENGTH + 1, ROWS).astype(np.int32),
         np.ones(ROWS, bool),
     )
-    mask = np.asarray(response_mask(sequences.lengths, LENGTH))
+    mask = np.asarray(response_mask(responses.lengths, LENGTH))
     noise, old, reference, value, target = draw.normal(size=(5, ROWS, LENGTH)).astype(np.float32) * mask
-    later = dict.fromkeys(Tokens._fields, np.zeros_like(mask))  # what depends on the minibatch
-    known = dict(old_log_prob=old - 4, reference_log_prob=reference - 4, advantage=noise, mask=mask)
-    tokens = Tokens(**{**later, **known})
-    return Batch(sequences, tokens, value, target, np.zeros(ROWS, np.int32))
+    critic = np.zeros(ROWS, np.int32)
+    return Batch(responses, old - 4, reference - 4, mask, noise, None, value, target, critic)
+
+
+@jit
+def learning(weights, moments, frozen, batch, order, options):
+    loss = partial(part_loss, frozen=frozen, price=0.1, options=options)
+    return improved(loss, weights, moments, batch, order, RATE, options)
 
 
 def updated(policy, mesh):
     """Two epochs of PPO in two steps each; also what one device does for them, and what is sent."""
-    options = PPOOptions(
+    asked = PPOOptions(
         data="",
         model=ModelOptions(model=""),
         steps=StepOptions(epochs=2, minibatches=2),
         optimisation=Optimisation(weight_decay=0.1),
     )
     weights, frozen = eqx.partition(policy, trainable(policy))
-    moments = adam(weights)
-    order = minibatch_order(0, 0, options.steps, ROWS)
-    arrays = (weights, moments, frozen, responses(), 0.1, RATE, order)
+    order = minibatch_order(0, 0, asked.steps, ROWS)
+    options = update_options(asked, critics(asked))
+    arrays = (weights, adam(weights), frozen, responses(), order, options)
     with on_mesh(mesh):
-        compiled = update.lower(part_loss, *arrays, options, WIDTH).compile()
-        weights, moments, metrics = compiled(*arrays, options)
+        compiled = learning.lower(*arrays).compile()
+        weights, moments, metrics = compiled(*arrays)
     sent = {kind for kind in SENT if f" {kind}(" in compiled.as_text()}
     results = {"weights": weights, "moments": moments, "metrics": metrics}
     return results, (compiled.cost_analysis()["flops"], sorted(sent))

@@ -10,14 +10,15 @@ from proximo.language.model.adapters import LoRA, trainable, with_adapters, with
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.critics import own_critic
-from proximo.language.train.grpo import GRPO
+from proximo.language.train.estimators import critics as critics_of
+from proximo.language.train.estimators import groups
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.policy import Policy, new_policy
-from proximo.language.train.ppo import PPO
 from proximo.language.train.ppo_options import CriticOptions, PPOOptions, SamplingOptions, StepOptions
 from proximo.language.train.rollout import Rollouts
 from proximo.language.train.run_options import RunOptions
+from proximo.language.train.sampling import SamplingTrainer, update_options
 
 TOKENIZER = character_tokenizer("abcdefghijklm")  # 16 tokens with its own three
 PROMPTS = read_prompts([{"prompt": text} for text in ("a", "bc", "def", "ghij")], TOKENIZER, 8).records
@@ -61,14 +62,21 @@ def ppo(options, model=None, lora=None, critics=(), functions=(count_of_a,)):
     if lora:
         model = with_adapters(model, LoRA(lora, 16.0, ("query", "value")), jax.random.key(1))
     policy = new_policy(model, *(own_critic(trunk) for trunk in critics))
-    return PPO(options, policy, trainable(policy), without_adapters(model), rollouts(options, functions))
+    source = rollouts(options, functions)
+    trained, reference = trainable(policy), without_adapters(model)
+    return SamplingTrainer(options, critics_of(options), policy, trained, reference, source)
 
 
 def grpo(options, functions=(count_of_a,)):
     """A trainer of GRPO on a small model."""
     model = small_model(layers=1)
-    policy = Policy(model)
-    return GRPO(options, policy, trainable(policy), model, rollouts(options, functions))
+    policy, source = Policy(model), rollouts(options, functions)
+    return SamplingTrainer(options, groups(options), policy, trainable(policy), model, source)
+
+
+def for_updates(options):
+    """What an update of PPO depends on."""
+    return update_options(options, critics_of(options))
 
 
 def distance(a, b):

@@ -6,21 +6,19 @@ from test_dpo import trainer as dpo
 from test_sft import trainer as sft
 
 from proximo.core import AdaptiveKL, AsymmetricClip, ConservativeLoss
-from proximo.language.train import grpo as grpo_trainer
-from proximo.language.train import labelled, update
-from proximo.language.train import ppo as ppo_trainer
+from proximo.language.train import labelled, sampling
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.ppo_options import PPOOptions
 
-COMPILED = (ppo_trainer.experience, grpo_trainer.experience, update.update, labelled.update)
+COMPILED = (sampling.update, labelled.update)
 
 
 def programs():
     return [function.compiled._cache_size() for function in COMPILED]
 
 
-def sampling(x, kind=PPOOptions, **more):
+def sampled(x, kind=PPOOptions, **more):
     """Options of a trainer that samples, with every number a multiple of x."""
     rates = dict(learning_rate=1e-3 * x, warmup=0.1 * x, weight_decay=0.01 * x, max_grad_norm=x)
     clip = AsymmetricClip(0.1 * x, 0.2 * x)
@@ -29,8 +27,8 @@ def sampling(x, kind=PPOOptions, **more):
 
 
 TRAINERS = {
-    "ppo": lambda x: ppo(sampling(x, kl=AdaptiveKL(3.0 * x, 0.1 * x), critic=dict(gae_lambda=0.5 * x))),
-    "grpo": lambda x: grpo(sampling(x, GRPOOptions, beta=0.1 * x)),
+    "ppo": lambda x: ppo(sampled(x, kl=AdaptiveKL(3.0 * x, 0.1 * x), critic=dict(gae_lambda=0.5 * x))),
+    "grpo": lambda x: grpo(sampled(x, GRPOOptions, beta=0.1 * x)),
     "sft": lambda x: sft(optimisation=Optimisation(learning_rate=1e-3 * x, weight_decay=0.1 * x)),
     "dpo": lambda x: dpo(beta=0.1 * x, loss=ConservativeLoss(0.1 * x)),
 }

@@ -26,7 +26,7 @@ def test_an_option_that_the_compiler_has_dropped_is_left_out(monkeypatch):
 def test_writing_a_function_down_starts_no_device():
     # Processes of a cluster find each other before they may look at their devices.
     code = (
-        "import proximo.language.train.ppo, proximo.language.model.sampler; "
+        "import proximo.language.train.sampling, proximo.language.model.sampler; "
         "from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

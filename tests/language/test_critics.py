@@ -8,20 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import FREE, distance, options, ppo, rollouts
+from policies import FREE, distance, for_updates, options, ppo, rollouts
 from small_models import small_model
 
-from proximo.core import SquaredError, empty_moments
+from proximo.core import SquaredError
 from proximo.errors import UserError
 from proximo.language.model.adapters import trainable
 from proximo.language.model.layers import Linear
 from proximo.language.train.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
+from proximo.language.train.estimators import critics
 from proximo.language.train.job import training
-from proximo.language.train.loss import Tokens
-from proximo.language.train.policy import Sequences, new_policy, response_mask, said
-from proximo.language.train.ppo import experience, part_loss
+from proximo.language.train.policy import new_policy, said
 from proximo.language.train.ppo_options import checked
-from proximo.language.train.update import Batch
+from proximo.language.train.responses import Batch, Responses, response_mask
+from proximo.language.train.sampling import Experience, Frozen, Learner, estimated, part_loss
 
 ALL = jnp.ones((1, 5))
 PAIRS = dict(sampling=dict(response_length=6, batch_size=4, samples=2))
@@ -70,22 +70,25 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
     heads = [Linear(jnp.asarray(draw.normal(size=(16, 1)), jnp.float32), jnp.zeros(1)) for _ in range(2)]
     policy = new_policy(model, *(own_critic(trunk, head) for head in heads))
     rollout = rollouts(asked).collected(model, 0)
-    given = rollout.sequences, rollout.score, rollout.log_prob, FREE, empty_moments(())
+    order, number = jnp.zeros((1, 1, 4), int), jnp.asarray(0)
+    given = Experience(rollout.responses, *map(jnp.asarray, (rollout.log_prob, rollout.score)), order, number)
+    frozen = Frozen(jax.tree.map(lambda _: None, policy), model)
 
     def batch(critic):
         asking = replace(asked, critic=replace(asked.critic, **critic))
-        return experience(policy, model, *given, asking, rollout.width)[0]
+        learner = Learner(policy, None, *critics(asking).begin())
+        return estimated(learner, given, for_updates(asking), frozen)[0]
 
     plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})
-    valid = np.asarray(plain.tokens.mask) > 0
-    values = np.asarray(said(policy, rollout.sequences, rollout.width).values)[:, :, :-1]
+    valid = np.asarray(plain.mask) > 0
+    values = np.asarray(said(policy, rollout.responses, rollout.width).values)[:, :, :-1]
     gap, many = np.std(values, axis=1), valid.sum()
     low, high = np.sort(gap[valid])[many // 4], -np.sort(-gap[valid])[many // 2]
     assert 0 < (valid & (gap < low)).sum() < (valid & (gap > high)).sum() < many
-    kept = np.where(gap < low, 0.0, plain.tokens.advantage)
-    np.testing.assert_allclose(refined.tokens.advantage, np.where(valid, kept, 0.0), atol=1e-6)
-    np.testing.assert_array_equal(refined.tokens.bonus[valid], (gap <= high)[valid])
-    assert np.all(plain.tokens.bonus == 1.0)
+    kept = np.where(gap < low, 0.0, plain.advantage)
+    np.testing.assert_allclose(refined.advantage, np.where(valid, kept, 0.0), atol=1e-6)
+    np.testing.assert_array_equal(refined.bonus[valid], (gap <= high)[valid])
+    assert np.all(plain.bonus == 1.0)
     np.testing.assert_allclose(plain.value[0], values[0, 0], atol=1e-5)  # the first row is the first critic's
     np.testing.assert_allclose(plain.value[1], values[1, 1], atol=1e-5)
 
@@ -94,7 +97,7 @@ def gradient(policy, batch):
     """Of the critics' loss; the actor's is 0 where no advantage is."""
     asked = options(critic=dict(value_loss=SquaredError()), steps=dict(), kl=FREE)
     weights, frozen = eqx.partition(policy, trainable(policy))
-    loss = partial(part_loss, frozen=frozen, beta=0.0, options=asked, width=2)
+    loss = partial(part_loss, frozen=frozen, price=0.0, options=for_updates(asked))
     return jax.jit(jax.grad(loss, has_aux=True))(weights, batch)[0]
 
 
@@ -103,11 +106,11 @@ def test_each_critic_has_the_gradient_that_one_alone_has():
     draw = np.random.default_rng(0)
     ids = np.repeat(draw.integers(3, 16, (2, 6)), 2, axis=0)
     target = np.repeat(draw.normal(size=(2, 4)), 2, axis=0).astype(np.float32)
-    sequences = Sequences(jnp.asarray(ids), jnp.full(4, 2), jnp.full(4, 4), jnp.ones(4, bool))
-    mask = response_mask(sequences.lengths, 4)
+    responses = Responses(jnp.asarray(ids), jnp.full(4, 2), jnp.full(4, 4), jnp.ones(4, bool))
+    mask = response_mask(responses.lengths, 4)
     nothing = jnp.zeros_like(mask)
-    tokens = Tokens(nothing, nothing, nothing, mask / 16, mask / 16, mask)
-    batch = Batch(sequences, tokens, nothing, jnp.asarray(target), jnp.zeros(4, int))
+    batch = Batch(responses, nothing, nothing, mask, nothing, weight=mask / 16, share=mask / 16)
+    batch = batch._replace(value=nothing, target=jnp.asarray(target), critic=jnp.zeros(4, int))
     model, trunk = small_model(layers=1), small_model(layers=1, seed=3)
     alone = gradient(new_policy(model, own_critic(trunk)), batch).critics[0]
     both = gradient(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.core import gae
+from proximo.core import gae, k1
 from proximo.language.train.experience import returns_of, token_rewards
 from proximo.language.train.loss import whitened_rewards
 
@@ -14,13 +14,13 @@ FINISHED = jnp.array([True, False])
 SCORE = jnp.array([1.0, 2.0])
 LOG_PROB = jnp.array([[-1.0, -1.0, -9.0], [-2.0, -1.0, -1.0]])
 REFERENCE = jnp.array([[-2.0, -1.0, -5.0], [-2.0, -3.0, -1.0]])
-# KL per token, log pi - log pi_ref: [1, 0, -] and [0, 2, 0]
+KL = k1(REFERENCE - LOG_PROB)  # of each token, log pi - log pi_ref: [1, 0, -] and [0, 2, 0]
 VALUE = jnp.array([[0.5, 0.25, 7.0, 7.0], [0.0, 1.0, 0.5, 4.0]])  # the 7s come after the end
 
 
 def returns(**changes):
     options = dict(beta=0.1, gamma=1.0, lam=0.5)
-    return returns_of(SCORE, LOG_PROB, REFERENCE, VALUE, LENGTHS, FINISHED, **(options | changes))
+    return returns_of(SCORE, KL, VALUE, LENGTHS, FINISHED, **(options | changes))
 
 
 def test_rewards_are_the_price_of_each_token_and_the_score_at_the_last():
@@ -54,8 +54,7 @@ def test_a_truncated_response_may_go_on_in_the_critics_eyes():
 def test_what_stands_behind_the_end_changes_nothing():
     garbage = returns_of(
         SCORE,
-        LOG_PROB.at[0, 2].set(jnp.nan),
-        REFERENCE.at[0, 2].set(jnp.inf),
+        KL.at[0, 2].set(jnp.nan),
         VALUE.at[0, 2:].set(jnp.nan),
         LENGTHS,
         FINISHED,

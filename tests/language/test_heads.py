@@ -16,7 +16,8 @@ from proximo.language.model.layers import Linear
 from proximo.language.model.transformer import new_model
 from proximo.language.train.critics import Critic
 from proximo.language.train.optimise import Optimisation, in_precision
-from proximo.language.train.policy import Sequences, new_policy, said
+from proximo.language.train.policy import new_policy, said
+from proximo.language.train.responses import Responses
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +63,11 @@ def test_so_does_a_critics():
     ids = jnp.array([[3, 4, 5, 6, 7]])
     head = Linear(jnp.linspace(-0.5, 0.5, 16)[:, None], jnp.array([3.0]))
     policy = in_precision(new_policy(small_model(), Critic(head)), Optimisation(precision="bfloat16"))
-    sequences = Sequences(ids, jnp.array([2]), jnp.array([3]), jnp.array([True]))
+    responses = Responses(ids, jnp.array([2]), jnp.array([3]), jnp.array([True]))
     hidden = policy.model.hidden(ids)[0, 1:]
     assert hidden.dtype == jnp.bfloat16
     by_hand = np.asarray(hidden, np.float32) @ np.linspace(-0.5, 0.5, 16) + 3.0
-    np.testing.assert_allclose(said(policy, sequences, 2).values[0, 0], by_hand, rtol=1e-5)
+    np.testing.assert_allclose(said(policy, responses, 2).values[0, 0], by_hand, rtol=1e-5)
 
 
 def test_a_new_head_is_as_wide_as_it_should_be():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from proximo.core import AsymmetricClip, Clip, DualClip, PolicyGradient, k1, k2, k3
-from proximo.language.train.grpo import overlong_penalty
-from proximo.language.train.loss import Tokens, clip_range, log_ratio_of, policy_loss, token_weights
+from proximo.language.train.estimators import overlong_penalty
+from proximo.language.train.loss import clip_range, log_ratio_of, policy_loss, token_weights
+from proximo.language.train.responses import Batch
 
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
 
@@ -82,7 +83,8 @@ def test_a_log_ratio_is_held_within_twenty_nats():
 def tokens(advantage, old=0.0, reference=0.0, mask=MASK, aggregation="tokens"):
     fill = jnp.full(mask.shape, 1.0)
     weight, share = (token_weights(mask, by, 4) for by in (aggregation, "tokens"))
-    return Tokens(old * fill, reference * fill, advantage * fill, weight, share, mask)
+    batch = Batch(None, old * fill, reference * fill, mask, advantage * fill)
+    return batch._replace(weight=weight, share=share)
 
 
 def test_at_ratio_one_the_loss_is_minus_the_mean_advantage():
@@ -112,7 +114,7 @@ def test_garbage_under_the_mask_changes_neither_loss_nor_gradient():
 
     def of(garbage):
         given = tokens(2.0)._replace(
-            advantage=jnp.where(hidden, garbage, 2.0), old_log_prob=jnp.where(hidden, garbage, 0.0)
+            advantage=jnp.where(hidden, garbage, 2.0), log_prob=jnp.where(hidden, garbage, 0.0)
         )
         return jax.value_and_grad(lambda lp: policy_loss(lp, lp * 0, given, Clip(0.2))[0])(log_prob)
 

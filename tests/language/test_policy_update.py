@@ -1,43 +1,43 @@
 """Steps on one batch of responses, with a loss that says what it was given."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from policies import for_updates, options
 
-from proximo.language.files.model_options import ModelOptions
-from proximo.language.train.loss import Tokens
-from proximo.language.train.policy import Sequences
-from proximo.language.train.ppo_options import PPOOptions, SamplingOptions, StepOptions
-from proximo.language.train.update import Batch, cut_to_length, summary, update
+from proximo.language.train.parts import cut_to_length
+from proximo.language.train.responses import Batch, Responses
+from proximo.language.train.sampling import improved, summary
 from proximo.learn.descend import adam
 
 # Two responses of two and four tokens, in four columns; a prompt of two.
 MASK = jnp.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
 
 
-def shares(weights, part, frozen, beta, options, width):
+def shares(weights, part):
     """A loss of the tokens' shares times a weight; its ratio is the sum of their shares in the metrics."""
-    loss = weights * jnp.sum(part.tokens.weight)
-    return loss, {"loss/policy_avg": loss, "val/ratio": jnp.sum(part.tokens.share)}
+    loss = weights * jnp.sum(part.weight)
+    return loss, {"loss/policy_avg": loss, "val/ratio": jnp.sum(part.share)}
+
+
+def batch_of(mask, lengths):
+    """Responses of these lengths after prompts of two."""
+    rows, columns = mask.shape
+    ids = jnp.ones((rows, 2 + columns), int)
+    responses = Responses(ids, jnp.full(rows, 2), lengths, jnp.ones(rows, bool))
+    return Batch(responses, mask, mask, mask, mask, value=mask, target=mask, critic=jnp.zeros(rows, int))
 
 
 def updated(mask, order, rate=0.0, loss=shares, **steps):
     """The metrics of an update at a weight of 1, and the weight; responses have at most 16 tokens."""
-    options = PPOOptions(
-        data="",
-        model=ModelOptions(model=""),
-        sampling=SamplingOptions(response_length=16),
-        steps=StepOptions(**steps),
-    )
-    rows, lengths = len(mask), jnp.sum(mask, axis=1).astype(int)
-    sequences = Sequences(jnp.zeros((rows, 6), int), jnp.full(rows, 2), lengths, jnp.ones(rows, bool))
-    tokens = Tokens(**(dict.fromkeys(Tokens._fields, jnp.zeros_like(mask)) | {"mask": mask}))
-    batch, weights = Batch(sequences, tokens, 0 * mask, 0 * mask, 0 * lengths), jnp.ones(())
-    moments = adam(weights)
-    weight, _, metrics = update(
-        loss, weights, moments, None, batch, 0.0, rate, jnp.array([order]), options, 2
-    )
+    given = options(sampling=dict(response_length=16), steps=steps, optimisation={})
+    batch, weights = batch_of(mask, jnp.sum(mask, axis=1).astype(int)), jnp.ones(())
+    learning = jax.jit(partial(improved, loss))
+    order = jnp.array([order])
+    weight, _, metrics = learning(weights, adam(weights), batch, order, rate, for_updates(given))
     return metrics | {"weight": weight}
 
 
@@ -86,13 +86,11 @@ def test_a_part_takes_all_columns_or_half_or_a_quarter_of_them(longest, columns)
     seen = []
 
     def gradient(weights, part):
-        seen.append((part.sequences.ids.shape, part.target.shape, part.tokens.bonus))
-        return weights, {"columns": jnp.asarray(part.value.shape[1]), "ids": jnp.sum(part.sequences.ids)}
+        seen.append((part.responses.ids.shape, part.target.shape, part.bonus))
+        return weights, {"columns": jnp.asarray(part.value.shape[1]), "ids": jnp.sum(part.responses.ids)}
 
-    mask = jnp.ones((2, 11))
-    sequences = Sequences(jnp.ones((2, 13), int), jnp.full(2, 2), jnp.array([1, longest]), jnp.ones(2, bool))
-    batch = Batch(sequences, Tokens(mask, mask, mask, mask, mask, mask), mask, mask, jnp.zeros(2, int))
-    _, metrics = cut_to_length(gradient, 2)(jnp.ones(()), batch)
+    batch = batch_of(jnp.ones((2, 11)), jnp.array([1, longest]))
+    _, metrics = cut_to_length(gradient)(jnp.ones(()), batch)
     assert metrics["columns"] == columns and metrics["ids"] == 2 * (2 + columns)
     assert seen == [((2, 2 + n), (2, n), None) for n in (3, 6, 11)]  # each is compiled once
 
@@ -107,9 +105,9 @@ def test_a_part_takes_all_columns_or_half_or_a_quarter_of_them(longest, columns)
     ],
 )
 def test_responses_of_like_length_go_together(steps, columns):
-    def counted(weights, part, frozen, beta, options, width):
-        loss, metrics = shares(weights, part, frozen, beta, options, width)
-        return loss, metrics | {"columns": jnp.asarray(part.tokens.mask.shape[1], float)}
+    def counted(weights, part):
+        loss, metrics = shares(weights, part)
+        return loss, metrics | {"columns": jnp.asarray(part.mask.shape[1], float)}
 
     mask = jnp.arange(8) < jnp.array([8, 1, 8, 1])[:, None]
     metrics = updated(mask.astype(float), [[0, 1, 2, 3]], loss=counted, **steps)

@@ -3,32 +3,35 @@
 import re
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import FREE, grpo, options, ppo, rollouts
+from policies import FREE, for_updates, grpo, options, ppo, rollouts
 from small_models import small_model
 
-from proximo.core import FixedKL, empty_moments, whiten
+from proximo.core import FixedKL, k1, whiten
 from proximo.language.model.layers import Linear
 from proximo.language.train.critics import Critic
+from proximo.language.train.estimators import critics
 from proximo.language.train.experience import returns_of
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.job import training
-from proximo.language.train.policy import Sequences, new_policy, reference_log_probs, response_mask, said
-from proximo.language.train.ppo import experience
+from proximo.language.train.policy import new_policy, reference_log_probs, said
 from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.responses import Responses, response_mask
+from proximo.language.train.sampling import Experience, Frozen, Learner, estimated
 
 DRAW = np.random.default_rng(0)
 WIDTH, LENGTH = 2, 5
-SEQUENCES = Sequences(
+RESPONSES = Responses(
     jnp.asarray(DRAW.integers(3, 16, (4, WIDTH + LENGTH))),
     jnp.array([2, 1, 2, 2]),
     jnp.array([5, 3, 5, 1]),
     jnp.array([False, True, True, True]),
 )
 SCORE = jnp.array([1.0, -2.0, 0.5, 3.0])
-MASK = response_mask(SEQUENCES.lengths, LENGTH)
+MASK = response_mask(RESPONSES.lengths, LENGTH)
 POLICY = new_policy(
     small_model(layers=1), Critic(Linear(jnp.asarray(DRAW.normal(size=(16, 1)), jnp.float32), jnp.ones(1)))
 )
@@ -36,20 +39,23 @@ REFERENCE, PRICE = small_model(layers=1, seed=5), FixedKL(0.3)
 
 
 def learned_from(**given):
-    """The batch and the facts of `experience`."""
-    nothing = jnp.zeros_like(MASK)
-    asked = options(**given)
-    found = experience(POLICY, REFERENCE, SEQUENCES, SCORE, nothing, PRICE, empty_moments(()), asked, WIDTH)
-    return found[0], found[3]
+    """The batch and the facts of `estimated`."""
+    asked = options(kl=PRICE, **given)
+    order, number = jnp.zeros((1, 1, 4), int), jnp.asarray(0)
+    experience = Experience(RESPONSES, jnp.zeros_like(MASK), SCORE, order, number)
+    learner = Learner(POLICY, None, *critics(asked).begin())
+    nothing = jax.tree.map(lambda _: None, POLICY)
+    batch, _, facts = estimated(learner, experience, for_updates(asked), Frozen(nothing, REFERENCE))
+    return batch, facts
 
 
 def by_hand(**given):
     """`returns_of` on what policy and reference say."""
-    now = said(POLICY, SEQUENCES, WIDTH)
-    reference = reference_log_probs(REFERENCE, SEQUENCES, WIDTH)
-    ends = SEQUENCES.lengths, SEQUENCES.finished
-    known = dict(beta=0.3, gamma=1.0, lam=0.95) | given
-    return returns_of(SCORE, now.log_prob, reference, now.values[:, 0], *ends, **known)
+    now = said(POLICY, RESPONSES, WIDTH)
+    reference = reference_log_probs(REFERENCE, RESPONSES, WIDTH)
+    ends = RESPONSES.lengths, RESPONSES.finished
+    known, kl = dict(beta=0.3, gamma=1.0, lam=0.95) | given, k1(reference - now.log_prob)
+    return returns_of(SCORE, kl, now.values[:, 0], *ends, **known)
 
 
 @pytest.mark.parametrize(
@@ -69,14 +75,14 @@ def test_an_option_arrives_where_it_counts(given, expected):
     batch, _ = learned_from(**given)
     returns, plain = by_hand(**expected), by_hand()
     np.testing.assert_allclose(batch.target, returns.target, atol=1e-5)
-    np.testing.assert_allclose(batch.tokens.advantage, whiten(returns.advantage, MASK), atol=1e-5)
+    np.testing.assert_allclose(batch.advantage, whiten(returns.advantage, MASK), atol=1e-5)
     moved = max(float(jnp.abs(a - b).max()) for a, b in zip(returns, plain, strict=True))
     assert (moved > 1e-2) == bool(expected)
 
 
 def test_advantages_are_centred_over_the_tokens_that_count():
     # Trap 7: unlike rewards. The 14 tokens have mean 0 and deviation 1, what is no token is 0.
-    advantage = np.asarray(learned_from()[0].tokens.advantage)
+    advantage = np.asarray(learned_from()[0].advantage)
     valid = np.asarray(MASK) > 0
     assert valid.sum() == 14 and not advantage[~valid].any()
     assert advantage[valid].mean() == pytest.approx(0.0, abs=1e-5)
@@ -90,9 +96,9 @@ def test_scores_are_scaled_by_their_deviation():
 
 
 def test_a_response_that_hit_the_limit_is_masked_out_alone():
-    tokens = learned_from(rewards=RewardOptions(truncated="mask"))[0].tokens
-    assert tokens.mask.sum(axis=1).tolist() == [0, 3, 5, 1]
-    np.testing.assert_array_equal(tokens.advantage[0], 0.0)
+    batch, _ = learned_from(rewards=RewardOptions(truncated="mask"))
+    assert batch.mask.sum(axis=1).tolist() == [0, 3, 5, 1]
+    np.testing.assert_array_equal(batch.advantage[0], 0.0)
 
 
 def test_a_missing_end_costs_the_one_that_has_none():
@@ -111,12 +117,12 @@ def test_what_was_sampled_is_what_is_learned_from_and_what_functions_get():
     rollout = rollouts(options(), [reward]).collected(small_model(layers=1), 0)
     kept = [
         row[:n].tolist()
-        for row, n in zip(rollout.sequences.ids[:, rollout.width :], rollout.sequences.lengths, strict=True)
+        for row, n in zip(rollout.responses.ids[:, rollout.width :], rollout.responses.lengths, strict=True)
     ]
     assert seen == kept
     eos = rollouts(options()).tokenizer.eos_id
-    assert [ids[-1] == eos for ids in seen] == rollout.sequences.finished.tolist()
-    assert any(rollout.sequences.finished)
+    assert [ids[-1] == eos for ids in seen] == rollout.responses.finished.tolist()
+    assert any(rollout.responses.finished)
 
 
 SHARED = {

@@ -293,8 +293,8 @@ def test_prompts_wait_their_turn_and_answers_to_one_stand_side_by_side():
 def test_scores_are_those_of_the_completions():
     rollout = rollouts(options()).collected(small_model(layers=1), 0)
     assert rollout.score.tolist() == count_of_a(rollout.completions)
-    answers = rollout.sequences.ids[:, rollout.width :]
-    ids = [row[:n].tolist() for row, n in zip(answers, rollout.sequences.lengths, strict=True)]
+    answers = rollout.responses.ids[:, rollout.width :]
+    ids = [row[:n].tolist() for row, n in zip(answers, rollout.responses.lengths, strict=True)]
     assert [TOKENIZER.decode(row) for row in ids] == rollout.completions
 
 

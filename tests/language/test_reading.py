@@ -68,14 +68,14 @@ def rollout(place, reward_model, data):
     )
     trainer = ppo_trainer(asked)
     found = trainer.rollouts.collected(trainer.reference, 0)
-    finished = np.asarray(found.sequences.finished)
+    finished = np.asarray(found.responses.finished)
     assert finished.any() and not finished.all()
     return found, trainer.notes
 
 
 def answers_of(found):
-    for row, length in enumerate(found.sequences.lengths):
-        yield np.asarray(found.sequences.ids)[row, found.width : found.width + int(length)].tolist()
+    for row, length in enumerate(found.responses.lengths):
+        yield np.asarray(found.responses.ids)[row, found.width : found.width + int(length)].tolist()
 
 
 @pytest.mark.parametrize("pad_id", [0, 1], ids=["pad", "pad is eos"])

@@ -12,8 +12,8 @@ from small_models import small_model
 from proximo.errors import UserError
 from proximo.language.model.heads import new_reward_model
 from proximo.language.train import rewards
-from proximo.language.train.policy import Sequences
 from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.responses import Responses
 from proximo.language.train.rewards import called, model_scores, reward_function, source_names
 from proximo.language.train.rollout import checked_weights
 
@@ -56,7 +56,7 @@ def test_no_source_takes_the_place_of_anything_else():
     assert found.metrics["rewards/std"] == pytest.approx(5.25**0.5)
     row = found.rows()[2]
     assert (row["score"], row["rewards/score"], row["rewards/length"]) == (107.0, 5.0, 100.0)
-    assert row["length"] == found.sequences.lengths[2] and isinstance(row["finished"], bool)
+    assert row["length"] == found.responses.lengths[2] and isinstance(row["finished"], bool)
 
 
 def test_weights_are_counted_before_anything_is_loaded():
@@ -73,7 +73,7 @@ def sequences(rows, length):
     """Prompts of 3 tokens in 4 columns, and responses of 1 to all the tokens that fit."""
     ids = jax.random.randint(jax.random.key(2), (rows, length), 0, 16)
     lengths = 1 + jnp.arange(rows) % (length - 4)
-    return Sequences(ids, jnp.full(rows, 3), lengths, jnp.ones(rows, bool))
+    return Responses(ids, jnp.full(rows, 3), lengths, jnp.ones(rows, bool))
 
 
 @pytest.mark.parametrize("tokens", [1, 24, 50, 10**6])
@@ -98,7 +98,7 @@ def test_the_options_limit_reaches_the_reward_model(monkeypatch):
     seen = []
     monkeypatch.setattr(
         "proximo.language.train.rollout.model_scores",
-        lambda model, sequences, width, tokens: seen.append(tokens) or np.zeros(len(sequences.ids)),
+        lambda model, responses, width, tokens: seen.append(tokens) or np.zeros(len(responses.ids)),
     )
     source = rollouts(options(), ())
     source.models, source.names, source.weights = {"rm": MODEL}, ["rm"], (1.0,)

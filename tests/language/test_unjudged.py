@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from policies import grpo, options, ppo, rollouts
@@ -13,11 +13,10 @@ from workplace import lines, workplace
 
 import proximo.language as language
 from proximo.errors import UserError
-from proximo.language.train import grpo as grpo_trainer
-from proximo.language.train import ppo as ppo_trainer
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.ppo_options import PPOOptions
 from proximo.language.train.rewards import all_called, called, weighted
+from proximo.language.train.sampling import Experience, Frozen, estimated
 
 MODEL = small_model(layers=1)
 
@@ -67,34 +66,18 @@ def test_a_batch_that_nothing_judges_is_refused():
         collected(lambda completions: [None] * 8)
 
 
-def experience_of(make, kind, score, judged):
-    """The batch and the facts of eight responses, of which some have no score."""
-    trainer = make(options(kind))
-    found = trainer.rollouts.collected(MODEL, 0)
-    state = trainer.begin()
-    policy = eqx.combine(state.weights, trainer.frozen)
-    more = (state.kl, state.scores) if make is ppo else ()
-    module = ppo_trainer if make is ppo else grpo_trainer
-    out = module.experience(
-        policy, trainer.reference, found.sequences, score, found.log_prob, *more, trainer.compiled_for,
-        found.width, judged,
-    )  # fmt: skip
-    return out[0], out[-1]
-
-
 @pytest.mark.parametrize(("make", "kind"), [(ppo, PPOOptions), (grpo, GRPOOptions)], ids=["ppo", "grpo"])
 def test_nothing_is_learned_from_what_is_not_judged(make, kind):
-    judged = np.array([True, False, True, True] * 2)
+    trainer, judged = make(options(kind)), np.array([True, False, True, True] * 2)
     score = np.arange(8, dtype=np.float32)
-    batches = [
-        experience_of(make, kind, np.where(judged, score, other).astype(np.float32), judged)
-        for other in (np.nan, 1000.0)
-    ]
-    jax.tree.map(np.testing.assert_array_equal, *batches)  # whatever stands there
-    batch, facts = batches[0]
-    assert not np.any(batch.tokens.mask[~judged]) and np.all(batch.tokens.mask[judged].sum(axis=1) > 0)
+    found = trainer.rollouts.collected(MODEL, 0)
+    given = map(jnp.asarray, (found.log_prob, np.where(judged, score, np.nan), np.zeros((1, 1, 8), int), 0))
+    frozen = Frozen(trainer.frozen, trainer.reference)
+    experience = Experience(found.responses, *given)
+    batch, _, facts = estimated(trainer.begin(), experience, trainer.update_options, frozen)
+    assert not np.any(batch.mask[~judged]) and np.all(batch.mask[judged].sum(axis=1) > 0)
     assert facts["objective/scores"] == score[judged].mean()
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(batches[0]))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((batch, facts)))
 
 
 @pytest.mark.parametrize(("make", "kind"), [(ppo, PPOOptions), (grpo, GRPOOptions)], ids=["ppo", "grpo"])

@@ -9,7 +9,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,18 +16,17 @@ import pytest
 import safetensors.numpy
 from policies import grpo, options, ppo
 
-from proximo.core import ClippedSquaredError, FixedKL, empty_moments
-from proximo.language.train import grpo as grpo_trainer
-from proximo.language.train import ppo as ppo_trainer
+from proximo.core import ClippedSquaredError, FixedKL
 from proximo.language.train.grpo_options import GRPOOptions
-from proximo.language.train.policy import Sequences
-from proximo.language.train.update import shared, update
+from proximo.language.train.loss import prepared
+from proximo.language.train.responses import Responses
+from proximo.language.train.sampling import Experience, Frozen, estimated, improved, part_loss
 from proximo.runs.named import filled, named_arrays
 
 FOLDER = Path(__file__).parent.parent / "data" / "version-0.1"
 ARRAYS = safetensors.numpy.load_file(FOLDER / "language-update.safetensors")
 FACTS = json.loads((FOLDER / "language-update.json").read_text())
-WIDTH, RATE = 4, 1e-3
+RATE = 1e-3
 STEPS = dict(minibatches=2, epochs=2)
 CASES = {
     "ppo": options(steps=STEPS, kl=FixedKL(0.1)),
@@ -59,38 +57,37 @@ def close(found, expected):
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
-    """A case, its trainer, its weights, and its experience: (batch, facts, beta, loss)."""
+    """A case, its trainer, the weights that learn, what they learn from, facts of it, and the loss."""
     name, opts = request.param, CASES[request.param]
     trainer = (grpo if "grpo" in name else ppo)(opts)
     first, now = (filled(trainer.first, of(name, group), group) for group in ("first", "now"))
     arrays = {key: jnp.asarray(ARRAYS[key]) for key in ("ids", "prompts", "lengths", "finished")}
-    given = (trainer.reference, Sequences(**arrays), ARRAYS["score"], ARRAYS["sampled"])
-    policy = eqx.combine(first, trainer.frozen)
-    if "grpo" in name:
-        batch, facts = grpo_trainer.experience(policy, *given, trainer.compiled_for, WIDTH)
-        return name, trainer, now, batch, facts, opts.beta, grpo_trainer.part_loss
-    kl = jax.tree.map(jnp.float32, opts.kl)
-    batch, _, _, facts = ppo_trainer.experience(
-        policy, *given, kl, empty_moments(()), trainer.compiled_for, WIDTH
-    )
-    return name, trainer, now, batch, facts, kl.beta, ppo_trainer.part_loss
+    sampled, score, order = (jnp.asarray(ARRAYS[key]) for key in ("sampled", "score", f"{name}/order"))
+    given = Experience(Responses(**arrays), sampled, score, order.reshape(2, 2, -1), jnp.asarray(0))
+    learner, update_options = trainer.begin()._replace(weights=first), trainer.update_options
+    frozen = Frozen(trainer.frozen, trainer.reference)
+    batch, _, facts = jax.jit(estimated)(learner, given, update_options, frozen)
+    estimator = update_options.estimator
+    price, facts = estimator.price(learner.kl), facts | estimator.adapted(learner.kl, 0.0, len(score))[1]
+    loss = partial(part_loss, frozen=trainer.frozen, price=price, options=update_options)
+    return name, trainer, now, batch, facts, loss
 
 
 def test_what_is_learned_from(case):
-    name, _, _, batch, facts, _, _ = case
-    found = batch.tokens._asdict() | {"value": batch.value, "target": batch.target}
+    name, _, _, batch, facts, _ = case
+    nothing = np.zeros_like(batch.mask)  # what that version had in the place of a critic, and of shares
+    found = batch._asdict() | {"old_log_prob": batch.log_prob}
     for key, expected in of(name, "experience").items():
-        close(found[key], expected)
+        close(nothing if found[key] is None else found[key], expected)
     for key, expected in FACTS[name]["facts"].items():
         close(facts[key], expected)
 
 
 def test_the_loss_and_its_gradient(case):
-    name, trainer, now, batch, _, beta, loss = case
+    name, trainer, now, batch, _, loss = case
     opts = trainer.options
-    part = batch._replace(tokens=shared(batch.tokens, opts.steps.aggregation, opts.sampling.response_length))
-    of_weights = partial(loss, part=part, frozen=trainer.frozen, beta=beta, options=opts, width=WIDTH)
-    (value, metrics), gradient = jax.value_and_grad(of_weights, has_aux=True)(now)
+    part, _ = prepared(batch, opts.steps.aggregation, opts.sampling.response_length)
+    (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(now, part)
     close(value, FACTS[name]["loss"])
     for key, expected in FACTS[name]["metrics"].items():
         close(metrics[key], expected)
@@ -100,10 +97,10 @@ def test_the_loss_and_its_gradient(case):
 
 
 def test_the_weights_after_it(case):
-    name, trainer, now, batch, _, beta, loss = case
-    moments, order = trainer.begin().moments, ARRAYS[f"{name}/order"].reshape(2, 2, -1)
-    given = (trainer.frozen, batch, beta, RATE, order, trainer.compiled_for, WIDTH)
-    weights, _, metrics = update(loss, now, moments, *given)
+    name, trainer, now, batch, _, loss = case
+    moments, order = trainer.begin().moments, jnp.asarray(ARRAYS[f"{name}/order"].reshape(2, 2, -1))
+    learning = jax.jit(partial(improved, loss))
+    weights, _, metrics = learning(now, moments, batch, order, RATE, trainer.update_options)
     found = named_arrays(weights)
     for key, expected in of(name, "after").items():
         close(found[key], expected)

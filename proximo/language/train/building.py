@@ -22,14 +22,14 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_backend import read_backend
 from proximo.language.train import grpo_options, ppo_options
 from proximo.language.train.critics import own_critic
-from proximo.language.train.grpo import GRPO
+from proximo.language.train.estimators import critics, groups
 from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.policy import Policy, new_policy
-from proximo.language.train.ppo import PPO
 from proximo.language.train.ppo_options import PPOOptions
 from proximo.language.train.reading import reading_of
 from proximo.language.train.rewards import RewardFunction, reward_function, source_names
 from proximo.language.train.rollout import Rollouts, checked_weights
+from proximo.language.train.sampling import SamplingTrainer
 from proximo.learn.mesh import in_host_memory, mesh_of
 
 
@@ -44,7 +44,7 @@ class Base:
 
 def ppo_trainer(
     options: PPOOptions, functions: Sequence[RewardFunction] | None = None, greedy: bool = False
-) -> PPO:
+) -> SamplingTrainer:
     """A trainer of PPO: model, critic, reference, prompts and rewards as the options say.
 
     functions  rewards from Python; those that `options.rewards.reward` names unless given
@@ -56,10 +56,11 @@ def ppo_trainer(
     base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
     policy = _with_critic(base, options)
     rollouts = _rollouts(base, policy, functions)
-    return PPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
+    reference = without_adapters(base.model)
+    return SamplingTrainer(options, critics(options), policy, trainable(policy), reference, rollouts)
 
 
-def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | None = None) -> GRPO:
+def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | None = None) -> SamplingTrainer:
     """A trainer of GRPO: model, reference, prompts and rewards as the options say.
 
     functions  as of `ppo_trainer`
@@ -70,7 +71,8 @@ def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | Non
     base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
     policy = Policy(base.model)
     rollouts = _rollouts(base, policy, functions)
-    return GRPO(options, policy, trainable(policy), without_adapters(base.model), rollouts)
+    reference = without_adapters(base.model)
+    return SamplingTrainer(options, groups(options), policy, trainable(policy), reference, rollouts)
 
 
 def _with_critic(base: Base, options: PPOOptions) -> Policy:

@@ -27,7 +27,7 @@ from proximo.language.text.data import Overlong, Preference, read_preferences
 from proximo.language.text.pairs import PairRows, Pairs
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.labelled import Columns, Labelled, columns_of
+from proximo.language.train.labelled import Columns, LabelledTrainer, columns_of
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.run_options import RunOptions
 from proximo.options import also, checked
@@ -69,7 +69,7 @@ class DPOOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-def dpo_trainer(options: DPOOptions) -> Labelled:
+def dpo_trainer(options: DPOOptions) -> LabelledTrainer:
     """A trainer on the model and the pairs that the options name.
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
@@ -93,10 +93,10 @@ def preference_tuning(
     pairs: Sequence[Preference],
     held_out: Sequence[Preference] = (),
     notes: tuple[str, ...] = (),
-) -> Labelled:
+) -> LabelledTrainer:
     """A trainer on these pairs; the reference is the model as it is given.
 
-    Arguments as of `Labelled`; `held_out` may be empty.
+    Arguments as of `LabelledTrainer`; `held_out` may be empty.
     """
     length, batch_size = longest_of(options.length, model.config), min(options.batch_size, len(pairs))
     loss = PairLoss(options.loss, options.beta, options.optimisation.gradient_checkpointing)
@@ -107,7 +107,7 @@ def preference_tuning(
 
     rows = ComparedRows(PairRows(pairs, length), said)
     measured = ComparedRows(PairRows(held_out, length), said) if held_out else None
-    return Labelled(options, model, tokenizer, loss, rows, measured, notes, check=check_reference)
+    return LabelledTrainer(options, model, tokenizer, loss, rows, measured, notes, check=check_reference)
 
 
 class ComparedRows:

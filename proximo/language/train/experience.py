@@ -5,22 +5,20 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from proximo.core import Scalar, gae, k1, masked_mean, select
+from proximo.core import Scalar, gae, masked_mean, select
 from proximo.language.train.loss import whitened_rewards
-from proximo.language.train.policy import Sequences
+from proximo.language.train.responses import Responses, response_mask
 
 
 class Returns(NamedTuple):
     """[B, T] each, 0 where there is no token.
 
     reward     the score at the last token, less the price of divergence at each
-    kl         estimate of KL(policy || reference) at each token, in nats
     advantage  generalised, not yet whitened
     target     what the critic is to say
     """
 
     reward: Float[Array, "B T"]
-    kl: Float[Array, "B T"]
     advantage: Float[Array, "B T"]
     target: Float[Array, "B T"]
 
@@ -43,8 +41,7 @@ def token_rewards(
 
 def returns_of(
     score: Float[Array, "B"],
-    log_prob: Float[Array, "B T"],
-    reference_log_prob: Float[Array, "B T"],
+    kl: Float[Array, "B T"],
     value: Float[Array, "B T1"],
     lengths: Int[Array, "B"],
     finished: Bool[Array, "B"],
@@ -60,14 +57,14 @@ def returns_of(
 ) -> Returns:
     """Rewards, advantages and targets of a batch of responses.
 
-    value       before each token and after the last place; after a response's end it does not count
+    kl          as of `token_rewards`; after a response's end it does not count, and neither does `value`
+    value       before each token and after the last place
     critic_lam  lambda of the critic's targets; `lam` unless given (VAPO, arXiv 2504.05118, takes 1)
     length_lam  alpha of VAPO's lambda = 1 - 1 / (alpha length), a response's own; None for `lam`
     counts      1 for the tokens that rewards are whitened over; those of all responses unless given
     bootstrap   responses that hit the limit go on in the critic's eyes; otherwise they ended there
     """
-    mask = (jnp.arange(log_prob.shape[1]) < lengths[:, None]).astype(jnp.float32)
-    kl = select(k1(reference_log_prob - log_prob), mask)
+    mask = response_mask(lengths, kl.shape[1])
     reward = select(token_rewards(score, kl, lengths, beta), mask)
     if whiten_rewards:
         reward = whitened_rewards(reward, mask if counts is None else counts)
@@ -84,11 +81,11 @@ def returns_of(
     advantage = advantage_with(own)
     same = length_lam is None and critic_lam is None
     for_critic = advantage if same else advantage_with(lam if critic_lam is None else critic_lam)
-    return Returns(reward, kl, advantage, select(for_critic + value[:, :-1], mask))
+    return Returns(reward, advantage, select(for_critic + value[:, :-1], mask))
 
 
 def response_facts(
-    sequences: Sequences,
+    responses: Responses,
     log_prob: Float[Array, "B T"],
     sampled: Float[Array, "B T"],
     kl: Float[Array, "B"],
@@ -100,13 +97,13 @@ def response_facts(
     sampled   the same when they were drawn; the two agree to rounding
     kl        estimate of KL(policy || reference) of each response, in nats
     """
-    finished = sequences.finished.astype(jnp.float32)
+    finished = responses.finished.astype(jnp.float32)
     return {
         "objective/kl": jnp.mean(kl),
         "objective/kl_per_token": jnp.sum(kl) / jnp.maximum(jnp.sum(mask), 1.0),
         "objective/entropy": jnp.mean(-jnp.sum(log_prob * mask, axis=1)),
         "val/sampler_gap": masked_mean(jnp.abs(sampled - log_prob), mask),
-        "val/length": jnp.mean(sequences.lengths.astype(jnp.float32)),
+        "val/length": jnp.mean(responses.lengths.astype(jnp.float32)),
         "val/finished": jnp.mean(finished),
         "val/num_eos_tokens": jnp.sum(finished),
     }

@@ -40,7 +40,7 @@ Columns = dict[str, np.ndarray]
 
 
 class Rows(Protocol):
-    """Labelled data as rows of tokens."""
+    """LabelledTrainer data as rows of tokens."""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -98,13 +98,13 @@ class Learner(NamedTuple):
     moments: Any
 
 
-def write_model(trainer: "Labelled", weights: Any, folder: Path) -> None:
+def write_model(trainer: "LabelledTrainer", weights: Any, folder: Path) -> None:
     """Write a language model with its tokenizer (`save_with_adapters`)."""
     model = assembled(weights, trainer.frozen)
     save_with_adapters(folder, model, trainer.tokenizer, trainer.options.model)
 
 
-class Labelled:
+class LabelledTrainer:
     """The trainer (see `job.Trainer`).
 
     options    checked
@@ -127,7 +127,7 @@ class Labelled:
         rows: Rows,
         held_out: Rows | None = None,
         notes: tuple[str, ...] = (),
-        write: "Callable[[Labelled, Any, Path], None]" = write_model,
+        write: "Callable[[LabelledTrainer, Any, Path], None]" = write_model,
         check: Callable[[Columns], None] = lambda columns: None,
     ) -> None:
         self.options, self.tokenizer, self.notes = options, tokenizer, notes

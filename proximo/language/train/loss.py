@@ -1,10 +1,10 @@
-"""What PPO and GRPO minimise over response tokens, and what they log of it."""
+"""What is minimised over response tokens, and what is logged of it."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core import (
     AsymmetricClip,
@@ -24,6 +24,7 @@ from proximo.core import (
     select,
     whiten,
 )
+from proximo.language.train.responses import Batch
 
 TokenObjective = Clip | DualClip | AsymmetricClip | LogClip | QuadraticPenalty | Unclipped | PolicyGradient
 """Those of `core.surrogates` that need no exact KL: that would take [B, T, V] logits."""
@@ -32,39 +33,6 @@ RatioOf = Literal["token", "sequence"]
 Aggregation = Literal["tokens", "sequences", "length"]
 KLEstimate = Literal["k1", "k2", "k3"]
 LARGEST = 20.0  # of a log ratio, in nats; e^20 says only "far"
-
-
-class Tokens(NamedTuple):
-    """Response tokens of a batch, [B, T] each.
-
-    old_log_prob        when they were sampled, in nats
-    reference_log_prob  of the reference, in nats
-    advantage           as the objective sees it
-    weight              share of each token in the loss of its minibatch (`token_weights`)
-    share               the same in its metrics, where every token counts alike
-    mask                1 for a token of the response, its end token included
-    bonus               1 where entropy is rewarded; everywhere unless given
-    """
-
-    old_log_prob: Float[Array, "B T"]
-    reference_log_prob: Float[Array, "B T"]
-    advantage: Float[Array, "B T"]
-    weight: Float[Array, "B T"]
-    share: Float[Array, "B T"]
-    mask: Float[Array, "B T"]
-    bonus: Float[Array, "B T"] | None = None
-
-
-def unweighted(
-    log_prob: Float[Array, "B T"],
-    reference_log_prob: Float[Array, "B T"],
-    advantage: Float[Array, "B T"],
-    mask: Float[Array, "B T"],
-    bonus: Float[Array, "B T"] | None = None,
-) -> Tokens:
-    """Tokens whose weights and shares are still 0: they depend on the minibatch."""
-    nothing = jnp.zeros_like(mask)
-    return Tokens(log_prob, reference_log_prob, advantage, nothing, nothing, mask, bonus)
 
 
 def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: int) -> Float[Array, "B T"]:
@@ -88,10 +56,19 @@ def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: 
     return mask / (len(mask) * longest)
 
 
+def prepared(batch: Batch, aggregation: Aggregation, longest: int) -> tuple[Batch, Bool[Array, ""]]:
+    """A minibatch with its tokens' shares in the loss and in the metrics, and whether any of them counts.
+
+    Arguments as of `token_weights`.
+    """
+    weight, share = (token_weights(batch.mask, by, longest) for by in (aggregation, "tokens"))
+    return batch._replace(weight=weight, share=share), jnp.any(batch.mask > 0)
+
+
 def log_ratio_of(
     log_prob: Float[Array, "B T"], old_log_prob: Float[Array, "B T"], mask: Float[Array, "B T"], of: RatioOf
 ) -> Float[Array, "B T"]:
-    """log pi(token) - log pi_old(token), or its mean over each sequence, the same for all its tokens.
+    """log pi(token) - log pi_old(token), or its mean over each sequence, the same for all its batch.
 
     The mean over a sequence is the log of GSPO's ratio (Zheng et al. 2025, arXiv 2507.18071, eq. 7), the
     length-th root of the sequences' likelihood ratio. Its gradient is that of GSPO-token (there eq. 14): each
@@ -109,7 +86,7 @@ def log_ratio_of(
 def policy_loss(
     log_prob: Float[Array, "B T"],
     entropy: Float[Array, "B T"],
-    tokens: Tokens,
+    batch: Batch,
     objective: TokenObjective,
     *,
     ratio_of: RatioOf = "token",
@@ -128,24 +105,24 @@ def policy_loss(
                        of the divergence; k1's has mean 0 on fresh samples, and k3's, GRPO's choice, is
                        that of the reversed divergence
     """
-    log_ratio = log_ratio_of(log_prob, tokens.old_log_prob, tokens.mask, ratio_of)
-    gain = objective(log_ratio, tokens.advantage)
+    log_ratio = log_ratio_of(log_prob, batch.log_prob, batch.mask, ratio_of)
+    gain = objective(log_ratio, batch.advantage)
     if entropy_coefficient is not None:
-        bonus = 1.0 if tokens.bonus is None else tokens.bonus
+        bonus = 1.0 if batch.bonus is None else batch.bonus
         gain = gain + entropy_coefficient * bonus * entropy
     if kl_coefficient is not None:
-        away = jnp.clip(tokens.reference_log_prob - log_prob, -LARGEST, LARGEST)
+        away = jnp.clip(batch.reference_log_prob - log_prob, -LARGEST, LARGEST)
         gain = gain - kl_coefficient * {"k1": k1, "k2": k2, "k3": k3}[kl_estimate](away)
-    loss = -masked_sum(gain * tokens.weight, tokens.mask)
+    loss = -masked_sum(gain * batch.weight, batch.mask)
     low, high = clip_range(objective)
-    by_token = log_ratio_of(log_prob, tokens.old_log_prob, tokens.mask, "token")
+    by_token = log_ratio_of(log_prob, batch.log_prob, batch.mask, "token")
     columns = {
         "policy/approxkl_avg": k3(by_token),  # in nats a token, whatever the objective compares
         "policy/clipfrac_avg": clip_fraction(log_ratio, low, high),
         "policy/entropy_avg": entropy,
         "val/ratio": jnp.exp(log_ratio),
     }
-    metrics = {name: masked_sum(x * tokens.share, tokens.mask) for name, x in columns.items()}
+    metrics = {name: masked_sum(x * batch.share, batch.mask) for name, x in columns.items()}
     return loss, metrics | {"loss/policy_avg": loss}
 
 

@@ -20,7 +20,7 @@ from proximo.language.model.heads import RewardModel
 from proximo.language.text.templates import Messages
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_files import read_description
-from proximo.language.train.policy import Sequences
+from proximo.language.train.responses import Responses
 
 ASKED: Messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
 
@@ -50,18 +50,18 @@ class Reading:
         )
         return found if there else [*found, *self.closing]
 
-    def closed_batch(self, sequences: Sequences, width: int, conversations: Sequence[bool]) -> Sequences:
+    def closed_batch(self, responses: Responses, width: int, conversations: Sequence[bool]) -> Responses:
         """A batch with the answers so, in the rows whose prompt is a conversation.
 
         width  columns of the prompts
         """
-        ids, lengths = np.asarray(sequences.ids), np.array(sequences.lengths)
+        ids, lengths = np.asarray(responses.ids), np.array(responses.lengths)
         wide = np.pad(ids, ((0, 0), (0, len(self.closing or ()))))
         for row in np.flatnonzero(conversations):
             answer = self.closed(ids[row, width : width + lengths[row]])
             lengths[row] = len(answer)
             wide[row, width : width + len(answer)] = answer
-        return sequences._replace(ids=jnp.asarray(wide), lengths=jnp.asarray(lengths))
+        return responses._replace(ids=jnp.asarray(wide), lengths=jnp.asarray(lengths))
 
 
 def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> Reading | None:

@@ -30,7 +30,7 @@ from proximo.language.text.pairs import PairRows, Pairs
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
-from proximo.language.train.labelled import Columns, Labelled
+from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.reference_samples import ReferenceSamples
 from proximo.language.train.run_options import RunOptions
@@ -81,7 +81,7 @@ class RewardModelOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-def reward_model_trainer(options: RewardModelOptions) -> Labelled:
+def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
     """A trainer on the model and the pairs that the options name.
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
@@ -115,8 +115,8 @@ def reward_training(
     held_out: Sequence[Preference] = (),
     notes: tuple[str, ...] = (),
     samples: ReferenceSamples | None = None,
-) -> Labelled:
-    """A trainer on these pairs. Arguments as of `Labelled`; `held_out` may be empty.
+) -> LabelledTrainer:
+    """A trainer on these pairs. Arguments as of `LabelledTrainer`; `held_out` may be empty.
 
     samples  of the language model that it begins from, where they are the measure of its scores
     """
@@ -126,11 +126,11 @@ def reward_training(
     rows, measured = PairRows(pairs, length), PairRows(held_out, length) if held_out else None
     answers = PairRows(pairs[:NORMALISED_ON], length)
     write = partial(write_reward_model, options=options, answers=answers, samples=samples)
-    return Labelled(options, model, tokenizer, loss, rows, measured, notes, write)
+    return LabelledTrainer(options, model, tokenizer, loss, rows, measured, notes, write)
 
 
 def write_reward_model(
-    trainer: Labelled,
+    trainer: LabelledTrainer,
     weights: Any,
     folder: Path,
     options: RewardModelOptions,

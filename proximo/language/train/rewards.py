@@ -23,7 +23,7 @@ from proximo.language.model.heads import RewardModel
 from proximo.language.text.messages import cleaned
 from proximo.language.text.templates import one_line
 from proximo.language.train.optimise import rows_of_part
-from proximo.language.train.policy import Sequences, segments_of
+from proximo.language.train.responses import Responses, segments_of
 from proximo.learn.descend import in_parts
 
 RewardFunction = Callable[..., Any]
@@ -312,24 +312,24 @@ def _cut(line: str, most: int) -> str:
 
 
 @partial(jit, static_argnames="rows")
-def _scores(model: RewardModel, sequences: Sequences, width: Array, rows: int) -> Float[Array, "B"]:
-    def part_scores(part: Sequences) -> Float[Array, "rows"]:
+def _scores(model: RewardModel, responses: Responses, width: Array, rows: int) -> Float[Array, "B"]:
+    def part_scores(part: Responses) -> Float[Array, "rows"]:
         return model.scores(part.ids, segments_of(part, width))
 
-    return jax.lax.map(part_scores, in_parts(sequences, rows)).reshape(-1)
+    return jax.lax.map(part_scores, in_parts(responses, rows)).reshape(-1)
 
 
 def model_scores(
-    model: RewardModel, sequences: Sequences, width: int, micro_batch_tokens: int | None = None
+    model: RewardModel, responses: Responses, width: int, micro_batch_tokens: int | None = None
 ) -> Float[np.ndarray, "B"]:
     """A reward model's scores of prompts with their responses, read at the last token of each.
 
     width               W, columns of the prompts
     micro_batch_tokens  most that go through the model at once (`rows_of_part`)
     """
-    count, length = sequences.ids.shape
+    count, length = responses.ids.shape
     rows = rows_of_part(count, length, micro_batch_tokens)
-    return np.asarray(_scores(model, sequences, jnp.asarray(width), rows))
+    return np.asarray(_scores(model, responses, jnp.asarray(width), rows))
 
 
 def weighted(parts: dict[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Scored:

@@ -16,10 +16,10 @@ from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Prompt
 from proximo.language.text.packing import batch_indices, bucket, padded_left
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.policy import Sequences
 from proximo.language.train.ppo_options import RewardOptions, SamplingOptions
 from proximo.language.train.reading import Reading
 from proximo.language.train.respond import stop_sequences
+from proximo.language.train.responses import Responses
 from proximo.language.train.rewards import (
     RewardFunction,
     Scored,
@@ -40,7 +40,7 @@ SAME = {"float32": 1e-3, "tensorfloat32": 1e-2, "bfloat16": 1e-1}
 class Rollout(NamedTuple):
     """One batch of responses with their scores.
 
-    sequences  prompts with responses; [B, W + T]
+    responses  prompts with responses; [B, W + T]
     width      W, columns of the prompts
     log_prob   [B, T], of the tokens when they were sampled, in nats
     score      [B], units of reward; NaN where nothing judged a response
@@ -48,7 +48,7 @@ class Rollout(NamedTuple):
     prompts, completions, parts  to look at
     """
 
-    sequences: Sequences
+    responses: Responses
     width: int
     log_prob: Float[np.ndarray, "B T"]
     score: Float[np.ndarray, "B"]
@@ -60,7 +60,7 @@ class Rollout(NamedTuple):
     @property
     def tokens(self) -> int:
         """Tokens of prompts and responses."""
-        return int(np.sum(self.sequences.prompts) + np.sum(self.sequences.lengths))
+        return int(np.sum(self.responses.prompts) + np.sum(self.responses.lengths))
 
     @property
     def judged(self) -> np.ndarray | None:
@@ -76,8 +76,8 @@ class Rollout(NamedTuple):
                 "completion": self.completions[i],
                 "score": _plain(self.score[i]),
                 **{f"rewards/{name}": _plain(part[i]) for name, part in self.parts.items()},
-                "length": int(self.sequences.lengths[i]),
-                "finished": bool(self.sequences.finished[i]),
+                "length": int(self.responses.lengths[i]),
+                "finished": bool(self.responses.finished[i]),
             }
             for i in range(min(LOOKED_AT, len(self.completions)))
         )
@@ -140,7 +140,7 @@ class Rollouts:
         out = jax.device_get(sample(model, ids, lengths, key, self.sampling, self.tokenizer.pad_id))
         length = halved(self.options.response_length, int(out.lengths.max()))
         rows = np.repeat(np.arange(len(prompts)), self.options.samples)
-        sequences = Sequences(
+        responses = Responses(
             ids=jnp.asarray(np.concatenate([ids[rows], out.ids[:, :length]], axis=1)),
             prompts=jnp.asarray(lengths[rows]),
             lengths=jnp.asarray(out.lengths),
@@ -148,7 +148,7 @@ class Rollouts:
         )
         completion_ids = [row[:n].tolist() for row, n in zip(out.ids, out.lengths, strict=True)]
         completions = [self.tokenizer.decode(tokens) for tokens in completion_ids]
-        scored = self.scored(chosen[rows].tolist(), completions, completion_ids, sequences, width)
+        scored = self.scored(chosen[rows].tolist(), completions, completion_ids, responses, width)
         told = {f"rewards/{name}": part[~np.isnan(part)] for name, part in scored.parts.items()}
         metrics = {name: float(np.mean(part)) for name, part in told.items() if len(part)}
         judged = scored.total[~np.isnan(scored.total)]
@@ -156,7 +156,7 @@ class Rollouts:
         if len(judged) < len(scored.total):
             metrics["val/unjudged"] = float(len(scored.total) - len(judged))
         return Rollout(
-            sequences,
+            responses,
             width,
             out.log_probs[:, :length],
             scored.total,
@@ -171,7 +171,7 @@ class Rollouts:
         asked: Sequence[int],
         completions: Sequence[str],
         completion_ids: Sequence[list[int]],
-        sequences: Sequences,
+        responses: Responses,
         width: int,
     ) -> Scored:
         """What all sources of reward say of a batch, weighted; `asked` are the numbers of its prompts."""
@@ -186,7 +186,7 @@ class Rollouts:
         conversations = [not isinstance(prompt, str) for prompt in given]
         for name, model in self.models.items():
             reading = self.readings.get(name)
-            read = sequences if reading is None else reading.closed_batch(sequences, width, conversations)
+            read = responses if reading is None else reading.closed_batch(responses, width, conversations)
             found = model_scores(model, read, width, self.micro_batch_tokens)
             if not np.isfinite(found).all():  # not to be taken for one that nothing judges
                 wrong = int(np.argmin(np.isfinite(found)))
@@ -203,7 +203,7 @@ class Rollouts:
         Before any step the policy is the reference and the sampler: KL 0, ratio 1, to rounding. Anything
         else means that two parts score differently, and that nothing learned from it would be right.
 
-        A step of sampling and a pass over whole sequences are two shapes of the same computation: they round
+        A step of sampling and a pass over whole responses are two shapes of the same computation: they round
         differently. Devices other than CPUs multiply float32 with 10 bits of its 23 (TensorFloat-32).
         """
         fewer_bits = precision == "float32" and jax.default_backend() != "cpu"

@@ -20,7 +20,7 @@ from proximo.language.text.data import Overlong, TrainingText, read_training_tex
 from proximo.language.text.packing import Packed, bucket, pack, padded_right
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.labelled import Columns, Labelled
+from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.run_options import RunOptions
 from proximo.options import also, checked
@@ -60,7 +60,7 @@ class SFTOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-def sft_trainer(options: SFTOptions) -> Labelled:
+def sft_trainer(options: SFTOptions) -> LabelledTrainer:
     """A trainer on the model and the texts that the options name.
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
@@ -91,13 +91,13 @@ def fine_tuning(
     texts: Sequence[TrainingText],
     held_out: Sequence[TrainingText] = (),
     notes: tuple[str, ...] = (),
-) -> Labelled:
-    """A trainer on these texts. Arguments as of `Labelled`; `held_out` may be empty."""
+) -> LabelledTrainer:
+    """A trainer on these texts. Arguments as of `LabelledTrainer`; `held_out` may be empty."""
     length = longest_of(options.length, model.config)
     loss = NextToken(options.optimisation.gradient_checkpointing)
     rows = TextRows(texts, length, options.packing)
     measured = TextRows(held_out, length, options.packing) if held_out else None
-    return Labelled(options, model, tokenizer, loss, rows, measured, notes)
+    return LabelledTrainer(options, model, tokenizer, loss, rows, measured, notes)
 
 
 @traceable

@@ -1,0 +1,396 @@
+"""Learning from a policy's own answers: sample, score, estimate advantages, improve (Ziegler et al. 2019).
+
+The one trainer of PPO and of GRPO's family, which differ in their estimator (`estimators`). Tokens are time
+steps and a response is an episode: `gae`, the objectives, the value losses and the means are those of
+`proximo.core`, which HalfCheetah is trained with.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from proximo.core import Scalar, k1, masked_mean, select
+from proximo.core.arrays import traceable
+from proximo.language.files.adapter_files import save_with_adapters
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.model.compiling import jit
+from proximo.language.text.packing import shuffled
+from proximo.language.train.estimators import Estimator, Scored
+from proximo.language.train.experience import response_facts
+from proximo.language.train.job import Outcome
+from proximo.language.train.loss import policy_loss, prepared
+from proximo.language.train.optimise import (
+    Optimisation,
+    compiled_in,
+    descended,
+    in_precision,
+    learning_rate_at,
+    remaining_at,
+    rows_of_part,
+)
+from proximo.language.train.parts import by_length, cut_to_length
+from proximo.language.train.policy import Policy, reference_log_probs, said
+from proximo.language.train.ppo_options import RewardOptions, SamplingOptions, StepOptions
+from proximo.language.train.responses import Batch, Responses, response_mask
+from proximo.language.train.rollout import Rollouts
+from proximo.language.train.run_options import RunOptions
+from proximo.learn.descend import Adam, Gradient, adam, in_parts
+from proximo.learn.update import State, Task, minibatch_steps
+
+
+class Options(Protocol):
+    """What the trainer asks of a command's options."""
+
+    @property
+    def episodes(self) -> int: ...
+    @property
+    def samples_every(self) -> int: ...
+    @property
+    def model(self) -> ModelOptions: ...
+    @property
+    def sampling(self) -> SamplingOptions: ...
+    @property
+    def rewards(self) -> RewardOptions: ...
+    @property
+    def steps(self) -> StepOptions: ...
+    @property
+    def optimisation(self) -> Optimisation: ...
+    @property
+    def run(self) -> RunOptions: ...
+
+
+@traceable
+@dataclass(frozen=True, kw_only=True)
+class UpdateOptions:
+    """What an update depends on. Runs that differ in anything else, or in a number, compile once.
+
+    Fields are as of the commands' options; a coefficient of 0 is None, and then nothing is computed for it.
+    """
+
+    estimator: Estimator
+    steps: StepOptions
+    optimisation: Optimisation
+    temperature: float
+    response_length: int
+    missing_eos_penalty: float
+    mask_truncated: bool
+
+
+def update_options(options: Options, estimator: Estimator) -> UpdateOptions:
+    """What an update depends on, of a command's options."""
+    coefficient: Any = options.steps.entropy_coefficient or None
+    return UpdateOptions(
+        estimator=estimator,
+        steps=replace(options.steps, entropy_coefficient=coefficient),
+        optimisation=compiled_in(options.optimisation),
+        temperature=options.sampling.temperature,
+        response_length=options.sampling.response_length,
+        missing_eos_penalty=options.rewards.missing_eos_penalty,
+        mask_truncated=options.rewards.truncated == "mask",
+    )
+
+
+class Learner(NamedTuple):
+    """All that learning changes.
+
+    weights     the policy's trained arrays; None where an array is frozen
+    moments     Adam's
+    kl, scores  what the estimator carries on; None where it carries nothing
+    """
+
+    weights: Any
+    moments: Any
+    kl: Any = None
+    scores: Any = None
+
+
+class Frozen(NamedTuple):
+    """What does not learn.
+
+    weights    the policy's other arrays; None where an array learns
+    reference  the model that the policy is tethered to
+    """
+
+    weights: Any
+    reference: Any
+
+
+class Experience(NamedTuple):
+    """An iteration's responses with their scores.
+
+    log_prob  [B, T], of the tokens when they were sampled, in nats
+    score     [B], units of reward; NaN where nothing judged a response, and then nothing is learned from it
+    order     rows of each minibatch (`minibatch_order`)
+    number    of the iteration, from 0
+    """
+
+    responses: Responses
+    log_prob: Float[Array, "B T"]
+    score: Float[Array, "B"]
+    order: Int[Array, "K minibatches rows"]
+    number: Int[Array, ""]
+
+
+class SamplingTrainer:
+    """The trainer (see `job.Trainer`).
+
+    options    checked
+    estimator  of the method: `estimators.critics(options)` or `estimators.groups(options)`
+    policy     to begin with
+    trained    tree of booleans: which of its arrays learn
+    reference  the model that the policy is tethered to
+    rollouts   prompts, sampling and scores
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        estimator: Estimator,
+        policy: Policy,
+        trained: Any,
+        reference: Any,
+        rollouts: Rollouts,
+    ) -> None:
+        self.options, self.rollouts, self.reference = options, rollouts, reference
+        self.update_options, self.notes = update_options(options, estimator), rollouts.notes
+        self.first, self.frozen = eqx.partition(policy, trained)
+        self.rows = options.sampling.batch_size * options.sampling.samples
+        self.total = -(-options.episodes // self.rows)
+
+    def begin(self) -> Learner:
+        """The policy as it was given, and nothing seen."""
+        return Learner(self.first, adam(self.first), *self.update_options.estimator.begin())
+
+    def iterate(self, state: Learner, number: int) -> Outcome:
+        """Sample responses, score them, and learn from them."""
+        options, started = self.options, time.perf_counter()
+        policy = eqx.combine(state.weights, self.frozen)
+        actor = in_precision(policy.model, options.optimisation)  # draws with the numbers that it learns with
+        rollout = self.rollouts.collected(actor, number)
+        order = minibatch_order(options.run.seed, number, options.steps, self.rows)
+        learner, metrics = update(
+            state,
+            Experience(
+                rollout.responses, *map(jnp.asarray, (rollout.log_prob, rollout.score, order, number))
+            ),
+            self.update_options,
+            remaining_at(number, self.total),
+            Frozen(self.frozen, self.reference),
+        )
+        numbers = {name: float(value) for name, value in jax.device_get(metrics).items()} | rollout.metrics
+        numbers |= {
+            "episode": float((number + 1) * self.rows),
+            "eps": self.rows / (time.perf_counter() - started),
+        }
+        if number == 0:
+            self.rollouts.check_first(numbers, options.optimisation.precision)
+        look = number % options.samples_every == 0 or number + 1 == self.total
+        return Outcome(learner, numbers, rollout.tokens, rollout.rows() if look else ())
+
+    def save(self, state: Learner, folder: Path) -> None:
+        """Write the policy's model; critics stay in the checkpoints."""
+        model = eqx.combine(state.weights, self.frozen).model
+        save_with_adapters(folder, model, self.rollouts.tokenizer, self.options.model)
+
+
+def minibatch_order(
+    seed: int, number: int, steps: StepOptions, rows: int
+) -> Int[np.ndarray, "K minibatches rows"]:
+    """The rows of each minibatch of iteration `number`: every epoch is a new order of all."""
+    epochs = [shuffled(seed, number * steps.epochs + epoch, rows) for epoch in range(steps.epochs)]
+    return np.stack(epochs).reshape(steps.epochs, steps.minibatches, -1).astype(np.int32)
+
+
+@jit
+def update(
+    learner: Learner, experience: Experience, options: UpdateOptions, remaining: Scalar, frozen: Frozen
+) -> tuple[Learner, dict[str, Array]]:
+    """One iteration: epochs of minibatch steps on a batch of responses.
+
+    learner    as it was when the responses were sampled
+    options    numbers in it are traced, so changing one does not compile again
+    remaining  share of the run still to come; drives the learning rate
+
+    Returns the learner after it, and metrics: facts of the batch before it, and means over the steps taken.
+    """
+    estimator, number = options.estimator, experience.number
+    batch, scores, facts = estimated(learner, experience, options, frozen)
+    rate = learning_rate_at(options.optimisation, remaining)
+    moments, held = learner.moments, None
+    if estimator.warmup:
+        moments, held = restarted(moments, number == estimator.warmup), number < estimator.warmup
+    weights, moments, metrics = improved(
+        partial(part_loss, frozen=frozen.weights, price=estimator.price(learner.kl), options=options),
+        learner.weights,
+        moments,
+        batch,
+        experience.order,
+        rate,
+        options,
+        held,
+    )
+    kl, told = estimator.adapted(learner.kl, facts["objective/kl"], len(batch.mask))
+    # What the actor said before its first step has a KL of 0, which says nothing of the price.
+    kl = jax.tree.map(partial(jnp.where, number <= estimator.warmup), learner.kl, kl)
+    return Learner(weights, moments, kl, scores), facts | told | metrics | {"lr": rate}
+
+
+def estimated(
+    learner: Learner, experience: Experience, options: UpdateOptions, frozen: Frozen
+) -> tuple[Batch, Any, dict[str, Array]]:
+    """What the steps learn from, `Learner.scores` after it, and facts of the batch before them."""
+    estimator, responses = options.estimator, experience.responses
+    policy = eqx.combine(learner.weights, frozen.weights)
+    log_prob, values, reference_log_prob = passes(policy, frozen.reference, experience, options)
+    mask = response_mask(responses.lengths, log_prob.shape[1])
+    kl = select(k1(reference_log_prob - log_prob), mask)
+    nats, judged = jnp.sum(kl, axis=1), ~jnp.isnan(experience.score)
+    score = jnp.where(judged, experience.score, 0.0)
+    score, scores = estimator.scored(score, judged, responses.lengths, learner.scores)
+    score = score - options.missing_eos_penalty * ~responses.finished
+    price = estimator.price(learner.kl) if estimator.kl_in == "reward" else None
+    price = 0.0 if price is None else price
+    counts = mask * judged[:, None]
+    if options.mask_truncated:
+        counts = counts * responses.finished[:, None]
+    batch, told = estimator(
+        Batch(responses, log_prob, reference_log_prob, counts), Scored(score, judged, kl, values, price)
+    )
+    facts = response_facts(responses, log_prob, experience.log_prob, nats, mask) | {
+        "objective/non_score_reward": jnp.mean(-price * nats),
+        "objective/scores": jnp.mean(score, where=judged),
+        "objective/rlhf_reward": jnp.mean(score - price * nats, where=judged),
+    }
+    return batch, scores, facts | told
+
+
+def passes(
+    policy: Policy, reference: Any, experience: Experience, options: UpdateOptions
+) -> tuple[Float[Array, "B T"], Float[Array, "B C T1"], Float[Array, "B T"]]:
+    """Log-probabilities of the policy, what its critics say, and log-probabilities of the reference."""
+    policy, reference = (in_precision(tree, options.optimisation) for tree in (policy, reference))
+    responses, temperature = experience.responses, options.temperature
+    count, length = responses.ids.shape
+    width = length - experience.log_prob.shape[1]
+
+    def both(part: Responses) -> tuple[Array, Array, Array]:
+        now = said(policy, part, width, temperature)
+        return now.log_prob, now.values, reference_log_probs(reference, part, width, temperature)
+
+    rows = rows_of_part(count, length, options.steps.micro_batch_tokens)
+    parts = jax.lax.map(both, in_parts(responses, rows))
+    log_prob, values, reference_log_prob = (x.reshape(count, *x.shape[2:]) for x in parts)
+    return log_prob, values, reference_log_prob
+
+
+def part_loss(
+    weights: Any, part: Batch, frozen: Any, price: Scalar | None, options: UpdateOptions
+) -> tuple[Array, dict[str, Array]]:
+    """The share that some rows have in a minibatch's loss, and in its metrics.
+
+    policy loss + value_coefficient value loss, over the tokens that count (Schulman 2017, eq. 9)
+
+    price  of a nat from the reference; None for nothing
+    """
+    steps, estimator, optimisation = options.steps, options.estimator, options.optimisation
+    policy = in_precision(eqx.combine(weights, frozen), optimisation)
+    now = said(policy, part.responses, part.width, options.temperature, optimisation.gradient_checkpointing)
+    loss, metrics = policy_loss(
+        now.log_prob,
+        now.entropy,
+        part,
+        steps.objective,
+        ratio_of=steps.ratio,
+        entropy_coefficient=steps.entropy_coefficient,
+        kl_coefficient=price if estimator.kl_in == "loss" else None,
+        kl_estimate=steps.kl_estimate,
+    )
+    value_loss, more = estimator.value_loss(now.values, part)
+    return loss + value_loss, metrics | more
+
+
+def improved(
+    loss: Any,
+    weights: Any,
+    moments: Adam,
+    batch: Batch,
+    order: Int[Array, "K minibatches rows"],
+    rate: Scalar,
+    options: UpdateOptions,
+    held: Bool[Array, ""] | None = None,
+) -> tuple[Any, Adam, dict[str, Array]]:
+    """Weights and Adam's moments after epochs of minibatch steps, and metrics (`summary`).
+
+    loss  (weights, part of a minibatch) -> its share of the loss, and of each metric
+    held  the actor's model is to stay as it is, for the critic to learn alone
+    """
+    steps, lengths = options.steps, batch.responses.lengths
+    part_rows = rows_of_part(order.shape[-1], batch.responses.ids.shape[1], steps.micro_batch_tokens)
+    gradient: Gradient = jax.grad(loss, has_aux=True)
+    if steps.group_by_length and part_rows < len(lengths):  # all of them are cut to the longest already
+        gradient, order = cut_to_length(gradient), by_length(order, lengths)
+
+    def step_of_adam(
+        weights: Any, adam: Adam, gradients: Any, rate: Array, moving: Array
+    ) -> tuple[Any, Adam, Array]:
+        gradients = hold(held, gradients, jax.tree.map(jnp.zeros_like, gradients))
+        moved, adam, norm = descended(weights, adam, gradients, rate, moving, options.optimisation)
+        return hold(held, moved, weights), adam, norm  # weight decay moves without a gradient
+
+    task = Task(
+        rows=lambda weights: batch,
+        prepared=partial(prepared, aggregation=steps.aggregation, longest=options.response_length),
+        gradient=gradient,
+        descend=step_of_adam,
+        part_rows=part_rows,
+        target_kl=steps.target_kl,
+        kl="policy/approxkl_avg",
+    )
+    start = State(weights, moments, jnp.asarray(rate), jnp.zeros((), bool))
+    state, history = minibatch_steps(start, order, task)
+    return state.weights, state.adam, summary(history)
+
+
+def hold(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
+    """A new policy's tree, with the actor of the old one where that is to stay as it is."""
+    if held is None:
+        return new
+    model = jax.tree.map(partial(jnp.where, held), old.model, new.model)
+    return eqx.tree_at(lambda tree: tree.model, new, model)
+
+
+def restarted(moments: Adam, again: Bool[Array, ""]) -> Adam:
+    """Adam's moments, `again` as before the first step, for the actor to begin with.
+
+    While it was held they took in zeros in the place of its gradients, and the count of steps, one for all
+    weights, rose. Corrected for bias by that count, its first steps would be up to six times the learning
+    rate: after k equal gradients (1 - 0.9^k) / sqrt(1 - 0.999^k), which is 6.6 at k = 12. The critic's begin
+    again with them.
+    """
+    fresh: Adam = jax.tree.map(lambda x: jnp.where(again, jnp.zeros_like(x), x), moments)
+    return fresh
+
+
+def summary(history: dict[str, Array]) -> dict[str, Array]:
+    """The mean of each metric over the steps taken, and the first step's ratio.
+
+    A step none of whose tokens counts (groups that are all equal, responses that are all masked out) is none,
+    and says nothing. Its ratio, and that of an iteration of such steps alone, is 1: nothing has moved.
+
+    history  each metric at each step, and `counted`: whether it was taken and any of its tokens counted
+    """
+    counted, ratio = history["counted"], history["val/ratio"]
+    means = {name: masked_mean(x, counted) for name, x in history.items() if name != "counted"}
+    means["policy/grad_norm"] = means.pop("grad_norm")
+    return means | {
+        "val/ratio": jnp.where(jnp.any(counted > 0), means["val/ratio"], 1.0),
+        "val/first_ratio": jnp.where(counted[0, 0] > 0, ratio[0, 0], 1.0),
+    }
