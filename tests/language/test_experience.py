@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from proximo.core import gae, k1
-from proximo.language.train.experience import returns_of, token_rewards
-from proximo.language.train.loss import whitened_rewards
+from proximo.language.train.experience import returns_of, token_rewards, whitened_rewards
 
 # Two responses: the first has two tokens and ended, the second three and hit the limit.
 LENGTHS = jnp.array([2, 3])

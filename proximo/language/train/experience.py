@@ -5,8 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from proximo.core import Scalar, gae, masked_mean, select
-from proximo.language.train.loss import whitened_rewards
+from proximo.core import Scalar, gae, masked_mean, select, whiten
 from proximo.language.train.responses import Responses, response_mask
 
 
@@ -82,6 +81,17 @@ def returns_of(
     same = length_lam is None and critic_lam is None
     for_critic = advantage if same else advantage_with(lam if critic_lam is None else critic_lam)
     return Returns(reward, advantage, select(for_critic + value[:, :-1], mask))
+
+
+def whitened_rewards(reward: Float[Array, "B T"], mask: Float[Array, "B T"]) -> Float[Array, "B T"]:
+    """Rewards with standard deviation 1 around the mean that they had.
+
+    Unlike `core.whiten` it does not centre, and unlike `core.scale` it leaves the mean as it is (Ziegler et
+    al. 2019's code, described by Huang et al. 2024). It changes what a nat costs, too.
+    """
+    centred = whiten(reward, mask) + masked_mean(reward, mask)
+    alone = jnp.sum(mask) <= 1  # one token has no deviation: `whiten` leaves it as it is
+    return select(jnp.where(alone, reward, centred), mask)
 
 
 def response_facts(

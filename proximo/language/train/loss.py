@@ -1,37 +1,13 @@
 """What is minimised over response tokens, and what is logged of it."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from proximo.core import (
-    AsymmetricClip,
-    Clip,
-    DualClip,
-    LogClip,
-    PolicyGradient,
-    QuadraticPenalty,
-    Scalar,
-    Unclipped,
-    clip_fraction,
-    k1,
-    k2,
-    k3,
-    masked_mean,
-    masked_sum,
-    select,
-    whiten,
-)
+from proximo.core import Scalar, clip_fraction, k1, k2, k3, masked_sum, select
+from proximo.language.train.ppo_options import Aggregation, KLEstimate, RatioOf, TokenObjective
 from proximo.language.train.responses import Batch
 
-TokenObjective = Clip | DualClip | AsymmetricClip | LogClip | QuadraticPenalty | Unclipped | PolicyGradient
-"""Those of `core.surrogates` that need no exact KL: that would take [B, T, V] logits."""
-
-RatioOf = Literal["token", "sequence"]
-Aggregation = Literal["tokens", "sequences", "length"]
-KLEstimate = Literal["k1", "k2", "k3"]
 LARGEST = 20.0  # of a log ratio, in nats; e^20 says only "far"
 
 
@@ -129,14 +105,3 @@ def policy_loss(
 def clip_range(objective: TokenObjective) -> tuple[Scalar, Scalar]:
     """How far the ratio may fall below and rise above 1 before the objective counts it as clipped."""
     return getattr(objective, "bounds", (jnp.inf, jnp.inf))
-
-
-def whitened_rewards(reward: Float[Array, "B T"], mask: Float[Array, "B T"]) -> Float[Array, "B T"]:
-    """Rewards with standard deviation 1 around the mean that they had.
-
-    Unlike `core.whiten` it does not centre, and unlike `core.scale` it leaves the mean as it is (Ziegler et
-    al. 2019's code, described by Huang et al. 2024). It changes what a nat costs, too.
-    """
-    centred = whiten(reward, mask) + masked_mean(reward, mask)
-    alone = jnp.sum(mask) <= 1  # one token has no deviation: `whiten` leaves it as it is
-    return select(jnp.where(alone, reward, centred), mask)

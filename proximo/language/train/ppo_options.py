@@ -4,17 +4,34 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from proximo import options as plain_options
-from proximo.core import Clip, ClippedSquaredError, FixedKL, KLController, ValueLoss
+from proximo.core import (
+    AsymmetricClip,
+    Clip,
+    ClippedSquaredError,
+    DualClip,
+    FixedKL,
+    KLController,
+    LogClip,
+    PolicyGradient,
+    QuadraticPenalty,
+    Unclipped,
+    ValueLoss,
+)
 from proximo.core.arrays import traceable
 from proximo.core.ranges import Range, above, at_least, between
 from proximo.errors import UserError
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.text.records import Invalid
-from proximo.language.train.loss import Aggregation, KLEstimate, RatioOf, TokenObjective
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.run_options import RunOptions
 from proximo.options import also
 
+TokenObjective = Clip | DualClip | AsymmetricClip | LogClip | QuadraticPenalty | Unclipped | PolicyGradient
+"""Those of `core.surrogates` that need no exact KL: that would take [B, T, V] logits."""
+
+RatioOf = Literal["token", "sequence"]
+Aggregation = Literal["tokens", "sequences", "length"]
+KLEstimate = Literal["k1", "k2", "k3"]
 Truncated = Literal["keep", "mask", "bootstrap"]
 
 
