@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from proximo.control.config import preset, with_options
-from proximo.control.run import CHECKPOINT_SECONDS, recorded
+from proximo.control.files import checkpoint_files, control_files
 from proximo.control.train import training
 from proximo.runs.checkpoints import Checkpoints
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
+from proximo.runs.record import CHECKPOINT_SECONDS, recorded
 
 RESULT = Path("results/speed/checkpoints.json")
 CONFIG = with_options(preset("default", "HalfCheetah-v5"), steps=10**9)
@@ -27,11 +28,11 @@ SAVES, ROUNDS, ROUND_SECONDS, EVERY = 20, 5, 10.0, 5.0
 
 def saves(folder: Path) -> tuple[list[float], int]:
     """Seconds of each save, and the bytes of the last one."""
-    checkpoints, seconds = Checkpoints(folder / "checkpoints", CONFIG), []
+    checkpoints, seconds = Checkpoints(folder / "checkpoints"), []
     with contextlib.closing(training(CONFIG)) as iterations:
         for iteration, _ in zip(iterations, range(SAVES + 2), strict=False):
             started = time.perf_counter()
-            path = checkpoints.save(iteration)
+            path = checkpoints.save(iteration.steps, checkpoint_files(iteration, CONFIG))
             seconds.append(time.perf_counter() - started)
     return seconds[2:], sum(file.stat().st_size for file in path.iterdir())
 
@@ -42,7 +43,7 @@ def rates(folder: Path) -> dict[str, list[float]]:
     with contextlib.ExitStack() as stack:
         runs: dict[str, Any] = {}
         for name, every in (("with", EVERY), ("without", 1e9)):
-            run = recorded(training(CONFIG), RunFolder.create(CONFIG, folder / name), every)
+            run = recorded(training(CONFIG), RunFolder.create(control_files(CONFIG), folder / name), every)
             runs[name] = stack.enter_context(contextlib.closing(run))
             next(runs[name]), next(runs[name])
         for _ in range(ROUNDS):

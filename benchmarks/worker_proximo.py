@@ -18,10 +18,11 @@ from benchmarks import ENV, HIDDEN, OPTIONS, serve, shape
 def proximo(num_envs: int, horizon: int) -> None:
     """Train as the command does, its run folder included: metrics and episodes are written to disk."""
     from proximo.control.config import Config, preset, with_options
-    from proximo.control.run import recorded
+    from proximo.control.files import control_files
     from proximo.control.train import training
     from proximo.runs.folder import RunFolder
     from proximo.runs.process import prepare_process
+    from proximo.runs.record import recorded
 
     prepare_process()
     config: Config = with_options(
@@ -43,7 +44,7 @@ def proximo(num_envs: int, horizon: int) -> None:
     )
     steps = 0
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(config, Path(folder) / "run")
+        run = RunFolder.create(control_files(config), Path(folder) / "run")
         with contextlib.closing(recorded(training(config), run)) as iterations:
 
             def train(count: int) -> int:

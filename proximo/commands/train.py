@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +14,12 @@ import tyro
 
 from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
 from proximo.control.config import Config, validated
+from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
 from proximo.envs import find_spec
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import as_words, changes
 from proximo.paths import short, whole
-from proximo.runs.sinks import SinkOptions
 
 if TYPE_CHECKING:
     from proximo.control.iteration import Snapshot
@@ -53,6 +53,8 @@ class Train(RunArguments, RecipeArguments):
 
     seeds: Annotated[int, at_least(1)] = 1
     """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
+    words: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """The command as it was typed, for `config.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +75,20 @@ def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
     if any(word.partition("=")[0] == "--resume" for word in words):
         return whole(parse(Resume, "train", words))
-    return parse_recipe(Train, "train", words)
+    return replace(parse_recipe(Train, "train", words), words=("train", *words))
+
+
+def said(arguments: Train) -> dict[str, Any]:
+    """What `config.json` says of the command, besides what it came to."""
+    return {"preset": arguments.preset, "command": list(arguments.words)}
 
 
 def run(arguments: Train | Resume) -> int:
     """Train; returns the exit status."""
+    from proximo.control.files import control_files
+    from proximo.control.resume import resume_run
     from proximo.runs.folder import RunFolder
     from proximo.runs.process import prepare_process
-    from proximo.runs.resume import resume_run
 
     prepare_process()
     if isinstance(arguments, Resume):
@@ -96,7 +104,8 @@ def run(arguments: Train | Resume) -> int:
         return run_seeds(arguments)
     config = validated(config_from(arguments))
     arguments.sinks.check(config.env, config.env_kwargs)
-    return carried_out(arguments, config, RunFolder.create(config, arguments.out), None)
+    folder = RunFolder.create(control_files(config, **said(arguments)), arguments.out)
+    return carried_out(arguments, config, folder, None)
 
 
 def carried_out(
@@ -108,9 +117,9 @@ def carried_out(
     one that was asked to stop; each can be gone on with.
     """
     from proximo.control.progress import shown
-    from proximo.control.run import recorded
     from proximo.control.train import training
     from proximo.runs.process import Deadline, orderly_stop
+    from proximo.runs.record import recorded
 
     started, deadline = time.perf_counter(), Deadline(arguments.max_time)
     iteration, late, begun = None, False, start.steps if start else 0
@@ -165,6 +174,7 @@ def run_seeds(arguments: Train) -> int:
         out=arguments.out,
         progress=not arguments.quiet,
         sinks=arguments.sinks,
+        more=said(arguments),
         checkpoint_every=arguments.checkpoint_every,
         allow_import=True,
     )

@@ -1,7 +1,7 @@
 """Several seeds of one configuration as one ensemble, each with a run folder of its own."""
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,14 +9,16 @@ import numpy as np
 
 from proximo.control.config import Config, validated, with_options
 from proximo.control.ensemble import Turn, ensemble, together
+from proximo.control.files import control_files
 from proximo.control.iteration import Iteration
 from proximo.control.progress import shown
-from proximo.control.run import CHECKPOINT_SECONDS, Record, Run, configured, whole_env
+from proximo.control.run import Run, configured, whole_env
+from proximo.control.sinks import SinkOptions
 from proximo.errors import UserError
 from proximo.paths import absolute
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
-from proximo.runs.sinks import SinkOptions
+from proximo.runs.record import CHECKPOINT_SECONDS, Record
 
 
 class Overview(NamedTuple):
@@ -34,10 +36,16 @@ def member_configs(config: Config, seeds: int) -> list[Config]:
     return [validated(with_options(config, seed=config.seed + index)) for index in range(seeds)]
 
 
-def member_folders(configs: Sequence[Config], out: str | Path | None) -> list[RunFolder]:
-    """A run folder per member: `OUT/seed-N`, or one under `runs/` each."""
+def member_folders(
+    configs: Sequence[Config], out: str | Path | None, more: Mapping[str, Any] | None = None
+) -> list[RunFolder]:
+    """A run folder per member: `OUT/seed-N`, or one under `runs/` each.
+
+    more  as of `control_files`
+    """
     places = [None if out is None else absolute(out) / f"seed-{config.seed}" for config in configs]
-    return [RunFolder.create(config, place) for config, place in zip(configs, places, strict=True)]
+    files = [control_files(config, **(more or {})) for config in configs]
+    return [RunFolder.create(own, place) for own, place in zip(files, places, strict=True)]
 
 
 def recorded_members(
@@ -45,14 +53,16 @@ def recorded_members(
 ) -> Generator[Overview, None, None]:
     """The turns summed up, each member recorded as a run of its own; see `recorded`."""
     records = [Record(folder, checkpoint_every) for folder in folders]
+    latest: dict[int, Iteration] = {}
     under_way: list[Record] = []  # and at rest, while the reader has the turn
     try:
         for turn in turns:
-            for record, iteration in zip(records, turn, strict=True):
-                if iteration is not None:
-                    record.add(iteration)
-            members = [record.last for record in records if record.last is not None]
-            under_way = [record for record, iteration in zip(records, turn, strict=True) if iteration]
+            now = {index: iteration for index, iteration in enumerate(turn) if iteration is not None}
+            for index, iteration in now.items():
+                records[index].add(iteration)
+            latest |= now
+            members = [latest[index] for index in sorted(latest)]
+            under_way = [records[index] for index in now]
             yield Overview(
                 sum(member.steps for member in members),
                 float(np.mean([member.mean_return for member in members])),
@@ -72,20 +82,22 @@ def train_members(
     out: str | Path | None = None,
     progress: bool = False,
     sinks: SinkOptions | None = None,
+    more: Mapping[str, Any] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     **make_options: Any,
 ) -> Generator[tuple[list[RunFolder], Overview], None, None]:
     """Train `seeds` members; yields their folders and an overview after each turn.
 
+    more              what else each `config.json` says, as of `control_files`
     checkpoint_every  as of `recorded`; each member's folder can be resumed by itself
     """
     prepare_process()
     sinks = sinks or SinkOptions()
     configs = together(member_configs(config, seeds))  # before there are folders
     sinks.check(config.env, config.env_kwargs)
-    folders = member_folders(configs, out)
-    for folder in folders:
-        folder.sinks = sinks.open(folder.path, folder.config)
+    folders = member_folders(configs, out, more)
+    for folder, member in zip(folders, configs, strict=True):
+        folder.sinks = sinks.open(folder.path, member)
     turns = recorded_members(ensemble(configs, **make_options), folders, checkpoint_every)
     with (
         contextlib.closing(turns) as overviews,
@@ -122,7 +134,10 @@ def train_ensemble(
     """
     config = configured(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
-    turns = train_members(config, seeds, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
+    more = {"preset": preset_name}
+    turns = train_members(
+        config, seeds, out=out, progress=progress, sinks=sinks, more=more, allow_import=allow_import
+    )
     last = None
     for last in turns:  # noqa: B007 (read after the loop)
         pass

@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import math
-import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,22 @@ from typing import Any
 from proximo.control.agent import Agent
 from proximo.control.config import Config, preset, validated, with_options
 from proximo.control.evaluate import Evaluation, evaluate
+from proximo.control.files import control_files, load_agent
 from proximo.control.iteration import Snapshot
 from proximo.control.model import load_model
-from proximo.control.train import Iteration, training
+from proximo.control.sinks import SinkOptions
+from proximo.control.train import training
 from proximo.envs import find_spec
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, UserError
-from proximo.runs.checkpoints import STATE, Checkpoints, finished, load_agent, newest_valid
+from proximo.runs.checkpoints import STATE, finished, newest_valid
+from proximo.runs.files import MODEL
 from proximo.runs.folder import RunFolder
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.kinds import check_is_policy
 from proximo.runs.process import prepare_process
+from proximo.runs.record import recorded
 from proximo.runs.sealed import settle
-from proximo.runs.sinks import SinkOptions
-
-CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -53,66 +52,6 @@ def whole_env(config: Config) -> Any:
     if not config.env_kwargs or not callable(config.env):
         return config.env
     return functools.partial(config.env, **config.env_kwargs)
-
-
-class Record:
-    """What is written of a run while it goes on: its logs, its checkpoints, at the end its model.
-
-    checkpoint_every  as of `recorded`
-    """
-
-    def __init__(self, folder: RunFolder, checkpoint_every: float) -> None:
-        self.folder, self.checkpoint_every = folder, checkpoint_every
-        self.checkpoints = Checkpoints(folder.path / "checkpoints", folder.config)
-        self.last: Iteration | None = None
-        self._kept = True
-        self._due = -math.inf  # the first iteration: what fails early can be gone on with too
-
-    def add(self, iteration: Iteration) -> None:
-        """Log an iteration; write a checkpoint when it is time for one, and of the last one."""
-        self.last, self._kept = iteration, not iteration.sound  # what diverged is nothing to go on from
-        self.folder.log(iteration)
-        if time.perf_counter() >= self._due or iteration.last:
-            self._keep()
-
-    def close(self, at_rest: bool) -> None:
-        """Write the model.
-
-        at_rest  the environments stand where the last iteration left them: its reader has had enough, and
-                 the run can go on from there
-        """
-        with contextlib.ExitStack() as later:  # each of these, also when another one fails
-            later.callback(self.folder.lock.release)
-            later.callback(self.folder.sinks.close)
-            if at_rest:
-                later.callback(self._keep)
-            if self.last is not None:
-                self.folder.save(self.last.agent)
-
-    def _keep(self) -> None:
-        if self._kept or self.last is None:
-            return
-        with self.folder.writing():
-            self.checkpoints.save(self.last)
-        self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
-
-
-def recorded(
-    iterations: Iterator[Iteration], folder: RunFolder, checkpoint_every: float = CHECKPOINT_SECONDS
-) -> Generator[Iteration, None, None]:
-    """The same iterations, each logged as it comes; however it ends, the last policy is saved.
-
-    checkpoint_every  seconds of work that a crash may cost; 0 writes a checkpoint in every iteration
-    """
-    record, at_rest = Record(folder, checkpoint_every), False
-    try:
-        for last in iterations:
-            record.add(last)
-            at_rest = True
-            yield last
-            at_rest = False
-    finally:
-        record.close(at_rest)
 
 
 def train(
@@ -147,7 +86,8 @@ def train(
     """
     config = configured(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
-    return train_config(config, out=out, progress=progress, sinks=sinks, allow_import=allow_import)
+    more = {"preset": preset_name}
+    return train_config(config, out=out, progress=progress, sinks=sinks, more=more, allow_import=allow_import)
 
 
 def configured(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
@@ -163,14 +103,18 @@ def train_config(
     out: str | Path | None = None,
     progress: bool = False,
     sinks: SinkOptions | None = None,
+    more: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> Run:
-    """`train` for a configuration that is complete already."""
+    """`train` for a configuration that is complete already.
+
+    more  what else `config.json` says of the run, as of `control_files`
+    """
     prepare_process()
     sinks = sinks or SinkOptions()
     config = validated(config)
     sinks.check(config.env, config.env_kwargs)
-    folder = RunFolder.create(config, out)
+    folder = RunFolder.create(control_files(config, **(more or {})), out)
     folder.sinks = sinks.open(folder.path, config)
     return _carried_out(config, folder, None, progress, make_options)
 
@@ -200,7 +144,7 @@ def resume(
     that was never interrupted; elsewhere the episodes that were under way start anew, and a warning says
     so. Raises UserError where there is nothing to go on from, or nothing left to do.
     """
-    from proximo.runs.resume import resume_run
+    from proximo.control.resume import resume_run
 
     prepare_process()
     if allow_import and isinstance(env, str):
@@ -242,10 +186,10 @@ def load(folder: str | Path) -> Agent:
     refuse_after_fork()
     folder = Path(folder)
     check_is_policy(folder)
-    settle(folder / "model")
-    if (folder / "model").is_dir():
+    settle(folder / MODEL)
+    if (folder / MODEL).is_dir():
         try:
-            return load_model(folder / "model")
+            return load_model(folder / MODEL)
         except UserError as error:
             if not finished(folder / "checkpoints"):
                 raise

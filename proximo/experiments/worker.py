@@ -18,7 +18,7 @@ from proximo.envs import make_one
 from proximo.errors import UpdateDiverged, UserError
 from proximo.experiments import cells
 from proximo.experiments.grid import Group, RandomPolicy, Task
-from proximo.runs.folder import fingerprint
+from proximo.runs.machine import fingerprint
 from proximo.runs.process import prepare_process
 
 REPORT_SECONDS = 1.0

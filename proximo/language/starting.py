@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from proximo.errors import UserError
 from proximo.language.inputs import refuse_other_inputs, sums_of_inputs, with_folders
-from proximo.language.running import CONFIG, LanguageRun, described, recorded, restored
+from proximo.language.running import described, language_files, recorded, restored
 from proximo.language.train.job import Iteration, Trainer
 from proximo.language.train.meshed import meshed
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.learn.mesh import in_host_memory, mesh_of
 from proximo.options import as_json, from_json
-from proximo.runs.folder import warn_of_another_machine
+from proximo.runs.files import CONFIG
+from proximo.runs.folder import RunFolder
 from proximo.runs.sinks import Sinks
 
 COMMANDS = ("sft", "reward", "ppo", "dpo", "grpo")
@@ -32,7 +33,7 @@ class Work(NamedTuple):
 
     options: Any
     trainer: Trainer
-    run: LanguageRun
+    run: RunFolder
     every: float
     state: Any = None
     number: int = 0
@@ -75,7 +76,7 @@ def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None
     trainer = build(options) if functions is None else build(options, functions)
     trainer = meshed(trainer, options.model.mesh)
     more = {"inputs": sums_of_inputs(options), "notes": list(notes(trainer))}
-    run = LanguageRun.create(command, options, options.run.out, **more)
+    run = RunFolder.create(language_files(command, options, trainer, **more), options.run.out)
     return Work(options, trainer, run, options.run.checkpoint_every)
 
 
@@ -100,14 +101,13 @@ def go_on(
     kind, build = method(command)
     options: Any = from_json(kind, said["options"], str(run / CONFIG))
     refuse_other_inputs(said.get("inputs"), options)
-    warn_of_another_machine(said)
     if command in SAMPLING:
         trainer = build(options, _same_rewards(options.rewards.reward, names, functions))
     else:
         trainer = build(options)
     trainer = meshed(trainer, options.model.mesh)
     with in_host_memory(mesh_of(options.model.mesh)):
-        folder, state, number = restored(run, trainer)
+        folder, state, number = restored(run, language_files(command, options, trainer), trainer)
     every = options.run.checkpoint_every if every is None else every
     return Work(options, trainer, folder, every, state, number)
 

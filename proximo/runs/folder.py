@@ -1,142 +1,135 @@
 """The run folder: what stays of a run, readable by a person and by any program."""
 
 import contextlib
-import csv
 import itertools
 import json
-import math
-import os
-import platform
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import jax
-
-from proximo.control.agent import Agent
-from proximo.control.config import Config, as_json
-from proximo.control.model import save_model
-from proximo.control.train import Iteration
-from proximo.envs import EnvDescription
-from proximo.errors import MachineChanged, UserError
+from proximo.errors import UserError
 from proximo.paths import absolute
+from proximo.runs.checkpoints import Checkpoints, set_aside
+from proximo.runs.files import CONFIG, MODEL, Entry, RunFiles
+from proximo.runs.kinds import config_of
 from proximo.runs.lock import Lock
+from proximo.runs.logs import copy_logs, keep_until, last_seconds
+from proximo.runs.machine import machine, warn_of_another_machine
 from proximo.runs.sealed import replace_file
 from proximo.runs.sinks import Sinks
 
-METRICS, EPISODES = "metrics.jsonl", "episodes.csv"
-VERSIONS = ("proximo", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
-
 
 class RunFolder:
-    """One folder per run: `config.json`, `metrics.jsonl`, `episodes.csv`, `model/`.
+    """One folder per run: `config.json`, `metrics.jsonl` and other logs, `checkpoints/`, `model/`.
 
-    path    where it lies
-    config  what it was made with
-    sinks   who else is told of every iteration; nobody unless somebody is put there
-    lock    nobody else writes there before it is released
+    path   where it lies
+    files  what they hold
+    lock   nobody else writes there before it is released
+    sinks  who else is told of every iteration; nobody unless somebody is put there
     """
 
-    def __init__(self, path: Path, config: Config, lock: Lock | None = None) -> None:
-        self.path, self.config = absolute(path), config
+    def __init__(self, path: Path, files: RunFiles, lock: Lock | None = None) -> None:
+        self.path, self.files = absolute(path), files
         self.lock = Lock(path) if lock is None else lock
         self.sinks = Sinks()
-        self._environment_known = False
+        self.checkpoints = Checkpoints(self.path / "checkpoints", files.keep)
+        self._before: Mapping[str, Any] = {}  # what config.json said when the run was resumed
+        self._is_known = False  # what the first iteration has to tell for it
         self._started = time.perf_counter()
 
     @classmethod
-    def create(cls, config: Config, out: str | Path | None = None) -> "RunFolder":
+    def create(cls, files: RunFiles, out: str | Path | None = None) -> "RunFolder":
         """Make the folder `out`, or one under `runs/`; raises UserError if a run lies there already.
 
         One that ended before its first iteration, by a mistake in its options say, has left nothing to keep.
         """
         try:
-            path = new_folder(_default_path(config)) if out is None else absolute(out)
+            path = new_folder(_default_path(files)) if out is None else absolute(out)
         except OSError as error:
             raise UserError(f"cannot make a run folder under {absolute('runs')}: {error.strerror}") from error
         found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-        begun = EPISODES in found and found <= {"config.json", EPISODES}
-        if begun and len((path / EPISODES).read_bytes().splitlines()) == 1:
-            folder = cls(path, config)  # its lock first: a run that has just begun looks the same
-            folder._describe()
-            return folder
-        if (path / "config.json").exists():
+        heads = files.heads.items()
+        unused = {"versions", "fingerprint"} <= {*config_of(path)} and found <= {CONFIG, *files.heads}
+        unused = unused and all((path / n).read_bytes() == head.encode() for n, head in heads if n in found)
+        if CONFIG in found and not unused:
             raise UserError(f"{path} holds a run already: choose another --out, or move that one away")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if (found and not unused) or (path.exists() and not path.is_dir()):
             raise UserError(f"{path} exists and is not an empty folder: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
-        folder = cls(path, config)
-        folder._begin_episodes("x")  # where no lock can be held, this file says who was first
+        folder = cls(path, files)  # its lock first: a run that has just begun looks unused
+        folder._begin_logs("a" if unused else "x")  # where no lock can be held, they say who was first
         folder._describe()
         return folder
 
     @classmethod
-    def again(cls, path: Path, config: Config, lock: Lock) -> "RunFolder":
-        """A folder to go on in; its clock goes on too."""
-        folder = cls(path, config, lock)
+    def reopen(
+        cls, run: Path, taken: Path, steps: int, files: RunFiles, out: Path | None = None
+    ) -> "RunFolder":
+        """A run's folder to go on in, as it was at a checkpoint; its clock goes on too.
+
+        Later lines of its logs and damaged checkpoints are moved out of the way, not lost.
+
+        run           its folder
+        taken, steps  the checkpoint to go on from, and the steps that it is called by
+        out           go on in a new folder, which gets the logs so far
+
+        Warns where the run began on another machine. Raises UserError where another process writes there,
+        where `out` is not empty, and where nothing can be written.
+        """
+        before = config_of(run)
+        warn_of_another_machine(before)
+        path = run if out is None else out
+        try:
+            if out is not None:
+                copy_logs(run, out, files.logs)
+            lock = Lock(path)
+            if out is None:
+                set_aside(run, taken)
+            for name, step_of in files.logs.items():
+                keep_until(path, name, steps, step_of)
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {path} ({error.strerror}): mend that, then resume again"
+            ) from error
+        folder = cls(path, files, lock)
+        folder._before = before
         folder._describe()  # it may have been asked for more steps
-        if not (path / EPISODES).exists() or not (path / EPISODES).stat().st_size:
-            folder._begin_episodes()
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
-            last = json.loads((path / METRICS).read_text().splitlines()[-1])
-            folder._started -= last["time/time_elapsed"]
+        folder._begin_logs("a")
+        folder._started -= last_seconds(path)
         return folder
 
-    def _begin_episodes(self, mode: str = "w") -> None:
-        with self.writing(), self._opened(mode) as file:
-            csv.writer(file).writerow(["step", "env", "return", "length", "terminated"])
+    @property
+    def seconds(self) -> float:
+        """Since the run began, without the time between its parts."""
+        return time.perf_counter() - self._started
 
-    def _opened(self, mode: str) -> IO[str]:
-        try:
-            return (self.path / EPISODES).open(mode, newline="")
-        except FileExistsError:
-            raise UserError(
-                f"{self.path} was taken by another run a moment ago: choose another --out"
-            ) from None
-
-    def _describe(self, env: EnvDescription | None = None) -> None:
-        """Write `config.json`; `env` is what the environment is, known once it is made."""
-        made_on = {**fingerprint(), **precision()}
-        description = {**as_json(self.config), "versions": versions(), "fingerprint": made_on}
-        if env is not None:  # by now it is known what a function made, say
-            description |= {"env": env.name, "env_description": env.as_json()}
+    def log(self, entry: Entry, iteration: Any) -> None:
+        """Append an iteration's entry to the logs, and tell the sinks of it."""
+        if not self._is_known and (known := entry.described()):
+            self._describe(known)
+        self._is_known = True
         with self.writing():
-            replace_file(self.path / "config.json", (json.dumps(description, indent=1) + "\n").encode())
+            for name, lines in entry.logs.items():
+                if lines:
+                    self._append(name, lines)
+        self.sinks.log(entry.metrics, iteration)
 
-    def log(self, iteration: Iteration) -> dict[str, Any]:
-        """Append an iteration's metrics and episodes; returns the metrics as they were written."""
-        if not self._environment_known:
-            self._describe(iteration.agent.environment)
-            self._environment_known = True
-        elapsed = time.perf_counter() - self._started
-        metrics = {
-            "rollout/ep_rew_mean": iteration.mean_return,
-            "rollout/ep_len_mean": iteration.mean_length,
-            "time/iterations": iteration.number,
-            "time/total_timesteps": iteration.steps,
-            "time/time_elapsed": elapsed,
-            "time/fps": iteration.steps / elapsed,
-            **iteration.metrics,
-        }
-        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        rows = [
-            [iteration.steps, episode.env, episode.episode_return, episode.length, int(episode.terminated)]
-            for episode in iteration.episodes
-        ]
-        with self.writing(), (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
-        with self.writing(), (self.path / EPISODES).open("a", newline="") as file:
-            csv.writer(file).writerows(rows)
-        self.sinks.log(metrics, iteration)
-        return metrics
+    def checkpoint(self, entry: Entry) -> Path:
+        """Write a checkpoint, as `Checkpoints.save`."""
+        with self.writing():
+            return self.checkpoints.save(entry.steps, entry.checkpoint())
+
+    def save(self, entry: Entry) -> Path:
+        """Write the model; returns its folder."""
+        with self.writing():
+            entry.save(self.path / MODEL)
+        return self.path / MODEL
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -145,15 +138,31 @@ class RunFolder:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot write in {self.path} ({error.strerror}): mend that, then `proximo train --resume "
+                f"cannot write in {self.path} ({error.strerror}): mend that, then `{self.files.resume} "
                 f"{self.path}` goes on from the last checkpoint"
             ) from error
 
-    def save(self, agent: Agent) -> Path:
-        """Write the model; returns its folder."""
+    def _describe(self, known: Mapping[str, Any] | None = None) -> None:
+        """Write `config.json`."""
+        content = {**self._before, **self.files.described, **machine(), **(known or {})}
         with self.writing():
-            save_model(agent, self.path / "model")
-        return self.path / "model"
+            replace_file(self.path / CONFIG, (json.dumps(content, indent=1) + "\n").encode())
+
+    def _begin_logs(self, mode: str) -> None:
+        for name, head in self.files.heads.items():
+            place = self.path / name
+            if mode == "x" or not place.exists() or not place.stat().st_size:
+                with self.writing():
+                    self._append(name, head, mode)
+
+    def _append(self, name: str, lines: str, mode: str = "a") -> None:
+        try:
+            with (self.path / name).open(mode, newline="") as file:
+                file.write(lines)
+        except FileExistsError:
+            raise UserError(
+                f"{self.path} was taken by another run a moment ago: choose another --out"
+            ) from None
 
 
 def file_name(name: str) -> str:
@@ -161,10 +170,9 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "environment"
 
 
-def _default_path(config: Config) -> Path:
-    name = file_name(config.name)
+def _default_path(files: RunFiles) -> Path:
     date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return absolute("runs") / f"{name}-{config.seed}-{date}"
+    return absolute("runs") / f"{files.name}-{date}"
 
 
 def new_folder(path: Path) -> Path:
@@ -180,53 +188,3 @@ def new_folder(path: Path) -> Path:
             continue
         return place
     raise AssertionError
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run's numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS}
-
-
-def _cpu() -> str:
-    """The processor's name, where the system tells; its instructions decide the last bits."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-
-
-def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
-    """Warn, once, where a run began with other versions or on other hardware.
-
-    began_with  the content of its `config.json`
-    """
-    here = {**versions(), **fingerprint(), **precision()}
-    said = [began_with.get(name) for name in ("versions", "fingerprint")]  # from a file: it may be anything
-    there = {name: value for part in said if isinstance(part, dict) for name, value in part.items()}
-    names = [name for name in here if there.get(name, here[name]) != here[name]]
-    if names:
-        changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in names)
-        warnings.warn(
-            f"the run began elsewhere ({changed}): it goes on, but perhaps not bit for bit",
-            MachineChanged,
-            stacklevel=3,
-        )
-
-
-def precision() -> dict[str, bool]:
-    """Whether JAX computes in 64 bits."""
-    return {"x64": bool(jax.config.read("jax_enable_x64"))}
-
-
-def fingerprint() -> dict[str, Any]:
-    """What else the last bits depend on: bit-for-bit promises hold where this is equal."""
-    return {
-        "machine": platform.machine(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "backend": jax.default_backend(),
-        "devices": jax.device_count(),
-        "processes": jax.process_count(),
-    }

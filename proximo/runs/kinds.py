@@ -1,12 +1,12 @@
 """What kind of folder somebody has named, where it is not the kind that a command works on."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from proximo.errors import UserError
+from proximo.runs.files import CONFIG
+from proximo.runs.sealed import content_of, parsed
 
-CONFIG = "config.json"
 SCORES = ("reward",)  # commands whose models score a text, and do not write one
 
 
@@ -25,7 +25,7 @@ def check_is_policy(place: Path) -> None:
 
 def language_command(place: Path) -> str | None:
     """The command of `proximo lm` that made a run; None if none did."""
-    content = _content(place)
+    content = config_of(place)
     command = content.get("command")
     if not isinstance(command, str) or "options" not in content:
         return None
@@ -37,7 +37,7 @@ def language_advice(place: Path) -> str | None:
     command = language_command(place)
     if command is not None:
         kind = f"is a run of `proximo lm {command}`"
-    elif "model_type" in _content(place) or (place / "adapter_config.json").exists():
+    elif "model_type" in config_of(place) or (place / "adapter_config.json").exists():
         kind = "holds a language model"
     else:
         return None
@@ -47,14 +47,14 @@ def language_advice(place: Path) -> str | None:
 
 def is_policy_run(place: Path) -> bool:
     """Whether it is a run of `proximo train`."""
-    content = _content(place)
+    content = config_of(place)
     return isinstance(content.get("env"), str) and "update" in content
 
 
-def _content(place: Path) -> dict[str, Any]:
+def config_of(place: Path) -> dict[str, Any]:
     """The configuration of a run or a model; empty where there is none that can be read."""
     try:
-        content = json.loads((place / CONFIG).read_text())
-    except (OSError, ValueError, RecursionError):
+        content = parsed(content_of(place / CONFIG), place / CONFIG)
+    except UserError:
         return {}
     return content if isinstance(content, dict) else {}

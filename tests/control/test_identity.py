@@ -16,8 +16,8 @@ from gymnasium import spaces
 from probes import Probe, small
 
 import proximo
+from proximo.control.resume import resume_run
 from proximo.errors import EnvironmentDiffers, EnvironmentFault, UserError
-from proximo.runs.resume import resume_run
 
 QUICK = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=1, hidden=(4,))
 OLD = Path(__file__).parents[1] / "data" / "version-0.1" / "cartpole"

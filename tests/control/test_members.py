@@ -63,19 +63,20 @@ def test_a_loop_that_is_left_saves_every_member_and_each_can_go_on(tmp_path):
 
 def test_a_crash_costs_a_member_what_came_after_its_checkpoint(tmp_path):
     config = proximo.with_options(proximo.Config("CartPole-v1"), **TINY)
-    folders = member_folders(member_configs(config, 2), tmp_path)
+    configs = member_configs(config, 2)
+    folders = member_folders(configs, tmp_path)
 
     def crashing():
-        turns = ensemble([folder.config for folder in folders])
+        turns = ensemble(configs)
         yield next(turns)
         yield next(turns)
         raise RuntimeError("a crash")
 
     with pytest.raises(RuntimeError):
         list(recorded_members(crashing(), folders, checkpoint_every=0))
-    for folder in folders:
+    for config, folder in zip(configs, folders, strict=True):
         assert finished(folder.path / "checkpoints")
-        again, alone = proximo.resume(folder.path), list(training(folder.config))
+        again, alone = proximo.resume(folder.path), list(training(config))
         assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == len(alone) > 2
         assert close(again.agent.policy, alone[-1].agent.policy, 1e-4)
 
@@ -131,14 +132,13 @@ def test_a_member_that_diverges_is_named_and_the_status_tells(tmp_path):
 
 
 def test_a_member_that_cannot_be_saved_does_not_cost_the_others(tmp_path, monkeypatch):
-    folders = member_folders(
-        member_configs(proximo.with_options(proximo.Config("CartPole-v1"), **TINY), 2), tmp_path
-    )
+    configs = member_configs(proximo.with_options(proximo.Config("CartPole-v1"), **TINY), 2)
+    folders = member_folders(configs, tmp_path)
 
-    def refused(agent):
+    def refused(entry):
         raise UserError("no room")
 
     monkeypatch.setattr(folders[1], "save", refused)
     with pytest.raises(UserError, match="no room"):
-        list(recorded_members(ensemble([folder.config for folder in folders]), folders, 0.0))
+        list(recorded_members(ensemble(configs), folders, 0.0))
     assert proximo.load(folders[0].path / "model").act(np.zeros(4, np.float32)).shape == ()

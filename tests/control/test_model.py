@@ -94,6 +94,12 @@ def test_saving_again_replaces(folder):
     assert load_model(folder).policy.options.hidden == (5,)
 
 
+def test_a_model_whose_manifest_is_damaged_is_replaced(folder):
+    (folder / "manifest.json").write_text("{")
+    save_model(agent_for(hidden=(5,)), folder)
+    assert load_model(folder).policy.options.hidden == (5,)
+
+
 def refused(folder):
     """What is said, in one line, instead of loading the model."""
     with pytest.raises(UserError) as caught:

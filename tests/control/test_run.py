@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,15 +13,19 @@ from probes import Aim, Ends, Probe, equal, small
 
 import proximo
 from proximo import training
+from proximo.cli import main
 from proximo.control.config import Config
-from proximo.control.run import recorded, train_config
+from proximo.control.files import control_files
+from proximo.control.run import train_config
 from proximo.errors import EnvironmentFault, UserError
 from proximo.options import flat_options
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import orderly_stop
+from proximo.runs.record import recorded
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
 SMALL = small(Ends, steps=70, **TINY)
+FILES = control_files(SMALL)
 
 # Frozen: a reader of a run relies on them (TensorBoard tags; the same names in metrics.jsonl).
 METRICS = [
@@ -127,6 +130,25 @@ def test_the_configuration_is_written_whole_with_what_it_ran_on(run):
     assert {"machine", "backend", "devices", "processes"} <= set(config["fingerprint"])
 
 
+def test_the_preset_and_the_command_are_recorded_and_stay_when_the_run_goes_on(tmp_path, capsys):
+    def recorded_of(path):
+        config = json.loads((path / "config.json").read_text())
+        return config.get("preset"), config.get("command"), config["steps"]
+
+    tiny = ["--steps", "16", "--num-envs", "2", "--n-steps=8", "--minibatch-size", "8", "--quiet"]
+    words = ["train", "CartPole-v1", "--preset", "paper", *tiny, "--out", str(tmp_path / "typed")]
+    assert main(words) == 0
+    assert recorded_of(tmp_path / "typed") == ("paper", words, 16)  # as typed: aliases are not translated
+    assert main(["train", "--resume", str(tmp_path / "typed"), "--steps", "32", "--quiet"]) == 0
+    assert recorded_of(tmp_path / "typed") == ("paper", words, 32)
+    words = ["train", "CartPole-v1", "--seeds", "2", *tiny, "--out", str(tmp_path / "all")]
+    assert main(words) == 0
+    assert recorded_of(tmp_path / "all" / "seed-1") == ("default", words, 16)
+    python = proximo.train(Ends, out=tmp_path / "python", steps=32, **TINY)
+    assert recorded_of(python.folder) == ("default", None, 32)  # nobody typed anything
+    capsys.readouterr()
+
+
 def test_a_run_that_is_loaded_acts_as_it_did(run):
     agent = proximo.load(run.folder)
     assert equal(agent.policy, run.agent.policy) and equal(agent.observations, run.agent.observations)
@@ -159,57 +181,17 @@ def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
     with pytest.raises(UserError, match="not today"):
         train_config(small(Unfit, **TINY), out=tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "episodes.csv"}
-    going_on = RunFolder(tmp_path / "run", SMALL)  # as while a run is about to begin there
+    going_on = RunFolder(tmp_path / "run", FILES)  # as while a run is about to begin there
     with pytest.raises(UserError, match="a run that still goes on"):
         train_config(SMALL, out=tmp_path / "run")
     going_on.lock.release()
     assert proximo.load(train_config(SMALL, out=tmp_path / "run").folder).name == SMALL.env.__name__
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path):
-    (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="is not an empty folder"):
-        train_config(SMALL, out=tmp_path)
-    with pytest.raises(UserError, match="is not an empty folder"):
-        train_config(SMALL, out=tmp_path / "letter.txt")
-    with pytest.raises(UserError, match="cannot make the run folder"):
-        train_config(SMALL, out=tmp_path / "letter.txt" / "run")
-
-
 def test_an_option_that_cannot_be_leaves_no_folder(tmp_path):
     with pytest.raises(UserError, match="gamma is 3"):
         train_config(small(Ends, gamma=3.0), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("locks", [True, False])
-def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path, monkeypatch, locks):
-    monkeypatch.chdir(tmp_path)
-    if not locks:
-        monkeypatch.setattr("proximo.runs.lock.fcntl", None)  # as on Windows
-    with ThreadPoolExecutor(12) as pool:  # all in one second, as the tasks of a job array are
-        folders = list(pool.map(lambda _: RunFolder.create(SMALL), range(12)))
-    assert len({folder.path for folder in folders}) == 12
-    assert all(folder.path.parent == tmp_path / "runs" for folder in folders)
-    assert all(folder.path.name.startswith("Ends-0-") for folder in folders)
-
-
-def test_a_folder_that_several_runs_ask_for_goes_to_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("proximo.runs.lock.fcntl", None)
-    (tmp_path / "run").mkdir()
-    RunFolder._begin_episodes(RunFolder(tmp_path / "run", SMALL))  # the other one, between a look and a step
-    monkeypatch.setattr("proximo.runs.folder.Path.iterdir", lambda path: iter(()))
-    with pytest.raises(UserError, match="was taken by another run a moment ago: choose another --out"):
-        RunFolder.create(SMALL, tmp_path / "run")
-
-
-def test_what_is_logged_is_appended(tmp_path):
-    folder = RunFolder.create(SMALL, tmp_path / "run")
-    iterations = list(training(SMALL))
-    folder.log(iterations[0])
-    RunFolder(folder.path, SMALL, folder.lock).log(iterations[1])  # as after a restart
-    assert [line["time/iterations"] for line in metrics_of(folder.path)] == [1, 2]
-    assert len(episodes_of(folder.path)) == 16
 
 
 # ---- however it ends, the last policy is saved
@@ -220,7 +202,7 @@ def saved(folder):
 
 
 def test_a_loop_that_is_broken_out_of_saves(tmp_path):
-    folder = RunFolder.create(SMALL, tmp_path / "run")
+    folder = RunFolder.create(FILES, tmp_path / "run")
     iterations = recorded(training(SMALL), folder)
     first = next(iterations)
     iterations.close()

@@ -13,27 +13,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_trainer import Toy, ToyOptions
+from toy_trainer import Toy, files
 
 from proximo.errors import CheckpointDamaged, UserError
-from proximo.language.running import LanguageRun, described, recorded, restored
+from proximo.language.running import described, recorded, restored
 from proximo.language.train.job import training
-from proximo.language.train.run_options import RunOptions
+from proximo.runs.folder import RunFolder
 
 HERE = Path(__file__).parent
 
 
-def new_run(path):
-    return LanguageRun.create("toy", ToyOptions(run=RunOptions(seed=4)), path)
+def new_run(path, trainer=None):
+    return RunFolder.create(files(trainer or Toy()), path)
 
 
 def finish(trainer, path, every=1e9):
     """A whole run in a new folder; its last iteration."""
-    return list(recorded(trainer, new_run(path), every))[-1]
+    return list(recorded(trainer, new_run(path, trainer), every))[-1]
 
 
 def go_on(trainer, path, every=1e9):
-    run, state, number = restored(path, trainer)
+    run, state, number = restored(path, files(trainer), trainer)
     return list(recorded(trainer, run, every, state, number))
 
 
@@ -84,10 +84,12 @@ def test_a_run_is_described(tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["versions"]["jax"] == jax.__version__
 
 
-def test_a_folder_that_is_not_empty_is_not_taken(tmp_path):
-    (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UserError, match="not an empty folder"):
-        new_run(tmp_path)
+def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
+    new_run(tmp_path / "run").lock.release()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    finish(Toy(), tmp_path / "run")
+    with pytest.raises(UserError, match="holds a run already"):
+        new_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [None, "[]", '{"command": 3, "options": {}}', '{"command": "sft"}', "{"])
@@ -96,14 +98,6 @@ def test_what_is_no_run_is_not_described(tmp_path, content):
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match="is not"):
         described(tmp_path)
-
-
-def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
-    run = new_run(tmp_path / "run")
-    iteration = next(training(Toy()))
-    shutil.rmtree(tmp_path / "run")
-    with pytest.raises(UserError, match=r"cannot write in .*run .*--resume"):
-        run.log(iteration)
 
 
 # ---- checkpoints
@@ -158,7 +152,7 @@ def test_a_resumed_run_is_the_whole_run(tmp_path, stop):
 
 def test_the_clock_goes_on(tmp_path):
     run = new_run(tmp_path)
-    run.started -= 1000.0
+    run._started -= 1000.0
     list(recorded(Toy(total=2), run, 1e9))
     go_on(Toy(total=3), tmp_path)
     assert log(tmp_path)[-1]["time/time_elapsed"] > 1000.0
@@ -199,7 +193,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(tmp_path):
     whole = finish(Toy(), tmp_path, every=0.0)
     flip_a_byte(tmp_path / "checkpoints/000000000005/state.safetensors")
     with pytest.warns(CheckpointDamaged, match="an older checkpoint is taken"):
-        run, state, number = restored(tmp_path, Toy())
+        run, state, number = restored(tmp_path, files(Toy()), Toy())
     assert numbers(tmp_path) == [4] == [number]  # the damaged one would outrank new ones
     again = list(recorded(Toy(), run, 0.0, state, number))
     assert [iteration.number for iteration in again] == [5]
@@ -210,19 +204,19 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(tmp_path):
 def test_a_run_without_a_whole_checkpoint_does_not_start_over(tmp_path):
     new_run(tmp_path)
     with pytest.raises(UserError, match="there is no checkpoint"):
-        restored(tmp_path, Toy())
-    list(recorded(Toy(total=2), LanguageRun(tmp_path), 0.0))
+        restored(tmp_path, files(Toy()), Toy())
+    list(recorded(Toy(total=2), RunFolder(tmp_path, files(Toy())), 0.0))
     for checkpoint in (tmp_path / "checkpoints").iterdir():
         flip_a_byte(checkpoint / "state.safetensors")
     with pytest.raises(UserError, match=r"none of 2 checkpoints .* can be used; the newest: .*SHA-256"):
-        restored(tmp_path, Toy())
+        restored(tmp_path, files(Toy()), Toy())
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     finish(Toy(size=3), tmp_path)
     message = r"the newest: .*walk is float32\[3\], but its description asks for float32\[4\]"
     with pytest.raises(UserError, match=message):
-        restored(tmp_path, Toy(size=4))
+        restored(tmp_path, files(Toy(size=4)), Toy(size=4))
 
 
 # ---- killed
@@ -253,7 +247,7 @@ def test_killed_while_it_writes_checkpoints(tmp_path):
             process.kill()
             process.wait()
     trainer = Toy(total=10**6, size=10**6)
-    _, state, number = restored(tmp_path, trainer)
+    _, state, number = restored(tmp_path, files(trainer), trainer)
     assert number == max(numbers(tmp_path)) >= 4
     whole = next(itertools.islice(training(trainer), number - 1, None))
     same(state, whole.state)

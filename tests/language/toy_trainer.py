@@ -7,9 +7,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from proximo.language.running import LanguageRun, recorded, restored
+from proximo.language.running import language_files, recorded, restored
 from proximo.language.train.job import Outcome
 from proximo.language.train.run_options import RunOptions
+from proximo.runs.folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,18 @@ class Toy:
         (folder / "walk.txt").write_text(repr(float(state["walk"][0])))
 
 
+def files(trainer):
+    """What its run's files hold."""
+    return language_files("toy", ToyOptions(run=RunOptions(seed=4)), trainer)
+
+
 def go_on_forever(path):
     """A checkpoint after every iteration, from wherever the run stood."""
     endless = Toy(total=10**6, size=10**6)
     run, state, number = (
-        restored(path, endless) if (path / "checkpoints").exists() else (LanguageRun(path), None, 0)
+        restored(path, files(endless), endless)
+        if (path / "checkpoints").exists()
+        else (RunFolder(path, files(endless)), None, 0)
     )
     for _ in recorded(endless, run, 0.0, state, number):
         pass

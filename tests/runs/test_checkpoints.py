@@ -11,6 +11,7 @@ import pytest
 from probes import Aim, RightAction, equal, small
 
 import proximo
+from proximo.control.files import FILES, checkpoint_files, load_checkpoint, put_together, taken_apart
 from proximo.control.iteration import Snapshot
 from proximo.control.train import training
 from proximo.core import AdaptiveKLPenalty
@@ -23,16 +24,7 @@ from proximo.learn.actor_steps import (
     SingleGradient,
     TrustRegion,
 )
-from proximo.runs.checkpoints import (
-    FILES,
-    Checkpoints,
-    finished,
-    load_checkpoint,
-    newest_valid,
-    put_together,
-    set_aside,
-    taken_apart,
-)
+from proximo.runs.checkpoints import Checkpoints, finished, newest_valid, set_aside
 from proximo.runs.sealed import manifest
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
@@ -50,9 +42,13 @@ def interrupted(config, after, **options):
 
 def saved(tmp_path, config, after=2):
     iteration, iterations = interrupted(config, after)
-    path = Checkpoints(tmp_path / "checkpoints", config).save(iteration)
+    path = keep(Checkpoints(tmp_path / "checkpoints"), iteration, config)
     iterations.close()
     return path
+
+
+def keep(checkpoints, iteration, config):
+    return checkpoints.save(iteration.steps, checkpoint_files(iteration, config))
 
 
 @pytest.mark.parametrize(
@@ -113,10 +109,10 @@ def test_an_environment_that_cannot_tell_its_state_starts_new_episodes_and_says_
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     config = small(RightAction, **{**TINY, "steps": 512})
-    checkpoints = Checkpoints(tmp_path / "checkpoints", config, keep=2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     returns = {}
     for iteration in training(config):
-        checkpoints.save(iteration)
+        keep(checkpoints, iteration, config)
         returns[f"{iteration.steps:012d}"] = iteration.mean_return
     names = [path.name for path in finished(tmp_path / "checkpoints")]
     assert names[:2] == sorted(returns)[:-3:-1]
@@ -126,30 +122,30 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 
 def test_at_least_two_are_kept():
-    assert Checkpoints(None, None, keep=1).keep == 2
+    assert Checkpoints(None, keep=1).keep == 2
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path):
     config = small(Aim, **TINY)
-    checkpoints = Checkpoints(tmp_path / "checkpoints", config)
-    paths = [checkpoints.save(iteration) for iteration in training(config)][:3]
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    paths = [keep(checkpoints, iteration, config) for iteration in training(config)][:3]
     newest = finished(tmp_path / "checkpoints")[0]
     content = bytearray((newest / "state.safetensors").read_bytes())
     content[-1] ^= 1
     (newest / "state.safetensors").write_bytes(content)
     with pytest.warns(CheckpointDamaged, match=f"{newest.name} is not what was saved.*older checkpoint"):
-        path, _ = newest_valid(tmp_path)
+        path, _ = newest_valid(tmp_path, load_checkpoint)
     assert path == finished(tmp_path / "checkpoints")[1] and paths
 
 
 def test_the_same_steps_can_be_damaged_and_hidden_again_and_again(tmp_path):
     config = small(Aim, **TINY)
-    checkpoints = Checkpoints(tmp_path / "checkpoints", config)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
     iterations = training(config)
-    taken = checkpoints.save(next(iterations))
+    taken = keep(checkpoints, next(iterations), config)
     newer = next(iterations)
     for _ in range(3):
-        newest = checkpoints.save(newer)
+        newest = keep(checkpoints, newer, config)
         set_aside(tmp_path, taken)
         assert finished(tmp_path / "checkpoints") == [taken]
     iterations.close()
@@ -159,25 +155,25 @@ def test_the_same_steps_can_be_damaged_and_hidden_again_and_again(tmp_path):
 
 def test_one_that_was_half_removed_before_is_no_obstacle(tmp_path):
     config = small(Aim, **TINY)
-    checkpoints = Checkpoints(tmp_path / "checkpoints", config, keep=2)
-    first, *rest = (checkpoints.save(iteration) for iteration in training(config))
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    first, *rest = (keep(checkpoints, iteration, config) for iteration in training(config))
     gone = [path for path in (first, *rest) if not path.exists()]
     for path in (first, *rest):  # as a kill between the renaming and the removal would leave them
         left = path.with_name(f".{path.name}.gone")
         left.mkdir()
         (left / "state.json").write_text("{}")
     for iteration in training(config):
-        checkpoints.save(iteration)
+        keep(checkpoints, iteration, config)
     assert gone and not list((tmp_path / "checkpoints").glob(".*.gone"))
 
 
 def test_a_run_never_starts_over_in_silence(tmp_path):
     with pytest.raises(UserError, match=r"there is no checkpoint in .*: start again with a new --out"):
-        newest_valid(tmp_path)
+        newest_valid(tmp_path, load_checkpoint)
     path = saved(tmp_path, small(Aim, **TINY))
     (path / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"the only checkpoint of .* cannot be used; the newest: .*SHA-256"):
-        newest_valid(tmp_path)
+        newest_valid(tmp_path, load_checkpoint)
 
 
 def test_what_is_being_written_is_no_checkpoint(tmp_path):
@@ -328,13 +324,13 @@ def test_a_snapshot_has_no_more_than_is_needed():
 def test_a_learner_that_is_not_finite_is_never_written(tmp_path):
     config = small(Aim, **TINY)
     iteration, iterations = interrupted(config, 2)
-    before = Checkpoints(tmp_path / "checkpoints", config).save(iteration)
+    before = keep(Checkpoints(tmp_path / "checkpoints"), iteration, config)
     snapshot = iteration.snapshot()
     name = next(name for name in snapshot.learner if name.startswith("optimiser"))
     snapshot.learner[name] = np.full(snapshot.learner[name].shape, np.nan)
     bad = dataclasses.replace(iteration, snapshot=lambda: snapshot, steps=10**6)
     with pytest.raises(UserError, match=r"optimiser.* is not finite after .* no checkpoint is written"):
-        Checkpoints(tmp_path / "checkpoints", config).save(bad)
+        keep(Checkpoints(tmp_path / "checkpoints"), bad, config)
     iterations.close()
     assert finished(tmp_path / "checkpoints") == [before]
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from proximo.control.files import load_checkpoint
 from proximo.envs.vector.parallel import spare_workers
 from proximo.runs.checkpoints import finished, newest_valid
 
@@ -53,7 +54,7 @@ def test_all_processes_that_are_told_to_end_end_in_good_order(mode, workers, tmp
     assert process.returncode == 143, complaint
     assert f"proximo train --resume {run}" in complaint and "Traceback" not in complaint
     last = json.loads(log.read_text().splitlines()[-1])
-    assert newest_valid(run)[1][1].steps == last["time/total_timesteps"]
+    assert newest_valid(run, load_checkpoint)[1][1].steps == last["time/total_timesteps"]
     assert last["rollout/restarts"] == 0 and "made anew" not in complaint
     deadline = time.monotonic() + 10
     while members(process.pid) and time.monotonic() < deadline:

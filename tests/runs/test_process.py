@@ -18,6 +18,7 @@ from probes import Ends, small
 
 import proximo
 from proximo.cli import main
+from proximo.control.files import load_checkpoint
 from proximo.control.run import train_config
 from proximo.control.watch import film
 from proximo.errors import EnvironmentNotClosed, UserError
@@ -268,7 +269,7 @@ def test_a_service_whose_environment_takes_its_signals_still_saves(tmp_path):
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=60) == 128 + signal.SIGUSR1
     last = json.loads(log.read_text().splitlines()[-1])
-    assert newest_valid(tmp_path / "run")[1][1].steps == last["time/total_timesteps"]
+    assert newest_valid(tmp_path / "run", load_checkpoint)[1][1].steps == last["time/total_timesteps"]
     # The environment's own handler had its turn too, once the model was there.
     assert (tmp_path / "shut-down").read_text() == f"{int(signal.SIGUSR1)} True"
 

@@ -15,13 +15,14 @@ import pytest
 from probes import Aim, BetterAction, equal, small
 
 import proximo
-from proximo.control.run import recorded, train_config
+from proximo.control.files import checkpoint_files, load_checkpoint, step_of_episode
+from proximo.control.resume import resume_run
+from proximo.control.run import train_config
 from proximo.control.train import training
 from proximo.errors import CheckpointDamaged, EpisodesRestarted, MachineChanged, StateNotSaved, UserError
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
-from proximo.runs.folder import RunFolder
-from proximo.runs.lock import Lock
-from proximo.runs.resume import keep_until, resume_run, steps_of_episode, steps_of_metrics
+from proximo.runs.logs import keep_until, last_seconds, step_under
+from proximo.runs.record import recorded
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
 OPTIONS = ("--steps", "20000", "--seed", "1", "--quiet")
@@ -96,7 +97,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, number, status):
     _, complaint = ended(process, status)
     assert f"proximo train --resume {run}" in complaint and "Traceback" not in complaint
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert newest_valid(run)[1][1].steps == last["time/total_timesteps"]
+    assert newest_valid(run, load_checkpoint)[1][1].steps == last["time/total_timesteps"]
     assert (run / "model").is_dir()
 
 
@@ -106,7 +107,7 @@ def test_out_of_time_it_ends_before_the_limit(tmp_path):
     process = proximo_train("CartPole-v1", "--steps", 10**8, "--out", run, "--quiet", "--max-time", 12)
     _, complaint = ended(process, 3)
     assert "--resume" in complaint and time.monotonic() - started < 60
-    assert newest_valid(run)[1][1].steps > 0
+    assert newest_valid(run, load_checkpoint)[1][1].steps > 0
 
 
 # ---- kill -9 inside a save, fifty times
@@ -162,9 +163,10 @@ from probes import Aim, BetterAction, equal, small
 from proximo.errors import UserError
 from proximo.control.train import training
 from proximo.runs.folder import RunFolder
-from proximo.control.run import recorded
+from proximo.runs.record import recorded
+from proximo.control.files import control_files
 config = small(Aim, num_envs=2, horizon=8, minibatch_size=8, steps=10**6, hidden=(64, 64))
-folder = RunFolder.create(config, Path(sys.argv[1]))
+folder = RunFolder.create(control_files(config), Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 rows = recorded(training(config), folder, checkpoint_every=0)
 try:
@@ -184,7 +186,7 @@ except UserError as error:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("cannot write in") and "--resume" in done.stdout
     assert done.stdout.count("\n") == 1
-    path, (_, snapshot, _) = newest_valid(tmp_path / "run")
+    path, (_, snapshot, _) = newest_valid(tmp_path / "run", load_checkpoint)
     assert snapshot.number == 3
     assert not any(entry.name.startswith(".") for entry in path.parent.iterdir())
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
@@ -196,25 +198,23 @@ except UserError as error:
 def test_later_and_torn_lines_are_moved_away(tmp_path):
     lines = [json.dumps({"time/total_timesteps": steps}) + "\n" for steps in (10, 20, 30)]
     (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"time/total_times')
-    keep_until(tmp_path, "metrics.jsonl", 20, steps_of_metrics)
+    keep_until(tmp_path, "metrics.jsonl", 20, step_under("time/total_timesteps"))
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:2])
     gone = (tmp_path / "superseded" / "metrics.jsonl").read_text()
     assert gone == lines[2] + '{"time/total_times\n'
     (tmp_path / "episodes.csv").write_text("step,env,return,length,terminated\r\n5,0,1.5,3,1\r\n25,0,2.")
-    keep_until(tmp_path, "episodes.csv", 20, steps_of_episode)
+    keep_until(tmp_path, "episodes.csv", 20, step_of_episode)
     rows = list(csv.reader((tmp_path / "episodes.csv").open()))
     assert rows == [["step", "env", "return", "length", "terminated"], ["5", "0", "1.5", "3", "1"]]
-    keep_until(tmp_path, "nowhere.csv", 20, steps_of_episode)  # a log that is not there is no failure
+    keep_until(tmp_path, "nowhere.csv", 20, step_of_episode)  # a log that is not there is no failure
 
 
 def test_the_clock_goes_on(tmp_path):
-    config = small("CartPole-v1", **TINY)
-    (tmp_path / "metrics.jsonl").write_text('{"time/time_elapsed": 1000.0}\n')
-    lock = Lock(tmp_path)
-    assert time.perf_counter() - RunFolder.again(tmp_path, config, lock)._started > 999.0
+    (tmp_path / "metrics.jsonl").write_text('{"time/time_elapsed": 3.0}\n{"time/time_elapsed": 1000.0}\n')
+    assert last_seconds(tmp_path) == 1000.0
     for unknown in ("", '{"time/time_elapsed": "x"}', "[" * 100_000):
         (tmp_path / "metrics.jsonl").write_text(unknown)
-        assert time.perf_counter() - RunFolder.again(tmp_path, config, lock)._started < 100.0
+        assert last_seconds(tmp_path) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ def test_damaged_checkpoints_do_not_outrank_the_ones_that_follow(tmp_path):
     # All three newest are damaged, the best and older one is taken; what is saved next must be kept.
     config = small("CartPole-v1", **{**TINY, "steps": 512})
     run = train_config(config, out=tmp_path / "run")
-    checkpoints = Checkpoints(run.folder / "checkpoints", config, keep=9)
+    checkpoints = Checkpoints(run.folder / "checkpoints", keep=9)
     for iteration in training(config):
-        checkpoints.save(iteration)
+        checkpoints.save(iteration.steps, checkpoint_files(iteration, config))
     kept = finished(run.folder / "checkpoints")
     for path in kept[:3]:
         (path / "manifest.json").write_text("{}")
@@ -312,7 +312,7 @@ def test_logs_are_cut_without_changing_a_byte_of_what_stays(tmp_path):
     # csv ends its lines with CRLF; a return may hold a character that only str.splitlines takes for an end.
     head, first, second = b"step,env,return,length,terminated\r\n", b"8,0,1.0,3,1\r\n", b"16,1,2.0,3,0\r\n"
     (tmp_path / "episodes.csv").write_bytes(head + first + second + b"24,1,")
-    keep_until(tmp_path, "episodes.csv", 8, steps_of_episode)
+    keep_until(tmp_path, "episodes.csv", 8, step_of_episode)
     assert (tmp_path / "episodes.csv").read_bytes() == head + first
     assert (tmp_path / "superseded" / "episodes.csv").read_bytes() == second + b"24,1,\n"
 

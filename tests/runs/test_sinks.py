@@ -11,9 +11,11 @@ from probes import Ends, Probe, equal, small
 import proximo
 from proximo import UserError, training
 from proximo.cli import main
+from proximo.control.files import control_files
 from proximo.control.run import train_config
+from proximo.control.sinks import Films, SinkOptions
 from proximo.runs.folder import RunFolder
-from proximo.runs.sinks import Films, SinkOptions, Sinks, TensorBoard, earlier_id
+from proximo.runs.sinks import Sinks, TensorBoard, earlier_id
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
 SMALL = small(Ends, steps=70, **TINY)
@@ -52,11 +54,11 @@ def test_tensorboard_gets_every_metric(tmp_path):
 
 def test_a_run_that_goes_on_replaces_what_it_does_again(tmp_path):
     first, second, third = list(training(SMALL))
-    folder = RunFolder.create(SMALL, tmp_path / "run")
+    folder = RunFolder.create(control_files(SMALL), tmp_path / "run")
     for iterations in ([first, second], [second, third]):  # cut short after the second, and again from it
         folder.sinks = SinkOptions(tensorboard=True).open(folder.path, SMALL)
         for iteration in iterations:
-            folder.log(iteration)
+            folder.log(folder.files.entry(iteration, 1.0), iteration)
         folder.sinks.close()
     starts = [event.step for event in events(folder.path / "tb") if event.HasField("session_log")]
     assert starts == [second.steps]  # readers drop what earlier files hold from this step on

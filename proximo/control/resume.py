@@ -1,27 +1,21 @@
-"""Going on with a run that was cut short: from its newest checkpoint that is whole."""
+"""Going on with a training that was cut short: from its newest checkpoint that is whole."""
 
-import contextlib
-import csv
-import io
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.control.agent import Agent
 from proximo.control.config import Config, validated, with_options
+from proximo.control.files import control_files, load_checkpoint
 from proximo.control.iteration import Snapshot
 from proximo.envs import check_fits, chosen, make_envs, name_of, own_num_envs
 from proximo.errors import UserError
 from proximo.paths import absolute
-from proximo.runs.checkpoints import load_checkpoint, newest_valid, set_aside
-from proximo.runs.folder import EPISODES, METRICS, RunFolder, warn_of_another_machine
+from proximo.runs.checkpoints import newest_valid
+from proximo.runs.files import MODEL
+from proximo.runs.folder import RunFolder
 from proximo.runs.kinds import check_is_policy, language_command
-from proximo.runs.lock import Lock
-from proximo.runs.sealed import content_of, parsed, replace_file
-
-MODEL, SUPERSEDED = "model", "superseded"  # the latter has what a crash, or going on, made old
+from proximo.runs.logs import SUPERSEDED
 
 
 class Resumed(NamedTuple):
@@ -61,21 +55,11 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
     config = _where_it_was(run, config, agent, env)
-    with contextlib.suppress(UserError, AttributeError):  # it is for a warning alone
-        warn_of_another_machine(parsed(content_of(run / "config.json"), run / "config.json"))
-    path = run if out is None else out
-    try:
-        if out is not None:
-            copy_logs(run, path)
-        lock = Lock(path)
-        if out is None:
-            set_aside(run, taken)
+    folder = RunFolder.reopen(run, taken, start.steps, control_files(config), out)
+    if out is None:
+        with folder.writing():
             supersede_model(run)
-        for name, steps_of in ((METRICS, steps_of_metrics), (EPISODES, steps_of_episode)):
-            keep_until(path, name, start.steps, steps_of)
-    except OSError as error:
-        raise UserError(f"cannot write in {path} ({error.strerror}): mend that, then resume again") from error
-    return Resumed(config, start, RunFolder.again(path, config, lock))
+    return Resumed(config, start, folder)
 
 
 def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:
@@ -104,55 +88,3 @@ def supersede_model(run: Path) -> None:
         (run / SUPERSEDED).mkdir(exist_ok=True)
         shutil.rmtree(run / SUPERSEDED / MODEL, ignore_errors=True)
         (run / MODEL).rename(run / SUPERSEDED / MODEL)
-
-
-def copy_logs(run: Path, out: Path) -> None:
-    """Make a new folder with the logs of a run. Raises UserError if it is not empty."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", METRICS, EPISODES):
-        if (run / name).exists():
-            shutil.copyfile(run / name, out / name)
-
-
-def keep_until(path: Path, name: str, steps: int, steps_of: Callable[[str], int | None]) -> None:
-    """Keep a log's lines up to `steps`; later and torn ones are moved to `superseded/`, not lost.
-
-    What comes after the checkpoint is done again, and would stand there twice.
-    """
-    log = path / name
-    if not log.exists():
-        return
-    *lines, torn = log.read_bytes().split(b"\n")  # as they are: other ends of lines would be other bytes
-    found = [steps_of(line.decode(errors="replace")) for line in lines]
-    kept = [line for line, at in zip(lines, found, strict=True) if at is not None and at <= steps]
-    gone = [line for line, at in zip(lines, found, strict=True) if at is None or at > steps]
-    gone += [torn] if torn else []
-    if gone:
-        (path / SUPERSEDED).mkdir(exist_ok=True)
-        with (path / SUPERSEDED / name).open("ab") as file:
-            file.writelines(line + b"\n" for line in gone)
-        replace_file(log, b"".join(line + b"\n" for line in kept))
-
-
-def steps_of_metrics(line: str) -> int | None:
-    """The steps that a line of metrics.jsonl tells of; None if it is torn."""
-    try:
-        return int(json.loads(line)["time/total_timesteps"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
-
-
-def steps_of_episode(line: str) -> int | None:
-    """The steps that a line of episodes.csv tells of, -1 for its head; None if it is torn."""
-    try:
-        row = next(csv.reader(io.StringIO(line)), [])
-    except csv.Error:
-        return None
-    if row[:1] == ["step"]:
-        return -1
-    try:
-        return int(row[0]) if len(row) == 5 else None
-    except ValueError:
-        return None

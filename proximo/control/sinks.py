@@ -1,0 +1,67 @@
+"""Who else is told how a training goes: reports, and films of the policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from proximo.control.config import Config, as_json
+from proximo.core.ranges import at_least
+from proximo.options import checked
+from proximo.runs.sinks import ReportOptions, Sinks
+
+
+@dataclass(frozen=True)
+class SinkOptions(ReportOptions):
+    """Who else is told how a run goes."""
+
+    video_every: Annotated[int | None, at_least(1)] = None
+    """A film of one episode into `videos/` every so many steps; training waits while it is made."""
+
+    def check(self, env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
+        """Raises UserError, before there is a run, for what cannot be: a missing package, say."""
+        self.check_reports()
+        if self.video_every is not None:
+            checked(self)
+            from proximo.control.watch import check_drawing
+
+            check_drawing(env, env_kwargs)
+
+    def open(self, path: Path, config: Config) -> Sinks:
+        """The sinks of the run in the folder `path`. Raises UserError where one cannot be had."""
+        sinks = self.reports(path, as_json(config))
+        if self.video_every is not None:
+            sinks.append(Films(path, config.env, self.video_every, config.env_kwargs))
+        return Sinks(*sinks)
+
+
+class Films:
+    """`videos/step-N.mp4`, an episode of the policy's most likely actions, every so many steps.
+
+    The episode is played in an environment of its own, always with the same seed, and draws from none of
+    the training's random streams.
+    """
+
+    def __init__(self, path: Path, env: Any, every: int, env_kwargs: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.env, self.env_kwargs, self.every = path / "videos", env, env_kwargs, every
+        names = [film.stem.removeprefix("step-") for film in self.folder.glob("step-*.mp4")]
+        made = [int(name) for name in names if name.isascii() and name.isdecimal()]
+        self.done = max(made, default=0) // every
+
+    def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
+        """Make a film if it is due."""
+        if iteration.steps // self.every == self.done:
+            return
+        from proximo.control.watch import film
+
+        self.done = iteration.steps // self.every
+        self.folder.mkdir(exist_ok=True)
+        film(
+            iteration.agent,
+            self.folder / f"step-{iteration.steps:09d}.mp4",
+            self.env,
+            env_kwargs=self.env_kwargs,
+        )
+
+    def close(self) -> None:
+        """Every film is whole already."""

@@ -1,0 +1,62 @@
+"""Logs of a run that goes on: lines that a crash, or going on, made old are moved away, not lost."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from proximo.errors import UserError
+from proximo.runs.files import CONFIG, METRICS, StepOf
+from proximo.runs.sealed import replace_file
+
+SUPERSEDED = "superseded"  # the folder for them
+
+
+def step_under(key: str) -> StepOf:
+    """Reads what a line of JSON has under a key, such as "step"."""
+
+    def step_of(line: str) -> int | None:
+        try:
+            return int(json.loads(line)[key])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
+
+    return step_of
+
+
+def keep_until(path: Path, name: str, steps: int, step_of: StepOf) -> None:
+    """Keep a log's lines up to `steps`; later and torn ones are moved to `superseded/`.
+
+    What comes after the checkpoint is done again, and would stand there twice.
+    """
+    log = path / name
+    if not log.exists():
+        return
+    *lines, torn = log.read_bytes().split(b"\n")  # as they are: other ends of lines would be other bytes
+    found = [step_of(line.decode(errors="replace")) for line in lines]
+    kept = [line for line, at in zip(lines, found, strict=True) if at is not None and at <= steps]
+    gone = [line for line, at in zip(lines, found, strict=True) if at is None or at > steps]
+    gone += [torn] if torn else []
+    if gone:
+        (path / SUPERSEDED).mkdir(exist_ok=True)
+        with (path / SUPERSEDED / name).open("ab") as file:
+            file.writelines(line + b"\n" for line in gone)
+        replace_file(log, b"".join(line + b"\n" for line in kept))
+
+
+def last_seconds(path: Path) -> float:
+    """When a run's last metrics were logged, in seconds since it began; 0 where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return float(json.loads((path / METRICS).read_text().splitlines()[-1])["time/time_elapsed"])
+    return 0.0
+
+
+def copy_logs(run: Path, out: Path, names: Iterable[str]) -> None:
+    """Make a new folder with the logs of a run. Raises UserError if it is not empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, *names):
+        if (run / name).exists():
+            shutil.copyfile(run / name, out / name)
