@@ -11,7 +11,7 @@ import tyro
 from proximo.arguments import parse
 from proximo.errors import UserError
 from proximo.language.language_model import load
-from proximo.language.text.messages import cleaned
+from proximo.language.text.messages import normalise_messages
 from proximo.language.text.records import Invalid
 from proximo.language.train.respond import Answer, Drawing, answers, prompts_of
 from proximo.options import also
@@ -127,7 +127,7 @@ def told(answer: Answer) -> str:
     """An answer as a person reads it: its prompt, marked, and what follows."""
     text = answer.prompt
     if not isinstance(text, str):
-        text = "\n".join(f"{one['role']}: {one['content']}" for one in cleaned(text, "prompt"))
+        text = "\n".join(f"{one['role']}: {one['content']}" for one in normalise_messages(text, "prompt"))
     prompt = "\n".join(f"> {line}" for line in text.splitlines())
     return f"{prompt}\n{answer.completion}" + ("" if answer.finished else " ...")
 

@@ -13,7 +13,7 @@ from proximo.core.ranges import Range, at_least, between
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import is_reward_model
 from proximo.language.files.folder import load_reward_model, local_folder
-from proximo.language.files.loading import loaded, longest_of
+from proximo.language.files.loading import load_model_and_tokenizer, row_length
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.inputs import with_folders
 from proximo.language.text.chat_records import with_template_variables
@@ -109,8 +109,8 @@ def evaluate_model(
 
 def _texts(options: EvaluationOptions) -> dict[str, Any]:
     """Likelihood of the next token, over all tokens that would carry loss."""
-    model, tokenizer = loaded(_model(options), jax.random.key(0))
-    length = longest_of(options.length, model.config)
+    model, tokenizer = load_model_and_tokenizer(_model(options), jax.random.key(0))
+    length = row_length(options.length, model.config)
     found = read_training_texts(
         options.data,
         tokenizer,
@@ -145,7 +145,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
     tokenizer = with_template_variables(tokenizer, options.chat_template_kwargs)
     config, reading = model.trunk.config, reading_of(options.model, model, tokenizer)
-    length = longest_of(options.length, config)
+    length = row_length(options.length, config)
     room = length if reading is None else length - len(reading.closing or ())
     cutting = options.overlong or "truncate"
     found = read_preferences(options.data, tokenizer, room, cutting, config.vocabulary, options.invalid)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proximo.errors import UserError
-from proximo.language.files.adapter_files import home_of
+from proximo.language.files.adapter_files import base_folder
 from proximo.language.files.folder import local_folder
 from proximo.runs.kinds import is_policy_run
 from proximo.runs.sealed import MANIFEST
@@ -100,7 +100,7 @@ def _sum_of_data(name: str | Path) -> str:
 
 def _sum_of_model(name: str | Path) -> str:
     place = local_folder(name)
-    home = home_of(place)
+    home = base_folder(place)
     found = hashlib.sha256(b"" if Path(name).is_dir() else place.name.encode())
     if home != place:  # adapters alone, which another base makes another model
         found.update((home.name + _sum_of_model(home)).encode())  # of the Hub: its name is the revision

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.files.adapter_files import home_of, is_reward_model, whole_model
+from proximo.language.files.adapter_files import base_folder, is_reward_model, load_merged_model
 from proximo.language.files.folder import load_config, save_model
 from proximo.language.files.loading import check_vocabulary
 from proximo.language.inputs import model_folder
@@ -162,7 +162,7 @@ def load(
     """
     refuse_after_fork()
     name = model_folder(folder)
-    place = home_of(name)
+    place = base_folder(name)
     if is_reward_model(str(place)):
         raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
     template = None if chat_template is None else Path(chat_template)
@@ -170,4 +170,4 @@ def load(
         load_tokenizer(place, eos_token, pad_token, template), chat_template_kwargs
     )
     check_vocabulary(load_config(place), tokenizer, name)
-    return LanguageModel(whole_model(name), tokenizer)
+    return LanguageModel(load_merged_model(name), tokenizer)

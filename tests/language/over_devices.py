@@ -18,7 +18,7 @@ from workplace import workplace
 from proximo import language
 from proximo.core import AdaptiveKL
 from proximo.core.arrays import traceable
-from proximo.language.files.loading import split
+from proximo.language.files.loading import partition_trainable
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model import likelihood
 from proximo.language.model.adapters import LoRA, trainable, with_adapters
@@ -26,7 +26,7 @@ from proximo.language.model.compiling import jit
 from proximo.language.model.config import model_config
 from proximo.language.model.likelihood import loss_of_tokens
 from proximo.language.model.sampler import Sampling, sample
-from proximo.language.model.sharding import laid_out
+from proximo.language.model.sharding import shard
 from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.train import labelled
 from proximo.language.train.estimators import critics
@@ -86,7 +86,7 @@ class Imitating:
     optimisation = Optimisation(learning_rate=RATE)
 
     def __init__(self, model):
-        self.first, self.frozen = split(model)
+        self.first, self.frozen = partition_trainable(model)
 
     def begin(self):
         return begun(self.first)
@@ -156,13 +156,13 @@ def computed(mesh_options):
     """On a mesh, or on one device: results, the update's work, the policy, and a trainer."""
     mesh = mesh_of(mesh_options)
     model = families.random_like(new_model(CONFIG, jax.random.key(0)))
-    plain = laid_out(model, mesh)
+    plain = shard(model, mesh)
     with on_mesh(mesh):
         samples = sampled(plain)
-    policy = laid_out(new_policy(model), mesh)
+    policy = shard(new_policy(model), mesh)
     after, work = updated(policy, mesh)
     adapted = with_adapters(model, LoRA(4, 8.0, ("key", "down")), jax.random.key(0))
-    trainer = meshed(Imitating(laid_out(adapted, mesh)), mesh_options)
+    trainer = meshed(Imitating(shard(adapted, mesh)), mesh_options)
     *_, last = training(trainer)
     results = {
         "samples": samples,

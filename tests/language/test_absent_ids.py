@@ -13,7 +13,7 @@ from workplace import lines
 
 import proximo.language as language
 from proximo.language.files.folder import load_model, save_model, save_reward_model
-from proximo.language.files.loading import loaded
+from proximo.language.files.loading import load_model_and_tokenizer
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.language_model import LanguageModel
 from proximo.language.model.heads import new_reward_model
@@ -125,7 +125,9 @@ def test_answers_texts_and_pairs_agree_on_it(place):
 
 
 def test_random_weights_know_it_too(place):
-    found, _ = loaded(ModelOptions(model=str(place / "base"), from_scratch=True), jax.random.key(0))
+    found, _ = load_model_and_tokenizer(
+        ModelOptions(model=str(place / "base"), from_scratch=True), jax.random.key(0)
+    )
     assert found.config.absent == ((17, SPARE),)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_config import adapter_config
-from proximo.language.files.adapter_files import home_of
+from proximo.language.files.adapter_files import base_folder
 
 # Every field that PEFT 0.21 writes for plain adapters.
 PLAIN = {
@@ -146,5 +146,5 @@ def test_the_base_is_taken_in_the_version_that_the_adapters_name(tmp_path, monke
     place = tmp_path / "adapters"
     place.mkdir()
     read(place, base_model_name_or_path="somebody/something", revision="v1.1")
-    assert home_of(place) == tmp_path
+    assert base_folder(place) == tmp_path
     assert asked == {"name": "somebody/something", "revision": "v1.1"}

@@ -12,14 +12,14 @@ import safetensors.numpy
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import load_adapters, save_adapters
-from proximo.language.files.loading import adapted
+from proximo.language.files.loading import add_adapters
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import (
     AdaptedLinear,
     LoRA,
     has_adapters,
     linear_maps,
-    merged,
+    merge_adapters,
     trainable,
     with_adapters,
     without_adapters,
@@ -61,7 +61,7 @@ def test_a_worked_example():
     node = AdaptedLinear(base, jnp.array([[1.0], [3.0]]), jnp.array([[1.0, -1.0]]), 0.5)
     np.testing.assert_allclose(node(jnp.array([[[1.0, 2.0]]])), [[[14.5, 8.5]]])
     # merged: W + 0.5 * down up = [[1.5, -0.5], [1.5, -0.5]]
-    np.testing.assert_allclose(merged(node).weight, [[1.5, -0.5], [1.5, -0.5]])
+    np.testing.assert_allclose(merge_adapters(node).weight, [[1.5, -0.5], [1.5, -0.5]])
 
 
 @pytest.mark.parametrize("name", ["llama-biases", "gpt2"])
@@ -93,15 +93,15 @@ def test_the_reference_is_the_model_without_adapters_and_shares_its_arrays():
 @pytest.mark.parametrize("name", ["llama-biases", "gpt2"])
 def test_merged_is_the_same_function_without_adapters(name):
     model = adapted_model(name, targets=("query", "key", "value", "output", "up", "down"))
-    assert not has_adapters(merged(model))
-    np.testing.assert_allclose(logits(merged(model)), logits(model), atol=1e-4)
+    assert not has_adapters(merge_adapters(model))
+    np.testing.assert_allclose(logits(merge_adapters(model)), logits(model), atol=1e-4)
 
 
 def test_frozen_weights_of_half_the_size_keep_their_type():
     base = Linear(jnp.eye(2, dtype=jnp.bfloat16), None)
     node = AdaptedLinear(base, jnp.ones((2, 1)), jnp.ones((1, 2)), 1.0)
     assert node(jnp.ones((1, 2), jnp.bfloat16)).dtype == jnp.bfloat16
-    assert merged(node).weight.dtype == jnp.bfloat16
+    assert merge_adapters(node).weight.dtype == jnp.bfloat16
 
 
 # ---- what learns
@@ -322,7 +322,7 @@ def test_adapters_that_cannot_be():
     assert "have no gate" in refused(with_adapters, model, LoRA(targets=("gate",)), key)
     for options in ({"lora_targets": ("gate",)}, {"lora_alpha": 8.0}):
         asked = ModelOptions(model="", **options)
-        assert "lora_rank is 0: give a rank" in refused(adapted, model, asked, key)
+        assert "lora_rank is 0: give a rank" in refused(add_adapters, model, asked, key)
     assert "adapters already" in refused(with_adapters, with_adapters(model, LoRA(), key), LoRA(), key)
 
 

@@ -11,7 +11,7 @@ from small_models import small_model
 from proximo.core import ConservativeLoss, IPOLoss
 from proximo.errors import UserError
 from proximo.language.files.folder import load_model, save_model
-from proximo.language.files.loading import adapted
+from proximo.language.files.loading import add_adapters
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.text.data import Preference
 from proximo.language.text.tokenizer import word_tokenizer
@@ -165,7 +165,7 @@ def test_its_best_policy_is_that_of_the_theory():
 
 def test_adapters_have_the_frozen_model_as_reference(plain):
     asked = ModelOptions(model="", lora_rank=2)
-    made = trainer(model=adapted(MODEL, asked, jax.random.key(1)))
+    made = trainer(model=add_adapters(MODEL, asked, jax.random.key(1)))
     close(made.rows.reference, trainer().rows.reference, 1e-4)
     rows = list(training(made))
     np.testing.assert_allclose(rows[0].metrics["loss"], np.log(2.0), atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from small_models import small_model
 
 from proximo.language.model import likelihood as module
-from proximo.language.model.likelihood import likelihood, loss_of_tokens, predicted
+from proximo.language.model.likelihood import likelihood, loss_of_tokens, score_tokens
 
 MODEL = small_model(vocabulary=11, layers=1)
 IDS = jax.random.randint(jax.random.key(1), (3, 7), 0, 11)
@@ -30,7 +30,7 @@ FIXED = Fixed(MODEL.config)
 def test_by_hand():
     # Odds 1 : 1 : 2, so probabilities 1/4, 1/4, 1/2.
     hidden = jnp.log(jnp.array([[[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]]))
-    log_prob, entropy, best = predicted(FIXED, hidden, jnp.array([[0, 2]]))
+    log_prob, entropy, best = score_tokens(FIXED, hidden, jnp.array([[0, 2]]))
     np.testing.assert_allclose(log_prob, [[np.log(0.25), np.log(0.5)]], rtol=1e-6)
     np.testing.assert_allclose(entropy, [[1.5 * np.log(2.0)] * 2], rtol=1e-6)  # 2 bits / 2 + 1 bit / 2
     np.testing.assert_array_equal(best, [[False, True]])
@@ -64,7 +64,7 @@ def said_and_slope(model, hidden):
         weight = jnp.arange(1.0, IDS.size + 1.0).reshape(IDS.shape)
         return jnp.sum(weight * log_prob) + jnp.sum(jnp.sin(weight) * entropy)
 
-    return jax.jit(lambda *x: (predicted(*x, IDS, 0.7), jax.grad(mixture)(x)))(model, hidden)
+    return jax.jit(lambda *x: (score_tokens(*x, IDS, 0.7), jax.grad(mixture)(x)))(model, hidden)
 
 
 @pytest.mark.parametrize("most", [1, 40, 11 * 20])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proximo.language.text.data import TrainingText
-from proximo.language.text.packing import batch_indices, bucket, pack, padded_left, padded_right, shuffled
+from proximo.language.text.packing import batch_indices, bucket, epoch_permutation, pack, pad_left, pad_right
 
 LENGTH = 12
 
@@ -89,16 +89,16 @@ def test_rows_are_well_filled(sizes):
 
 
 def test_prompts_end_together_and_responses_begin_together():
-    ids, lengths = padded_left([[1, 2], [3], np.array([4, 5, 6])], 4, pad_id=9)
+    ids, lengths = pad_left([[1, 2], [3], np.array([4, 5, 6])], 4, pad_id=9)
     assert ids.tolist() == [[9, 9, 1, 2], [9, 9, 9, 3], [9, 4, 5, 6]]
     assert lengths.tolist() == [2, 1, 3]
     assert ids.dtype == lengths.dtype == np.int32
-    ids, lengths = padded_right([[1, 2], [], [4, 5, 6, 7]], 4, pad_id=9)
+    ids, lengths = pad_right([[1, 2], [], [4, 5, 6, 7]], 4, pad_id=9)
     assert ids.tolist() == [[1, 2, 9, 9], [9, 9, 9, 9], [4, 5, 6, 7]]
     assert lengths.tolist() == [2, 0, 4]
 
 
-@pytest.mark.parametrize("padded", [padded_left, padded_right])
+@pytest.mark.parametrize("padded", [pad_left, pad_right])
 def test_padding_cuts_nothing(padded):
     with pytest.raises(ValueError, match="5 tokens does not fit 4"):
         padded([[1], [1] * 5], 4, pad_id=0)
@@ -153,7 +153,7 @@ def test_orders_are_the_same_forever():
 
 def test_an_order_cannot_be_spoilt_for_others():
     with pytest.raises(ValueError, match="read-only"):
-        shuffled(0, 0, 3)[0] = 1
+        epoch_permutation(0, 0, 3)[0] = 1
     batch_indices(0, 0, 3, 3)[0] = 5
     assert sorted(batch_indices(0, 0, 3, 3)) == [0, 1, 2]
 

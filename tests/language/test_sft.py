@@ -10,9 +10,14 @@ from small_models import small_model
 
 from proximo.errors import UserError
 from proximo.language.files.folder import load_model, save_model
-from proximo.language.files.loading import adapted, assembled, loaded, split
+from proximo.language.files.loading import (
+    add_adapters,
+    combine,
+    load_model_and_tokenizer,
+    partition_trainable,
+)
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.model.adapters import merged
+from proximo.language.model.adapters import merge_adapters
 from proximo.language.text.data import TrainingText, read_training_texts
 from proximo.language.text.tokenizer import word_tokenizer
 from proximo.language.train.job import training
@@ -148,14 +153,14 @@ def test_a_run_of_one_step_learns(plain):
 
 def test_adapters_learn_and_nothing_else(plain):
     asked = ModelOptions(model="", lora_rank=2)
-    model = adapted(MODEL, asked, jax.random.key(1))
+    model = add_adapters(MODEL, asked, jax.random.key(1))
     made = trainer(model=model, epochs=3)
     *_, last = training(made)
-    learnt = assembled(last.state.weights, made.frozen)
+    learnt = combine(last.state.weights, made.frozen)
     assert len(jax.tree.leaves(last.state.weights)) == 4  # down and up, of queries and of values
-    close(split(learnt)[1], split(model)[1], 0.0)
+    close(partition_trainable(learnt)[1], partition_trainable(model)[1], 0.0)
     hidden = jax.jit(lambda model: model.hidden(jnp.asarray(TEXTS[4].ids[None])))
-    close(hidden(merged(learnt)), hidden(learnt))
+    close(hidden(merge_adapters(learnt)), hidden(learnt))
     assert last.metrics["loss"] < plain.metrics["loss"]
 
 
@@ -230,9 +235,9 @@ def test_from_files_to_a_folder(folder, tmp_path):
 
 
 def test_a_model_from_scratch_has_the_folders_shape(folder):
-    plain, _ = loaded(ModelOptions(model=str(folder)), jax.random.key(0))
-    fresh, _ = loaded(ModelOptions(model=str(folder), from_scratch=True), jax.random.key(0))
-    other, _ = loaded(ModelOptions(model=str(folder), from_scratch=True), jax.random.key(1))
+    plain, _ = load_model_and_tokenizer(ModelOptions(model=str(folder)), jax.random.key(0))
+    fresh, _ = load_model_and_tokenizer(ModelOptions(model=str(folder), from_scratch=True), jax.random.key(0))
+    other, _ = load_model_and_tokenizer(ModelOptions(model=str(folder), from_scratch=True), jax.random.key(1))
     close(jax.tree.leaves(plain), jax.tree.leaves(MODEL), 0.0)
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, plain)
     assert not np.allclose(fresh.embedding, plain.embedding)
@@ -244,7 +249,9 @@ def test_a_tokenizer_of_another_model_is_refused(folder, tmp_path):
     for name, content in word_tokenizer([f"w{number}" for number in range(20)]).files().items():
         (tmp_path / "mixed" / name).write_bytes(content)
     with pytest.raises(UserError, match="the tokenizer has 23 ids, but the model only 16"):
-        loaded(ModelOptions(model=str(tmp_path / "mixed"), from_scratch=True), jax.random.key(0))
+        load_model_and_tokenizer(
+            ModelOptions(model=str(tmp_path / "mixed"), from_scratch=True), jax.random.key(0)
+        )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from proximo.errors import UserError
 from proximo.language.model.adapters import TARGETS, LoRA, trainable, with_adapters
 from proximo.language.model.config import model_config
 from proximo.language.model.heads import new_reward_model
-from proximo.language.model.sharding import COLUMNS, ENTRIES, ROWS, WHOLE, laid_out, partition_specs, rules_of
+from proximo.language.model.sharding import COLUMNS, ENTRIES, ROWS, WHOLE, partition_specs, rules_of, shard
 from proximo.language.model.transformer import new_model
 from proximo.language.train.critics import own_critic
 from proximo.language.train.meshed import meshed
@@ -144,7 +144,7 @@ def test_an_array_without_a_rule_is_no_accident():
 def test_one_device_is_no_mesh():
     tree, trainer = {"nobody's": np.zeros(5)}, object()
     assert mesh_of(MeshOptions()) is None
-    assert laid_out(tree, None) is laid_out_batch(tree) is tree
+    assert shard(tree, None) is laid_out_batch(tree) is tree
     assert meshed(trainer, MeshOptions()) is trainer
 
 

@@ -25,7 +25,13 @@ from proximo.language.files.folder import load_model, local_folder, save_model
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.files.names import NAMINGS, maps_of
 from proximo.language.files.tensors import Tensor, metadata, open_file, write_file
-from proximo.language.model.adapters import AdaptedLinear, has_adapters, linear_maps, merged, replace_maps
+from proximo.language.model.adapters import (
+    AdaptedLinear,
+    has_adapters,
+    linear_maps,
+    merge_adapters,
+    replace_maps,
+)
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.tokenizer import Tokenizer
@@ -105,17 +111,17 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
     return replace_maps(model, found)
 
 
-def whole_model(name: Path | str) -> Transformer:
+def load_merged_model(name: Path | str) -> Transformer:
     """The model of a folder, or of the Hub; where that has adapters alone, their base with them folded in.
 
     Raises UserError as `load_model` and `load_adapters`.
     """
-    home = home_of(name)
+    home = base_folder(name)
     model = load_model(home)
-    return model if home == local_folder(name) else merged(load_adapters(name, model))
+    return model if home == local_folder(name) else merge_adapters(load_adapters(name, model))
 
 
-def home_of(name: Path | str) -> Path:
+def base_folder(name: Path | str) -> Path:
     """The folder with the configuration and the tokenizer of a model: for adapters alone, their base's.
 
     Raises UserError for adapters that do not name their base.
@@ -135,7 +141,7 @@ def home_of(name: Path | str) -> Path:
 
 def is_reward_model(name: str) -> bool:
     """Whether a model folder scores texts instead of continuing them."""
-    path = home_of(name) / CORE
+    path = base_folder(name) / CORE
     if not path.is_file():
         raise UserError(f"there is no model in {name}: it has no {CORE}")
     content = parsed(path.read_bytes(), path)
@@ -149,7 +155,7 @@ def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, o
     options  that the model was made by. Adapters alone are of use only where what they change is a folder of
              its own: not on weights that were drawn, nor on a model that was given as adapters itself
     """
-    save_model(folder, merged(model), tokenizer)
+    save_model(folder, merge_adapters(model), tokenizer)
     base = Path(options.model)
     adapters_themselves = base.is_dir() and not (base / CORE).exists()
     if has_adapters(model) and not options.from_scratch and not adapters_themselves:

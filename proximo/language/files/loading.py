@@ -9,12 +9,12 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from proximo.errors import UserError
-from proximo.language.files.adapter_files import home_of, whole_model
+from proximo.language.files.adapter_files import base_folder, load_merged_model
 from proximo.language.files.folder import load_config
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import LoRA, trainable, with_adapters
 from proximo.language.model.config import ModelConfig
-from proximo.language.model.sharding import laid_out
+from proximo.language.model.sharding import shard
 from proximo.language.model.transformer import Transformer, new_model, with_tokens
 from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.records import Dataset
@@ -25,7 +25,7 @@ Model = TypeVar("Model")
 Record = TypeVar("Record")
 
 
-def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Tokenizer]:
+def load_model_and_tokenizer(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer of a folder, or of an id of the Hub.
 
     key  draws the weights that are to be random: all of them (`from_scratch`), or the adapters'
@@ -35,21 +35,21 @@ def loaded(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Token
     """
     weights_key, adapters_key = jax.random.split(key)
     mesh = mesh_of(options.mesh)
-    folder = home_of(options.model)
+    folder = base_folder(options.model)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
     tokenizer = with_template_variables(tokenizer, options.chat_template_kwargs)
     check_vocabulary(load_config(folder), tokenizer, options.model)
     with in_host_memory(mesh):
         made_anew = options.from_scratch
-        model = new_model(load_config(folder), weights_key) if made_anew else whole_model(options.model)
+        model = new_model(load_config(folder), weights_key) if made_anew else load_merged_model(options.model)
         model = with_tokens(model, tokenizer.backend.get_vocab().values())
         if options.save_dtype is not None:
             model = replace(model, config=replace(model.config, dtype=options.save_dtype))
-        model = adapted(model, options, adapters_key)
-    return laid_out(model, mesh), tokenizer
+        model = add_adapters(model, options, adapters_key)
+    return shard(model, mesh), tokenizer
 
 
-def adapted(model: Model, options: ModelOptions, key: PRNGKeyArray) -> Model:
+def add_adapters(model: Model, options: ModelOptions, key: PRNGKeyArray) -> Model:
     """The model with adapters if the options ask for them; they change nothing yet.
 
     Raises UserError for options of adapters without a rank.
@@ -71,7 +71,7 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer, name: str) -> No
         )
 
 
-def split(model: Any) -> tuple[Any, Any]:
+def partition_trainable(model: Any) -> tuple[Any, Any]:
     """What learns and what is frozen: two trees like the model, with None where the other has an array.
 
     With adapters, these and the heads beside the transformer learn; without, everything does.
@@ -80,12 +80,12 @@ def split(model: Any) -> tuple[Any, Any]:
     return learning, frozen
 
 
-def assembled(learning: Any, frozen: Any) -> Any:
-    """The model again, from what `split` made of it."""
+def combine(learning: Any, frozen: Any) -> Any:
+    """The model again, from what `partition_trainable` made of it."""
     return eqx.combine(learning, frozen)
 
 
-def longest_of(length: int, config: ModelConfig) -> int:
+def row_length(length: int, config: ModelConfig) -> int:
     """Tokens that a row may have: what was asked for, but no more than the model's context."""
     return min(length, config.context)
 

@@ -125,7 +125,7 @@ def without_adapters(model: Tree) -> Tree:
     return _each_adapter(lambda node: node.base, model)
 
 
-def merged(model: Tree) -> Tree:
+def merge_adapters(model: Tree) -> Tree:
     """The model with the adapters' changes in its own weights: as large and as fast as without them."""
 
     def merge(node: AdaptedLinear) -> Linear:

@@ -31,12 +31,12 @@ class TokenScores(NamedTuple):
 def likelihood(
     model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-    """The log-probability and the entropy of `predicted`."""
-    log_prob, entropy, _ = predicted(model, hidden, ids, temperature)
+    """The log-probability and the entropy of `score_tokens`."""
+    log_prob, entropy, _ = score_tokens(model, hidden, ids, temperature)
     return log_prob, entropy
 
 
-def predicted(
+def score_tokens(
     model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
 ) -> TokenScores:
     """What the model says of tokens, [B, T] each.
@@ -48,9 +48,9 @@ def predicted(
     flat, targets = hidden.reshape(-1, hidden.shape[-1]), ids.reshape(-1)
     parts = -(-len(targets) * model.config.vocabulary // MOST_LOGITS)
     if parts <= 1:
-        return TokenScores(*(x.reshape(ids.shape) for x in _predicted(model, flat, targets, temperature)))
+        return TokenScores(*(x.reshape(ids.shape) for x in _score_tokens(model, flat, targets, temperature)))
     rows, labels = (_chunked(x, parts) for x in (flat, targets))
-    part = jax.checkpoint(partial(_predicted, temperature=temperature))
+    part = jax.checkpoint(partial(_score_tokens, temperature=temperature))
     _, out = jax.lax.scan(lambda _, x: (None, part(model, *x)), None, (rows, labels))
     return TokenScores(*(_unchunked(x, len(targets)).reshape(ids.shape) for x in out))
 
@@ -70,7 +70,7 @@ def _unchunked(x: Shaped[Array, "parts n"], count: int) -> Shaped[Array, "N"]:
     return blocks[:, : count // devices].reshape(-1)
 
 
-def _predicted(
+def _score_tokens(
     model: Transformer, hidden: Float[Array, "N D"], ids: Int[Array, "N"], temperature: Scalar
 ) -> TokenScores:
     logits = model.logits(hidden) / temperature

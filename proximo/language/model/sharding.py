@@ -91,7 +91,7 @@ def partition_specs(tree: Tree, model: int) -> Tree:
     return splits
 
 
-def laid_out(tree: Tree, mesh: Mesh | None) -> Tree:
+def shard(tree: Tree, mesh: Mesh | None) -> Tree:
     """The same tree, each array where its rule says. What lies there already is not touched."""
     if mesh is None:
         return tree

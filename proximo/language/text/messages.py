@@ -33,7 +33,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def cleaned(messages: Sequence[Any], name: str) -> list[dict[str, Any]]:
+def normalise_messages(messages: Sequence[Any], name: str) -> list[dict[str, Any]]:
     """The messages of a column as templates are to have them.
 
     Raises UserError for what is no message, and for what would be passed over.

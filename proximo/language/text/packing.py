@@ -56,7 +56,7 @@ def pack(texts: Sequence[TrainingText], length: int) -> Packed:
     return packed
 
 
-def padded_left(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
+def pad_left(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
     """Prompts, which end where their responses begin: ids [B, width] and lengths [B], int32.
 
     Raises ValueError for one that is longer than the width.
@@ -67,7 +67,7 @@ def padded_left(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: in
     return ids, lengths
 
 
-def padded_right(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
+def pad_right(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
     """Responses, and texts to score: ids [B, width] and lengths [B], int32.
 
     Raises ValueError for one that is longer than the width.
@@ -115,12 +115,12 @@ def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarr
         raise ValueError(f"no batch of {batch_size} from {count} records at step {step}")
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = range(places[0] // count, places[-1] // count + 1)
-    orders = np.concatenate([shuffled(seed, epoch, count) for epoch in epochs])
+    orders = np.concatenate([epoch_permutation(seed, epoch, count) for epoch in epochs])
     return orders[places - epochs[0] * count]
 
 
 @lru_cache(maxsize=4)
-def shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
+def epoch_permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """An order of `count` things, [count] int64: a function of the seed and the epoch's number alone."""
     # Philox's raw bits are the same in every version of NumPy; `Generator.permutation` may change.
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(count)

@@ -14,7 +14,7 @@ from typing import Any
 
 from proximo.errors import UserError
 from proximo.language.text.data_files import Source, lines_of
-from proximo.language.text.messages import cleaned
+from proximo.language.text.messages import normalise_messages
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_backend import encoding
 
@@ -33,7 +33,7 @@ def with_messages(record: Mapping[str, Any]) -> Mapping[str, Any]:
 def with_clean_messages(record: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     """The record, and those of these columns that hold messages as templates are to have them."""
     talk = [name for name in columns if name != "text" and isinstance(record[name], list | tuple)]
-    return {**record, **{name: cleaned(record[name], name) for name in talk}}
+    return {**record, **{name: normalise_messages(record[name], name) for name in talk}}
 
 
 def with_prompt_of_answers(record: Mapping[str, Any]) -> dict[str, Any]:

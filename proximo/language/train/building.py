@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from proximo.errors import UserError
-from proximo.language.files.adapter_files import home_of, is_reward_model, whole_model
+from proximo.language.files.adapter_files import base_folder, is_reward_model, load_merged_model
 from proximo.language.files.folder import load_reward_model
-from proximo.language.files.loading import adapted, loaded
+from proximo.language.files.loading import add_adapters, load_model_and_tokenizer
 from proximo.language.model.adapters import trainable, without_adapters
 from proximo.language.model.heads import RewardModel, without_head
 from proximo.language.model.layers import Linear
-from proximo.language.model.sharding import laid_out
+from proximo.language.model.sharding import shard
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Prompt, read_prompts
 from proximo.language.text.records import Dataset
@@ -53,7 +53,7 @@ def ppo_trainer(
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
     options = ppo_options.checked(options, greedy)
-    base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
+    base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
     policy = _with_critic(base, options)
     rollouts = _rollouts(base, policy, functions)
     reference = without_adapters(base.model)
@@ -68,7 +68,7 @@ def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | Non
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
     options = grpo_options.checked(options)
-    base = Base(*loaded(options.model, jax.random.key(options.run.seed)), options)
+    base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
     policy = Policy(base.model)
     rollouts = _rollouts(base, policy, functions)
     reference = without_adapters(base.model)
@@ -82,8 +82,8 @@ def _with_critic(base: Base, options: PPOOptions) -> Policy:
     # Two begin alike, but for their adapters: it is what they learn from that makes them differ.
     trunk, score = _beginning_of_critics(base, critic.critic_from)
     keys = jax.random.split(jax.random.key(options.run.seed), 2 if critic.critic == "two" else 1)
-    own = [own_critic(adapted(trunk, options.model, key), score) for key in keys]
-    return new_policy(model, *(laid_out(each, mesh_of(options.model.mesh)) for each in own))
+    own = [own_critic(add_adapters(trunk, options.model, key), score) for key in keys]
+    return new_policy(model, *(shard(each, mesh_of(options.model.mesh)) for each in own))
 
 
 def _beginning_of_critics(base: Base, folder: str | None) -> tuple[Transformer, Linear | None]:
@@ -94,7 +94,7 @@ def _beginning_of_critics(base: Base, folder: str | None) -> tuple[Transformer, 
         scorer = _reward_model(folder, base)
         return scorer.trunk, Linear(scorer.score.weight, jnp.full(1, scorer.shift, jnp.float32))
     with in_host_memory(mesh_of(base.options.model.mesh)):
-        trunk = without_head(whole_model(folder))
+        trunk = without_head(load_merged_model(folder))
     _check_tokens(folder, trunk, base)
     return trunk, None
 
@@ -145,7 +145,7 @@ def _reward_model(folder: str, base: Base) -> RewardModel:
     with in_host_memory(mesh):
         found = load_reward_model(folder)
     _check_tokens(folder, found.trunk, base)
-    return laid_out(found, mesh)
+    return shard(found, mesh)
 
 
 def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
@@ -160,7 +160,7 @@ def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
             "must read them all"
         )
     tokenizer = base.tokenizer
-    place = home_of(folder) / "tokenizer.json"
+    place = base_folder(folder) / "tokenizer.json"
     if not place.is_file():
         return
     theirs = read_backend(place).get_vocab()

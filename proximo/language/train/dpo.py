@@ -19,7 +19,12 @@ from proximo.core import PreferenceLoss, SigmoidLoss
 from proximo.core.arrays import traceable
 from proximo.core.ranges import above, at_least
 from proximo.errors import UserError
-from proximo.language.files.loading import loaded, longest_of, read_files, split
+from proximo.language.files.loading import (
+    load_model_and_tokenizer,
+    partition_trainable,
+    read_files,
+    row_length,
+)
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.likelihood import loss_of_tokens
 from proximo.language.model.transformer import Transformer
@@ -75,8 +80,8 @@ def dpo_trainer(options: DPOOptions) -> LabelledTrainer:
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
     options = checked(options)
-    model, tokenizer = loaded(options.model, jax.random.key(options.run.seed))
-    length = longest_of(options.length, model.config)
+    model, tokenizer = load_model_and_tokenizer(options.model, jax.random.key(options.run.seed))
+    length = row_length(options.length, model.config)
     pairs, held_out, notes = read_files(
         options,
         lambda source: read_preferences(
@@ -98,9 +103,9 @@ def preference_tuning(
 
     Arguments as of `LabelledTrainer`; `held_out` may be empty.
     """
-    length, batch_size = longest_of(options.length, model.config), min(options.batch_size, len(pairs))
+    length, batch_size = row_length(options.length, model.config), min(options.batch_size, len(pairs))
     loss = PairLoss(options.loss, options.beta, options.optimisation.gradient_checkpointing)
-    first, frozen = split(model)
+    first, frozen = partition_trainable(model)
 
     def said(rows: PairRows) -> Float[np.ndarray, "N 2"]:
         return columns_of(first, frozen, rows, loss, options, batch_size)["log_probs"]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int
 
 from proximo.core import Scalar
 from proximo.language.files.adapter_files import save_with_adapters
-from proximo.language.files.loading import assembled, split
+from proximo.language.files.loading import combine, partition_trainable
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.compiling import jit
 from proximo.language.text.packing import batch_indices
@@ -100,7 +100,7 @@ class Learner(NamedTuple):
 
 def write_model(trainer: "LabelledTrainer", weights: Any, folder: Path) -> None:
     """Write a language model with its tokenizer (`save_with_adapters`)."""
-    model = assembled(weights, trainer.frozen)
+    model = combine(weights, trainer.frozen)
     save_with_adapters(folder, model, trainer.tokenizer, trainer.options.model)
 
 
@@ -133,7 +133,7 @@ class LabelledTrainer:
         self.options, self.tokenizer, self.notes = options, tokenizer, notes
         self.write, self.check = write, check
         self.loss, self.rows, self.held_out = loss, rows, held_out
-        self.first, self.frozen = split(model)
+        self.first, self.frozen = partition_trainable(model)
         self.batch_size = min(options.batch_size, len(rows))
         self.total = -(-options.epochs * len(rows) // self.batch_size)
 
@@ -207,7 +207,7 @@ def update(
 
     options    of `compiled_in`
     remaining  share of the run still to come
-    frozen     what does not learn, as `split` gives it
+    frozen     what does not learn, as `partition_trainable` gives it
     part_rows  rows that go through the model at once; the gradient does not depend on it
 
     Returns the learner after it, the loss's columns before it, and the gradient's norm and learning rate.
@@ -217,7 +217,7 @@ def update(
 
     def share(weights: Any, part: Any) -> tuple[Array, dict[str, Array]]:
         some, places = part
-        columns = loss(in_precision(assembled(weights, frozen), options), some)
+        columns = loss(in_precision(combine(weights, frozen), options), some)
         return jnp.sum(columns["loss"]) / count, placed(columns, places, rows)
 
     task = Task(
@@ -257,7 +257,7 @@ def measured(
     weights: Any, frozen: Any, batch: Any, loss: Loss, options: Optimisation, part_rows: int
 ) -> dict[str, Array]:
     """The loss's columns of a batch. Arguments as of `update`."""
-    model = in_precision(assembled(weights, frozen), options)
+    model = in_precision(combine(weights, frozen), options)
     columns = jax.lax.map(partial(loss, model), in_parts(batch, part_rows))
     return {name: x.reshape(-1, *x.shape[2:]) for name, x in columns.items()}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from proximo.language.model.sharding import laid_out
+from proximo.language.model.sharding import shard
 from proximo.language.train.job import Outcome, Trainer
 from proximo.learn.mesh import MeshOptions, mesh_of, on_mesh
 
@@ -27,12 +27,12 @@ class Meshed:
 
     def begin(self) -> Any:
         """The trainer's, laid out."""
-        return laid_out(self.trainer.begin(), self.mesh)
+        return shard(self.trainer.begin(), self.mesh)
 
     def iterate(self, state: Any, number: int) -> Outcome:
         """The trainer's. A state from a checkpoint is laid out first."""
         with on_mesh(self.mesh):
-            return self.trainer.iterate(laid_out(state, self.mesh), number)
+            return self.trainer.iterate(shard(state, self.mesh), number)
 
     def save(self, state: Any, folder: Path) -> None:
         """The trainer's."""

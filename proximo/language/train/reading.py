@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.language.files.adapter_files import home_of
+from proximo.language.files.adapter_files import base_folder
 from proximo.language.files.folder import is_own_reward_model
 from proximo.language.model.heads import RewardModel
 from proximo.language.text.templates import Messages
@@ -71,7 +71,7 @@ def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> Reading
     """
     if is_own_reward_model(folder):
         return None
-    template = read_description(Path(home_of(folder))).template
+    template = read_description(Path(base_folder(folder))).template
     notes = []
     if template is not None and template != tokenizer.template:
         notes = [f"{folder} has another chat template than the policy, by whose template it gets its texts"]

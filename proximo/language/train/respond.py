@@ -14,7 +14,7 @@ from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Prompt, read_prompts
 from proximo.language.text.data_files import Source
-from proximo.language.text.packing import bucket, padded_left
+from proximo.language.text.packing import bucket, pad_left
 from proximo.language.text.records import Dataset, Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.run_options import LARGEST_SEED
@@ -121,7 +121,7 @@ def answers(
         batch = prompts[start : start + rows]
         filled = [*batch, *[batch[0]] * (rows - len(batch))]  # the last batch has the others' shape
         width = bucket(max(len(prompt.ids) for prompt in filled), largest=room)
-        ids, lengths = padded_left([prompt.ids for prompt in filled], width, tokenizer.pad_id)
+        ids, lengths = pad_left([prompt.ids for prompt in filled], width, tokenizer.pad_id)
         drawn = jax.device_get(
             sample(model, ids, lengths, jax.random.fold_in(key, start), sampling, tokenizer.pad_id)
         )

@@ -20,9 +20,9 @@ from jaxtyping import Array, Float
 from proximo.core.arrays import traceable
 from proximo.core.ranges import Range, at_least
 from proximo.language.files.folder import save_reward_model
-from proximo.language.files.loading import assembled, loaded, longest_of, read_files
+from proximo.language.files.loading import combine, load_model_and_tokenizer, read_files, row_length
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.model.adapters import merged, without_adapters
+from proximo.language.model.adapters import merge_adapters, without_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model, normalised
 from proximo.language.text.data import Overlong, Preference, read_preferences
 from proximo.language.text.packing import batch_indices
@@ -88,8 +88,8 @@ def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
     """
     options = checked(options)
     trunk_key, head_key = jax.random.split(jax.random.key(options.run.seed))
-    trunk, tokenizer = loaded(options.model, trunk_key)
-    length = longest_of(options.length, trunk.config)
+    trunk, tokenizer = load_model_and_tokenizer(options.model, trunk_key)
+    length = row_length(options.length, trunk.config)
     pairs, held_out, notes = read_files(
         options,
         lambda source: read_preferences(
@@ -120,7 +120,7 @@ def reward_training(
 
     samples  of the language model that it begins from, where they are the measure of its scores
     """
-    length = longest_of(options.length, model.trunk.config)
+    length = row_length(options.length, model.trunk.config)
     centring = options.center_rewards_coefficient or None
     loss = BradleyTerry(centring, options.optimisation.gradient_checkpointing)
     rows, measured = PairRows(pairs, length), PairRows(held_out, length) if held_out else None
@@ -141,7 +141,7 @@ def write_reward_model(
 
     A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
     """
-    model: RewardModel = merged(assembled(weights, trainer.frozen))
+    model: RewardModel = merge_adapters(combine(weights, trainer.frozen))
     mean, std = 0.0, 1.0
     if options.normalise != "nothing":
         if samples is None:

@@ -20,7 +20,7 @@ from proximo import importing
 from proximo.errors import UserError
 from proximo.language.model.compiling import jit
 from proximo.language.model.heads import RewardModel
-from proximo.language.text.messages import cleaned
+from proximo.language.text.messages import normalise_messages
 from proximo.language.text.templates import one_line
 from proximo.language.train.optimise import rows_of_part
 from proximo.language.train.responses import Responses, segments_of
@@ -110,7 +110,7 @@ def as_asked(prompt: Any, completion: str) -> tuple[Any, Any]:
     """
     if not isinstance(prompt, list):
         return prompt, completion
-    last = cleaned(prompt[-1:], "prompt")[0]
+    last = normalise_messages(prompt[-1:], "prompt")[0]
     if last["role"] != "assistant":
         return prompt, [{"role": "assistant", "content": completion}]
     return prompt[:-1], [{"role": "assistant", "content": last["content"] + completion}]

@@ -14,7 +14,7 @@ from proximo.language.model.heads import RewardModel
 from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Prompt
-from proximo.language.text.packing import batch_indices, bucket, padded_left
+from proximo.language.text.packing import batch_indices, bucket, pad_left
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.ppo_options import RewardOptions, SamplingOptions
 from proximo.language.train.reading import Reading
@@ -135,7 +135,7 @@ class Rollouts:
         chosen = batch_indices(self.seed, number, self.options.batch_size, len(self.prompts))
         prompts = [self.prompts[index] for index in chosen]
         width = bucket(max(len(prompt.ids) for prompt in prompts), SMALLEST)
-        ids, lengths = padded_left([prompt.ids for prompt in prompts], width, self.tokenizer.pad_id)
+        ids, lengths = pad_left([prompt.ids for prompt in prompts], width, self.tokenizer.pad_id)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         out = jax.device_get(sample(model, ids, lengths, key, self.sampling, self.tokenizer.pad_id))
         length = halved(self.options.response_length, int(out.lengths.max()))

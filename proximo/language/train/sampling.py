@@ -22,7 +22,7 @@ from proximo.core.arrays import traceable
 from proximo.language.files.adapter_files import save_with_adapters
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.compiling import jit
-from proximo.language.text.packing import shuffled
+from proximo.language.text.packing import epoch_permutation
 from proximo.language.train.estimators import Estimator, Scored
 from proximo.language.train.experience import response_facts
 from proximo.language.train.job import Outcome
@@ -205,7 +205,7 @@ def minibatch_order(
     seed: int, number: int, steps: StepOptions, rows: int
 ) -> Int[np.ndarray, "K minibatches rows"]:
     """The rows of each minibatch of iteration `number`: every epoch is a new order of all."""
-    epochs = [shuffled(seed, number * steps.epochs + epoch, rows) for epoch in range(steps.epochs)]
+    epochs = [epoch_permutation(seed, number * steps.epochs + epoch, rows) for epoch in range(steps.epochs)]
     return np.stack(epochs).reshape(steps.epochs, steps.minibatches, -1).astype(np.int32)
 
 

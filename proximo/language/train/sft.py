@@ -12,12 +12,12 @@ from jaxtyping import Array, Int
 from proximo.core import select
 from proximo.core.arrays import traceable
 from proximo.core.ranges import at_least
-from proximo.language.files.loading import loaded, longest_of, read_files
+from proximo.language.files.loading import load_model_and_tokenizer, read_files, row_length
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.model.likelihood import predicted
+from proximo.language.model.likelihood import score_tokens
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Overlong, TrainingText, read_training_texts
-from proximo.language.text.packing import Packed, bucket, pack, padded_right
+from proximo.language.text.packing import Packed, bucket, pack, pad_right
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, LabelledTrainer
@@ -66,8 +66,8 @@ def sft_trainer(options: SFTOptions) -> LabelledTrainer:
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
     options = checked(options)
-    model, tokenizer = loaded(options.model, jax.random.key(options.run.seed))
-    length = longest_of(options.length, model.config)
+    model, tokenizer = load_model_and_tokenizer(options.model, jax.random.key(options.run.seed))
+    length = row_length(options.length, model.config)
 
     texts, held_out, notes = read_files(
         options,
@@ -93,7 +93,7 @@ def fine_tuning(
     notes: tuple[str, ...] = (),
 ) -> LabelledTrainer:
     """A trainer on these texts. Arguments as of `LabelledTrainer`; `held_out` may be empty."""
-    length = longest_of(options.length, model.config)
+    length = row_length(options.length, model.config)
     loss = NextToken(options.optimisation.gradient_checkpointing)
     rows = TextRows(texts, length, options.packing)
     measured = TextRows(held_out, length, options.packing) if held_out else None
@@ -114,7 +114,7 @@ class NextToken:
 
     def __call__(self, model: Transformer, part: Any) -> dict[str, Array]:
         hidden = model.hidden(part.ids, part.segments, part.positions, self.checkpoint)
-        said, learn = predicted(model, hidden[:, :-1], part.ids[:, 1:]), part.learn[:, 1:]
+        said, learn = score_tokens(model, hidden[:, :-1], part.ids[:, 1:]), part.learn[:, 1:]
         sums = {"loss": -said.log_prob, "mean_token_accuracy": 1.0 * said.best, "entropy": said.entropy}
         columns = {name: jnp.sum(select(x, learn), axis=1) for name, x in sums.items()}
         return columns | {"tokens": jnp.sum(learn, axis=1)}
@@ -159,7 +159,7 @@ class TextRows:
             return Packed(*(x[places] for x in self.packed))
         texts = [self.texts[place] for place in places]
         width = bucket(max(len(text.ids) for text in texts), largest=self.length)
-        ids, lengths = padded_right([text.ids for text in texts], width, 0)
-        learn, _ = padded_right([text.learn for text in texts], width, 0)
+        ids, lengths = pad_right([text.ids for text in texts], width, 0)
+        learn, _ = pad_right([text.learn for text in texts], width, 0)
         there = (np.arange(width) < lengths[:, None]).astype(np.int32)
         return Packed(ids, there, np.arange(width, dtype=np.int32) * there, learn.astype(bool))
