@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): mend that; {KEPT}") from error
+        raise UserError(f"cannot write {path} ({error.strerror}): fix that; {KEPT}") from error
 
 
 def read(path: Path, *needed: str) -> dict[str, Any] | None:
@@ -92,7 +92,7 @@ def lock(results: Path, grid: str) -> Lock:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): mend that; {KEPT}") from error
+        raise UserError(f"cannot write {path} ({error.strerror}): fix that; {KEPT}") from error
     return Lock(path, "another `proximo reproduce`")
 
 
