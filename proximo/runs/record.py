@@ -25,13 +25,14 @@ class Record:
         self._last: Entry | None = None if begun is None else folder.files.entry(begun, folder.seconds)
         self._kept = True
         self._due: float | None = None
+        self._begun = time.perf_counter()
 
     def add(self, iteration: Any) -> None:
         """Log an iteration; write a checkpoint when it is time for one, and of the last one."""
         entry = self.folder.files.entry(iteration, self.folder.seconds)
         self._last, self._kept = entry, not entry.sound  # what diverged is nothing to go on from
         if self._due is None:  # what may be lost is kept at once: a run that fails early can be gone on with
-            self._due = time.perf_counter() + self.checkpoint_every if entry.lasting else -math.inf
+            self._due = self._begun + self.checkpoint_every if entry.lasting else -math.inf
         self.folder.log(entry, iteration)
         if time.perf_counter() >= self._due or entry.last:
             self._keep()

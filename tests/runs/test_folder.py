@@ -141,6 +141,7 @@ def test_what_a_run_leaves(tmp_path):
     assert (folder.path / "others.csv").read_bytes() == b"number\r\n"
     assert told == [*(({"half": number / 2}, number) for number in (1, 2, 3, 4, 5)), ()]
     assert described(folder.path)["known"] and described(folder.path)["fingerprint"]["x64"] in (True, False)
+    assert kept(folder.path) == [1, 5]  # the last one before it is asked for another, which it has not
     assert (folder.path / "model/number").read_text() == "5"
     RunFolder(folder.path, FILES)  # the lock is released
 
