@@ -147,7 +147,7 @@ def test_fifty_kills_inside_a_save_leave_only_whole_folders(tmp_path):
         [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 5  # it did write in between; how often depends on the disk
+    assert int(done.stdout) > 0  # it did write in between; how often depends on the disk
 
 
 # ---- a full disk
