@@ -288,7 +288,7 @@ def from_json(kind: type[Options], data: Any, place: str) -> Options:
     place  what a message calls the file
     """
     try:
-        built: Options = _built("it", kind, data)
+        built: Options = _built("kind", kind, data)
         return built
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(str(error).split())[:200]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_origin
 
 from proximo.errors import UserError
-from proximo.foreign import BATCH, PARTS, TRAINED, harmless, refused
+from proximo.foreign import BATCH, PARTS, TRAINED, Foreign, foreign
 from proximo.options import Option, flat_name, flat_options, kinds_of, unknown
 
 # `{}` is the value. One without `{}` is a switch: it is said where the value is true or missing.
@@ -49,18 +49,10 @@ VALUES: dict[
 }
 CLOSED: dict[tuple[str, str], dict[str, str]] = {  # the same, where there are no others
     ("--loss-type", "loss"): {"sigmoid": "sigmoid-loss", "ipo": "ipo-loss"},
-    ("--loss-type", "aggregation"): {
-        "grpo": "sequences",
-        "dapo": "tokens",
-        "bnpo": "tokens",
-        "dr_grpo": "length",
-    },
-    ("--scale-rewards", "advantage"): {
-        "true": "standardised",
-        "group": "standardised",
-        "false": "centred",
-        "none": "centred",
-    },
+    ("--loss-type", "aggregation"): dict(grpo="sequences", dapo="tokens", bnpo="tokens", dr_grpo="length"),
+    ("--scale-rewards", "advantage"): dict(
+        true="standardised", group="standardised", false="centred", none="centred"
+    ),
 }
 REPORTS = ("tensorboard", "wandb")  # those of --report-to
 PEFT = {"--lora-rank": "16", "--lora-alpha": "32"}  # what --use-peft alone means to TRL
@@ -89,7 +81,7 @@ class Dialect:
     def __init__(self, command: str, kind: Any) -> None:
         self.command, self.options = command, flat_options(kind)
         self.aliases = {alias: name for name, one in self.options.items() for alias in one.aliases}
-        self.harmless, self.refused = harmless(command), refused(command)
+        self.foreign = foreign(command)
         self.converted = {
             theirs: ours
             for theirs, ours in SAID_BY_OTHERS.items()
@@ -101,7 +93,7 @@ class Dialect:
     @property
     def others(self) -> set[str]:
         """All words of other libraries that it knows: to take, or to say why not."""
-        return {*self.aliases, *self.converted, *self.together, *self.harmless, *self.refused}
+        return {*self.aliases, *self.converted, *self.together, *self.foreign}
 
 
 def understood(command: str, words: Sequence[str], kind: Any) -> list[str]:
@@ -208,12 +200,13 @@ def translated(every: Sequence[Said], dialect: Dialect) -> list[Said]:
     last = {said.name: said for said in every}
     found: list[Said] = []
     for said in every:
-        if _is_harmless(said, dialect.harmless) or _is_said_already(said, last, dialect):
+        foreign = dialect.foreign.get(said.name)
+        if _is_harmless(said, foreign) or _is_said_already(said, last, dialect):
             continue
         if said.name in dialect.together:
             found += _put_together(said, last, dialect)
-        elif said.name in dialect.refused:
-            raise UserError(f"{said.name}: {dialect.refused[said.name]}")
+        elif foreign is not None:
+            raise UserError(f"{said.name}: {foreign.instead}")
         else:
             found += _renamed(said, dialect)
     return found
@@ -228,14 +221,14 @@ def _switched(said: Said, dialect: Dialect) -> Said:
     is_switch = option is not None and option.declared is bool
     is_switch = is_switch or "{}" not in dialect.converted.get(name, "{}")
     # transformers' parser has `--no-NAME` for every switch that is on by itself
-    is_switch = is_switch or name in dialect.harmless or name in dialect.refused
+    is_switch = is_switch or name in dialect.foreign
     return said._replace(name=name, values=("false",)) if is_switch else said
 
 
-def _is_harmless(said: Said, known: Mapping[str, tuple[str, ...]]) -> bool:
+def _is_harmless(said: Said, foreign: Foreign | None) -> bool:
     """Whether an option of others asks for what happens here anyway, or for nothing."""
     values = " ".join(said.values).lower() or "true"
-    return said.name in known and (not known[said.name] or values in known[said.name])
+    return foreign is not None and (foreign.harmless is None or values in foreign.harmless)
 
 
 def _is_said_already(said: Said, last: Mapping[str, Said], dialect: Dialect) -> bool:
@@ -251,7 +244,7 @@ def _put_together(said: Said, last: Mapping[str, Said], dialect: Dialect) -> lis
     """What a word of others says together with the rest of them."""
     if said.name in (BATCH, PARTS):
         if BATCH not in last:
-            raise UserError(f"{said.name}: {dialect.refused[said.name]}")
+            raise UserError(f"{said.name}: {dialect.foreign[said.name].instead}")
         return [_batch_size(dialect.command, last)]
     if said.name == "--epsilon-high":
         low = _one(last["--epsilon"]) if "--epsilon" in last else "0.2"

@@ -176,7 +176,7 @@ def test_plain_data_names_a_class_only_where_there_is_a_choice():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ({"name": "Inner"}, "its it is 'Inner', no class of Proximo's"),
+        ({"name": "Inner"}, "its kind is 'Inner', no class of Proximo's"),
         (
             {"inner": {"name": "os.system"}},
             "its inner is 'os.system', no class of Proximo's, and a file imports none",
@@ -186,7 +186,7 @@ def test_plain_data_names_a_class_only_where_there_is_a_choice():
         ({"colour": 1}, "unknown options ['colour']"),
         ({"count": "three"}, "count is 'three', not a whole number"),
         ({"objective": {"name": "Clip", "epsilon": "wide"}}, "epsilon is 'wide', not a number"),
-        (3, "it is 3"),
+        (3, "kind is 3"),
     ],
 )
 def test_a_file_that_says_anything_else_is_refused_and_imports_nothing(data, reason):
@@ -293,6 +293,7 @@ def test_the_environment_may_stand_anywhere():
         ["--quiet", "CartPole-v1"],
         ["--seed", "1", "CartPole-v1"],
         ["--seed=1", "--env-id", "CartPole-v1"],
+        ["--hidden", "8", "4", "--env-id", "CartPole-v1"],  # not a third width
     ):
         assert parse_recipe(Train, "train", words).config.env == "CartPole-v1"
     assert config_of("--hidden", "8", "4", "--no-anneal-lr", "--until", "-200").until == -200.0

@@ -5,7 +5,7 @@ from trl_words import EARLIER, TRL
 
 from proximo.commands.lm_train import arguments_of
 from proximo.errors import UserError
-from proximo.foreign import HARMLESS, HARMLESS_BY, PARTS, REFUSED, REFUSED_BY, harmless
+from proximo.foreign import PARTS, foreign
 from proximo.language.starting import COMMANDS
 from proximo.options import flat_name
 from proximo.words import Dialect, understood
@@ -35,7 +35,10 @@ def refusal(command, *words):
 def test_what_is_ours_and_what_is_translated(command):
     dialect = Dialect(command, arguments_of(command))
     assert {*map(flat_name, words_of(command, "ours"))} <= {*dialect.options}
-    taken = {*dialect.aliases, *dialect.converted, *dialect.together} - {*dialect.refused} | {PARTS}
+    taken = {*dialect.aliases, *dialect.converted, *dialect.together} - {*dialect.foreign} | {
+        PARTS,
+        "--report-to",
+    }
     assert {*words_of(command, "translated")} <= taken
 
 
@@ -50,10 +53,10 @@ def test_what_is_harmless_is_taken_with_any_value(command):
 @every_command
 def test_what_is_harmless_for_some_values_is_refused_with_others(command):
     for word in words_of(command, "harmless for some values"):
-        for value in harmless(command)[word]:
+        for value in foreign(command)[word].harmless:
             assert said(command, word, value) == [] == said(command, word, value.capitalize())
         refusal(command, word, "another")
-        if "false" in harmless(command)[word]:
+        if "false" in foreign(command)[word].harmless:
             assert said(command, f"--no-{word[2:]}") == []
             refusal(command, word)  # a switch by itself is on
 
@@ -74,15 +77,14 @@ def test_words_of_earlier_versions_are_known(command):
 def test_a_word_of_ours_is_never_refused_nor_passed_over():
     for command in COMMANDS:
         dialect = Dialect(command, arguments_of(command))
-        others = {*dialect.harmless, *dialect.refused}
-        assert not {*map(flat_name, others)} & {*dialect.options}, command
-        assert not others & {*dialect.converted}, command
+        assert not {*map(flat_name, dialect.foreign)} & {*dialect.options}, command
+        assert not {*dialect.foreign} & {*dialect.converted}, command
 
 
-def test_what_is_harmless_for_some_values_alone_says_what_to_do_for_the_others():
-    for known, instead in ((HARMLESS, REFUSED), *((HARMLESS_BY[c], REFUSED_BY[c]) for c in HARMLESS_BY)):
-        some = {name for name, values in known.items() if values} - {"--report-to"}
-        assert some <= {*instead, *REFUSED}, some - {*instead}
+@every_command
+def test_what_is_not_harmless_whatever_its_value_says_what_to_do(command):
+    for word, known in foreign(command).items():
+        assert known.harmless is None or known.instead, word
 
 
 @pytest.mark.parametrize(
