@@ -23,8 +23,8 @@ from proximo.language.model.adapters import trainable
 from proximo.language.model.compiling import jit
 from proximo.language.model.transformer import new_model
 from proximo.language.train.estimators import critics
+from proximo.language.train.options import PPOOptions
 from proximo.language.train.policy import new_policy
-from proximo.language.train.ppo_options import PPOOptions
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import (
     UpdateOptions,

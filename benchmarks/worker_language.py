@@ -37,8 +37,7 @@ from proximo.language.train import rollout, sampling
 from proximo.language.train.critics import own_critic
 from proximo.language.train.estimators import critics
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.policy import new_policy
-from proximo.language.train.ppo_options import (
+from proximo.language.train.options import (
     CriticOptions,
     PPOOptions,
     RewardOptions,
@@ -46,6 +45,7 @@ from proximo.language.train.ppo_options import (
     StepOptions,
     checked,
 )
+from proximo.language.train.policy import new_policy
 from proximo.runs.process import prepare_process
 
 PARTS = {  # of an iteration: (where its function is looked up, its name there)

@@ -29,8 +29,8 @@ from proximo.core import FixedKL
 from proximo.language.files.folder import load_model
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
+from proximo.language.train.options import SamplingOptions
 from proximo.language.train.policy import reference_log_probs, response_mask
-from proximo.language.train.ppo_options import SamplingOptions
 from proximo.language.train.rollout import Rollouts
 
 LAYERS, SIZE, CONTEXT = 2, 64, 32

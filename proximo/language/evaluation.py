@@ -22,11 +22,16 @@ from proximo.language.text.data_files import lines_of
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import load_tokenizer
 from proximo.language.train.building import ppo_trainer
-from proximo.language.train.ppo_options import PPOOptions, RewardOptions, SamplingOptions
+from proximo.language.train.options import (
+    LARGEST_SEED,
+    PPOOptions,
+    RewardOptions,
+    RunOptions,
+    SamplingOptions,
+)
 from proximo.language.train.reading import Reading, reading_of
 from proximo.language.train.reward_model import RewardModelOptions, reward_training
 from proximo.language.train.rewards import RewardFunction
-from proximo.language.train.run_options import LARGEST_SEED, RunOptions
 from proximo.language.train.sft import SFTOptions, fine_tuning
 from proximo.options import also, checked
 from proximo.runs.statistics import interval

@@ -34,8 +34,8 @@ from proximo.language.train.job import Outcome, training
 from proximo.language.train.labelled import begun
 from proximo.language.train.meshed import Meshed, meshed
 from proximo.language.train.optimise import Optimisation, compiled_in
+from proximo.language.train.options import PPOOptions, StepOptions
 from proximo.language.train.policy import new_policy
-from proximo.language.train.ppo_options import PPOOptions, StepOptions
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import improved, minibatch_order, part_loss, update_options
 from proximo.learn.descend import adam

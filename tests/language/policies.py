@@ -12,12 +12,17 @@ from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.critics import own_critic
 from proximo.language.train.estimators import critics as critics_of
 from proximo.language.train.estimators import groups
-from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.optimise import Optimisation
+from proximo.language.train.options import (
+    CriticOptions,
+    GRPOOptions,
+    PPOOptions,
+    RunOptions,
+    SamplingOptions,
+    StepOptions,
+)
 from proximo.language.train.policy import Policy, new_policy
-from proximo.language.train.ppo_options import CriticOptions, PPOOptions, SamplingOptions, StepOptions
 from proximo.language.train.rollout import Rollouts
-from proximo.language.train.run_options import RunOptions
 from proximo.language.train.sampling import SamplingTrainer, update_options
 
 TOKENIZER = character_tokenizer("abcdefghijklm")  # 16 tokens with its own three

@@ -22,7 +22,7 @@ from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import with_tokens
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.building import ppo_trainer
-from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.options import RewardOptions
 
 TOKENIZER = character_tokenizer("0123456789 abc")  # 17 tokens with its own three
 SPARE = 24  # rows of the model

@@ -7,9 +7,8 @@ from test_sft import trainer as sft
 
 from proximo.core import AdaptiveKL, AsymmetricClip, ConservativeLoss
 from proximo.language.train import labelled, sampling
-from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.ppo_options import PPOOptions
+from proximo.language.train.options import GRPOOptions, PPOOptions
 
 COMPILED = (sampling.update, labelled.update)
 

@@ -18,8 +18,8 @@ from proximo.language.model.layers import Linear
 from proximo.language.train.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
 from proximo.language.train.estimators import critics
 from proximo.language.train.job import training
+from proximo.language.train.options import checked_ppo
 from proximo.language.train.policy import new_policy, said
-from proximo.language.train.ppo_options import checked
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimated, part_loss
 
@@ -164,9 +164,9 @@ def test_masked_advantages_and_filtered_entropy_change_the_step_once_critics_dif
 )
 def test_what_cannot_be_is_refused(given, says):
     with pytest.raises(UserError, match=says):
-        checked(options(**given))
+        checked_ppo(options(**given))
 
 
 def test_all_of_it_can_be_asked_for():
     asked = dict(critic="two", advantage_masking=0.2, entropy_filtering=0.2)
-    checked(options(critic=asked, steps=dict(entropy_coefficient=0.01), **PAIRS))
+    checked_ppo(options(critic=asked, steps=dict(entropy_coefficient=0.01), **PAIRS))

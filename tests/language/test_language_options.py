@@ -24,8 +24,7 @@ from proximo.core import (
 from proximo.errors import UserError
 from proximo.language.inputs import model_folder, with_folders
 from proximo.language.starting import COMMANDS, method
-from proximo.language.train.grpo_options import GRPOOptions
-from proximo.language.train.ppo_options import PPOOptions, checked
+from proximo.language.train.options import GRPOOptions, PPOOptions, checked_ppo
 from proximo.options import as_json, flat_options, from_json, options_from, unknown
 
 MINIMAL = {"model": "some/model", "data": "prompts.jsonl"}
@@ -143,21 +142,21 @@ NAN, INFINITE = float("nan"), float("inf")
 def test_a_number_that_cannot_be_is_told(given, message):
     options = options_from(PPOOptions, MINIMAL | given)
     with pytest.raises(UserError) as error:
-        checked(options)
+        checked_ppo(options)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_numbers_at_the_edge_of_what_can_be():
     given = {"kl": FixedKL(0.0), "seed": 2**63 - 1, "critic_warmup": 0, "gamma": 1.0, "target_kl": None}
     options = options_from(PPOOptions, MINIMAL | given | {"missing_eos_penalty": 0.0, "temperature": 1e-3})
-    assert checked(options) == options
+    assert checked_ppo(options) == options
 
 
 def test_a_greedy_policy_can_be_measured_but_not_trained():
     options = options_from(PPOOptions, MINIMAL | {"temperature": 0.0})
-    assert checked(options, greedy=True) == options
+    assert checked_ppo(options, greedy=True) == options
     with pytest.raises(UserError, match=r"temperature is 0\.0: it must be above 0, a greedy policy"):
-        checked(options)
+        checked_ppo(options)
 
 
 def test_what_has_no_default_must_be_given():

@@ -6,7 +6,7 @@ from policies import distance, grpo, options, ppo
 from test_dpo import trainer as dpo
 from test_sft import trainer as sft
 
-from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.options import GRPOOptions
 from proximo.learn.update import minibatch_step
 
 TRAINERS = {

@@ -15,10 +15,9 @@ from proximo.language.model.layers import Linear
 from proximo.language.train.critics import Critic
 from proximo.language.train.estimators import critics
 from proximo.language.train.experience import returns_of
-from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.job import training
+from proximo.language.train.options import GRPOOptions, RewardOptions
 from proximo.language.train.policy import new_policy, reference_log_probs, said
-from proximo.language.train.ppo_options import RewardOptions
 from proximo.language.train.responses import Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimated
 

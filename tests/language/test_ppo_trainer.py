@@ -12,10 +12,9 @@ from small_models import small_model
 
 from proximo.core import AdaptiveKL, Centred, Clip, DualClip, LeaveOneOut, QuadraticPenalty
 from proximo.errors import UserError
-from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.job import training
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.ppo_options import PPOOptions, RewardOptions, checked
+from proximo.language.train.options import GRPOOptions, PPOOptions, RewardOptions, checked_ppo
 
 
 def test_before_the_first_step_the_policy_is_the_reference_and_the_sampler():
@@ -323,7 +322,7 @@ def test_a_missing_end_costs_what_was_asked():
 )
 def test_what_cannot_be_is_refused(given, says):
     with pytest.raises(UserError, match=says.replace("(", "\\(")):
-        checked(options(**given))
+        checked_ppo(options(**given))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.building import ppo_trainer
-from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.options import RewardOptions
 from proximo.language.train.reading import Reading
 from proximo.runs.sealed import write_bytes
 

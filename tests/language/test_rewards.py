@@ -12,7 +12,7 @@ from small_models import small_model
 from proximo.errors import UserError
 from proximo.language.model.heads import new_reward_model
 from proximo.language.train import rewards
-from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.options import RewardOptions
 from proximo.language.train.responses import Responses
 from proximo.language.train.rewards import called, model_scores, reward_function, source_names
 from proximo.language.train.rollout import checked_weights

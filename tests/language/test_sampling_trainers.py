@@ -14,8 +14,7 @@ from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.building import grpo_trainer, ppo_trainer
-from proximo.language.train.grpo_options import GRPOOptions
-from proximo.language.train.ppo_options import RewardOptions
+from proximo.language.train.options import GRPOOptions, RewardOptions
 from proximo.runs.named import named_leaves
 
 TOKENIZER = replace(character_tokenizer(SYMBOLS), template=TEMPLATE)

@@ -13,8 +13,7 @@ from workplace import lines, workplace
 
 import proximo.language as language
 from proximo.errors import UserError
-from proximo.language.train.grpo_options import GRPOOptions
-from proximo.language.train.ppo_options import PPOOptions
+from proximo.language.train.options import GRPOOptions, PPOOptions
 from proximo.language.train.rewards import all_called, called, weighted
 from proximo.language.train.sampling import Experience, Frozen, estimated
 

@@ -17,8 +17,8 @@ import safetensors.numpy
 from policies import grpo, options, ppo
 
 from proximo.core import ClippedSquaredError, FixedKL
-from proximo.language.train.grpo_options import GRPOOptions
 from proximo.language.train.loss import prepared
+from proximo.language.train.options import GRPOOptions
 from proximo.language.train.responses import Responses
 from proximo.language.train.sampling import Experience, Frozen, estimated, improved, part_loss
 from proximo.runs.named import filled, named_arrays

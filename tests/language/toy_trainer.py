@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from proximo.language.running import language_files, recorded, restored
 from proximo.language.train.job import Outcome
-from proximo.language.train.run_options import RunOptions
+from proximo.language.train.options import RunOptions
 from proximo.runs.folder import RunFolder
 
 

@@ -20,12 +20,10 @@ from proximo.language.text.data import Prompt, read_prompts
 from proximo.language.text.records import Dataset
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_backend import read_backend
-from proximo.language.train import grpo_options, ppo_options
 from proximo.language.train.critics import own_critic
 from proximo.language.train.estimators import critics, groups
-from proximo.language.train.grpo_options import GRPOOptions
+from proximo.language.train.options import GRPOOptions, PPOOptions, checked_grpo, checked_ppo
 from proximo.language.train.policy import Policy, new_policy
-from proximo.language.train.ppo_options import PPOOptions
 from proximo.language.train.reading import reading_of
 from proximo.language.train.rewards import RewardFunction, reward_function, source_names
 from proximo.language.train.rollout import Rollouts, checked_weights
@@ -52,7 +50,7 @@ def ppo_trainer(
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
-    options = ppo_options.checked(options, greedy)
+    options = checked_ppo(options, greedy)
     base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
     policy = _with_critic(base, options)
     rollouts = _rollouts(base, policy, functions)
@@ -67,7 +65,7 @@ def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | Non
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
-    options = grpo_options.checked(options)
+    options = checked_grpo(options)
     base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
     policy = Policy(base.model)
     rollouts = _rollouts(base, policy, functions)

@@ -34,7 +34,7 @@ from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, LabelledTrainer, columns_of
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.run_options import RunOptions
+from proximo.language.train.options import RunOptions
 from proximo.options import also, checked
 
 SAME = 3e-3  # of an answer's log-probability, that rounding explains; some devices multiply with 10 bits

@@ -51,8 +51,7 @@ from proximo.core import (
 from proximo.core.arrays import traceable
 from proximo.language.train.critics import critic_of_row, own_value, where_they_agree
 from proximo.language.train.experience import returns_of
-from proximo.language.train.grpo_options import GRPOOptions
-from proximo.language.train.ppo_options import CriticOptions, PPOOptions
+from proximo.language.train.options import CriticOptions, GRPOOptions, PPOOptions
 from proximo.language.train.responses import Batch
 
 Metrics = dict[str, Array]

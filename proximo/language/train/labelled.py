@@ -31,7 +31,7 @@ from proximo.language.train.optimise import (
     remaining_at,
     rows_of_part,
 )
-from proximo.language.train.run_options import RunOptions
+from proximo.language.train.options import RunOptions
 from proximo.learn.descend import adam, in_parts
 from proximo.learn.update import State, Task, minibatch_step
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from proximo.core import Scalar, clip_fraction, k1, k2, k3, masked_sum, select
-from proximo.language.train.ppo_options import Aggregation, KLEstimate, RatioOf, TokenObjective
+from proximo.language.train.options import Aggregation, KLEstimate, RatioOf, TokenObjective
 from proximo.language.train.responses import Batch
 
 LARGEST = 20.0  # of a log ratio, in nats; e^20 says only "far"

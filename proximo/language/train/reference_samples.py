@@ -10,7 +10,7 @@ from proximo.language.model.heads import RewardModel
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Ids, Prompt
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.ppo_options import SamplingOptions
+from proximo.language.train.options import SamplingOptions
 from proximo.language.train.rollout import Rollouts
 
 SAMPLES = 512  # their mean is known to 0.04 of their standard deviation

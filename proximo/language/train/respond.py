@@ -17,7 +17,7 @@ from proximo.language.text.data_files import Source
 from proximo.language.text.packing import bucket, pad_left
 from proximo.language.text.records import Dataset, Invalid
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.run_options import LARGEST_SEED
+from proximo.language.train.options import LARGEST_SEED
 from proximo.options import also, checked
 
 USUAL_LENGTH = 64

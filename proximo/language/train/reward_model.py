@@ -32,8 +32,8 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
 from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
+from proximo.language.train.options import RunOptions
 from proximo.language.train.reference_samples import ReferenceSamples
-from proximo.language.train.run_options import RunOptions
 from proximo.options import also, checked
 from proximo.runs.sealed import replace_file
 

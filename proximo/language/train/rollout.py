@@ -16,7 +16,7 @@ from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Prompt
 from proximo.language.text.packing import batch_indices, bucket, pad_left
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.ppo_options import RewardOptions, SamplingOptions
+from proximo.language.train.options import RewardOptions, SamplingOptions
 from proximo.language.train.reading import Reading
 from proximo.language.train.respond import stop_sequences
 from proximo.language.train.responses import Responses

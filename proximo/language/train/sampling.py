@@ -36,12 +36,11 @@ from proximo.language.train.optimise import (
     remaining_at,
     rows_of_part,
 )
+from proximo.language.train.options import RewardOptions, RunOptions, SamplingOptions, StepOptions
 from proximo.language.train.parts import by_length, cut_to_length
 from proximo.language.train.policy import Policy, reference_log_probs, said
-from proximo.language.train.ppo_options import RewardOptions, SamplingOptions, StepOptions
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.rollout import Rollouts
-from proximo.language.train.run_options import RunOptions
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
 from proximo.learn.update import State, Task, minibatch_steps
 

@@ -22,7 +22,7 @@ from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.run_options import RunOptions
+from proximo.language.train.options import RunOptions
 from proximo.options import also, checked
 
 

@@ -1,19 +1,21 @@
-"""The options of PPO and GRPO for language models, and which of them cannot be."""
+"""The options of PPO and GRPO for language models, those of every run, and which cannot be together."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
-from proximo import options as plain_options
 from proximo.core import (
     AsymmetricClip,
     Clip,
     ClippedSquaredError,
     DualClip,
     FixedKL,
+    GroupAdvantage,
     KLController,
     LogClip,
     PolicyGradient,
     QuadraticPenalty,
+    Standardised,
     Unclipped,
     ValueLoss,
 )
@@ -23,8 +25,10 @@ from proximo.errors import UserError
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.text.records import Invalid
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.run_options import RunOptions
-from proximo.options import also
+from proximo.options import also, checked
+from proximo.runs.sinks import ReportOptions
+
+LARGEST_SEED = 2**63 - 1  # of JAX's keys
 
 TokenObjective = Clip | DualClip | AsymmetricClip | LogClip | QuadraticPenalty | Unclipped | PolicyGradient
 """Those of `core.surrogates` that need no exact KL: that would take [B, T, V] logits."""
@@ -33,6 +37,21 @@ RatioOf = Literal["token", "sequence"]
 Aggregation = Literal["tokens", "sequences", "length"]
 KLEstimate = Literal["k1", "k2", "k3"]
 Truncated = Literal["keep", "mask", "bootstrap"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out and kept."""
+
+    out: Annotated[Path | None, also("--output-dir")] = None
+    """The run folder; a new one under `runs/` unless said otherwise."""
+    seed: Annotated[int, between(0, LARGEST_SEED)] = 0
+    """Every random stream is split from it."""
+    checkpoint_every: Annotated[float, at_least(0, infinite=True)] = 60.0
+    """Seconds of work that a crash may cost; 0 for a checkpoint after every iteration."""
+    max_time: Annotated[float | None, at_least(0, infinite=True)] = None
+    """End in good time before so many seconds, with a checkpoint to go on from."""
+    reports: ReportOptions = field(default_factory=ReportOptions)
 
 
 @traceable
@@ -167,15 +186,49 @@ class PPOOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
+@traceable
+@dataclass(frozen=True, kw_only=True)
+class GRPOOptions:
+    """Group-relative policy optimisation of a language model: no critic, several answers to each prompt."""
+
+    data: Annotated[str, also("--dataset-name", "--train-file")]
+    """JSON lines with a `prompt` each."""
+    overlong: Literal["refuse", "drop"] = "refuse"
+    """What becomes of prompts that are too long: `refuse` to begin, or `drop`."""
+    invalid: Invalid = "refuse"
+    """What becomes of records that are wrong, such as empty prompts: `refuse` to begin, or `drop`."""
+    episodes: Annotated[int, at_least(1), also("--total-episodes")] = 10_000
+    """Responses to learn from in all."""
+    advantage: Annotated[GroupAdvantage, also("--scale-rewards")] = field(default_factory=Standardised)
+    """How a response is judged against its group: `standardised`, `centred`, `leave-one-out`."""
+    skip_equal_groups: bool = False
+    """Groups whose scores are all equal do not count in the mean (what they were paid says nothing)."""
+    soft_overlong: Annotated[int, at_least(0)] = 0
+    """Over so many tokens before the limit the score falls by up to 1 (DAPO, eq. 13); 0 for not at all."""
+    beta: Annotated[float, at_least(0)] = 0.04
+    """Price of a nat from the reference."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where it is paid: `loss`, or `reward` (RLOO); never in both."""
+    samples_every: Annotated[int, at_least(1)] = 10
+    """Iterations between two looks at completions."""
+    model: ModelOptions
+    sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(batch_size=8, samples=8))
+    rewards: RewardOptions = field(default_factory=RewardOptions)
+    steps: StepOptions = field(
+        default_factory=lambda: StepOptions(epochs=1, aggregation="sequences", kl_estimate="k3")
+    )
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    run: RunOptions = field(default_factory=RunOptions)
+
+
+def checked_ppo(options: PPOOptions, greedy: bool = False) -> PPOOptions:
     """The same options, or a UserError that says which cannot be and what could.
 
     greedy  whether temperature 0, the likeliest token, will do: not to learn from, but to be measured
     """
-    options = plain_options.checked(options)
+    options = checked(options)
     critic = options.critic
-    check_sampling(options.sampling, greedy)
-    check_minibatches(options.steps, options.sampling)
+    _check_batches(options.sampling, options.steps, greedy)
     total = -(-options.episodes // (options.sampling.batch_size * options.sampling.samples))
     require(
         critic.critic_warmup == 0 or critic.critic_warmup < total,
@@ -200,17 +253,28 @@ def checked(options: PPOOptions, greedy: bool = False) -> PPOOptions:
     return options
 
 
-def check_minibatches(steps: StepOptions, sampling: SamplingOptions) -> None:
-    """Raises UserError unless a batch can be cut into so many."""
-    rows = sampling.batch_size * sampling.samples
+def checked_grpo(options: GRPOOptions) -> GRPOOptions:
+    """The same options, or a UserError that says which cannot be and what could."""
+    options = checked(options)
+    _check_batches(options.sampling, options.steps)
     require(
-        rows % steps.minibatches == 0,
-        f"minibatches is {steps.minibatches}: it must divide the {rows} responses of an iteration",
+        options.sampling.samples >= 2,
+        f"samples is {options.sampling.samples}: a response is judged against others, so there must be 2",
     )
+    require(
+        options.rewards.truncated != "bootstrap",
+        "truncated is bootstrap, which needs a critic: take keep or mask",
+    )
+    longest = options.sampling.response_length
+    require(
+        options.soft_overlong < longest,
+        f"soft_overlong is {options.soft_overlong}: it must lie between 0 and response_length = {longest}",
+    )
+    return options
 
 
-def check_sampling(sampling: SamplingOptions, greedy: bool = False) -> None:
-    """Raises UserError for what cannot be trained on. `greedy` as of `checked`."""
+def _check_batches(sampling: SamplingOptions, steps: StepOptions, greedy: bool = False) -> None:
+    """Raises UserError for batches that cannot be trained on, or not cut so. `greedy` as of `checked_ppo`."""
     require(
         greedy or sampling.temperature > 0,
         f"temperature is {sampling.temperature}: it must be above 0, a greedy policy cannot explore",
@@ -218,6 +282,11 @@ def check_sampling(sampling: SamplingOptions, greedy: bool = False) -> None:
     biased = "the tokens would come from another distribution than the one they are scored with"
     require(sampling.top_k == 0, f"top_k is {sampling.top_k}: {biased}; leave it at 0")
     require(sampling.top_p == 1.0, f"top_p is {sampling.top_p}: {biased}; leave it at 1")
+    rows = sampling.batch_size * sampling.samples
+    require(
+        rows % steps.minibatches == 0,
+        f"minibatches is {steps.minibatches}: it must divide the {rows} responses of an iteration",
+    )
 
 
 def require(condition: bool, message: str) -> None:
