@@ -1,6 +1,5 @@
 """Runs that are killed, asked to stop, out of time or out of disk, and go on."""
 
-import csv
 import json
 import os
 import resource
@@ -15,13 +14,12 @@ import pytest
 from probes import Aim, BetterAction, equal, small
 
 import proximo
-from proximo.control.files import checkpoint_files, load_checkpoint, step_of_episode
+from proximo.control.files import checkpoint_files, load_checkpoint
 from proximo.control.resume import resume_run
 from proximo.control.run import train_config
 from proximo.control.train import training
 from proximo.errors import CheckpointDamaged, EpisodesRestarted, MachineChanged, StateNotSaved, UserError
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
-from proximo.runs.logs import keep_until, last_seconds, step_under
 from proximo.runs.record import recorded
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
@@ -110,46 +108,6 @@ def test_out_of_time_it_ends_before_the_limit(tmp_path):
     assert newest_valid(run, load_checkpoint)[1][1].steps > 0
 
 
-# ---- kill -9 inside a save, fifty times
-
-KILLED = """
-import os, random, signal, sys, time, warnings
-from pathlib import Path
-from proximo.errors import UserError
-from proximo.runs.sealed import read_folder, write_folder
-
-root, draw = Path(sys.argv[1]), random.Random(0)
-content = {name: bytes([number]) * 200_000 for number, name in enumerate(("a", "b", "c"))}
-begun = 0
-for attempt in range(50):
-    child = os.fork()
-    if child == 0:
-        while True:
-            begun += 1
-            write_folder(root / f"{begun:012d}", content)   # a new checkpoint
-            write_folder(root / "model", {**content, "a": b"%d" % begun})   # replaces the one before
-    time.sleep(draw.uniform(0.005, 0.04))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    for path in sorted(root.iterdir()):
-        if path.name[0] != ".":
-            read_folder(path, content)   # whole, or it raises
-            begun = max(begun, int(path.name)) if path.name != "model" else begun
-    if (root / ".model.old").exists() or (root / "model").exists():
-        read_folder(root / "model", content)   # also where the kill came between the two renames
-print(begun)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fifty_kills_inside_a_save_leave_only_whole_folders(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0  # it did write in between; how often depends on the disk
-
-
 # ---- a full disk
 
 
@@ -193,28 +151,6 @@ except UserError as error:
 
 
 # ---- logs
-
-
-def test_later_and_torn_lines_are_moved_away(tmp_path):
-    lines = [json.dumps({"time/total_timesteps": steps}) + "\n" for steps in (10, 20, 30)]
-    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"time/total_times')
-    keep_until(tmp_path, "metrics.jsonl", 20, step_under("time/total_timesteps"))
-    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:2])
-    gone = (tmp_path / "superseded" / "metrics.jsonl").read_text()
-    assert gone == lines[2] + '{"time/total_times\n'
-    (tmp_path / "episodes.csv").write_text("step,env,return,length,terminated\r\n5,0,1.5,3,1\r\n25,0,2.")
-    keep_until(tmp_path, "episodes.csv", 20, step_of_episode)
-    rows = list(csv.reader((tmp_path / "episodes.csv").open()))
-    assert rows == [["step", "env", "return", "length", "terminated"], ["5", "0", "1.5", "3", "1"]]
-    keep_until(tmp_path, "nowhere.csv", 20, step_of_episode)  # a log that is not there is no failure
-
-
-def test_the_clock_goes_on(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"time/time_elapsed": 3.0}\n{"time/time_elapsed": 1000.0}\n')
-    assert last_seconds(tmp_path) == 1000.0
-    for unknown in ("", '{"time/time_elapsed": "x"}', "[" * 100_000):
-        (tmp_path / "metrics.jsonl").write_text(unknown)
-        assert last_seconds(tmp_path) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -306,15 +242,6 @@ def test_another_machine_is_told(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resume_run(run.folder, steps=512)  # from here on, it is at home here
-
-
-def test_logs_are_cut_without_changing_a_byte_of_what_stays(tmp_path):
-    # csv ends its lines with CRLF; a return may hold a character that only str.splitlines takes for an end.
-    head, first, second = b"step,env,return,length,terminated\r\n", b"8,0,1.0,3,1\r\n", b"16,1,2.0,3,0\r\n"
-    (tmp_path / "episodes.csv").write_bytes(head + first + second + b"24,1,")
-    keep_until(tmp_path, "episodes.csv", 8, step_of_episode)
-    assert (tmp_path / "episodes.csv").read_bytes() == head + first
-    assert (tmp_path / "superseded" / "episodes.csv").read_bytes() == second + b"24,1,\n"
 
 
 def test_a_run_that_reached_its_goal_can_be_given_a_higher_one(tmp_path):
