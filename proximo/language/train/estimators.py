@@ -9,7 +9,7 @@ An estimator is all that tells the two methods apart; `sampling` trains with eit
                                      and what to log of it
     scored(score, judged, lengths, scores)
                                      the scores as they count, and `scores` with these counted in
-    (batch, scored)                  the batch with advantages, and with targets for critics; and facts of it
+    (batch, signals)                 the batch with advantages, and with targets for critics; and facts of it
     value_loss(values, part)         what critics add to the loss of a part, and their metrics
     kl_in, warmup                    where a nat is paid for; iterations at first in which the actor is held
 
@@ -57,8 +57,8 @@ from proximo.language.train.responses import Batch
 Metrics = dict[str, Array]
 
 
-class Scored(NamedTuple):
-    """What is known of responses before an update.
+class Signals(NamedTuple):
+    """What responses are judged by.
 
     score   [B], units of reward; 0 where nothing judged a response
     judged  [B], whether anything did
@@ -109,16 +109,16 @@ class Critics:
         scores = merge(scores, moments_of(score[None], judged[None].astype(score.dtype)))
         return (score / standard_deviation(scores) if self.scale_scores else score), scores
 
-    def __call__(self, batch: Batch, scored: Scored) -> tuple[Batch, Metrics]:
-        options, values, counts = self.critic, scored.values, batch.mask
+    def __call__(self, batch: Batch, signals: Signals) -> tuple[Batch, Metrics]:
+        options, values, counts = self.critic, signals.values, batch.mask
         value = jnp.mean(values, axis=1)
         returns = returns_of(
-            scored.score,
-            scored.kl,
+            signals.score,
+            signals.kl,
             value,
             batch.responses.lengths,
             batch.responses.finished,
-            beta=scored.price,
+            beta=signals.price,
             gamma=options.gamma,
             lam=options.gae_lambda,
             critic_lam=options.critic_lambda,
@@ -192,9 +192,9 @@ class Groups:
     ) -> tuple[Float[Array, "B"], None]:
         return score - overlong_penalty(lengths, self.response_length, self.soft_overlong), None
 
-    def __call__(self, batch: Batch, scored: Scored) -> tuple[Batch, Metrics]:
-        paid = scored.score - scored.price * jnp.sum(scored.kl, axis=1)
-        groups, score, judged = (x.reshape(-1, self.samples) for x in (paid, scored.score, scored.judged))
+    def __call__(self, batch: Batch, signals: Signals) -> tuple[Batch, Metrics]:
+        paid = signals.score - signals.price * jnp.sum(signals.kl, axis=1)
+        groups, score, judged = (x.reshape(-1, self.samples) for x in (paid, signals.score, signals.judged))
         spread = differ(score, judged)  # of the scores alone: their KLs always differ a little
         mask, advantage = batch.mask, self.advantage(groups, judged).reshape(-1, 1)
         if self.skip_equal_groups:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,10 +20,9 @@ from jaxtyping import Array, Bool, Float, Int
 from proximo.core import Scalar, k1, masked_mean, select
 from proximo.core.arrays import traceable
 from proximo.language.files.adapter_files import save_with_adapters
-from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.compiling import jit
 from proximo.language.text.packing import epoch_permutation
-from proximo.language.train.estimators import Estimator, Scored
+from proximo.language.train.estimators import Estimator, Signals
 from proximo.language.train.experience import response_facts
 from proximo.language.train.job import Outcome
 from proximo.language.train.loss import policy_loss, prepared
@@ -36,34 +35,13 @@ from proximo.language.train.optimise import (
     remaining_at,
     rows_of_part,
 )
-from proximo.language.train.options import RewardOptions, RunOptions, SamplingOptions, StepOptions
+from proximo.language.train.options import GRPOOptions, PPOOptions, StepOptions
 from proximo.language.train.parts import by_length, cut_to_length
 from proximo.language.train.policy import Policy, reference_log_probs, said
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.rollout import Rollouts
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
 from proximo.learn.update import State, Task, minibatch_steps
-
-
-class Options(Protocol):
-    """What the trainer asks of a command's options."""
-
-    @property
-    def episodes(self) -> int: ...
-    @property
-    def samples_every(self) -> int: ...
-    @property
-    def model(self) -> ModelOptions: ...
-    @property
-    def sampling(self) -> SamplingOptions: ...
-    @property
-    def rewards(self) -> RewardOptions: ...
-    @property
-    def steps(self) -> StepOptions: ...
-    @property
-    def optimisation(self) -> Optimisation: ...
-    @property
-    def run(self) -> RunOptions: ...
 
 
 @traceable
@@ -83,7 +61,7 @@ class UpdateOptions:
     mask_truncated: bool
 
 
-def update_options(options: Options, estimator: Estimator) -> UpdateOptions:
+def update_options(options: PPOOptions | GRPOOptions, estimator: Estimator) -> UpdateOptions:
     """What an update depends on, of a command's options."""
     coefficient: Any = options.steps.entropy_coefficient or None
     return UpdateOptions(
@@ -151,7 +129,7 @@ class SamplingTrainer:
 
     def __init__(
         self,
-        options: Options,
+        options: PPOOptions | GRPOOptions,
         estimator: Estimator,
         policy: Policy,
         trained: Any,
@@ -261,7 +239,7 @@ def estimated(
     if options.mask_truncated:
         counts = counts * responses.finished[:, None]
     batch, told = estimator(
-        Batch(responses, log_prob, reference_log_prob, counts), Scored(score, judged, kl, values, price)
+        Batch(responses, log_prob, reference_log_prob, counts), Signals(score, judged, kl, values, price)
     )
     facts = response_facts(responses, log_prob, experience.log_prob, nats, mask) | {
         "objective/non_score_reward": jnp.mean(-price * nats),
