@@ -182,6 +182,7 @@ def test_a_resumed_run_is_the_whole_run_bit_for_bit():
     state = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), whole[1].state)
     rest = list(training(trainer(**changes), state, 2))
     assert len(whole) == 5 and len(rest) == 3
+    assert [row.metrics["num_tokens"] for row in whole] == [row.tokens for row in whole]
     assert [row.metrics for row in rest] == [row.metrics for row in whole[2:]]
     jax.tree.map(np.testing.assert_array_equal, rest[-1].state, whole[-1].state)
     assert [row.number for row in whole if "eval_rewards/accuracies" in row.metrics] == [3, 5]

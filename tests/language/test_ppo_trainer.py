@@ -15,6 +15,7 @@ from proximo.errors import UserError
 from proximo.language.train.job import training
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import GRPOOptions, PPOOptions, RewardOptions, checked_ppo
+from proximo.runs.named import named_leaves
 
 
 def test_before_the_first_step_the_policy_is_the_reference_and_the_sampler():
@@ -141,6 +142,16 @@ def test_going_on_from_a_state_is_the_uninterrupted_run(make):
     assert distance(whole[-1].state, again[-1].state) == 0.0
     timeless = [{k: v for k, v in it.metrics.items() if k != "eps"} for it in (whole[-1], again[-1])]
     assert timeless[0] == timeless[1]
+
+
+def test_checkpoints_hold_what_they_always_did():
+    """A run of an earlier version goes on: by these names its checkpoints have all that is asked for."""
+    carried = {"kl.0", "scores.count", "scores.mean", "scores.m2"}
+    for trainer, more in ((ppo(options()), carried), (grpo(options(GRPOOptions)), set())):
+        weights = set(named_leaves(trainer.first))
+        moments = {f"{one}.{name}" for one in ("mu", "nu") for name in weights} | {"count"}
+        expected = {f"weights.{name}" for name in weights} | {f"moments.{name}" for name in moments} | more
+        assert set(named_leaves(trainer.begin())) == expected
 
 
 def test_it_learns_what_is_rewarded():

@@ -45,7 +45,7 @@ def test_what_a_function_does_not_judge_is_left_out_of_the_sum():
 def test_a_source_is_measured_over_what_it_judges():
     half = [1.0, None, 3.0, None] * 2
     found = collected(lambda completions: half, lambda completions: [10.0] * 8)
-    assert found.judged is None and found.score.tolist() == [11.0, 10.0, 13.0, 10.0] * 2
+    assert found.score.tolist() == [11.0, 10.0, 13.0, 10.0] * 2
     assert found.metrics["rewards/<lambda>"] == 2.0 and found.metrics["rewards/<lambda>-2"] == 10.0
     assert found.rows()[1]["rewards/<lambda>"] is None and found.rows()[1]["score"] == 10.0
     assert "val/unjudged" not in found.metrics
@@ -53,7 +53,7 @@ def test_a_source_is_measured_over_what_it_judges():
 
 def test_an_answer_that_nothing_judges_is_counted():
     found = collected(lambda completions: [1.0, None, 3.0, None] * 2)
-    assert found.judged.tolist() == [True, False] * 4
+    assert np.isnan(found.score).tolist() == [False, True] * 4
     assert found.metrics["val/unjudged"] == 4.0
     assert found.metrics["rewards/std"] == 1.0  # of 1, 3, 1, 3
     row = json.loads(json.dumps(found.rows()[1], allow_nan=False))

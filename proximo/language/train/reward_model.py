@@ -19,12 +19,14 @@ from jaxtyping import Array, Float
 
 from proximo.core.arrays import traceable
 from proximo.core.ranges import Range, at_least
+from proximo.errors import UserError
 from proximo.language.files.folder import save_reward_model
 from proximo.language.files.loading import combine, load_model_and_tokenizer, read_files, row_length
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import merge_adapters, without_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model, normalised
-from proximo.language.text.data import Overlong, Preference, read_preferences
+from proximo.language.model.transformer import Transformer
+from proximo.language.text.data import Ids, Overlong, Preference, Prompt, read_preferences
 from proximo.language.text.packing import batch_indices
 from proximo.language.text.pairs import PairRows, Pairs
 from proximo.language.text.records import Invalid
@@ -32,12 +34,13 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
 from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
-from proximo.language.train.options import RunOptions
-from proximo.language.train.reference_samples import ReferenceSamples
+from proximo.language.train.options import RunOptions, SamplingOptions
+from proximo.language.train.rollout import Rollouts
 from proximo.options import also, checked
 from proximo.runs.sealed import replace_file
 
 CALIBRATION = "calibration.json"  # in the run's folder
+SAMPLES = 512  # their mean is known to 0.04 of their standard deviation
 NORMALISED_ON = 512  # pairs: the mean of 1024 scores is known to 0.03 of their standard deviation
 
 
@@ -79,6 +82,59 @@ class RewardModelOptions:
     )
     """1e-5 is usual for all weights (Ouyang et al. 2022: 9e-6); adapters take 1e-4."""
     run: RunOptions = field(default_factory=RunOptions)
+
+
+class ReferenceSamples:
+    """Answers of a language model to the prompts of a reward model's data: its scores' zero and unit.
+
+    reference   the language model
+    tokenizer   of both
+    prompts     ids of each; those that leave no room for an answer are not asked
+    length      most tokens of an answer
+    batch_size  answers that are drawn at once
+    seed        of the draw
+
+    Raises UserError where no prompt leaves room.
+    """
+
+    def __init__(
+        self,
+        reference: Transformer,
+        tokenizer: Tokenizer,
+        prompts: Sequence[Ids],
+        length: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        room = reference.config.context - length
+        asked = list(dict.fromkeys(tuple(map(int, ids)) for ids in prompts if len(ids) <= room))
+        if not asked:
+            raise UserError(
+                f"sample_length is {length}: no prompt leaves so much room in a context of "
+                f"{reference.config.context} tokens"
+            )
+        self.reference, self.tokenizer, self.seed = reference, tokenizer, seed
+        self.prompts = [
+            Prompt(np.array(ids, np.int32), "", {}, line, "") for line, ids in enumerate(asked, 1)
+        ]
+        self.sampling = SamplingOptions(response_length=length, batch_size=batch_size)
+
+    def scores(
+        self, model: RewardModel, micro_batch_tokens: int | None = None
+    ) -> Float[np.ndarray, "samples"]:
+        """The scores of about SAMPLES answers, always the same ones. Arguments as of `model_scores`."""
+        rollouts = Rollouts(
+            self.prompts,
+            self.tokenizer,
+            self.sampling,
+            (),
+            {"score": model},
+            (1.0,),
+            self.seed,
+            micro_batch_tokens=micro_batch_tokens,
+        )
+        batches = range(-(-SAMPLES // self.sampling.batch_size))
+        return np.concatenate([rollouts.collected(self.reference, number).score for number in batches])
 
 
 def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:

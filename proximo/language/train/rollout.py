@@ -62,12 +62,6 @@ class Rollout(NamedTuple):
         """Tokens of prompts and responses."""
         return int(np.sum(self.responses.prompts) + np.sum(self.responses.lengths))
 
-    @property
-    def judged(self) -> np.ndarray | None:
-        """[B], whether a response has a score; None where all have one."""
-        there = ~np.isnan(self.score)
-        return None if there.all() else there
-
     def rows(self) -> tuple[dict[str, Any], ...]:
         """The first few, as plain data; a source of reward is called there as in the metrics."""
         return tuple(
