@@ -28,9 +28,9 @@ from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import (
     UpdateOptions,
-    improved,
     minibatch_order,
     part_loss,
+    run_epochs,
     update_options,
 )
 from proximo.learn.descend import adam
@@ -78,7 +78,7 @@ def learning(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """All steps on one batch of responses."""
     loss = partial(part_loss, frozen=frozen, price=0.0, options=asked)
-    return improved(loss, weights, moments, batch, order, 1e-5, asked)
+    return run_epochs(loss, weights, moments, batch, order, 1e-5, asked)
 
 
 def main() -> None:

@@ -31,13 +31,13 @@ from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.train import labelled
 from proximo.language.train.estimators import critics
 from proximo.language.train.job import Outcome, training
-from proximo.language.train.labelled import begun
+from proximo.language.train.labelled import new_learner
 from proximo.language.train.meshed import Meshed, meshed
 from proximo.language.train.optimise import Optimisation, compiled_in
 from proximo.language.train.options import PPOOptions, StepOptions
 from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
-from proximo.language.train.sampling import improved, minibatch_order, part_loss, update_options
+from proximo.language.train.sampling import minibatch_order, part_loss, run_epochs, update_options
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, mesh_of, on_mesh
 
@@ -89,7 +89,7 @@ class Imitating:
         self.first, self.frozen = partition_trainable(model)
 
     def begin(self):
-        return begun(self.first)
+        return new_learner(self.first)
 
     def iterate(self, state, number):
         self.given = held(state)
@@ -119,7 +119,7 @@ def responses():
 @jit
 def learning(weights, moments, frozen, batch, order, options):
     loss = partial(part_loss, frozen=frozen, price=0.1, options=options)
-    return improved(loss, weights, moments, batch, order, RATE, options)
+    return run_epochs(loss, weights, moments, batch, order, RATE, options)
 
 
 def updated(policy, mesh):

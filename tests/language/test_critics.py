@@ -21,7 +21,7 @@ from proximo.language.train.job import training
 from proximo.language.train.options import checked_ppo
 from proximo.language.train.policy import new_policy, said
 from proximo.language.train.responses import Batch, Responses, response_mask
-from proximo.language.train.sampling import Experience, Frozen, Learner, estimated, part_loss
+from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, part_loss
 
 ALL = jnp.ones((1, 5))
 PAIRS = dict(sampling=dict(response_length=6, batch_size=4, samples=2))
@@ -77,7 +77,7 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
     def batch(critic):
         asking = replace(asked, critic=replace(asked.critic, **critic))
         learner = Learner(policy, None, *critics(asking).begin())
-        return estimated(learner, given, for_updates(asking), frozen)[0]
+        return estimate(learner, given, for_updates(asking), frozen)[0]
 
     plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})
     valid = np.asarray(plain.mask) > 0

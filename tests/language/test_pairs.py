@@ -5,7 +5,7 @@ import numpy as np
 
 from proximo.language.text.data import Preference
 from proximo.language.text.pairs import PairRows
-from proximo.language.train.labelled import placed
+from proximo.language.train.labelled import scatter_rows
 
 
 def pair(prompt, chosen, rejected, margin=0.0, line=1):
@@ -34,5 +34,5 @@ def test_a_batch_is_no_wider_than_the_longest_row():
 
 def test_parts_add_up_to_the_batch():
     values = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    parts = [placed({"x": values[i : i + 1]}, jnp.array([i]), 3)["x"] for i in range(3)]
+    parts = [scatter_rows({"x": values[i : i + 1]}, jnp.array([i]), 3)["x"] for i in range(3)]
     np.testing.assert_array_equal(sum(parts), values)

@@ -10,7 +10,7 @@ from policies import for_updates, options
 
 from proximo.language.train.parts import cut_to_length
 from proximo.language.train.responses import Batch, Responses
-from proximo.language.train.sampling import improved, summary
+from proximo.language.train.sampling import mean_metrics, run_epochs
 from proximo.learn.descend import adam
 
 # Two responses of two and four tokens, in four columns; a prompt of two.
@@ -35,7 +35,7 @@ def updated(mask, order, rate=0.0, loss=shares, **steps):
     """The metrics of an update at a weight of 1, and the weight; responses have at most 16 tokens."""
     given = options(sampling=dict(response_length=16), steps=steps, optimisation={})
     batch, weights = batch_of(mask, jnp.sum(mask, axis=1).astype(int)), jnp.ones(())
-    learning = jax.jit(partial(improved, loss))
+    learning = jax.jit(partial(run_epochs, loss))
     order = jnp.array([order])
     weight, _, metrics = learning(weights, adam(weights), batch, order, rate, for_updates(given))
     return metrics | {"weight": weight}
@@ -55,7 +55,7 @@ def test_a_step_without_tokens_says_nothing():
         "val/ratio": jnp.array([[0.0, 1.0, 1.2]]),
         "policy/entropy_avg": jnp.array([[0.0, 2.0, 4.0]]),
     }
-    means = summary(history)
+    means = mean_metrics(history)
     # (1.0 + 1.2) / 2 and (2 + 4) / 2; over all three steps they would be 0.73 and 2.
     np.testing.assert_allclose([means["val/ratio"], means["policy/entropy_avg"]], [1.1, 3.0], rtol=1e-6)
     assert means["val/first_ratio"] == 1.0 and "counted" not in means

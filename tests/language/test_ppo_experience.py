@@ -19,7 +19,7 @@ from proximo.language.train.job import training
 from proximo.language.train.options import GRPOOptions, RewardOptions
 from proximo.language.train.policy import new_policy, reference_log_probs, said
 from proximo.language.train.responses import Responses, response_mask
-from proximo.language.train.sampling import Experience, Frozen, Learner, estimated
+from proximo.language.train.sampling import Experience, Frozen, Learner, estimate
 
 DRAW = np.random.default_rng(0)
 WIDTH, LENGTH = 2, 5
@@ -38,13 +38,13 @@ REFERENCE, PRICE = small_model(layers=1, seed=5), FixedKL(0.3)
 
 
 def learned_from(**given):
-    """The batch and the facts of `estimated`."""
+    """The batch and the facts of `estimate`."""
     asked = options(kl=PRICE, **given)
     order, number = jnp.zeros((1, 1, 4), int), jnp.asarray(0)
     experience = Experience(RESPONSES, jnp.zeros_like(MASK), SCORE, order, number)
     learner = Learner(POLICY, None, *critics(asked).begin())
     nothing = jax.tree.map(lambda _: None, POLICY)
-    batch, _, facts = estimated(learner, experience, for_updates(asked), Frozen(nothing, REFERENCE))
+    batch, _, facts = estimate(learner, experience, for_updates(asked), Frozen(nothing, REFERENCE))
     return batch, facts
 
 

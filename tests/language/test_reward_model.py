@@ -24,10 +24,10 @@ from proximo.language.train.reward_model import (
     RewardModelOptions,
     checked,
     facts_of,
-    parted,
     preference_loss,
     reward_model_trainer,
     reward_training,
+    split_held_out,
 )
 
 TOKENIZER = word_tokenizer([f"w{number}" for number in range(13)])
@@ -241,12 +241,12 @@ def test_an_interval_by_hand():
 
 
 def test_a_share_is_held_out():
-    kept, out = parted(PAIRS[:40], 0.1, seed=3)
+    kept, out = split_held_out(PAIRS[:40], 0.1, seed=3)
     assert len(out) == 4 and len(kept) == 36
     assert {p.line for p in kept} | {p.line for p in out} == set(range(40))
-    assert [p.line for p in parted(PAIRS[:40], 0.1, seed=3)[1]] == [p.line for p in out]
-    assert [p.line for p in parted(PAIRS[:40], 0.1, seed=4)[1]] != [p.line for p in out]
-    assert parted(PAIRS[:5], 0.0, seed=3) == (PAIRS[:5], ())
+    assert [p.line for p in split_held_out(PAIRS[:40], 0.1, seed=3)[1]] == [p.line for p in out]
+    assert [p.line for p in split_held_out(PAIRS[:40], 0.1, seed=4)[1]] != [p.line for p in out]
+    assert split_held_out(PAIRS[:5], 0.0, seed=3) == (PAIRS[:5], ())
 
 
 def test_from_files_to_a_folder(tmp_path):

@@ -15,7 +15,7 @@ import proximo.language as language
 from proximo.errors import UserError
 from proximo.language.train.options import GRPOOptions, PPOOptions
 from proximo.language.train.rewards import all_called, called, weighted
-from proximo.language.train.sampling import Experience, Frozen, estimated
+from proximo.language.train.sampling import Experience, Frozen, estimate
 
 MODEL = small_model(layers=1)
 
@@ -73,7 +73,7 @@ def test_nothing_is_learned_from_what_is_not_judged(make, kind):
     given = map(jnp.asarray, (found.log_prob, np.where(judged, score, np.nan), np.zeros((1, 1, 8), int), 0))
     frozen = Frozen(trainer.frozen, trainer.reference)
     experience = Experience(found.responses, *given)
-    batch, _, facts = estimated(trainer.begin(), experience, trainer.update_options, frozen)
+    batch, _, facts = estimate(trainer.begin(), experience, trainer.update_options, frozen)
     assert not np.any(batch.mask[~judged]) and np.all(batch.mask[judged].sum(axis=1) > 0)
     assert facts["objective/scores"] == score[judged].mean()
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((batch, facts)))

@@ -20,7 +20,7 @@ from proximo.core import ClippedSquaredError, FixedKL
 from proximo.language.train.loss import prepared
 from proximo.language.train.options import GRPOOptions
 from proximo.language.train.responses import Responses
-from proximo.language.train.sampling import Experience, Frozen, estimated, improved, part_loss
+from proximo.language.train.sampling import Experience, Frozen, estimate, part_loss, run_epochs
 from proximo.runs.named import filled, named_arrays
 
 FOLDER = Path(__file__).parent.parent / "data" / "version-0.1"
@@ -66,7 +66,7 @@ def case(request):
     given = Experience(Responses(**arrays), sampled, score, order.reshape(2, 2, -1), jnp.asarray(0))
     learner, update_options = trainer.begin()._replace(weights=first), trainer.update_options
     frozen = Frozen(trainer.frozen, trainer.reference)
-    batch, _, facts = jax.jit(estimated)(learner, given, update_options, frozen)
+    batch, _, facts = jax.jit(estimate)(learner, given, update_options, frozen)
     estimator = update_options.estimator
     price, facts = estimator.price(learner.kl), facts | estimator.adapted(learner.kl, 0.0, len(score))[1]
     loss = partial(part_loss, frozen=trainer.frozen, price=price, options=update_options)
@@ -99,7 +99,7 @@ def test_the_loss_and_its_gradient(case):
 def test_the_weights_after_it(case):
     name, trainer, now, batch, _, loss = case
     moments, order = trainer.begin().moments, jnp.asarray(ARRAYS[f"{name}/order"].reshape(2, 2, -1))
-    learning = jax.jit(partial(improved, loss))
+    learning = jax.jit(partial(run_epochs, loss))
     weights, _, metrics = learning(now, moments, batch, order, RATE, trainer.update_options)
     found = named_arrays(weights)
     for key, expected in of(name, "after").items():

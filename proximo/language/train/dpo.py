@@ -32,7 +32,7 @@ from proximo.language.text.data import Overlong, Preference, read_preferences
 from proximo.language.text.pairs import PairRows, Pairs
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.train.labelled import Columns, LabelledTrainer, columns_of
+from proximo.language.train.labelled import Columns, LabelledTrainer, evaluate_rows
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import RunOptions
 from proximo.options import also, checked
@@ -108,11 +108,11 @@ def preference_tuning(
     first, frozen = partition_trainable(model)
 
     def said(rows: PairRows) -> Float[np.ndarray, "N 2"]:
-        return columns_of(first, frozen, rows, loss, options, batch_size)["log_probs"]
+        return evaluate_rows(first, frozen, rows, loss, options, batch_size)["log_probs"]
 
     rows = ComparedRows(PairRows(pairs, length), said)
-    measured = ComparedRows(PairRows(held_out, length), said) if held_out else None
-    return LabelledTrainer(options, model, tokenizer, loss, rows, measured, notes, check=check_reference)
+    evaluation = ComparedRows(PairRows(held_out, length), said) if held_out else None
+    return LabelledTrainer(options, model, tokenizer, loss, rows, evaluation, notes, check=check_reference)
 
 
 class ComparedRows:

@@ -24,8 +24,8 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.job import Outcome
 from proximo.language.train.optimise import (
     Optimisation,
+    adam_step,
     compiled_in,
-    descended,
     in_precision,
     learning_rate_at,
     remaining_at,
@@ -40,7 +40,7 @@ Columns = dict[str, np.ndarray]
 
 
 class Rows(Protocol):
-    """LabelledTrainer data as rows of tokens."""
+    """Labelled data as rows of tokens."""
 
     @property
     def tokens(self) -> np.ndarray:
@@ -139,7 +139,7 @@ class LabelledTrainer:
 
     def begin(self) -> Learner:
         """The model as it was given."""
-        return begun(self.first)
+        return new_learner(self.first)
 
     def iterate(self, state: Learner, number: int) -> Outcome:
         """One step on the batch of this number; after an epoch, a look at what was held out."""
@@ -179,14 +179,14 @@ class LabelledTrainer:
 
     def columns(self, weights: Any, rows: Rows) -> Columns:
         """What the loss says of all these rows, in their order."""
-        return columns_of(weights, self.frozen, rows, self.loss, self.options, self.batch_size)
+        return evaluate_rows(weights, self.frozen, rows, self.loss, self.options, self.batch_size)
 
     def save(self, state: Learner, folder: Path) -> None:
         """Write the trained model with its tokenizer."""
         self.write(self, state.weights, folder)
 
 
-def begun(weights: Any) -> Learner:
+def new_learner(weights: Any) -> Learner:
     """Before the first step."""
     # An array made from a plain number has a weak type; after a step it would have none, and compile anew.
     weights = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), weights)
@@ -218,13 +218,13 @@ def update(
     def share(weights: Any, part: Any) -> tuple[Array, dict[str, Array]]:
         some, places = part
         columns = loss(in_precision(combine(weights, frozen), options), some)
-        return jnp.sum(columns["loss"]) / count, placed(columns, places, rows)
+        return jnp.sum(columns["loss"]) / count, scatter_rows(columns, places, rows)
 
     task = Task(
         rows=lambda weights: batch,
         prepared=lambda batch: (batch, jnp.ones((), bool)),  # all of it counts
         gradient=jax.grad(share, has_aux=True),
-        descend=partial(descended, options=options),
+        descend=partial(adam_step, options=options),
         part_rows=part_rows,
     )
     state = State(learner.weights, learner.moments, rate, jnp.zeros((), bool))
@@ -234,12 +234,12 @@ def update(
     return Learner(state.weights, state.adam), columns, facts
 
 
-def placed(columns: dict[str, Array], places: Int[Array, "b"], rows: int) -> dict[str, Array]:
+def scatter_rows(columns: dict[str, Array], places: Int[Array, "b"], rows: int) -> dict[str, Array]:
     """A part's columns at their places in the whole batch, 0 elsewhere: the sum over parts is the batch's."""
     return {name: jnp.zeros((rows, *x.shape[1:]), x.dtype).at[places].set(x) for name, x in columns.items()}
 
 
-def columns_of(
+def evaluate_rows(
     weights: Any, frozen: Any, rows: Rows, loss: Loss, options: LabelledOptions, batch_size: int
 ) -> Columns:
     """What a loss says of all rows, in their order, without a step."""
@@ -248,12 +248,14 @@ def columns_of(
         # The last batch is filled up with rows that are cut off again, so that its shape is not new.
         batch = rows.batch(np.arange(start, start + batch_size) % len(rows))
         part_rows = rows_of_part(batch_size, batch.ids[0].size, options.micro_batch_tokens)
-        found.append(jax.device_get(measured(weights, frozen, batch, loss, options.optimisation, part_rows)))
+        found.append(
+            jax.device_get(evaluate_batch(weights, frozen, batch, loss, options.optimisation, part_rows))
+        )
     return {name: np.concatenate([one[name] for one in found])[: len(rows)] for name in found[0]}
 
 
 @partial(jit, static_argnames="part_rows")
-def measured(
+def evaluate_batch(
     weights: Any, frozen: Any, batch: Any, loss: Loss, options: Optimisation, part_rows: int
 ) -> dict[str, Array]:
     """The loss's columns of a batch. Arguments as of `update`."""

@@ -83,7 +83,7 @@ def compiled_in(options: Optimisation) -> Optimisation:
     return replace(options, weight_decay=decay)
 
 
-def descended(
+def adam_step(
     weights: Any, memory: Adam, gradients: Any, rate: Scalar, moving: Bool[Array, ""], options: Optimisation
 ) -> tuple[Any, Adam, Float[Array, ""]]:
     """`descend` as the options have it."""

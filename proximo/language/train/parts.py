@@ -10,7 +10,7 @@ from proximo.language.train.responses import Batch
 from proximo.learn.descend import Gradient
 
 
-def by_length(
+def sort_by_length(
     order: Int[Array, "K minibatches rows"], lengths: Int[Array, "B"]
 ) -> Int[Array, "K minibatches rows"]:
     """The same minibatches, the rows of each from the shortest response to the longest."""
@@ -27,13 +27,13 @@ def cut_to_length(gradient: Gradient) -> Gradient:
         all_columns = part.mask.shape[1]
         columns = sorted({max(-(-all_columns // share), 1) for share in (1, 2, 4)})
         needed = jnp.searchsorted(jnp.array(columns), jnp.max(part.responses.lengths))
-        branches = [lambda weights, part, n=n: gradient(weights, cut(part, n)) for n in columns]
+        branches = [lambda weights, part, n=n: gradient(weights, cut_columns(part, n)) for n in columns]
         return jax.lax.switch(needed, branches, weights, part)  # type: ignore[no-any-return]
 
     return of_part
 
 
-def cut(batch: Batch, columns: int) -> Batch:
+def cut_columns(batch: Batch, columns: int) -> Batch:
     """The same batch with only the first columns of its responses."""
     ids = batch.responses.ids[:, : batch.width + columns]
     shorter: Batch = jax.tree.map(lambda x: x[:, :columns] if x.ndim == 2 else x, batch)

@@ -153,7 +153,7 @@ def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
         ),
     )
     if options.evaluation_data is None:
-        pairs, held_out = parted(pairs, options.evaluation_share, options.run.seed)
+        pairs, held_out = split_held_out(pairs, options.evaluation_share, options.run.seed)
     samples = None
     if options.normalise == "samples":
         prompts = [pair.prompt_ids for pair in pairs]
@@ -179,10 +179,10 @@ def reward_training(
     length = row_length(options.length, model.trunk.config)
     centring = options.center_rewards_coefficient or None
     loss = BradleyTerry(centring, options.optimisation.gradient_checkpointing)
-    rows, measured = PairRows(pairs, length), PairRows(held_out, length) if held_out else None
+    rows, evaluation = PairRows(pairs, length), PairRows(held_out, length) if held_out else None
     answers = PairRows(pairs[:NORMALISED_ON], length)
     write = partial(write_reward_model, options=options, answers=answers, samples=samples)
-    return LabelledTrainer(options, model, tokenizer, loss, rows, measured, notes, write)
+    return LabelledTrainer(options, model, tokenizer, loss, rows, evaluation, notes, write)
 
 
 def write_reward_model(
@@ -213,7 +213,7 @@ def write_reward_model(
         replace_file(folder.parent / CALIBRATION, (json.dumps(report, indent=1) + "\n").encode())
 
 
-def parted(
+def split_held_out(
     pairs: tuple[Preference, ...], share: float, seed: int
 ) -> tuple[tuple[Preference, ...], tuple[Preference, ...]]:
     """What to learn from, and a share of all, drawn by the seed, that is held out."""

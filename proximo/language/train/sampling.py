@@ -28,15 +28,15 @@ from proximo.language.train.job import Outcome
 from proximo.language.train.loss import policy_loss, prepared
 from proximo.language.train.optimise import (
     Optimisation,
+    adam_step,
     compiled_in,
-    descended,
     in_precision,
     learning_rate_at,
     remaining_at,
     rows_of_part,
 )
 from proximo.language.train.options import GRPOOptions, PPOOptions, StepOptions
-from proximo.language.train.parts import by_length, cut_to_length
+from proximo.language.train.parts import cut_to_length, sort_by_length
 from proximo.language.train.policy import Policy, reference_log_probs, said
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.rollout import Rollouts
@@ -199,12 +199,12 @@ def update(
     Returns the learner after it, and metrics: facts of the batch before it, and means over the steps taken.
     """
     estimator, number = options.estimator, experience.number
-    batch, scores, facts = estimated(learner, experience, options, frozen)
+    batch, scores, facts = estimate(learner, experience, options, frozen)
     rate = learning_rate_at(options.optimisation, remaining)
     moments, held = learner.moments, None
     if estimator.warmup:
-        moments, held = restarted(moments, number == estimator.warmup), number < estimator.warmup
-    weights, moments, metrics = improved(
+        moments, held = reset_moments(moments, number == estimator.warmup), number < estimator.warmup
+    weights, moments, metrics = run_epochs(
         partial(part_loss, frozen=frozen.weights, price=estimator.price(learner.kl), options=options),
         learner.weights,
         moments,
@@ -220,13 +220,13 @@ def update(
     return Learner(weights, moments, kl, scores), facts | told | metrics | {"lr": rate}
 
 
-def estimated(
+def estimate(
     learner: Learner, experience: Experience, options: UpdateOptions, frozen: Frozen
 ) -> tuple[Batch, Any, dict[str, Array]]:
     """What the steps learn from, `Learner.scores` after it, and facts of the batch before them."""
     estimator, responses = options.estimator, experience.responses
     policy = eqx.combine(learner.weights, frozen.weights)
-    log_prob, values, reference_log_prob = passes(policy, frozen.reference, experience, options)
+    log_prob, values, reference_log_prob = forward_passes(policy, frozen.reference, experience, options)
     mask = response_mask(responses.lengths, log_prob.shape[1])
     kl = select(k1(reference_log_prob - log_prob), mask)
     nats, judged = jnp.sum(kl, axis=1), ~jnp.isnan(experience.score)
@@ -249,7 +249,7 @@ def estimated(
     return batch, scores, facts | told
 
 
-def passes(
+def forward_passes(
     policy: Policy, reference: Any, experience: Experience, options: UpdateOptions
 ) -> tuple[Float[Array, "B T"], Float[Array, "B C T1"], Float[Array, "B T"]]:
     """Log-probabilities of the policy, what its critics say, and log-probabilities of the reference."""
@@ -294,7 +294,7 @@ def part_loss(
     return loss + value_loss, metrics | more
 
 
-def improved(
+def run_epochs(
     loss: Any,
     weights: Any,
     moments: Adam,
@@ -304,7 +304,7 @@ def improved(
     options: UpdateOptions,
     held: Bool[Array, ""] | None = None,
 ) -> tuple[Any, Adam, dict[str, Array]]:
-    """Weights and Adam's moments after epochs of minibatch steps, and metrics (`summary`).
+    """Weights and Adam's moments after epochs of minibatch steps, and metrics (`mean_metrics`).
 
     loss  (weights, part of a minibatch) -> its share of the loss, and of each metric
     held  the actor's model is to stay as it is, for the critic to learn alone
@@ -313,14 +313,14 @@ def improved(
     part_rows = rows_of_part(order.shape[-1], batch.responses.ids.shape[1], steps.micro_batch_tokens)
     gradient: Gradient = jax.grad(loss, has_aux=True)
     if steps.group_by_length and part_rows < len(lengths):  # all of them are cut to the longest already
-        gradient, order = cut_to_length(gradient), by_length(order, lengths)
+        gradient, order = cut_to_length(gradient), sort_by_length(order, lengths)
 
     def step_of_adam(
         weights: Any, adam: Adam, gradients: Any, rate: Array, moving: Array
     ) -> tuple[Any, Adam, Array]:
-        gradients = hold(held, gradients, jax.tree.map(jnp.zeros_like, gradients))
-        moved, adam, norm = descended(weights, adam, gradients, rate, moving, options.optimisation)
-        return hold(held, moved, weights), adam, norm  # weight decay moves without a gradient
+        gradients = freeze_actor(held, gradients, jax.tree.map(jnp.zeros_like, gradients))
+        moved, adam, norm = adam_step(weights, adam, gradients, rate, moving, options.optimisation)
+        return freeze_actor(held, moved, weights), adam, norm  # weight decay moves without a gradient
 
     task = Task(
         rows=lambda weights: batch,
@@ -333,10 +333,10 @@ def improved(
     )
     start = State(weights, moments, jnp.asarray(rate), jnp.zeros((), bool))
     state, history = minibatch_steps(start, order, task)
-    return state.weights, state.adam, summary(history)
+    return state.weights, state.adam, mean_metrics(history)
 
 
-def hold(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
+def freeze_actor(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
     """A new policy's tree, with the actor of the old one where that is to stay as it is."""
     if held is None:
         return new
@@ -344,7 +344,7 @@ def hold(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
     return eqx.tree_at(lambda tree: tree.model, new, model)
 
 
-def restarted(moments: Adam, again: Bool[Array, ""]) -> Adam:
+def reset_moments(moments: Adam, again: Bool[Array, ""]) -> Adam:
     """Adam's moments, `again` as before the first step, for the actor to begin with.
 
     While it was held they took in zeros in the place of its gradients, and the count of steps, one for all
@@ -356,7 +356,7 @@ def restarted(moments: Adam, again: Bool[Array, ""]) -> Adam:
     return fresh
 
 
-def summary(history: dict[str, Array]) -> dict[str, Array]:
+def mean_metrics(history: dict[str, Array]) -> dict[str, Array]:
     """The mean of each metric over the steps taken, and the first step's ratio.
 
     A step none of whose tokens counts (groups that are all equal, responses that are all masked out) is none,

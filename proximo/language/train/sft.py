@@ -96,8 +96,8 @@ def fine_tuning(
     length = row_length(options.length, model.config)
     loss = NextToken(options.optimisation.gradient_checkpointing)
     rows = TextRows(texts, length, options.packing)
-    measured = TextRows(held_out, length, options.packing) if held_out else None
-    return LabelledTrainer(options, model, tokenizer, loss, rows, measured, notes)
+    evaluation = TextRows(held_out, length, options.packing) if held_out else None
+    return LabelledTrainer(options, model, tokenizer, loss, rows, evaluation, notes)
 
 
 @traceable
