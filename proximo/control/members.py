@@ -53,16 +53,14 @@ def recorded_members(
 ) -> Generator[Overview, None, None]:
     """The turns summed up, each member recorded as a run of its own; see `recorded`."""
     records = [Record(folder, checkpoint_every) for folder in folders]
-    latest: dict[int, Iteration] = {}
     under_way: list[Record] = []  # and at rest, while the reader has the turn
     try:
         for turn in turns:
-            now = {index: iteration for index, iteration in enumerate(turn) if iteration is not None}
-            for index, iteration in now.items():
-                records[index].add(iteration)
-            latest |= now
-            members = [latest[index] for index in sorted(latest)]
-            under_way = [records[index] for index in now]
+            for record, iteration in zip(records, turn, strict=True):
+                if iteration is not None:
+                    record.add(iteration)
+                    under_way.append(record)
+            members = [record.last for record in records if record.last is not None]
             yield Overview(
                 sum(member.steps for member in members),
                 float(np.mean([member.mean_return for member in members])),

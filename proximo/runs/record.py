@@ -18,11 +18,13 @@ class Record:
     """What is written of a run while it goes on: its logs, its checkpoints, at the end its model.
 
     checkpoint_every, begun  as of `recorded`
+    last                     the last iteration that was added
     """
 
     def __init__(self, folder: RunFolder, checkpoint_every: float, begun: Any = None) -> None:
         self.folder, self.checkpoint_every = folder, checkpoint_every
-        self._last: Entry | None = None if begun is None else folder.files.entry(begun, folder.seconds)
+        self.last: Any = begun
+        self._entry: Entry | None = None if begun is None else folder.files.entry(begun, folder.seconds)
         self._kept = True
         self._due: float | None = None
         self._begun = time.perf_counter()
@@ -30,7 +32,11 @@ class Record:
     def add(self, iteration: Any) -> None:
         """Log an iteration; write a checkpoint when it is time for one, and of the last one."""
         entry = self.folder.files.entry(iteration, self.folder.seconds)
-        self._last, self._kept = entry, not entry.sound  # what diverged is nothing to go on from
+        self.last, self._entry, self._kept = (
+            iteration,
+            entry,
+            not entry.sound,
+        )  # what diverged is nothing to go on from
         if self._due is None:  # what may be lost is kept at once: a run that fails early can be gone on with
             self._due = self._begun + self.checkpoint_every if entry.lasting else -math.inf
         self.folder.log(entry, iteration)
@@ -45,15 +51,15 @@ class Record:
         with contextlib.ExitStack() as later:  # from the last to the first, also when one of them fails
             later.callback(self.folder.lock.release)
             later.callback(self.folder.sinks.close)
-            if self._last is not None:
-                later.callback(self.folder.save, self._last)
-                if at_rest or self._last.lasting:
+            if self._entry is not None:
+                later.callback(self.folder.save, self._entry)
+                if at_rest or self._entry.lasting:
                     later.callback(self._keep)
 
     def _keep(self) -> None:
-        if self._kept or self._last is None:
+        if self._kept or self._entry is None:
             return
-        self.folder.checkpoint(self._last)
+        self.folder.checkpoint(self._entry)
         self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
 
 

@@ -126,10 +126,8 @@ def read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     Raises UserError, in one line, when a file is missing, cannot be read, or is not the one that was written.
     """
     settle(path)
-    wanted, files = sorted(names), {}
-    for name in [*wanted, MANIFEST]:
-        files[name] = content_of(path / name)
-    if files.pop(MANIFEST) != manifest(files):
+    files = {name: content_of(path / name) for name in sorted(names)}
+    if content_of(path / MANIFEST) != manifest(files):
         raise UserError(f"{path} is not what was saved (a SHA-256 sum differs): restore it from a copy")
     return files
 
