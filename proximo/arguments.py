@@ -145,7 +145,7 @@ _under_way: list[type] = []
 
 @registry.struct_rule
 def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-    """A class of options as tyro has it, with their ranges behind what is told of them."""
+    """A class of options as tyro has it, with ranges and other names behind what is told of them."""
     if not is_dataclass(info.type) or _under_way:
         return None
     _under_way.append(info.type)
@@ -156,16 +156,18 @@ def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstru
     if not isinstance(spec, tyro.constructors.StructConstructorSpec):
         return None
     known = own_options(info.type)
-    return replace(spec, fields=tuple(_with_range(one, known.get(one.name)) for one in spec.fields))
+    return replace(spec, fields=tuple(_told(one, known.get(one.name)) for one in spec.fields))
 
 
-def _with_range(
+def _told(
     field: tyro.constructors.StructFieldSpec, option: Option | None
 ) -> tyro.constructors.StructFieldSpec:
-    if option is None or option.range is None:
+    if option is None or not (option.range or option.aliases):
         return field
-    told = field.helptext() if callable(field.helptext) else field.helptext
-    return replace(field, helptext=f"{told} {str(option.range).capitalize()}.")
+    told = [field.helptext() if callable(field.helptext) else field.helptext]
+    told += [f"{str(option.range).capitalize()}."] if option.range else []
+    told += [f"Also {', '.join(option.aliases)}."] if option.aliases else []
+    return replace(field, helptext=" ".join(filter(None, told)))
 
 
 def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:

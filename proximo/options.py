@@ -20,7 +20,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import jax
-import tyro
 
 from proximo.core import Clip
 from proximo.core.ranges import Range
@@ -30,9 +29,13 @@ from proximo.plain import plain
 Options = TypeVar("Options")
 
 
-def also(*names: str) -> Any:
+class Aliases(tuple[str, ...]):
+    """An annotation, as `also` makes it."""
+
+
+def also(*names: str) -> Aliases:
     """An annotation: other libraries' names for an option of the same meaning, such as `--n-epochs`."""
-    return tyro.conf.arg(aliases=names)
+    return Aliases(names)
 
 
 OR_OWN = "or a class of the user's own"
@@ -66,9 +69,9 @@ def own_options(kind: Any) -> dict[str, Option]:
     for name in (field.name for field in fields(kind)):
         annotated = get_origin(hints[name]) is Annotated
         declared, *notes = get_args(hints[name]) if annotated else (hints[name],)
-        aliases = [alias for note in notes for alias in getattr(note, "aliases", None) or ()]
         bounds = next((note for note in notes if isinstance(note, Range)), None)
-        found[name] = Option(declared, bounds, tuple(aliases), OR_OWN in notes)
+        aliases = next((note for note in notes if isinstance(note, Aliases)), ())
+        found[name] = Option(declared, bounds, aliases, OR_OWN in notes)
     return found
 
 

@@ -249,7 +249,7 @@ def test_the_help_shows_defaults_reasons_and_ranges(capsys):
     with pytest.raises(SystemExit):
         parse(Outer, "outer", ["--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "How fast. Above 0. (default: 0.5)" in text and "--lr FLOAT" in text
+    assert "--inner.rate FLOAT How fast. Above 0. Also --lr. (default: 0.5)" in text
     assert "How much. At least 0 and below 1. (default: None)" in text
 
 

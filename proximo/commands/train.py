@@ -20,6 +20,7 @@ from proximo.envs import find_spec
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import as_words, changes
 from proximo.paths import short, whole
+from proximo.words import understood
 
 if TYPE_CHECKING:
     from proximo.control.iteration import Snapshot
@@ -74,7 +75,7 @@ class Resume(RunArguments):
 def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
     if any(word.partition("=")[0] == "--resume" for word in words):
-        return whole(parse(Resume, "train", words))
+        return whole(parse(Resume, "train", understood("train", words, Resume)))
     return replace(parse_recipe(Train, "train", words), words=("train", *words))
 
 
