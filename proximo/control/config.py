@@ -18,7 +18,7 @@ from proximo.learn.options import UpdateOptions
 from proximo.options import also, checked, with_options
 from proximo.policies import NetworkOptions
 
-VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel"]
+VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel", "auto"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Config:
     horizon: Annotated[int, at_least(1), also("--num-steps", "--n-steps")] = 256
     """T: steps of each environment between two updates."""
     vectorization_mode: VectorizationMode = "sync"
-    """`sync`: in this process; `parallel`: split across cores; `async`: a process each;
-    `vector_entry_point`: the environment's own vector."""
+    """`sync`: in this process; `parallel`: split across cores; `auto`: the faster of these two, by
+    measurement; `async`: a process each; `vector_entry_point`: the environment's own vector."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
     step_timeout: Annotated[float, above(0, infinite=True)] = 60.0
     """Seconds of one step after which an environment is taken for hung."""
     max_restarts: Annotated[int, at_least(0)] = 10
-    """With `parallel`, `async`: how many times in all a failed environment is made anew."""
+    """With `parallel`, `auto`, `async`: how many times in all a failed environment is made anew."""
     restart_interval: Annotated[float, at_least(0, infinite=True)] = 60.0
-    """With `parallel`, `async`: a second failure of the same worker within so many seconds ends the run."""
+    """With these: a second failure of the same worker within so many seconds ends the run."""
     update: UpdateOptions = field(default_factory=UpdateOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
 

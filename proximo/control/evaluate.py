@@ -140,7 +140,7 @@ def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
     if "vectorization_mode" not in make_options:
         if isinstance(where, str):  # whose module may have to be imported before its family is known
             find_spec(where, allow_import=make_options.get("allow_import", False))
-        if recipe(where).get("vectorization_mode") == "parallel":
+        if recipe(where).get("vectorization_mode") == "auto":
             watch = {"max_restarts": 0}
             make_options = {"vectorization_mode": "parallel", "vector_kwargs": watch, **make_options}
     try:

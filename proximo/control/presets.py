@@ -28,7 +28,7 @@ PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the
     entropy_coefficient=0.0,
     anneal=True,
     advantages="once",
-    vectorization_mode="parallel",
+    vectorization_mode="auto",
 )
 
 
@@ -107,11 +107,11 @@ RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the enviro
         gamma=0.999,
         gae_lambda=0.98,
         entropy_coefficient=0.01,
-        vectorization_mode="parallel",
+        vectorization_mode="auto",
     ),
     # What `proximo reproduce recipe` found: docs/recipe.md.
     "mujoco": dict(
-        steps=1_000_000, initial_log_std=-0.5, critic_hidden=(256, 256), vectorization_mode="parallel"
+        steps=1_000_000, initial_log_std=-0.5, critic_hidden=(256, 256), vectorization_mode="auto"
     ),
 }
 PRESETS = ("default", *METHODS)

@@ -23,7 +23,7 @@ from proximo.importing import user_module
 
 Made = TypeVar("Made")
 
-VECTORIZATION_MODES = ("sync", "async", "vector_entry_point", "parallel")
+VECTORIZATION_MODES = ("sync", "async", "vector_entry_point", "parallel", "auto")
 VECTOR_OPTIONS = {"max_restarts", "restart_interval", "step_timeout", "reset_timeout"}  # of our own
 
 # Where a registered environment's code lives -> what it is called here.
@@ -55,8 +55,9 @@ def make_envs(
                         EnvSpec; an Env instance; or a VectorEnv, used as it is
     num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
     vectorization_mode  "sync" (one after another, in this process), "async" (a process for each),
-                        "parallel" (a share for every core, one of them in this process), or
-                        "vector_entry_point" (the environment's own vector version); None means "sync"
+                        "parallel" (a share for every core, one of them in this process), "auto" (that, or
+                        "sync" where it turns out to be faster), or "vector_entry_point" (the environment's
+                        own vector version); None means "sync"
     allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
                         only an id that the user himself typed may; never one read from a file.
     env_kwargs, kwargs  for the environment's constructor; `vector_kwargs` (a dict) for the vector's: limits
@@ -223,7 +224,7 @@ def _workers(name: str, mode: str, count: int, named: bool) -> int:
                 "use vectorization_mode='sync'"
             )
         return count
-    return spare_workers(count) if mode == "parallel" and named else 0
+    return spare_workers(count) if mode in ("parallel", "auto") and named else 0
 
 
 def _vector(
@@ -241,7 +242,7 @@ def _vector(
 
     def assemble() -> ParallelVectorEnv:
         codecs(probe.observation_space, probe.action_space)  # says what is not supported before a vector can
-        return ParallelVectorEnv(make, probe, count, workers, **options)
+        return ParallelVectorEnv(make, probe, count, workers, adapt=mode == "auto", **options)
 
     return _attempt(name, assemble)
 

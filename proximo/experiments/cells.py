@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import math
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,8 @@ def digest(config: Config, known: list[str]) -> str:
     known  the names of all options there were when the grid began. An option that is newer counts
            where it is not at its default: new options leave finished runs valid, new values do not.
     """
+    if config.vectorization_mode == "auto":  # the same numbers, under the word that recipes had before it
+        config = replace(config, vectorization_mode="parallel")
     defaults = flat(Config(config.env))
     options = {
         name: value for name, value in flat(config).items() if name in known or value != defaults.get(name)

@@ -112,7 +112,7 @@ def test_an_environment_that_fails_ends_it(agent, monkeypatch):
                 raise RuntimeError("out of oil")
             return super().turn(action)
 
-    monkeypatch.setattr("proximo.control.evaluate.recipe", lambda env: {"vectorization_mode": "parallel"})
+    monkeypatch.setattr("proximo.control.evaluate.recipe", lambda env: {"vectorization_mode": "auto"})
     with pytest.raises(EnvironmentFault, match="out of oil"):
         evaluate(agent, FailsOnce, episodes=2)
     assert evaluate(agent, FailsOnce, episodes=2).returns == [5.0, 5.0]

@@ -189,6 +189,6 @@ def test_how_long_to_wait_and_how_often_to_restart_are_options():
 def test_one_environment_that_was_made_already_whatever_the_mode():
     # MuJoCo's recipe asks for our own vector, which makes its environments itself; an instance goes without.
     config = preset("default", gym.make("Hopper-v5"))
-    assert (config.vectorization_mode, config.num_envs) == ("parallel", 1)
+    assert (config.vectorization_mode, config.num_envs) == ("auto", 1)
     iterations = list(training(with_options(config, steps=32, horizon=32, minibatch_size=32, epochs=1)))
     assert iterations[-1].steps >= 32

@@ -173,6 +173,14 @@ def test_an_option_that_is_new_leaves_finished_runs_valid_while_nobody_uses_it(m
     assert files.digest(with_options(CELL.config, target_kl=0.01), before) != then
 
 
+def test_where_it_chooses_how_to_step_a_run_is_the_one_that_it_was():
+    modes = ("auto", "parallel", "sync")
+    auto, parallel, sync = (
+        files.digest(with_options(CELL.config, vectorization_mode=mode), KNOWN) for mode in modes
+    )
+    assert auto == parallel != sync
+
+
 def test_machines_are_noted_once_each(tmp_path):
     files.ensure_description(tmp_path, "tiny")
     for cpu in ("a", "b", "a"):

@@ -1,6 +1,6 @@
 """A share of the environments, stepped one after another by the process that holds it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ class Chunk:
 
     make    makes one of them
     spaces  that all must have: of observations and of actions
-    made    the first of them, where it is made already
+    made    the first of them, as far as they are made already
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Chunk:
         first: int,
         last: int,
         shared: Shared,
-        made: gym.Env | None = None,
+        made: Sequence[gym.Env] = (),
     ) -> None:
         self.make, self.spaces, self.first, self.last = make, spaces, first, last
         arrays = shared.arrays()
@@ -44,7 +44,7 @@ class Chunk:
         self.sources: list[str | None] = [None] * (last - first)  # where each tells what is legal, if known
         self.told: list[Any] = [NOTHING] * (last - first)  # what stands in success and cost
         self.seam = [False] * (last - first)
-        self.envs = [] if made is None else [made]
+        self.envs = list(made)
         for index in range(first + len(self.envs), last):
             self.envs.append(self._made(index))
 
@@ -80,13 +80,22 @@ class Chunk:
             for seam, source, state in zip(self.seam, self.sources, states, strict=True)
         ]
 
-    def restore(self, states: list[dict[str, Any]]) -> None:
-        """Put back what `save` gave, after a reset. Raises ValueError if it does not fit."""
-        for env, state in zip(self.envs, states, strict=True):
-            snapshot.restore(env, state["layers"])
-        self.seam = [bool(state["seam"]) for state in states]
-        self.sources = [state.get("mask", source) for state, source in zip(states, self.sources, strict=True)]
-        self.told = [None] * len(states)
+    def restore(self, states: list[dict[str, Any]], start: int = 0) -> None:
+        """Put back what `save` gave of those from position `start` on, after a reset.
+
+        Raises ValueError if it does not fit.
+        """
+        for position, state in zip(range(start, len(self.envs)), states, strict=True):
+            snapshot.restore(self.envs[position], state["layers"])
+            self.seam[position] = bool(state["seam"])
+            self.sources[position] = state.get("mask", self.sources[position])
+            self.told[position] = None
+
+    def follow(self, other: "Chunk") -> None:
+        """Go on from where another one left the first environments, which both have."""
+        both = slice(min(len(self.envs), len(other.envs)))
+        self.envs[both], self.seam[both] = other.envs[both], other.seam[both]
+        self.sources[both], self.told[both] = other.sources[both], other.told[both]
 
     def _reset(self, index: int, seed: int | None) -> None:
         position, result = index - self.first, self._began(index, seed)

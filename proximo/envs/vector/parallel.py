@@ -19,10 +19,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from proximo.envs.vector import snapshot
 from proximo.envs.vector.alarm import Within
 from proximo.envs.vector.chunk import Chunk
 from proximo.envs.vector.cores import granted_cores
 from proximo.envs.vector.memory import CLOSE, READY, REMAKE, RESET, STEP, Shared
+from proximo.envs.vector.pace import Pace
 from proximo.envs.vector.restarts import Restarts
 from proximo.envs.vector.worker import packed
 from proximo.envs.vector.workers import Worker, WorkerGone
@@ -45,6 +47,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
     restart_interval  seconds that must lie between two restarts of the same share
     step_timeout      seconds after which an environment in a worker process is taken to hang
     reset_timeout     the same while it is made or reset, or makes its first step, which may compile
+    adapt             whether this process steps everything while that is faster, as on a busy machine; only
+                      where environments can be moved with nothing lost, which are Gymnasium's own classes
 
     Its spaces are those that codecs are made of (spaces.py). What `step` returns is overwritten by the next
     call; the info is empty: what is read of it is to be had from `told` and `legal`. What they return is
@@ -68,6 +72,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         restart_interval: float = 60.0,
         step_timeout: float = 60.0,
         reset_timeout: float = 300.0,
+        adapt: bool = False,
     ) -> None:
         own = num_envs if num_workers == 0 else num_envs // (num_workers + 1)
         self.num_envs = num_envs
@@ -83,11 +88,14 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self.shared = Shared(num_envs, self.single_observation_space, self.single_action_space)
         self._arrays = self.shared.arrays()
         chunk = partial(self.chunk, make, spaces)
+        self._new_chunk = chunk
+        self._elsewhere: tuple[Chunk, list[Worker]] | None = None  # the other way: own share and workers
+        self.pace = Pace() if adapt and num_workers and snapshot.native(probe) else None
         self._parcel = packed(chunk) if num_workers else b""
         bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
         self.workers = [self._worker(first, last) for first, last in pairwise(bounds)]
         if own:
-            self.own = chunk(0, own, self.shared, probe)
+            self.own = chunk(0, own, self.shared, [probe])
         else:
             self.own = chunk(0, 0, self.shared)
             with suppress(Exception):  # if it fails, so will the others, at the end
@@ -108,6 +116,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One row of the stream."""
+        if self.pace is not None and self.pace.due(time.perf_counter()):
+            self.change_over()
         arrays = self._arrays
         arrays["actions"][...] = actions
         self.restarts.rows += 1
@@ -150,13 +160,50 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers and close the environments."""
-        for worker in self.workers:
+        other, idle = self._elsewhere or (self.own, [])
+        envs = [*self.own.envs, *other.envs[len(self.own.envs) :]]
+        for worker in (workers := [*self.workers, *idle]):
             worker.begin(CLOSE)
         try:
-            all_of(env.close for env in self.own.envs)
+            all_of(env.close for env in envs)
         finally:
             deadline = time.monotonic() + CLOSE_SECONDS
-            all_of(partial(worker.end, deadline) for worker in self.workers)
+            all_of(partial(worker.end, deadline) for worker in workers)
+
+    def change_over(self) -> None:
+        """Let this process step everything, or its share again: the environments go on where they are.
+
+        Where one cannot be moved, or fails in it, everything stays as it is for good.
+        """
+        try:
+            if self._elsewhere is None:
+                self._elsewhere = self._all_here(), []
+            other, workers = self._elsewhere
+            start, stop = sorted((self.own.last, other.last))
+            for worker in self.workers:
+                worker.begin_save()
+            saved: list[Any] = all_of(worker.save for worker in self.workers) or [self.own.save()[start:stop]]
+            moved = [state for states in saved for state in states]
+            for worker in workers:
+                worker.begin_restore(moved[worker.first - start : worker.last - start])
+            all_of(worker.wait for worker in workers)
+            other.follow(self.own)
+            if not workers:
+                other.restore(moved, start)
+        except Exception:
+            self.pace = None
+        else:
+            self._elsewhere = self.own, self.workers
+            self.own, self.workers = other, workers
+        if self.pace is not None:
+            self.pace.changed(time.perf_counter())
+
+    def _all_here(self) -> Chunk:
+        """All environments in this process, those of others as copies that were reset once."""
+        chunk = self._new_chunk(0, self.num_envs, self.shared, self.own.envs)
+        for env in chunk.envs[self.own.last :]:
+            env.reset(seed=0)
+        return chunk
 
     def _worker(self, first: int, last: int) -> Worker:
         return Worker(self._parcel, first, last, self.shared, self._limit)

@@ -81,6 +81,11 @@ def restore(env: gym.Env, saved: dict[str, Any]) -> None:
         _restore_layer(layer, saved[str(number)])
 
 
+def native(env: gym.Env) -> bool:
+    """Whether its state is what Gymnasium's own classes hold, without a word of anybody else's."""
+    return all(_known(layer) and not offers(layer) for layer in layers(env))
+
+
 def layers(env: gym.Env) -> Iterator[gym.Env]:
     """The environment from its outermost wrapper to itself."""
     while isinstance(env, gym.Wrapper):
