@@ -57,7 +57,7 @@ def update_seconds() -> dict[str, list[float]]:
     from proximo.control.config import preset
     from proximo.control.streams import streams
     from proximo.control.train import new_learner
-    from proximo.core.types import Rollout
+    from proximo.core.types import Experience
     from proximo.envs import make_envs
     from proximo.learn.update import update
     from proximo.runs.process import prepare_process
@@ -66,13 +66,15 @@ def update_seconds() -> dict[str, list[float]]:
     env, rng, shape = "HalfCheetah-v5", np.random.default_rng(0), (2048, 1)
     envs = make_envs(env, 1)
     flags = np.zeros(shape, bool)
-    rollout = Rollout(
+    experience = Experience(
         rng.normal(size=(2049, 1, 17)).astype(np.float32),
         rng.normal(size=(*shape, 6)).astype(np.float32),
         rng.normal(size=shape),
         flags,
         flags,
+        flags,
         np.ones(shape, np.float32),
+        np.zeros((2049, 1), bool),
     )
     configs = {name: preset(name, env) for name in ("paper", "trpo", "vanilla-policy-gradient")}
     learners = {name: new_learner(config, envs, streams(0)) for name, config in configs.items()}
@@ -80,7 +82,7 @@ def update_seconds() -> dict[str, list[float]]:
     for number in range(UPDATES + 1):
         for name, config in configs.items():
             started = time.perf_counter()
-            jax.block_until_ready(update(learners[name], rollout, config.update, 1.0))
+            jax.block_until_ready(update(learners[name], experience, config.update, 1.0))
             if number:  # the first one compiles
                 seconds[name].append(time.perf_counter() - started)
     envs.close()

@@ -14,6 +14,7 @@ from proximo.control.acting import actor_of
 from proximo.control.collect import Stream, collect
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import new_learner
+from proximo.core.types import Experience
 from proximo.envs import make_envs
 from proximo.learn.update import update
 
@@ -176,6 +177,14 @@ KINDS = {
 def walk(kind):
     """A constructor of `Walk` with that kind of action."""
     return lambda: Walk(KINDS[kind])
+
+
+def by_hand(**arrays):
+    """Experience written down row by row; `over` and `start` follow from the other flags."""
+    over = arrays["terminated"] | arrays["truncated"]
+    begins = over if "final_obs" in arrays else arrays["mask"] == 0
+    start = np.concatenate([np.ones_like(over[:1]), begins])
+    return Experience(over=over, start=start, **arrays)
 
 
 def small(env, **options):

@@ -82,14 +82,14 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     actor = actor_of(learner.policy, learner.observations)
     act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
     forever = training(Config(**{**vars(config), "steps": 10**9, "until": None}), **make_options)
-    rollout = collect(act, stream, noise)
+    experience = collect(act, stream, noise)
 
     parts = {
         "env_only": lambda: [plain.vector.step(action) for action in random_actions] and None,
         "vector_only": lambda: [envs.vector.step(action) for action in random_actions] and None,
         "act": lambda: [act(stream.obs, row) for row in noise] and None,
         "collect": lambda: collect(act, stream, noise),
-        "update": lambda: update(learner, rollout, config.update, 1.0),
+        "update": lambda: update(learner, experience, config.update, 1.0),
         "loop": lambda: next(forever) and None,
     }
     for _, work in itertools.product(range(2), parts.values()):  # compile, and warm the caches

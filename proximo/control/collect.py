@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from proximo.core.types import Rollout
+from proximo.core.types import Experience
 from proximo.envs import HostEnvs, advice, check_finite, observation_codec
 from proximo.errors import EnvironmentAdvice, StateRefused
 
@@ -16,10 +16,10 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # observations [N, ...], n
 class Stream:
     """A vector of environments in the middle of its stream, from one rollout to the next.
 
-    `obs` [N, features] is the latest observation; `seam` [N] says which environments ended in the step
-    before and answer the next one with a fresh episode, whatever the action. `offset` [features] is what
-    observations are relative to (`ObservationCodec.about`): the one that is given, or else one that suits
-    the first observations.
+    `obs` [N, features] is the latest observation; `start` [N] says where it is the first of an episode, and
+    `seam` [N] which environments ended in the step before and answer the next one with a fresh episode,
+    whatever the action. `offset` [features] is what observations are relative to (`ObservationCodec.about`):
+    the one that is given, or else one that suits the first observations.
     """
 
     def __init__(self, envs: HostEnvs, seeds: list[int], offset: np.ndarray | None = None) -> None:
@@ -29,7 +29,7 @@ class Stream:
         envs.observation = codec.about(self.offset)
         self.obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
         envs.observation.encode(first, self.obs)
-        self.seam = np.zeros(envs.num_envs, bool)
+        self.start, self.seam = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
         self.rows = 0
         self.unproven = False  # nothing was learned from such observations yet
 
@@ -40,6 +40,7 @@ class Stream:
         """
         return {
             "obs": self.obs[part].copy(),
+            "start": self.start[part].copy(),
             "seam": self.seam[part].copy(),
             "rows": self.rows,
             "envs": self.envs.state(part),
@@ -59,6 +60,7 @@ class Stream:
             self.envs.observation.encode(self.envs.reset(self.seeds), self.obs)
             return f"did not take its state back ({error})"
         self.obs, self.seam = state["obs"], state["seam"]
+        self.start = state.get("start", np.zeros_like(self.seam))  # unknown to older versions, without memory
         return ""
 
 
@@ -68,8 +70,8 @@ def advise(lines: list[str]) -> None:
         warnings.warn(line, EnvironmentAdvice, stacklevel=3)
 
 
-def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
-    """T steps of every environment, as a `Rollout` of NumPy arrays.
+def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
+    """T steps of every environment, as `Experience` of NumPy arrays.
 
     act     the policy of this rollout; called once per step with all N observations
     stream  where the environments are; moved on by T rows
@@ -95,12 +97,14 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
         if final_obs is not None and step.final_obs is not None:
             envs.observation.encode(step.final_obs, final_obs[t])
 
-    ended = terminated | truncated
+    over = terminated | truncated
+    # An end begins an episode in the next row, or in the one after the seam.
+    ends = np.concatenate([[stream.start], [stream.seam], over] if envs.seam_rows else [[stream.start], over])
+    start = ends[: horizon + 1]
     mask = np.ones(shape, np.float32)
     if envs.seam_rows:
-        mask[0] = ~stream.seam
-        mask[1:] = ~ended[:-1]
-        stream.seam = ended[-1]
+        mask[...] = ~ends[1:-1]
+        stream.seam = over[-1]
     action = np.stack(actions)
     applied = envs.action.to_environment
     check_finite(obs, reward, action, stream.rows, applied)
@@ -109,5 +113,5 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Rollout:
     if stream.unproven:
         stream.unproven = False
         advise(advice.lost_precision(obs, envs.observation, stream.offset))
-    stream.obs, stream.rows = obs[-1], stream.rows + horizon
-    return Rollout(obs, action, reward, terminated, truncated, mask, final_obs=final_obs)
+    stream.obs, stream.start, stream.rows = obs[-1], start[-1], stream.rows + horizon
+    return Experience(obs, action, reward, terminated, truncated, over, mask, start, final_obs=final_obs)

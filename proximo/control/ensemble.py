@@ -35,7 +35,7 @@ from proximo.control.iteration import (
 )
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import training
-from proximo.core.types import Rollout
+from proximo.core.types import Experience
 from proximo.envs import EpisodeStatistics, own_num_envs
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
@@ -92,9 +92,9 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
             remaining = jnp.array([ledger.remaining for ledger in ledgers])
             learner = scheduled(learner, remaining)
             noise = crew.noise(number)
-            rollout = collect(crew.act(learner, stream.obs, noise[0]), stream, noise)
-            rollout = by_member(rollout, count)
-            after, metrics = members_update(learner, rollout, options, remaining)
+            experience = collect(crew.act(learner, stream.obs, noise[0]), stream, noise)
+            experience = by_member(experience, count)
+            after, metrics = members_update(learner, experience, options, remaining)
             metrics = jax.device_get(metrics)
             learner = chosen(finite_members(metrics), after, learner)
             number += 1
@@ -103,7 +103,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Turn, 
                 own = {name: float(values[index]) for name, values in metrics.items()}
                 own["rollout/restarts"] = float(envs.restarts)
                 agent = Agent(member.policy, member.observations, envs.spaces, envs.description, actor)
-                turn.append(ledgers[index].entry(index, number, rollout, member, agent, own, stream))
+                turn.append(ledgers[index].entry(index, number, experience, member, agent, own, stream))
             yield turn
     finally:
         envs.close()
@@ -174,7 +174,7 @@ class Ledger:
         self,
         index: int,
         number: int,
-        rollout: Rollout,
+        experience: Experience,
         learner: Learner,
         agent: Agent,
         metrics: dict[str, float],
@@ -184,7 +184,9 @@ class Ledger:
         if self.ended:
             return None
         mine = slice(index * self.config.num_envs, (index + 1) * self.config.num_envs)
-        own = [x[:, index] for x in (rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)]
+        own = [
+            x[:, index] for x in (experience.reward, experience.terminated, experience.over, experience.mask)
+        ]
         episodes = self.statistics.update(*own)
         self.steps += int(own[-1].sum())
         iteration = Iteration(
@@ -214,9 +216,9 @@ def apart(tree: Any) -> list[Any]:
     return [jax.tree.map(operator.itemgetter(index), tree) for index in range(count)]
 
 
-def by_member(rollout: Rollout, count: int) -> Rollout:
+def by_member(experience: Experience, count: int) -> Experience:
     """[T, members * N, ...] -> [T, members, N, ...]; no copy."""
-    return jax.tree.map(lambda x: x.reshape(x.shape[0], count, -1, *x.shape[2:]), rollout)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], count, -1, *x.shape[2:]), experience)
 
 
 def finite_members(metrics: dict[str, np.ndarray]) -> np.ndarray:

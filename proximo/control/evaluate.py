@@ -219,7 +219,8 @@ class Play:
             codec.encode(step.obs, obs)
             check_finite(np.stack([before, obs]), np.asarray(step.reward)[None], [applied], envs.steps - 1)
             mask = (~seam).astype(np.float32)
-            rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, step.truncated, mask))
+            over = step.terminated | step.truncated
+            rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, over, mask))
             for episode in self.statistics.update(*rows):
                 self.played[episode.env].append(episode)
-            seam = (step.terminated | step.truncated) & envs.seam_rows
+            seam = over & envs.seam_rows

@@ -30,7 +30,7 @@ from proximo.control.iteration import (
 )
 from proximo.control.streams import later_seeds, streams
 from proximo.core import candidates, refit
-from proximo.core.types import Rollout
+from proximo.core.types import Experience
 from proximo.envs import Episode
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
@@ -62,12 +62,12 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
             learner = relative(learner, stream)
             statistics.restart()
             episodes: list[Episode] = []
-            for rollout in until_all_have_ended(act, stream, population.idle, config.steps):
+            for experience in until_all_have_ended(act, stream, population.idle, config.steps):
                 episodes += statistics.update(
-                    rollout.reward, rollout.terminated, rollout.truncated, rollout.mask
+                    experience.reward, experience.terminated, experience.over, experience.mask
                 )
-                steps += int(rollout.mask.sum())
-                learner = counted_in(learner, rollout)
+                steps += int(experience.mask.sum())
+                learner = counted_in(learner, experience)
             fitness = mean_returns(episodes, envs.num_envs)
             learner, metrics = evolved(learner, actors, fitness, step, remaining)
             number += 1
@@ -129,7 +129,7 @@ class Candidates:
         return actors, act
 
 
-def until_all_have_ended(act: Act, stream: Stream, idle: np.ndarray, most: int) -> Iterator[Rollout]:
+def until_all_have_ended(act: Act, stream: Stream, idle: np.ndarray, most: int) -> Iterator[Experience]:
     """Rollouts until every environment has ended an episode.
 
     Raises UserError if that takes more than so many steps: a candidate is judged by whole episodes.
@@ -141,10 +141,10 @@ def until_all_have_ended(act: Act, stream: Stream, idle: np.ndarray, most: int) 
                 f"{stream.envs.name} has not ended an episode in {steps:,} steps, and candidates are judged "
                 "by whole ones: give it a time limit (gymnasium.wrappers.TimeLimit)"
             )
-        rollout = collect(act, stream, idle)
-        steps += int(rollout.mask.sum())
-        ended |= (rollout.terminated | rollout.truncated).any(axis=0)
-        yield rollout
+        experience = collect(act, stream, idle)
+        steps += int(experience.mask.sum())
+        ended |= experience.over.any(axis=0)
+        yield experience
 
 
 def mean_returns(episodes: list[Episode], num_envs: int) -> np.ndarray:
@@ -156,11 +156,11 @@ def mean_returns(episodes: list[Episode], num_envs: int) -> np.ndarray:
 
 
 @jax.jit
-def counted_in(learner: Learner, rollout: Rollout) -> Learner:
-    """The learner with a rollout's observations and steps counted; the actors of the generation are drawn."""
+def counted_in(learner: Learner, experience: Experience) -> Learner:
+    """The learner with the observations and steps counted; the actors of the generation are drawn."""
     return learner._replace(
-        observations=learner.observations.after(rollout),
-        steps=learner.steps + jnp.sum(rollout.mask).astype(learner.steps.dtype),
+        observations=learner.observations.after(experience),
+        steps=learner.steps + jnp.sum(experience.mask).astype(learner.steps.dtype),
     )
 
 

@@ -62,10 +62,12 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
             learner = scheduled(learner, remaining)
             noise = np.asarray(actor.noise(jax.random.fold_in(seeds.actions, number), shape=shape))
             act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
-            rollout = collect(act, stream, noise)
-            episodes = statistics.update(rollout.reward, rollout.terminated, rollout.truncated, rollout.mask)
-            learner, metrics = update(learner, rollout, config.update, remaining)
-            steps += int(rollout.mask.sum())
+            experience = collect(act, stream, noise)
+            episodes = statistics.update(
+                experience.reward, experience.terminated, experience.over, experience.mask
+            )
+            learner, metrics = update(learner, experience, config.update, remaining)
+            steps += int(experience.mask.sum())
             number += 1
             iteration = Iteration(
                 number=number,

@@ -49,7 +49,7 @@ from proximo.core.trust_region import (
     natural_gradient,
     projected_gradient,
 )
-from proximo.core.types import ActionKind, Binary, Categories, Continuous, Rollout
+from proximo.core.types import ActionKind, Binary, Categories, Continuous, Experience
 from proximo.core.values import ClippedSquaredError, Huber, SquaredError, ValueLoss
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "ConservativeLoss",
     "Continuous",
     "DualClip",
+    "Experience",
     "FixedKL",
     "GroupAdvantage",
     "Huber",
@@ -82,7 +83,6 @@ __all__ = [
     "PreferenceLoss",
     "ProportionalKL",
     "QuadraticPenalty",
-    "Rollout",
     "Scalar",
     "SigmoidLoss",
     "SquaredError",

@@ -1,27 +1,33 @@
-"""What flows between the parts: a rollout of experience, and the kinds of action a policy can take."""
+"""What flows between the parts: experience, and the kinds of action a policy can take."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
-class Rollout(NamedTuple):
-    """Experience of N environments over T steps, time first; sliced and mapped as one.
+class Experience(NamedTuple):
+    """What N environments went through over T steps, time first; trees of arrays, mapped as one.
 
     The stream of observations is the truth: `obs[t + 1]` is the true successor of `obs[t]`, also at the
     end of an episode. The row after an end (the seam) leads from the last observation to the first of
     the next episode; nobody acted there, so its `mask` is 0 and it enters no loss, mean or count.
     Arrays of NumPy where it was collected, of JAX inside the update.
 
-    obs         [T+1, N, ...]  what the policy saw, and the last successor
+    obs         [T+1, N, ...]  what the policy saw, and the last successor: an array, or named parts
     action      [T, N, ...]    as sampled (before any clipping for the environment)
-    reward      [T, N]         raw
-    terminated  [T, N]         the episode ended in a state without a future
+    reward      [T, N, R]      raw; stream 0 is the reward, the others are costs
+    terminated  [T, N]         the state after the row has no future: its value is 0
     truncated   [T, N]         the episode was cut for another reason; its last state has a future
+    over        [T, N]         the episode ended, for either reason. A lost life may be terminated, not over
     mask        [T, N]         1 for a transition, 0 for a seam or padding
+    start       [T+1, N]       bool: the first observation of an episode, before which memory is forgotten
     carry       [N, ...]       the policy's memory before the first row; () without memory
+    log_prob    [T, N]         of the actions under whoever chose them; None if that is the policy that
+                               the update begins with
     final_obs   [T, N, ...]    for environments that reset inside the step that ends an episode: the
-                               true successor in rows that ended, anything elsewhere. None where the
+                               true successor in rows that are over, anything elsewhere. None where the
                                stream itself holds it.
+    privileged  [T+1, N, ...]  what the critic alone sees; None for nothing
+    legal       [T, N, ...]    bool: the actions that were legal, by part of the action; None for all
     """
 
     obs: Any
@@ -29,9 +35,14 @@ class Rollout(NamedTuple):
     reward: Any
     terminated: Any
     truncated: Any
+    over: Any
     mask: Any
+    start: Any
     carry: Any = ()
+    log_prob: Any = None
     final_obs: Any = None
+    privileged: Any = None
+    legal: Any = None
 
 
 @dataclass(frozen=True)

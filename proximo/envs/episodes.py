@@ -38,9 +38,9 @@ class EpisodeStatistics:
         self.recent: deque[Episode] = deque(maxlen=window)
 
     def update(
-        self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, mask: np.ndarray
+        self, reward: np.ndarray, terminated: np.ndarray, over: np.ndarray, mask: np.ndarray
     ) -> list[Episode]:
-        """Take in one rollout, all arrays [T, N]; returns the episodes that ended, in order of time.
+        """Take in one rollout, all arrays [T, N]; returns the episodes that are over, in order of time.
 
         A row with mask 0 (a seam) counts for nothing, whatever is in it.
         """
@@ -48,7 +48,7 @@ class EpisodeStatistics:
         reward = np.where(counted, reward, 0.0).astype(np.float64)
         first_row = np.zeros(reward.shape[1], np.int64)  # of the episode under way, per environment
         ended = []
-        for row, env in np.argwhere((terminated | truncated) & counted).tolist():
+        for row, env in np.argwhere(over & counted).tolist():
             rows = slice(first_row[env], row + 1)
             episode_return = float(self.return_so_far[env] + reward[rows, env].sum())
             length = int(self.length_so_far[env] + counted[rows, env].sum())

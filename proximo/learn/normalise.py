@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from proximo.core import Moments, empty_moments, merge, moments_of, normalise, select, standard_deviation
-from proximo.core.types import Rollout
+from proximo.core.types import Experience
 
 BOUND = 10.0  # of what the networks see, in standard deviations (Huang 2022, continuous details 6 and 8)
 
@@ -36,9 +36,9 @@ class ObservationNormaliser(NamedTuple):
         """What the networks see of `obs`."""
         return jnp.where(self.active, normalise(obs, self.moments, BOUND), obs)
 
-    def after(self, rollout: Rollout) -> "ObservationNormaliser":
-        """With the rollout's observations counted in; seam rows are not."""
-        seen = moments_of(rollout.obs[:-1], rollout.mask)
+    def after(self, experience: Experience) -> "ObservationNormaliser":
+        """With the observations counted in; seam rows are not."""
+        seen = moments_of(experience.obs[:-1], experience.mask)
         return self._replace(moments=merge(self.moments, seen))
 
 
@@ -66,21 +66,21 @@ class RewardNormaliser(NamedTuple):
         """The rewards in units of the return's standard deviation."""
         return jnp.clip(reward / (standard_deviation(self.moments) + 1e-8), -BOUND, BOUND)
 
-    def after(self, rollout: Rollout, gamma: Float[Array, ""] | float) -> "RewardNormaliser":
-        """With the rollout's returns counted in.
+    def after(self, experience: Experience, gamma: Float[Array, ""] | float) -> "RewardNormaliser":
+        """With the returns counted in.
 
         No reward statistics were used during the rollout, so this may come before its own update, and
         must: the very first update would see unscaled rewards otherwise.
         """
 
         def accumulate(running: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-            reward, ended = row
+            reward, over = row
             running = running * gamma + reward
-            return jnp.where(ended, 0.0, running), running
+            return jnp.where(over, 0.0, running), running
 
-        rows = (select(rollout.reward, rollout.mask), rollout.terminated | rollout.truncated)
+        rows = (select(experience.reward, experience.mask), experience.over)
         last, returns = jax.lax.scan(accumulate, self.running, rows, unroll=16)
-        return RewardNormaliser(merge(self.moments, moments_of(returns, rollout.mask)), last)
+        return RewardNormaliser(merge(self.moments, moments_of(returns, experience.mask)), last)
 
 
 def reward_normaliser(num_envs: int) -> RewardNormaliser:

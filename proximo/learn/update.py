@@ -15,7 +15,7 @@ from proximo.core import (
     masked_mean,
 )
 from proximo.core.arrays import global_norm
-from proximo.core.types import Rollout
+from proximo.core.types import Experience
 from proximo.learn.actor_steps import Problem, mean_kl
 from proximo.learn.batches import Batch, Cut, Steps, take
 from proximo.learn.descend import Adam, Gradient, descend, in_parts, summed_gradients
@@ -122,17 +122,19 @@ def step_of_adam(options: UpdateOptions) -> Callable[..., tuple[Any, Adam, Array
     return partial(descend, max_grad_norm=options.max_grad_norm, epsilon=options.adam_epsilon)
 
 
-def task_of(batch: Batch, rollout: Rollout, objective: Objective, options: UpdateOptions, cut: Cut) -> Task:
+def task_of(
+    batch: Batch, experience: Experience, objective: Objective, options: UpdateOptions, cut: Cut
+) -> Task:
     """What the minibatch steps of one update improve.
 
-    batch    of `whole_batch`
-    rollout  as the networks see it
+    batch       of `whole_batch`
+    experience  as the networks see it
     """
 
     def rows(policy: ActorCritic) -> Batch:
         if options.advantages == "once":
             return cut.rows(batch)
-        advantage, value = advantages(policy, rollout, options)
+        advantage, value = advantages(policy, experience, options)
         fresh = batch._replace(advantage=advantage, target=advantage + value)
         return cut.rows(for_the_actor(fresh, options))
 
@@ -194,20 +196,20 @@ def adapted(learner: Learner, policy: ActorCritic, batch: Batch) -> tuple[Object
 
 @jax.jit
 def update(
-    learner: Learner, rollout: Rollout, options: UpdateOptions, remaining: float | Array
+    learner: Learner, experience: Experience, options: UpdateOptions, remaining: float | Array
 ) -> tuple[Learner, dict[str, Array]]:
-    """One iteration of algorithm 1: K epochs of minibatch steps on the rollout's N x T samples.
+    """One iteration of algorithm 1: K epochs of minibatch steps on N x T samples.
 
-    learner    as it was when the rollout was collected
-    rollout    [T, N, ...], host or device arrays
-    options    numbers in it are traced, so changing one does not compile again
-    remaining  the fraction of training still to come, 1 at the start; drives the annealing
+    learner     as it was when the experience was collected
+    experience  [T, N, ...], host or device arrays
+    options     numbers in it are traced, so changing one does not compile again
+    remaining   the fraction of training still to come, 1 at the start; drives the annealing
 
     Returns the learner after it, and metrics: means over all minibatch steps taken, on the device.
     """
     objective = current_objective(learner, options, remaining)
     learning_rate = current_learning_rate(learner, options, remaining)
-    seen, rewards = normalised(rollout, learner.observations, learner.rewards, options)
+    seen, rewards = normalised(experience, learner.observations, learner.rewards, options)
     batch, distribution = whole_batch(learner.policy, seen, options)
     policy, actor_memory, actor_metrics = options.actor_step(
         learner.policy, learner.actor_memory, actor_problem(batch, objective, learning_rate, options)
@@ -228,10 +230,10 @@ def update(
         actor_memory=actor_memory,
         objective=next_objective,
         learning_rate=state.learning_rate,
-        observations=learner.observations.after(rollout),
+        observations=learner.observations.after(experience),
         rewards=rewards,
         key=key,
-        steps=learner.steps + jnp.sum(rollout.mask).astype(learner.steps.dtype),
+        steps=learner.steps + jnp.sum(experience.mask).astype(learner.steps.dtype),
     )
     metrics = mean_over_updates(history) | {
         "train/learning_rate": learning_rate,

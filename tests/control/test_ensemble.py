@@ -160,8 +160,8 @@ def test_trees_together_and_apart():
 
 def test_a_members_columns_are_its_own():
     # Environments of member m are m * N to m * N + N - 1.
-    from proximo.core.types import Rollout
+    from proximo.core.types import Experience
 
     columns = np.arange(6.0)[None].repeat(2, axis=0)  # [T = 2, 3 members * N = 2]
-    rollout = Rollout(columns, columns, columns, columns > 9, columns > 9, columns)
+    rollout = Experience(*(columns,) * len(Experience._fields))
     np.testing.assert_array_equal(by_member(rollout, 3).reward[:, 1], [[2.0, 3.0], [2.0, 3.0]])

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from probes import Ends, beginning, close, small
+from probes import Ends, beginning, by_hand, close, small
 
 from proximo.control.collect import Stream, collect
-from proximo.core.types import Rollout
 from proximo.envs import make_envs
 from proximo.learn.experience import advantages
 from proximo.learn.update import update
@@ -27,7 +26,7 @@ def column(numbers, dtype=np.float32):
 
 
 def with_seams():
-    return Rollout(
+    return by_hand(
         obs=column(S[[0, 1, 2, 3, 4, 5, 6, 7]])[..., None],
         action=column([0, 1, 0, 0, 1, 0, 1], np.int32),
         reward=column([1, 2, 0, 3, 4, 0, 5]),
@@ -39,7 +38,7 @@ def with_seams():
 
 def with_final_obs():
     anything = 77.0
-    return Rollout(
+    return by_hand(
         obs=column(S[[0, 1, 3, 4, 6, 7]])[..., None],
         action=column([0, 1, 0, 1, 1], np.int32),
         reward=column([1, 2, 3, 4, 5]),

@@ -10,14 +10,13 @@ from proximo.envs import Episode, EpisodeStatistics
 
 def test_an_episode_goes_on_over_rollouts_and_a_seam_is_no_step():
     statistics = EpisodeStatistics(num_envs=2)
-    no = np.zeros((3, 2), bool)
     assert np.isnan(statistics.mean_return()) and np.isnan(statistics.mean_length())
 
     # Environment 0 terminates in row 1; row 2 is its seam, and its reward must not count. 1 goes on.
     reward = np.array([[1.0, 10.0], [2.0, 20.0], [99.0, 30.0]])
     terminated = np.array([[0, 0], [1, 0], [0, 0]], bool)
     mask = np.array([[1, 1], [1, 1], [0, 1]], np.float32)
-    assert statistics.update(reward, terminated, no, mask) == [Episode(0, 1, 3.0, 2, terminated=True)]
+    assert statistics.update(reward, terminated, terminated, mask) == [Episode(0, 1, 3.0, 2, terminated=True)]
     assert statistics.return_so_far.tolist() == [0.0, 60.0]
     assert statistics.length_so_far.tolist() == [0, 3]
 
@@ -26,7 +25,7 @@ def test_an_episode_goes_on_over_rollouts_and_a_seam_is_no_step():
     terminated = np.array([[1, 0], [0, 0], [1, 0]], bool)
     truncated = np.array([[0, 1], [0, 0], [0, 0]], bool)
     mask = np.array([[1, 1], [0, 0], [1, 1]], np.float32)
-    assert statistics.update(reward, terminated, truncated, mask) == [
+    assert statistics.update(reward, terminated, terminated | truncated, mask) == [
         Episode(0, 0, 4.0, 1, terminated=True),
         Episode(1, 0, 65.0, 4, terminated=False),
         Episode(0, 2, 6.0, 1, terminated=True),
@@ -39,7 +38,7 @@ def test_an_episode_goes_on_over_rollouts_and_a_seam_is_no_step():
 def test_only_the_recent_episodes_are_averaged():
     statistics = EpisodeStatistics(num_envs=1, window=2)
     reward = np.array([[1.0], [2.0], [4.0]])
-    statistics.update(reward, np.ones((3, 1), bool), np.zeros((3, 1), bool), np.ones((3, 1)))
+    statistics.update(reward, np.ones((3, 1), bool), np.ones((3, 1), bool), np.ones((3, 1)))
     assert statistics.mean_return() == 3.0
 
 
@@ -57,11 +56,12 @@ def test_cutting_time_changes_nothing_and_garbage_in_a_seam_counts_for_nothing(s
     generator = np.random.default_rng(seed)
     reward = generator.integers(0, 9, (12, 3)).astype(float)
     terminated, truncated = generator.random((2, 12, 3)) < 0.2
+    over = terminated | truncated
     mask = (generator.random((12, 3)) < 0.8).astype(np.float32)
     whole, parts = EpisodeStatistics(3), EpisodeStatistics(3)
-    expected = whole.update(reward, terminated, truncated, mask)
+    expected = whole.update(reward, terminated, over, mask)
     reward = np.where(mask == 0, np.nan, reward)
-    arrays = (reward, terminated, truncated, mask)
+    arrays = (reward, terminated, over, mask)
     found = parts.update(*(array[:cut] for array in arrays))
     found += [e._replace(end_row=e.end_row + cut) for e in parts.update(*(array[cut:] for array in arrays))]
     assert found == expected

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from probes import Walk, arrays, equal, first_rollout, small, turns, walk
+from probes import Walk, arrays, by_hand, equal, first_rollout, small, turns, walk
 
 from proximo import evaluate, training
 from proximo.control.ensemble import ensemble
 from proximo.control.model import load_model, save_model
-from proximo.core.types import Rollout
 from proximo.errors import EnvironmentAdvice
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.normalise import observation_normaliser, reward_normaliser
@@ -23,7 +22,7 @@ def column(*numbers, dtype=np.float32):
 
 
 # Two episodes: rewards 1, 2 and a death; a seam; 3, 4 and a time limit.
-TWO_EPISODES = Rollout(
+TWO_EPISODES = by_hand(
     obs=column(10, 20, 999, 30, 40, 999)[..., None],
     action=column(0, 0, 0, 0, 0),
     reward=column(1, 2, 0, 3, 4),
@@ -50,7 +49,7 @@ def test_the_running_return_goes_on_over_rollouts_and_not_over_ends():
     def cut(rows):
         whole = TWO_EPISODES
         parts = {n: getattr(whole, n)[rows] for n in ("action", "reward", "terminated", "truncated", "mask")}
-        return Rollout(obs=whole.obs[rows.start : rows.stop + 1], **parts)
+        return by_hand(obs=whole.obs[rows.start : rows.stop + 1], **parts)
 
     whole = reward_normaliser(1).after(TWO_EPISODES, 0.1)
     for where in (1, 2, 3, 4):

@@ -12,7 +12,7 @@ from probes import KINDS, beginning, close, equal, small, turns, walk
 
 from proximo import with_options
 from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, SquaredError, Unclipped
-from proximo.core.types import Rollout
+from proximo.core.types import Experience
 from proximo.learn.batches import Steps, permutation
 from proximo.learn.update import update
 
@@ -249,7 +249,9 @@ def test_a_learner_comes_back_with_the_types_it_went_in_with(kind):
     learner, stream, _ = beginning(config)
     action = learner.policy.head(jnp.zeros((16, 8, learner.policy.head.inputs))).mode()
     number, flag = jnp.zeros((16, 8)), jnp.zeros((16, 8), bool)
-    rollout = Rollout(jnp.zeros((17, 8, 2)), action, number, flag, flag, number)
+    rollout = Experience(
+        jnp.zeros((17, 8, 2)), action, number, flag, flag, flag, number, jnp.zeros((17, 8), bool)
+    )
     after, _ = jax.eval_shape(update, learner, rollout, config.update, 1.0)  # traced, not compiled
     stream.envs.close()
     assert jax.tree.leaves(jax.tree.map(type_of, learner)) == jax.tree.leaves(jax.tree.map(type_of, after))
