@@ -6,6 +6,7 @@ earlier ones pass, the fault is in that thing.
 
 import gymnasium as gym
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
@@ -184,7 +185,7 @@ def by_hand(**arrays):
     over = arrays["terminated"] | arrays["truncated"]
     begins = over if "final_obs" in arrays else arrays["mask"] == 0
     start = np.concatenate([np.ones_like(over[:1]), begins])
-    return Experience(over=over, start=start, **arrays)
+    return jax.tree.map(jnp.asarray, Experience(over=over, start=start, **arrays))
 
 
 def small(env, **options):
@@ -208,7 +209,8 @@ def beginning(config):
     seeds = streams(config.seed)
     envs = make_envs(config.env, config.num_envs)
     learner = new_learner(config, envs, seeds)
-    stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
+    carry = learner.policy.begin(envs.num_envs)
+    stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs), carry=carry)
     return learner, stream, actor_of(learner.policy, learner.observations)
 
 

@@ -13,6 +13,12 @@ from jaxtyping import Array
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic, Distribution
 
+Act = Callable[[np.ndarray, np.ndarray, np.ndarray | None, Any], tuple[np.ndarray, Any]]
+"""(observations [N, ...], noise [N, ...], start [N], carry) -> actions [N, ...], carry.
+
+`start` says whose memory is forgotten before the observation is read; None where there is no memory.
+"""
+
 ALIGNMENT = 64  # bytes; what XLA asks of memory that it reads in place
 
 
@@ -44,41 +50,52 @@ class SharedInput:
 class Actor:
     """A policy, compiled once for all the parameters it will ever have.
 
-    The parameters an action depends on travel as ONE flat vector, because every argument of a compiled
-    call costs about a microsecond.
+    Parameters travel as ONE flat vector, because every argument of a compiled call costs about a microsecond.
+    What an action does not depend on, the critic, is compiled away.
 
     head        of the policy
     noise       (key, shape) -> the noise of so many actions, [*shape, ...]
     parameters  (policy, observations) -> that vector
-    sample      (vector, observations [N, ...], noise [N, ...]) -> sampled actions [N, ...]
-    mode        (vector, observations [N, ...]) -> the most likely actions [N, ...]
+    sample      (vector, observations [N, ...], noise [N, ...], start, carry) -> actions [N, ...], carry
+    mode        (vector, observations [N, ...], start, carry) -> the most likely ones, carry
+
+    `start` [N] and `carry` are of a policy with a memory.
     """
 
     def __init__(self, policy: ActorCritic, observations: ObservationNormaliser) -> None:
         self.head = policy.head
         self.noise = jax.jit(lambda key, shape: policy.head.noise(key, shape), static_argnames="shape")
-        _, unravel = ravel_pytree((policy.without_critic(), observations))
+        _, unravel = ravel_pytree((policy, observations))
 
-        def distribution(flat: Array, obs: Array) -> Distribution:
+        def distribution(flat: Array, obs: Array, start: Any, carry: Any) -> tuple[Distribution, Any]:
             policy, observations = unravel(flat)
-            return policy(observations(obs))[0]
+            output, carry = policy(observations(obs), start, carry)
+            return output.distribution, carry
 
-        self.parameters = jax.jit(
-            lambda policy, observations: ravel_pytree((policy.without_critic(), observations))[0]
-        )
-        self.sample = jax.jit(lambda flat, obs, noise: distribution(flat, obs).sample(noise))
-        self.mode = jax.jit(lambda flat, obs: distribution(flat, obs).mode())
+        def sample(flat: Array, obs: Array, noise: Array, start: Any = None, carry: Any = ()) -> Any:
+            chosen, carry = distribution(flat, obs, start, carry)
+            return chosen.sample(noise), carry
 
-    def stepper(
-        self, flat: Array, obs: np.ndarray, noise: np.ndarray
-    ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """(observations, noise) -> sampled actions, for thousands of calls with the same parameters.
+        def mode(flat: Array, obs: Array, start: Any = None, carry: Any = ()) -> Any:
+            chosen, carry = distribution(flat, obs, start, carry)
+            return chosen.mode(), carry
+
+        self.parameters = jax.jit(lambda policy, observations: ravel_pytree((policy, observations))[0])
+        self.sample, self.mode = jax.jit(sample), jax.jit(mode)
+
+    def stepper(self, flat: Array, obs: np.ndarray, noise: np.ndarray) -> Act:
+        """What samples actions, for thousands of calls with the same parameters.
 
         flat        what `parameters` gave
         obs, noise  arrays of the shape and dtype of all that will come, [N, ...]
         """
         sample, shared_obs, shared_noise = self.sample, SharedInput(obs), SharedInput(noise)
-        return lambda obs, noise: np.asarray(sample(flat, shared_obs(obs), shared_noise(noise)))
+
+        def act(obs: np.ndarray, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+            actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), start, carry)
+            return np.asarray(actions), carry
+
+        return act
 
 
 def actor_of(policy: ActorCritic, observations: ObservationNormaliser) -> Actor:

@@ -46,6 +46,7 @@ class Agent:
         self.environment: EnvDescription = environment
         self._actor = actor
         self._key = jax.random.key(0)
+        self._carry: Any = ()  # what a policy with a memory remembers of the calls of `act`
 
     @property
     def name(self) -> str:
@@ -73,33 +74,56 @@ class Agent:
         """What the actor takes to act as this agent."""
         return self.actor.parameters(self.policy, self.observations)
 
-    def choose(self, obs: np.ndarray) -> np.ndarray:
-        """Encoded observations [N, features] -> the most likely policy actions [N, ...]."""
-        refuse_after_fork()
-        return np.asarray(self.actor.mode(self.parameters, obs))
+    def choose(
+        self, obs: np.ndarray, start: np.ndarray | None = None, carry: Any = ()
+    ) -> tuple[np.ndarray, Any]:
+        """Encoded observations [N, features] -> the most likely policy actions [N, ...], and the memory.
 
-    def sample(self, obs: np.ndarray, key: Array) -> np.ndarray:
-        """Encoded observations [N, features] -> sampled policy actions [N, ...]."""
+        start, carry  [N] and [N, ...], of a policy with a memory (`policies.Policy`)
+        """
         refuse_after_fork()
-        return np.asarray(self.actor.sample(self.parameters, obs, self.policy.head.noise(key, obs.shape[:1])))
+        action, carry = self.actor.mode(self.parameters, obs, start, carry)
+        return np.asarray(action), carry
 
-    def act(self, observation: Any, *, deterministic: bool = True) -> Any:
+    def sample(
+        self, obs: np.ndarray, key: Array, start: np.ndarray | None = None, carry: Any = ()
+    ) -> tuple[np.ndarray, Any]:
+        """Encoded observations [N, features] -> sampled policy actions [N, ...], and the memory."""
+        refuse_after_fork()
+        noise = self.policy.head.noise(key, obs.shape[:1])
+        action, carry = self.actor.sample(self.parameters, obs, noise, start, carry)
+        return np.asarray(action), carry
+
+    def act(self, observation: Any, *, deterministic: bool = True, start: Any = False) -> Any:
         """The action for one observation, or the actions for a batch (one more axis in front).
 
         deterministic  the most likely action; otherwise a sample from the agent's own random stream
+        start          whether the observation is the first of an episode, one flag or one for each. A policy
+                       with a memory forgets there what it remembers of the calls before; it begins anew where
+                       the number of observations changes
 
         Raises UserError for an observation that is not of the environment's space.
         """
         obs, single = self._encoded(observation)
+        memory = self._memory(len(obs), start)
         if deterministic:
-            action = self.choose(obs)
+            action, self._carry = self.choose(obs, *memory)
         else:
             refuse_after_fork()
             self._key, key = jax.random.split(self._key)
-            action = self.sample(obs, key)
+            action, self._carry = self.sample(obs, key, *memory)
         if single:
             return self.action.to_environment_one(action[0])
         return self.action.to_environment(action)
+
+    def _memory(self, count: int, start: Any) -> tuple[np.ndarray | None, Any]:
+        """Start and carry of the next call for so many observations."""
+        leaves = jax.tree.leaves(self._carry)
+        if not leaves or len(leaves[0]) != count:
+            self._carry = self.policy.begin(count)
+        if not jax.tree.leaves(self._carry):
+            return None, ()
+        return np.broadcast_to(np.asarray(start, bool), (count,)), self._carry
 
     def _encoded(self, observation: Any) -> tuple[np.ndarray, bool]:
         """Observations as the policy takes them, [N, features], and whether there was only one."""
@@ -114,8 +138,12 @@ class Agent:
         return obs, single
 
     def value(self, observation: Any) -> np.ndarray:
-        """The critic's expected return for one observation, or a batch, in units of the scaled reward."""
+        """The critic's expected return for one observation, or a batch, in units of the scaled reward.
+
+        To a policy with a memory it is the first observation of an episode.
+        """
         refuse_after_fork()
         obs, single = self._encoded(observation)
-        value = np.asarray(self.policy.value(self.observations(jnp.asarray(obs))))
+        start, carry = jnp.ones(len(obs), bool), self.policy.begin(len(obs))
+        value = np.asarray(self.policy(self.observations(jnp.asarray(obs)), start, carry)[0].value[..., 0])
         return value[0] if single else value

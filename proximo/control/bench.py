@@ -87,7 +87,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     parts = {
         "env_only": lambda: [plain.vector.step(action) for action in random_actions] and None,
         "vector_only": lambda: [envs.vector.step(action) for action in random_actions] and None,
-        "act": lambda: [act(stream.obs, row) for row in noise] and None,
+        "act": lambda: [act(stream.obs, row, None, ()) for row in noise] and None,
         "collect": lambda: collect(act, stream, noise),
         "update": lambda: update(learner, experience, config.update, 1.0),
         "loop": lambda: next(forever) and None,

@@ -1,16 +1,15 @@
 """Collecting experience on the host: per step only the action is computed, everything else waits."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
+from proximo.control.acting import Act
 from proximo.core.types import Experience
 from proximo.envs import HostEnvs, advice, check_finite, observation_codec
 from proximo.errors import EnvironmentAdvice, StateRefused
-
-Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # observations [N, ...], noise [N, ...] -> actions
 
 
 class Stream:
@@ -18,11 +17,14 @@ class Stream:
 
     `obs` [N, features] is the latest observation; `start` [N] says where it is the first of an episode, and
     `seam` [N] which environments ended in the step before and answer the next one with a fresh episode,
-    whatever the action. `offset` [features] is what observations are relative to (`ObservationCodec.about`):
-    the one that is given, or else one that suits the first observations.
+    whatever the action. `carry` is the policy's memory before `obs`. `offset` [features] is what observations
+    are relative to (`ObservationCodec.about`): the one that is given, or else one that suits the first
+    observations. `success` [T, N] is what the last rollout's steps told of it; NaN where nothing.
     """
 
-    def __init__(self, envs: HostEnvs, seeds: list[int], offset: np.ndarray | None = None) -> None:
+    def __init__(
+        self, envs: HostEnvs, seeds: list[int], offset: np.ndarray | None = None, carry: Any = ()
+    ) -> None:
         self.envs, self.seeds, first = envs, seeds, envs.reset(seeds)
         codec = observation_codec(envs.spaces[0])
         self.offset = codec.offset_from(first, envs.num_envs) if offset is None else offset
@@ -30,6 +32,7 @@ class Stream:
         self.obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
         envs.observation.encode(first, self.obs)
         self.start, self.seam = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
+        self.carry, self.success, self.costly = carry, np.empty((0, envs.num_envs)), False
         self.rows = 0
         self.unproven = False  # nothing was learned from such observations yet
 
@@ -42,6 +45,8 @@ class Stream:
             "obs": self.obs[part].copy(),
             "start": self.start[part].copy(),
             "seam": self.seam[part].copy(),
+            "carry": [np.array(leaf[part]) for leaf in jax.tree.leaves(self.carry)],
+            "costly": self.costly,
             "rows": self.rows,
             "envs": self.envs.state(part),
         }
@@ -60,8 +65,16 @@ class Stream:
             self.envs.observation.encode(self.envs.reset(self.seeds), self.obs)
             return f"did not take its state back ({error})"
         self.obs, self.seam = state["obs"], state["seam"]
-        self.start = state.get("start", np.zeros_like(self.seam))  # unknown to older versions, without memory
+        if "start" in state:  # versions without memory wrote none
+            self.start, self.costly = state["start"], state["costly"]
+            self.carry = jax.tree.unflatten(jax.tree.structure(self.carry), state["carry"])
         return ""
+
+    def rewards(self, reward: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """[T, N] -> [T, N, R]: the reward, and the cost beside it from the first one on that was told."""
+        told = ~np.isnan(cost)
+        self.costly = self.costly or bool(told.any())
+        return np.stack([reward, np.where(told, cost, 0.0)], -1) if self.costly else reward[..., None]
 
 
 def advise(lines: list[str]) -> None:
@@ -84,26 +97,36 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     obs = np.empty((horizon + 1, *stream.obs.shape), stream.obs.dtype)
     reward = np.empty(shape, np.float64)  # raw episode returns are summed from it
     terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
+    success, cost = np.empty(shape), np.empty(shape)
     final_obs = None if envs.seam_rows else np.zeros_like(obs[1:])
+    legal = None if envs.legal is None else np.empty((horizon, *envs.legal.shape), bool)
+    # An end begins an episode in the next row, or in the one after the seam.
+    before = [stream.start, stream.seam] if envs.seam_rows else [stream.start]
+    ends = np.empty((len(before) + horizon, envs.num_envs), bool)
+    ends[: len(before)] = before
+    start, over = ends[: horizon + 1], ends[len(before) :]
+    carry, remembers = stream.carry, bool(jax.tree.leaves(stream.carry))
     actions = []
 
     obs[0] = stream.obs
     for t in range(horizon):
-        action = act(obs[t], noise[t])
+        if legal is not None:
+            legal[t] = envs.legal
+        action, carry = act(obs[t], noise[t], start[t] if remembers else None, carry)
         actions.append(action)
         step = envs.step(envs.action.to_environment(action))
         envs.observation.encode(step.obs, obs[t + 1])
         reward[t], terminated[t], truncated[t] = step.reward, step.terminated, step.truncated
+        success[t], cost[t] = step.success, step.cost
+        if remembers:
+            over[t] = step.terminated | step.truncated
         if final_obs is not None and step.final_obs is not None:
             envs.observation.encode(step.final_obs, final_obs[t])
 
-    over = terminated | truncated
-    # An end begins an episode in the next row, or in the one after the seam.
-    ends = np.concatenate([[stream.start], [stream.seam], over] if envs.seam_rows else [[stream.start], over])
-    start = ends[: horizon + 1]
+    over[...] = terminated | truncated
     mask = np.ones(shape, np.float32)
     if envs.seam_rows:
-        mask[...] = ~ends[1:-1]
+        mask[...] = ~ends[1 : horizon + 1]
         stream.seam = over[-1]
     action = np.stack(actions)
     applied = envs.action.to_environment
@@ -113,5 +136,19 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     if stream.unproven:
         stream.unproven = False
         advise(advice.lost_precision(obs, envs.observation, stream.offset))
-    stream.obs, stream.start, stream.rows = obs[-1], start[-1], stream.rows + horizon
-    return Experience(obs, action, reward, terminated, truncated, over, mask, start, final_obs=final_obs)
+    experience = Experience(
+        obs=obs,
+        action=action,
+        reward=stream.rewards(reward, cost),
+        terminated=terminated,
+        truncated=truncated,
+        over=over,
+        mask=mask,
+        start=start,
+        carry=stream.carry,
+        final_obs=final_obs,
+        legal=legal,
+    )
+    stream.obs, stream.start, stream.carry = obs[-1], start[-1], carry
+    stream.success, stream.rows = success, stream.rows + horizon
+    return experience

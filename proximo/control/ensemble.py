@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from proximo.control.acting import Actor, SharedInput, actor_of
+from proximo.control.acting import Act, Actor, SharedInput, actor_of
 from proximo.control.agent import Agent
-from proximo.control.collect import Act, Stream, collect
+from proximo.control.collect import Stream, collect
 from proximo.control.config import Config, validated
 from proximo.control.iteration import (
     Iteration,
@@ -134,7 +134,7 @@ class Crew:
     def __init__(self, actor: Actor, count: int, num_envs: int, horizon: int, keys: Array) -> None:
         self.count, self.shape, self.keys = count, (horizon, num_envs), keys
         self._parameters = jax.jit(jax.vmap(actor.parameters))
-        self._sample = jax.jit(jax.vmap(actor.sample))
+        self._sample = jax.jit(jax.vmap(actor.sample))  # members have no memory yet
         draw = partial(actor.head.noise, shape=self.shape)
         self._draw = jax.jit(
             jax.vmap(lambda key, number: draw(jax.random.fold_in(key, number)), (0, None), out_axes=1)
@@ -150,9 +150,9 @@ class Crew:
         split = (self.count, self.shape[1], *obs.shape[1:])
         shared_obs, shared_noise, sample = SharedInput(obs.reshape(split)), SharedInput(noise), self._sample
 
-        def act(obs: np.ndarray, noise: np.ndarray) -> np.ndarray:
-            actions = np.asarray(sample(flat, shared_obs(obs.reshape(split)), shared_noise(noise)))
-            return actions.reshape(-1, *actions.shape[2:])
+        def act(obs: np.ndarray, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+            actions, carry = sample(flat, shared_obs(obs.reshape(split)), shared_noise(noise))
+            return np.asarray(actions).reshape(-1, *actions.shape[2:]), carry
 
         return act
 
@@ -184,17 +184,15 @@ class Ledger:
         if self.ended:
             return None
         mine = slice(index * self.config.num_envs, (index + 1) * self.config.num_envs)
-        own = [
-            x[:, index] for x in (experience.reward, experience.terminated, experience.over, experience.mask)
-        ]
-        episodes = self.statistics.update(*own)
-        self.steps += int(own[-1].sum())
+        own: Experience = jax.tree.map(lambda x: x[:, index], experience)
+        episodes = self.statistics.update(own, stream.success[:, mine])
+        self.steps += int(own.mask.sum())
         iteration = Iteration(
             number=number,
             steps=self.steps,
             learner=learner,
             agent=agent,
-            metrics=metrics,
+            metrics=metrics | self.statistics.metrics(),
             episodes=episodes,
             mean_return=self.statistics.mean_return(),
             mean_length=self.statistics.mean_length(),

@@ -11,6 +11,7 @@ import numpy as np
 from proximo.control.agent import Agent
 from proximo.control.config import recipe
 from proximo.control.streams import environment_seeds, streams
+from proximo.core.types import Experience
 from proximo.envs import (
     Episode,
     EpisodeStatistics,
@@ -207,20 +208,30 @@ class Play:
         obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
         codec.encode(envs.reset(self.seeds), obs)
         seam, before = np.zeros(envs.num_envs, bool), np.empty_like(obs)
+        start, carry = np.ones(envs.num_envs, bool), agent.policy.begin(envs.num_envs)
         while True:
             yield
+            memory = (start if jax.tree.leaves(carry) else None, carry)
             if self.deterministic:
-                action = agent.choose(obs)
+                action, carry = agent.choose(obs, *memory)
             else:
                 self.key, draw = jax.random.split(self.key)
-                action = agent.sample(obs, draw)
+                action, carry = agent.sample(obs, draw, *memory)
             before[...], applied = obs, envs.action.to_environment(action)
             step = envs.step(applied)
             codec.encode(step.obs, obs)
             check_finite(np.stack([before, obs]), np.asarray(step.reward)[None], [applied], envs.steps - 1)
-            mask = (~seam).astype(np.float32)
             over = step.terminated | step.truncated
-            rows = (np.asarray(x)[None] for x in (step.reward, step.terminated, over, mask))
-            for episode in self.statistics.update(*rows):
+            row = Experience(
+                obs=None,
+                action=action[None],
+                reward=np.asarray(step.reward)[None, :, None],
+                terminated=step.terminated[None],
+                truncated=step.truncated[None],
+                over=over[None],
+                mask=~seam[None],
+                start=start,
+            )
+            for episode in self.statistics.update(row):
                 self.played[episode.env].append(episode)
-            seam = over & envs.seam_rows
+            start, seam = seam if envs.seam_rows else over, over & envs.seam_rows

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from proximo.control.acting import SharedInput, actor_of
+from proximo.control.acting import Act, SharedInput, actor_of
 from proximo.control.agent import Agent
-from proximo.control.collect import Act, Stream, collect
+from proximo.control.collect import Stream, collect
 from proximo.control.config import Config
 from proximo.control.iteration import (
     Iteration,
@@ -63,9 +63,7 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
             statistics.restart()
             episodes: list[Episode] = []
             for experience in until_all_have_ended(act, stream, population.idle, config.steps):
-                episodes += statistics.update(
-                    experience.reward, experience.terminated, experience.over, experience.mask
-                )
+                episodes += statistics.update(experience, stream.success)
                 steps += int(experience.mask.sum())
                 learner = counted_in(learner, experience)
             fitness = mean_returns(episodes, envs.num_envs)
@@ -80,6 +78,7 @@ def evolution(config: Config, start: Snapshot | None = None, **make_options: Any
                     learner.policy, learner.observations, envs.spaces, envs.description, population.actor
                 ),
                 metrics={name: float(value) for name, value in jax.device_get(metrics).items()}
+                | statistics.metrics()
                 | {"rollout/restarts": float(envs.restarts)},
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
@@ -121,10 +120,10 @@ class Candidates:
         actors, flat = self._draw(learner, key)
         shared: list[SharedInput] = []
 
-        def act(obs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        def act(obs: np.ndarray, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
             if not shared:
                 shared.append(SharedInput(obs))
-            return np.asarray(self._mode(flat, shared[0](obs)))
+            return np.asarray(self._mode(flat, shared[0](obs))[0]), carry
 
         return actors, act
 

@@ -88,7 +88,7 @@ def converted(agent: Agent, features: int) -> Any:
 
     def mode(observation: Float[Array, "batch features"]) -> Array:
         seen = agent.observations(encoded(agent.spaces[0], observation))
-        return agent.policy(seen)[0].mode()
+        return agent.policy(seen)[0].distribution.mode()
 
     try:
         with unlogged():

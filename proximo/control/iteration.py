@@ -182,7 +182,8 @@ def stream_for(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int
     """
     new = learner.steps == 0
     undecided = new and config.update.normalise_observations
-    stream = Stream(envs, seeds, None if undecided else np.asarray(learner.observations.offset))
+    offset = None if undecided else np.asarray(learner.observations.offset)
+    stream = Stream(envs, seeds, offset, learner.policy.begin(envs.num_envs))
     if new:
         std = math.exp(config.network.initial_log_std)
         advise(advice.unreachable_actions(envs.spaces[1], std) + advice.running_statistics(envs.vector))

@@ -63,9 +63,7 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
             noise = np.asarray(actor.noise(jax.random.fold_in(seeds.actions, number), shape=shape))
             act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
             experience = collect(act, stream, noise)
-            episodes = statistics.update(
-                experience.reward, experience.terminated, experience.over, experience.mask
-            )
+            episodes = statistics.update(experience, stream.success)
             learner, metrics = update(learner, experience, config.update, remaining)
             steps += int(experience.mask.sum())
             number += 1
@@ -74,7 +72,7 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
                 steps=steps,
                 learner=learner,
                 agent=Agent(learner.policy, learner.observations, envs.spaces, envs.description, actor),
-                metrics=numbers(metrics) | {"rollout/restarts": float(envs.restarts)},
+                metrics=numbers(metrics) | statistics.metrics() | {"rollout/restarts": float(envs.restarts)},
                 episodes=episodes,
                 mean_return=statistics.mean_return(),
                 mean_length=statistics.mean_length(),

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from proximo.core.types import Experience
+
 
 class Episode(NamedTuple):
     """One finished episode.
@@ -28,6 +30,7 @@ class EpisodeStatistics:
 
     return_so_far, length_so_far  [N]  of the episodes that are under way (float64, int64)
     recent                             the last `window` finished episodes
+    successes                          of the last `window` finished episodes that told of it, 0 to 1
 
     The rewards must be raw: clipped or scaled ones would not give the return that the environment defines.
     """
@@ -36,16 +39,16 @@ class EpisodeStatistics:
         self.return_so_far = np.zeros(num_envs, np.float64)
         self.length_so_far = np.zeros(num_envs, np.int64)
         self.recent: deque[Episode] = deque(maxlen=window)
+        self.successes: deque[float] = deque(maxlen=window)
 
-    def update(
-        self, reward: np.ndarray, terminated: np.ndarray, over: np.ndarray, mask: np.ndarray
-    ) -> list[Episode]:
-        """Take in one rollout, all arrays [T, N]; returns the episodes that are over, in order of time.
+    def update(self, experience: Experience, success: np.ndarray | None = None) -> list[Episode]:
+        """Take in one rollout; returns the episodes that are over, in order of time.
 
-        A row with mask 0 (a seam) counts for nothing, whatever is in it.
+        experience  arrays of NumPy. A row with mask 0 (a seam) counts for nothing, whatever is in it
+        success     [T, N], of the episode where the row is its last one; NaN for none
         """
-        counted = mask.astype(bool)
-        reward = np.where(counted, reward, 0.0).astype(np.float64)
+        counted, over, terminated = experience.mask.astype(bool), experience.over, experience.terminated
+        reward = np.where(counted, experience.reward[..., 0], 0.0).astype(np.float64)
         first_row = np.zeros(reward.shape[1], np.int64)  # of the episode under way, per environment
         ended = []
         for row, env in np.argwhere(over & counted).tolist():
@@ -53,6 +56,8 @@ class EpisodeStatistics:
             episode_return = float(self.return_so_far[env] + reward[rows, env].sum())
             length = int(self.length_so_far[env] + counted[rows, env].sum())
             ended.append(Episode(env, row, episode_return, length, bool(terminated[row, env])))
+            if success is not None and not np.isnan(success[row, env]):
+                self.successes.append(float(success[row, env]))
             first_row[env] = row + 1
             self.return_so_far[env] = 0.0
             self.length_so_far[env] = 0
@@ -68,6 +73,7 @@ class EpisodeStatistics:
             "return_so_far": self.return_so_far.copy(),
             "length_so_far": self.length_so_far.copy(),
             "recent": np.array(self.recent, np.float64).reshape(-1, len(Episode._fields)),
+            "successes": np.array(self.successes, np.float64),
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -75,6 +81,8 @@ class EpisodeStatistics:
         self.return_so_far[:] = state["return_so_far"]
         self.length_so_far[:] = state["length_so_far"]
         self.recent.clear()
+        self.successes.clear()
+        self.successes.extend(state.get("successes", np.empty(0)).tolist())  # version 0.2 wrote none
         for env, end_row, episode_return, length, terminated in state["recent"].tolist():
             self.recent.append(Episode(int(env), int(end_row), episode_return, int(length), bool(terminated)))
 
@@ -94,3 +102,7 @@ class EpisodeStatistics:
     def mean_length(self) -> float:
         """Mean length of the recent episodes in steps; NaN before the first has ended."""
         return float(np.mean([episode.length for episode in self.recent])) if self.recent else float("nan")
+
+    def metrics(self) -> dict[str, float]:
+        """What to log of the episodes beside their returns and lengths: nothing that no environment told."""
+        return {"rollout/success_rate": float(np.mean(self.successes))} if self.successes else {}

@@ -28,7 +28,7 @@ from proximo.core.ranges import Range, above, at_least
 from proximo.learn.actor_vector import actor_vector, rows, unrows, with_actor
 from proximo.learn.batches import Batch
 from proximo.learn.descend import adam
-from proximo.policies import ActorCritic, Distribution, per_state
+from proximo.policies import ActorCritic, Distribution, Policy, per_state
 
 Metrics = dict[str, Array]
 
@@ -49,7 +49,7 @@ class Problem(NamedTuple):
 
     def surrogate(self, policy: ActorCritic) -> Float[Array, ""]:
         """The mean objective of the batch."""
-        return masked_mean(self.objective(policy(self.batch.obs)[0]), self.batch.mask)
+        return masked_mean(self.objective(self.batch.read_by(policy).distribution), self.batch.mask)
 
     def downhill(self, policy: ActorCritic) -> ActorCritic:
         """The gradient of the surrogate with its sign turned."""
@@ -61,9 +61,9 @@ class Problem(NamedTuple):
         return mean_kl(policy, self.batch)
 
 
-def mean_kl(policy: ActorCritic, batch: Batch) -> Float[Array, ""]:
+def mean_kl(policy: Policy, batch: Batch) -> Float[Array, ""]:
     """Mean exact KL of the policy that collected the batch to this one, in nats."""
-    return masked_mean(batch.distribution.kl(policy(batch.obs)[0]), batch.mask)
+    return masked_mean(batch.distribution.kl(batch.read_by(policy).distribution), batch.mask)
 
 
 @traceable
@@ -211,8 +211,8 @@ class AverageTrustRegion:
     ) -> tuple[ActorCritic, Any, Metrics]:
         moments, average = memory
         batch, shape = problem.batch, problem.batch.mask.shape
-        said, pull_back = jax.vjp(lambda policy: per_state(policy(batch.obs)[0], shape), policy)
-        anchor = per_state(average(batch.obs)[0], shape)
+        said, pull_back = jax.vjp(lambda policy: per_state(batch.read_by(policy).distribution, shape), policy)
+        anchor = per_state(batch.read_by(average).distribution, shape)
         uphill = rows(jax.grad(lambda said: jnp.sum(problem.objective(said)))(said), shape)
         away = rows(jax.grad(lambda said: jnp.sum(anchor.kl(said)))(said), shape)
         bent = projected_gradient(uphill, away, self.limit)

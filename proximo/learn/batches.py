@@ -1,31 +1,45 @@
-"""From a rollout to what the loss sees: rows of single steps or of sequences, in shuffled minibatches."""
+"""From experience to what the loss sees: rows of single steps or of sequences, in shuffled minibatches."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from math import gcd
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from proximo.core.types import Experience
+from proximo.policies import Output, Policy
 
 
 class Batch(NamedTuple):
     """What one minibatch step needs of every transition, [T, N, ...]; a `Cut` makes minibatches of it.
 
-    distribution, value  what the policy and the critic said before the update
-    target               what the critic should have said
+    start                whether memory is forgotten before the observation; None without memory
+    carry                memory before each stretch, [T/length, N, ...]; () without memory
+    log_prob             of the action under whoever chose it
+    distribution, value  what the policy and the critic said before the update; value is [..., R]
+    advantage            of the actor's objective
+    target               what the critic should have said, [..., R]
     mask                 1 for a transition that counts
     weight               its share of the minibatch's mean (`loss.prepared`); None where there is no minibatch
     """
 
-    obs: Array
-    action: Array
+    obs: Any
+    start: Bool[Array, "..."] | None
+    carry: Any
+    action: Any
     log_prob: Float[Array, "..."]
     distribution: Any
-    value: Float[Array, "..."]
+    value: Float[Array, "... R"]
     advantage: Float[Array, "..."]
-    target: Float[Array, "..."]
+    target: Float[Array, "... R"]
     mask: Float[Array, "..."]
     weight: Float[Array, "..."] | None = None
+
+    def read_by(self, policy: Policy) -> Output:
+        """What a policy computes of a whole batch, [T, N, ...], in one pass."""
+        return policy(self.obs, self.start, jax.tree.map(lambda x: x[0], self.carry))[0]
 
 
 LARGEST_PACKED = 2**14
@@ -50,16 +64,17 @@ class Steps:
     """Minibatches of single transitions, which a policy without memory learns from."""
 
     minibatch_size: int
+    length: ClassVar[int] = 1
 
-    def rows(self, batch: Any) -> Any:
+    def rows(self, batch: Batch) -> Batch:
         """[T, N, ...] -> [T*N, ...] for every part: what an order counts."""
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        return merged(batch)
 
     def order(self, key: Array, samples: int) -> Int[Array, "minibatches M"]:
         """Rows of each minibatch of one epoch: every sample once, in random order."""
         return permutation(key, samples).reshape(-1, self.minibatch_size)
 
-    def as_seen(self, rows: Any) -> Any:
+    def as_seen(self, rows: Batch) -> Batch:
         """Rows as the policy takes them: [M, ...]."""
         return rows
 
@@ -75,25 +90,43 @@ class Sequences:
     minibatch_size: int
     length: int
 
-    def rows(self, batch: Any) -> Any:
-        """[T, N, ...] -> [T/length * N, length, ...] for every part: what an order counts."""
+    def rows(self, batch: Batch) -> Batch:
+        """[T, N, ...] -> [T/length * N, length, ...] for every part: what an order counts.
+
+        Of a carry, which has no axis of time within a stretch, [T/length * N, ...].
+        """
 
         def cut(x: Array) -> Array:
             stretches = x.reshape(-1, self.length, *x.shape[1:])
             return jnp.swapaxes(stretches, 1, 2).reshape(-1, self.length, *x.shape[2:])
 
-        return jax.tree.map(cut, batch)
+        return jax.tree.map(cut, batch._replace(carry=()))._replace(carry=merged(batch.carry))
 
     def order(self, key: Array, samples: int) -> Int[Array, "minibatches rows"]:
         """Rows of each minibatch of one epoch: every stretch once, in random order."""
         return permutation(key, samples // self.length).reshape(-1, self.minibatch_size // self.length)
 
-    def as_seen(self, rows: Any) -> Any:
+    def as_seen(self, rows: Batch) -> Batch:
         """Rows as the policy takes them, time first: [length, rows, ...]."""
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows)
+        time_first = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rows._replace(carry=()))
+        return time_first._replace(carry=rows.carry)
 
 
 Cut = Steps | Sequences
+LONGEST_STRETCH = 16  # steps; on a CPU longer ones cost more, shorter ones forget how memory came to be
+
+
+def cut_of(experience: Experience, minibatch_size: int) -> Cut:
+    """How experience is cut into minibatches: into stretches where the policy has a memory."""
+    if not jax.tree.leaves(experience.carry):
+        return Steps(minibatch_size)
+    common = gcd(len(experience.mask), minibatch_size)
+    return Sequences(minibatch_size, max(n for n in range(1, LONGEST_STRETCH + 1) if common % n == 0))
+
+
+def merged(tree: Any) -> Any:
+    """[A, B, ...] -> [A * B, ...] for every array of a tree."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
 def take(rows: Any, index: Int[Array, " M"]) -> Any:

@@ -16,7 +16,7 @@ from proximo.core import (
 from proximo.core.surrogates import LOG_RATIO_LIMIT
 from proximo.learn.batches import Batch
 from proximo.learn.options import UpdateOptions
-from proximo.policies import ActorCritic, Distribution
+from proximo.policies import Distribution, Policy
 
 
 def prepared(batch: Batch, options: UpdateOptions) -> tuple[Batch, Bool[Array, ""]]:
@@ -48,7 +48,7 @@ def actor_objective(
 
 
 def loss(
-    policy: ActorCritic, part: Batch, objective: Objective, options: UpdateOptions
+    policy: Policy, part: Batch, objective: Objective, options: UpdateOptions
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Eq. 9 with its sign turned, to be minimised, and what to log of it.
 
@@ -56,9 +56,9 @@ def loss(
 
     part  of a minibatch that is `prepared`; its share of the loss and of each metric is returned
     """
-    distribution, _ = policy(part.obs)
-    wanted, metrics = actor_objective(distribution, part, objective, options)
-    value_loss = options.value_loss(policy.value(part.obs), part.value, part.target)
+    output, _ = policy(part.obs, part.start, part.carry)
+    wanted, metrics = actor_objective(output.distribution, part, objective, options)
+    value_loss = jnp.sum(options.value_loss(output.value, part.value, part.target), axis=-1)
     total = options.value_coefficient * value_loss
     if options.actor_step.joint:
         total = total - wanted

@@ -53,7 +53,9 @@ def with_offset(arrays: Mapping[str, np.ndarray], active: Any) -> dict[str, np.n
 
 
 class RewardNormaliser(NamedTuple):
-    """Divides rewards by the standard deviation of the discounted return; the mean is not touched.
+    """Divides the reward by the standard deviation of the discounted return; the mean is not touched.
+
+    Costs stay in their own unit, which that of their limits is.
 
     moments  statistics of the running discounted return, scalar
     running  that return in each environment, [N]; it starts again at both kinds of end
@@ -62,9 +64,10 @@ class RewardNormaliser(NamedTuple):
     moments: Moments
     running: Float[Array, " N"]
 
-    def __call__(self, reward: Float[Array, "T N"]) -> Float[Array, "T N"]:
-        """The rewards in units of the return's standard deviation."""
-        return jnp.clip(reward / (standard_deviation(self.moments) + 1e-8), -BOUND, BOUND)
+    def __call__(self, reward: Float[Array, "T N R"]) -> Float[Array, "T N R"]:
+        """Stream 0 in units of the return's standard deviation."""
+        scaled = jnp.clip(reward[..., :1] / (standard_deviation(self.moments) + 1e-8), -BOUND, BOUND)
+        return jnp.concatenate([scaled, reward[..., 1:]], axis=-1)
 
     def after(self, experience: Experience, gamma: Float[Array, ""] | float) -> "RewardNormaliser":
         """With the returns counted in.
@@ -78,7 +81,7 @@ class RewardNormaliser(NamedTuple):
             running = running * gamma + reward
             return jnp.where(over, 0.0, running), running
 
-        rows = (select(experience.reward, experience.mask), experience.over)
+        rows = (select(experience.reward[..., 0], experience.mask), experience.over)
         last, returns = jax.lax.scan(accumulate, self.running, rows, unroll=16)
         return RewardNormaliser(merge(self.moments, moments_of(returns, experience.mask)), last)
 

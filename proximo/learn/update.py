@@ -17,9 +17,9 @@ from proximo.core import (
 from proximo.core.arrays import global_norm
 from proximo.core.types import Experience
 from proximo.learn.actor_steps import Problem, mean_kl
-from proximo.learn.batches import Batch, Cut, Steps, take
+from proximo.learn.batches import Batch, Cut, cut_of, take
 from proximo.learn.descend import Adam, Gradient, descend, in_parts, summed_gradients
-from proximo.learn.experience import advantages, for_the_actor, normalised, whole_batch
+from proximo.learn.experience import advantages, for_the_actor, normalised, predictions, whole_batch
 from proximo.learn.loss import actor_objective, clip_range, loss, prepared
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
@@ -134,9 +134,11 @@ def task_of(
     def rows(policy: ActorCritic) -> Batch:
         if options.advantages == "once":
             return cut.rows(batch)
-        advantage, value = advantages(policy, experience, options)
-        fresh = batch._replace(advantage=advantage, target=advantage + value)
-        return cut.rows(for_the_actor(fresh, options))
+        fresh = predictions(policy, experience, cut.length)
+        advantage = advantages(fresh, experience, options)
+        target = advantage + fresh.value
+        advantage = for_the_actor(advantage, target, batch.mask, options)
+        return cut.rows(batch._replace(advantage=advantage, target=target, carry=fresh.carry))
 
     def gradient(policy: ActorCritic, part: Batch) -> tuple[ActorCritic, dict[str, Array]]:
         return jax.grad(loss, has_aux=True)(policy, cut.as_seen(part), objective, options)
@@ -210,12 +212,12 @@ def update(
     objective = current_objective(learner, options, remaining)
     learning_rate = current_learning_rate(learner, options, remaining)
     seen, rewards = normalised(experience, learner.observations, learner.rewards, options)
-    batch, distribution = whole_batch(learner.policy, seen, options)
+    cut = cut_of(seen, options.minibatch_size)
+    batch, distribution = whole_batch(learner.policy, seen, options, cut)
     policy, actor_memory, actor_metrics = options.actor_step(
         learner.policy, learner.actor_memory, actor_problem(batch, objective, learning_rate, options)
     )
     key, shuffle_key = jax.random.split(learner.key)
-    cut = Steps(options.minibatch_size)
     shuffle = partial(cut.order, samples=batch.mask.size)
     orders = jax.vmap(shuffle)(jax.random.split(shuffle_key, options.epochs))
     state, history = minibatch_steps(
@@ -238,7 +240,7 @@ def update(
     metrics = mean_over_updates(history) | {
         "train/learning_rate": learning_rate,
         "train/clip_range": jnp.asarray(clip_range(objective)[1]),
-        "train/explained_variance": explained_variance(batch.value, batch.target, batch.mask),
+        "train/explained_variance": explained_variance(batch.value[..., 0], batch.target[..., 0], batch.mask),
         "train/parameter_norm": global_norm(state.weights),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),
     }

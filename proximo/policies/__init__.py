@@ -1,6 +1,6 @@
 """What acts: distributions, networks, and the actor-critic made of them."""
 
-from proximo.policies.actor_critic import ActorCritic, NetworkOptions
+from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, Policy
 from proximo.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -21,6 +21,8 @@ __all__ = [
     "DiagonalGaussian",
     "Distribution",
     "NetworkOptions",
+    "Output",
+    "Policy",
     "ScheduledGaussianHead",
     "make_head",
     "per_state",

@@ -1,12 +1,11 @@
-"""The actor and the critic as one module: `policy(obs, carry, reset) -> distribution, carry`."""
+"""Actor and critic as one module: `policy(obs, start, carry) -> Output(distribution, value), carry`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from proximo.core.ranges import Range, at_least
 from proximo.core.types import ActionKind
@@ -39,11 +38,43 @@ class NetworkOptions:
     """Bring it there linearly over the training, and do not learn it (the paper's table 4: -0.7, -1.6)."""
 
 
+class Output(NamedTuple):
+    """What a policy computes of observations, [...] of them.
+
+    distribution  over actions
+    value         [..., R], the expected discounted return of each reward stream, in units of the (scaled)
+                  rewards
+    """
+
+    distribution: Distribution
+    value: Float[Array, "... R"]
+
+
+class Policy(Protocol):
+    """What acts and learns: actor and critic in ONE call, so that what they share is computed once.
+
+    head   noise for its actions: `head.noise(key, shape)`
+    begin  the memory of `count` environments before their first observation, a tree of [count, ...]; ()
+           without memory
+    call   (obs, start, carry) -> what it computes of them, and its memory after them
+
+    The call takes one row, obs [N, ...] and start [N], or a sequence of rows, time first, obs [L, N, ...] and
+    start [L, N]; carry is [N, ...], the memory before the first row. Where `start` is true, memory is
+    forgotten BEFORE the observation is read. Without memory any axes are good, and neither is needed.
+    """
+
+    @property
+    def head(self) -> Head: ...
+    def begin(self, count: int) -> Any: ...
+    def __call__(
+        self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
+    ) -> tuple[Output, Any]: ...
+
+
 class ActorCritic(eqx.Module):
     """Actor and critic over a common trunk; separate networks have an empty trunk, the identity.
 
-    Observations are [..., features], any batch shape. A feed-forward policy has no memory: its carry
-    is () and `reset` is ignored.
+    Observations are [..., features], any batch shape. It has no memory.
     """
 
     trunk: MLP
@@ -82,18 +113,17 @@ class ActorCritic(eqx.Module):
         critic_width = (critic_widths or (between,))[-1]
         self.critic_output = Dense(critic_output_key, critic_width, 1, VALUE_GAIN, options.initialiser)
 
+    def begin(self, count: int) -> Any:
+        """No memory."""
+        return ()
+
     def __call__(
-        self, obs: Float[Array, "*batch features"], carry: Any = (), reset: Array | None = None
-    ) -> tuple[Distribution, Any]:
-        """The distribution over actions after `obs`, and the new memory."""
-        return self.head(self.actor_output(self.actor(self.trunk(obs)))), carry
-
-    def value(
-        self, obs: Float[Array, "*batch features"], carry: Any = (), reset: Array | None = None
-    ) -> Float[Array, "*batch"]:
-        """The expected discounted return after `obs`, in units of the (scaled) reward."""
-        return jnp.squeeze(self.critic_output(self.critic(self.trunk(obs))), axis=-1)
-
-    def without_critic(self) -> "ActorCritic":
-        """The part that an action depends on; its `value` can no longer be asked."""
-        return eqx.tree_at(lambda policy: (policy.critic, policy.critic_output), self, (None, None))
+        self,
+        obs: Float[Array, "*batch features"],
+        start: Bool[Array, "*batch"] | None = None,
+        carry: Any = (),
+    ) -> tuple[Output, Any]:
+        """The distribution over actions after `obs` and its value; of one reward stream."""
+        seen = self.trunk(obs)
+        distribution = self.head(self.actor_output(self.actor(seen)))
+        return Output(distribution, self.critic_output(self.critic(seen))), carry

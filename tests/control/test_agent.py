@@ -90,8 +90,8 @@ def test_the_loop_and_the_agent_act_alike():
     obs = rng.uniform(-1, 1, (30, 5, 2)).astype(np.float32)
     noise = rng.normal(size=(30, 5, 2)).astype(np.float32)
     step = actor.stepper(agent.parameters, obs[0], noise[0])
-    acted = [step(o, n) for o, n in zip(obs, noise, strict=True)]
-    expected = agent.policy(jax.numpy.asarray(obs))[0].sample(noise)
+    acted = [step(o, n, None, ())[0] for o, n in zip(obs, noise, strict=True)]
+    expected = agent.policy(jax.numpy.asarray(obs))[0].distribution.sample(noise)
     np.testing.assert_allclose(np.stack(acted), expected, atol=1e-5)
 
 
@@ -113,8 +113,8 @@ def test_policies_of_one_shape_share_what_is_compiled():
         noise = np.asarray(shared.noise(jax.random.key(0), shape=(2,)))
         own = Actor(learner.policy, learner.observations)
         flat = own.parameters(learner.policy, learner.observations)
-        np.testing.assert_array_equal(shared.sample(flat, obs, noise), own.sample(flat, obs, noise))
-        np.testing.assert_array_equal(shared.mode(flat, obs), own.mode(flat, obs))
+        np.testing.assert_array_equal(shared.sample(flat, obs, noise)[0], own.sample(flat, obs, noise)[0])
+        np.testing.assert_array_equal(shared.mode(flat, obs)[0], own.mode(flat, obs)[0])
         np.testing.assert_array_equal(shared.parameters(learner.policy, learner.observations), flat)
 
 

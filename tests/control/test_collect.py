@@ -6,14 +6,15 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from probes import Ends, Probe, first_rollout, small, walk
 
+from proximo import training
 from proximo.control.collect import Stream, collect
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault
 
 
-def still(obs, noise):
+def still(obs, noise, start, carry):
     """Action 0 everywhere."""
-    return np.zeros(len(obs), np.int32)
+    return np.zeros(len(obs), np.int32), carry
 
 
 def rollout_of(env, horizon, num_envs=1, act=still, rollouts=1):
@@ -30,7 +31,7 @@ def test_the_row_after_an_end_is_a_seam():
     # The stream is unbroken: obs[3] is the last of the first episode, obs[4] the first of the second.
     np.testing.assert_allclose(rollout.obs[:, 0, 0], 0.01 * np.arange(10), rtol=1e-6)
     # Ends pays 1 + 10 * (the next observation); nothing is paid in a seam.
-    np.testing.assert_allclose(rollout.reward[:, 0], [1.1, 1.2, 1.3, 0, 1.5, 1.6, 1.7, 0, 1.9], rtol=1e-6)
+    np.testing.assert_allclose(rollout.reward[:, 0, 0], [1.1, 1.2, 1.3, 0, 1.5, 1.6, 1.7, 0, 1.9], rtol=1e-6)
 
 
 def test_the_first_row_of_a_run_is_no_seam():
@@ -129,8 +130,8 @@ def sick(what, first_bad=5):
 @pytest.mark.parametrize(("horizon", "rollouts"), [(6, 1), (2, 3), (1, 5)])
 def test_a_fault_names_environment_step_and_action(what, horizon, rollouts):
     # However the steps fall into rollouts, the fifth step is the fifth.
-    def act(obs, noise):
-        return np.array([0, 1], np.int32)
+    def act(obs, noise, start, carry):
+        return np.array([0, 1], np.int32), carry
 
     with pytest.raises(EnvironmentFault) as caught:
         rollout_of(sick(what), horizon, num_envs=2, act=act, rollouts=rollouts)
@@ -172,5 +173,49 @@ def test_shapes_and_types(kind):
     assert rollout.obs.shape == (6, 3, 2) and rollout.obs.dtype == np.float32
     assert rollout.action.shape == (5, 3, *width)
     assert rollout.action.dtype == (np.float32 if kind == "Box" else np.int32)
-    for name in ("reward", "terminated", "truncated", "mask"):
+    for name in ("terminated", "truncated", "over", "mask"):
         assert getattr(rollout, name).shape == (5, 3)
+    assert rollout.reward.shape == (5, 3, 1) and rollout.start.shape == (6, 3)
+
+
+class Told(Ends):
+    """Costs 1 in every other step from the fourth on; an episode that is cut was a success."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = super().step(action)
+        info = {"is_success": truncated} if terminated or truncated else {}
+        if self.count >= 4 and self.count % 2 == 0:
+            info["cost"] = 1.0
+        return obs, reward, terminated, truncated, info
+
+
+def test_a_cost_is_a_second_stream_of_rewards_from_the_first_one_on_that_is_told():
+    first, second, third = rollout_of(Told, 3, rollouts=3)
+    assert first.reward.shape == (3, 1, 1)
+    # Rows 3 to 5 lead to the counts 4 (a seam; a reset tells no cost), 5 and 6; then 7, 8 (a seam) and 9.
+    np.testing.assert_array_equal(second.reward[:, 0, 1], [0, 0, 1])
+    np.testing.assert_array_equal(third.reward[:, 0, 1], [0, 0, 0])  # once told, it stays
+    np.testing.assert_allclose(second.reward[:, 0, 0], [0, 1.5, 1.6], rtol=1e-6)
+    assert rollout_of(Ends, 3)[0].reward.shape == (3, 1, 1)
+
+
+def test_the_share_of_successes_is_logged_where_environments_tell_of_it():
+    config = small(Told, num_envs=1, horizon=9, minibatch_size=9, epochs=1, steps=16)
+    metrics = [iteration.metrics for iteration in training(config)]
+    # Every second episode is cut: 1 of 2, 2 of 4, 3 of 7.
+    assert [m["rollout/success_rate"] for m in metrics] == [0.5, 0.5, pytest.approx(3 / 7)]
+    untold = next(training(small(Ends, num_envs=1, horizon=9, minibatch_size=9, epochs=1, steps=16)))
+    assert "rollout/success_rate" not in untold.metrics
+
+
+def test_legal_actions_stand_beside_the_observations_that_they_are_of():
+    class Either(Ends):
+        """Action 1 is legal where the count is even."""
+
+        def action_masks(self):
+            return np.array([True, self.count % 2 == 0])
+
+    (rollout,) = rollout_of(Either, 6)
+    assert rollout.legal.shape == (6, 1, 2)
+    np.testing.assert_array_equal(rollout.legal[:, 0, 1], np.arange(6) % 2 == 0)
+    assert rollout_of(Ends, 3)[0].legal is None

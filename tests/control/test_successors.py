@@ -13,8 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from probes import Ends, beginning, by_hand, close, small
 
 from proximo.control.collect import Stream, collect
-from proximo.envs import make_envs
-from proximo.learn.experience import advantages
+from proximo.envs import EpisodeStatistics, make_envs
+from proximo.learn.experience import advantages, predictions
+from proximo.learn.normalise import reward_normaliser
 from proximo.learn.update import update
 
 # s0 -1-> s1 -2-> s2 dead | s3 -3-> s4 -4-> s5 out of time | s6 -5-> s7, and so on.
@@ -29,7 +30,7 @@ def with_seams():
     return by_hand(
         obs=column(S[[0, 1, 2, 3, 4, 5, 6, 7]])[..., None],
         action=column([0, 1, 0, 0, 1, 0, 1], np.int32),
-        reward=column([1, 2, 0, 3, 4, 0, 5]),
+        reward=column([1, 2, 0, 3, 4, 0, 5])[..., None],
         terminated=column([0, 1, 0, 0, 0, 0, 0], bool),
         truncated=column([0, 0, 0, 0, 1, 0, 0], bool),
         mask=column([1, 1, 0, 1, 1, 0, 1]),
@@ -41,7 +42,7 @@ def with_final_obs():
     return by_hand(
         obs=column(S[[0, 1, 3, 4, 6, 7]])[..., None],
         action=column([0, 1, 0, 1, 1], np.int32),
-        reward=column([1, 2, 3, 4, 5]),
+        reward=column([1, 2, 3, 4, 5])[..., None],
         terminated=column([0, 1, 0, 0, 0], bool),
         truncated=column([0, 0, 0, 1, 0], bool),
         mask=column([1, 1, 1, 1, 1]),
@@ -58,7 +59,7 @@ def policy_and_options(**options):
 
 def test_advantages_by_hand():
     learner, options = policy_and_options()
-    v = np.asarray(learner.policy.value(jnp.asarray(S)[:, None]), np.float64)
+    v = np.asarray(learner.policy(jnp.asarray(S)[:, None])[0].value[:, 0], np.float64)
     gamma, decay = 0.1, 0.1 * 0.5  # decay = gamma lambda
     # A death has no successor; a time limit has one, s5; neither hands anything on to the row before the cut.
     last = 5 + gamma * v[7] - v[6]
@@ -68,10 +69,34 @@ def test_advantages_by_hand():
     first = 1 + gamma * v[1] - v[0] + decay * dead
     expected = [first, dead, before_cut, cut, last]
     for rollout in (with_seams(), with_final_obs()):
-        advantage, value = advantages(learner.policy, rollout, options)
+        predicted = predictions(learner.policy, rollout, length=1)
+        advantage = advantages(predicted, rollout, options)
         valid = np.asarray(rollout.mask[:, 0]) == 1
-        np.testing.assert_allclose(advantage[valid, 0], expected, rtol=1e-5)
-        np.testing.assert_allclose(value[valid, 0], v[[0, 1, 3, 4, 6]], rtol=1e-5)
+        np.testing.assert_allclose(advantage[valid, 0, 0], expected, rtol=1e-5)
+        np.testing.assert_allclose(predicted.value[valid, 0, 0], v[[0, 1, 3, 4, 6]], rtol=1e-5)
+
+
+def test_a_lost_life_cuts_the_value_and_the_episode_goes_on():
+    # s0 -1-> s1 -2-> s2, a life lost -3-> s3: terminated and not over, so no seam and no end.
+    learner, options = policy_and_options()
+    v = np.asarray(learner.policy(jnp.asarray(S)[:, None])[0].value[:, 0], np.float64)
+    no = column([0, 0, 0], bool)
+    experience = by_hand(
+        obs=column(S[[0, 1, 2, 3]])[..., None],
+        action=column([0, 1, 0], np.int32),
+        reward=column([1, 2, 3])[..., None],
+        terminated=column([0, 1, 0], bool),
+        truncated=no,
+        mask=column([1, 1, 1]),
+    )._replace(over=no)
+    advantage = advantages(predictions(learner.policy, experience, 1), experience, options)[:, 0, 0]
+    lost, after = 2 - v[1], 3 + 0.1 * v[3] - v[2]
+    np.testing.assert_allclose(advantage, [1 + 0.1 * v[1] - v[0] + 0.05 * lost, lost, after], rtol=1e-5)
+    statistics = EpisodeStatistics(1)
+    assert statistics.update(jax.tree.map(np.asarray, experience)) == []
+    assert statistics.return_so_far.tolist() == [6.0]
+    running = reward_normaliser(1).after(experience, 0.1).running
+    np.testing.assert_allclose(running, 3 + 0.1 * 2 + 0.01 * 1, rtol=1e-6)
 
 
 def test_both_descriptions_give_the_same_update():
@@ -107,12 +132,14 @@ def learned():
         learner = learner._replace(rewards=type(learner.rewards)(learner.rewards.moments, jnp.zeros(2)))
         stream = Stream(make_envs(SyncVectorEnv([Ends, Ends], autoreset_mode=mode)), [0, 1])
 
-        def chosen(obs, noise):
-            return (obs[:, 0] * 100).round().astype(np.int32) % 2
+        def chosen(obs, noise, start, carry):
+            return (obs[:, 0] * 100).round().astype(np.int32) % 2, carry
 
         rollout = collect(chosen, stream, np.zeros((horizon, 2)))
         after, _ = update(learner, rollout, with_minibatch(options, 2 * horizon), 1.0)
-        advantage, _ = advantages(learner.policy, jax.tree.map(jnp.asarray, rollout), options)
+        on_device = jax.tree.map(jnp.asarray, rollout)
+        predicted = predictions(learner.policy, on_device, length=1)
+        advantage = advantages(predicted, on_device, options)
         valid = rollout.mask[:, 0] == 1
         kept = [x[valid] for x in (rollout.obs[:-1], rollout.action, rollout.reward, np.asarray(advantage))]
         results[mode.name] = kept, after._replace(key=())

@@ -121,16 +121,16 @@ def test_a_hang_in_this_process_is_ended_by_an_alarm(undisturbed):
 @pytest.mark.parametrize("how", ["raise", "kill"])
 def test_a_cut_episode_counts_as_truncated(how):
     with parallel(partial(Misbehaves, how)) as envs:
-        rollout = collect(lambda obs, noise: ACTIONS, Stream(envs, SEEDS), np.zeros((12, 3)))
-        episodes = EpisodeStatistics(3).update(
-            rollout.reward, rollout.terminated, rollout.truncated, rollout.mask
+        rollout = collect(
+            lambda obs, noise, start, carry: (ACTIONS, carry), Stream(envs, SEEDS), np.zeros((12, 3))
         )
+        episodes = EpisodeStatistics(3).update(rollout)
     lost = [2] if how == "raise" else [1, 2]
     assert np.argwhere(rollout.mask == 0).tolist() == [[5, index] for index in lost]
     assert [(episode.env, episode.length, episode.terminated) for episode in episodes] == [
         (index, 5, False) for index in lost
     ]
-    assert episodes[-1].episode_return == rollout.reward[:4, 2].sum()
+    assert episodes[-1].episode_return == rollout.reward[:4, 2, 0].sum()
 
 
 def test_a_worker_killed_between_two_steps(undisturbed):
@@ -203,7 +203,7 @@ def test_a_reset_that_fails_between_episodes(num_workers):
     with parallel(ResetsBadly, num_workers, 1) as envs:
         stream = Stream(envs, [3])
         with pytest.warns(EnvironmentRestarted, match=r"at step .*no third chance"):
-            rollout = collect(lambda obs, noise: np.zeros(1, int), stream, np.zeros((20, 1)))
+            rollout = collect(lambda *_: (np.zeros(1, int), ()), stream, np.zeros((20, 1)))
     second = np.flatnonzero((rollout.terminated | rollout.truncated)[:, 0])[1]
     assert rollout.mask[second : second + 4, 0].tolist() == [1, 0, 0, 1]
     assert rollout.obs[second + 3, 0, 1] == 0  # the clock of the new episode

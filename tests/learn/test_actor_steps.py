@@ -29,6 +29,7 @@ from proximo.learn.actor_steps import (
     natural_step,
 )
 from proximo.learn.actor_vector import actor_parts, actor_vector, rows, unrows, with_actor
+from proximo.learn.batches import Steps
 from proximo.learn.descend import adam
 from proximo.learn.experience import normalised, whole_batch
 from proximo.learn.update import actor_problem, step_of_adam, update
@@ -68,7 +69,10 @@ def situation():
 def problem_of(situation, objective=Unclipped(), options=CONFIG.update):  # noqa: B008
     learner, rollout = situation
     batch, _ = whole_batch(
-        learner.policy, normalised(rollout, learner.observations, learner.rewards, options)[0], options
+        learner.policy,
+        normalised(rollout, learner.observations, learner.rewards, options)[0],
+        options,
+        Steps(options.minibatch_size),
     )
     return actor_problem(batch, objective, jnp.float32(options.learning_rate), options)
 
@@ -95,11 +99,11 @@ def exact_natural_step(policy, batch, gradient, max_kl, damping):
     obs = batch.obs.reshape(-1, batch.obs.shape[-1])[states]
 
     def said(flat):
-        distribution = per_state(with_actor(policy, flat)(obs)[0], (len(obs),))
+        distribution = per_state(with_actor(policy, flat)(obs)[0].distribution, (len(obs),))
         return jnp.concatenate([distribution.mean, distribution.log_std], axis=-1)
 
     jacobian = np.asarray(jax.jacobian(said)(flat), np.float64)  # [S, 2A, P]
-    log_std = np.asarray(policy(obs)[0].log_std, np.float64)
+    log_std = np.asarray(policy(obs)[0].distribution.log_std, np.float64)
     weight = np.concatenate([np.exp(-2 * log_std), np.full_like(log_std, 2.0)])
     rows = (jacobian * np.sqrt(weight)[:, None]).reshape(-1, len(flat))
     fisher = rows.T @ rows / len(obs) + damping * np.eye(len(flat))
@@ -161,9 +165,9 @@ def test_a2c_at_one_epoch_is_the_policy_gradient(situation):
     batch = problem_of(situation, options=options).batch
 
     def loss(policy):  # eq. 2, the critic's squared error and the entropy bonus, written out
-        distribution, _ = policy(batch.obs)
+        (distribution, value), _ = policy(batch.obs)
         gain = distribution.log_prob(batch.action) * batch.advantage + 0.01 * distribution.entropy()
-        miss = 0.5 * jnp.square(policy.value(batch.obs) - batch.target)
+        miss = 0.5 * jnp.square(value - batch.target)[..., 0]
         return masked_mean(0.5 * miss - gain, batch.mask)
 
     policy, _, _ = step_of_adam(options)(
@@ -219,7 +223,9 @@ def test_acers_region_bends_the_gradient_and_the_average_follows(situation):
     step = AverageTrustRegion(limit=1e-9, decay=0.9)
     moments, _ = step.start(learner.policy)
     elsewhere = with_actor(learner.policy, actor_vector(learner.policy) + 0.1)
-    said, anchor = (per_state(p(problem.batch.obs)[0], (12, 8)) for p in (learner.policy, elsewhere))
+    said, anchor = (
+        per_state(problem.batch.read_by(p).distribution, (12, 8)) for p in (learner.policy, elsewhere)
+    )
 
     def pulled(policy):  # by hand: the bent gradient per state, fixed, times what the policy says
         uphill = rows(jax.grad(lambda d: jnp.sum(problem.objective(d)))(said), (12, 8))
@@ -227,7 +233,7 @@ def test_acers_region_bends_the_gradient_and_the_average_follows(situation):
         bent = projected_gradient(uphill, away, 1e-9)
         # no gain is taken along the KL, wherever the gradient pointed away from the average
         assert float(jnp.max(jnp.sum(bent * away, axis=-1))) < 1e-5
-        now = rows(per_state(policy(problem.batch.obs)[0], (12, 8)), (12, 8))
+        now = rows(per_state(problem.batch.read_by(policy).distribution, (12, 8)), (12, 8))
         return -masked_mean(jnp.sum(bent * now, axis=-1), problem.batch.mask)
 
     gradients = jax.grad(pulled)(learner.policy)
@@ -247,14 +253,14 @@ def test_without_a_baseline_the_actor_sees_the_returns(situation):
     options = with_options(CONFIG, gae_lambda=1.0, advantage_normalisation="none")
     reduced = problem_of(situation, options=options.update).batch
     whole = problem_of(situation, options=with_options(options, baseline=False).update).batch
-    assert equal(whole.advantage, reduced.target) and equal(whole.target, reduced.target)
-    np.testing.assert_allclose(whole.advantage, reduced.advantage + reduced.value, rtol=1e-6)
+    assert equal(whole.advantage, reduced.target[..., 0]) and equal(whole.target, reduced.target)
+    np.testing.assert_allclose(whole.advantage, reduced.advantage + reduced.value[..., 0], rtol=1e-6)
     # The recomputed advantages of `every-epoch` are the returns too.
     every = dict(gae_lambda=1.0, advantage_normalisation="none", baseline=False, advantages="every-epoch")
     once = updated(situation, CONFIG.update.actor_step, **{**every, "advantages": "once"})
     again = updated(situation, CONFIG.update.actor_step, **every)
     assert close(once[0].policy, again[0].policy, 1e-6)
-    assert explained_variance(whole.value, whole.target, whole.mask) == pytest.approx(
+    assert explained_variance(whole.value[..., 0], whole.target[..., 0], whole.mask) == pytest.approx(
         float(again[1]["train/explained_variance"]), abs=1e-5
     )
 
@@ -335,7 +341,8 @@ def test_garbage_under_the_mask_moves_no_actor(situation):
     learner, rollout = situation
     seam = rollout.mask == 0
     dirty = rollout._replace(
-        reward=jnp.where(seam, 1e6, rollout.reward), action=jnp.where(seam[..., None], 1e6, rollout.action)
+        reward=jnp.where(seam[..., None], 1e6, rollout.reward),
+        action=jnp.where(seam[..., None], 1e6, rollout.action),
     )
     for step in ALONE:
         clean_after, _ = updated((learner, rollout), step)

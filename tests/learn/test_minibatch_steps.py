@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from probes import equal, small, turns, walk
 
-from proximo.learn.batches import Sequences, Steps
+from proximo.learn.batches import Batch, Sequences, Steps, take
 from proximo.learn.descend import adam, descend
 from proximo.learn.experience import normalised, whole_batch
 from proximo.learn.update import State, Task, minibatch_step, minibatch_steps, task_of, update
@@ -102,13 +102,17 @@ def test_what_follows_an_epoch_is_for_the_next_one():
 
 def test_sequences_keep_their_order_and_cover_every_sample_once():
     # T = 4, N = 2, stretches of 2: the entry of step t of environment n is 10 t + n.
-    batch = 10 * jnp.arange(4)[:, None] + jnp.arange(2)
+    entry = 10 * jnp.arange(4)[:, None] + jnp.arange(2)
     cut = Sequences(minibatch_size=4, length=2)
+    batch = Batch(*(entry,) * len(Batch._fields))._replace(carry=entry[::2])  # memory before steps 0 and 2
     rows = cut.rows(batch)
-    assert rows.tolist() == [[0, 10], [1, 11], [20, 30], [21, 31]]
+    assert rows.obs.tolist() == [[0, 10], [1, 11], [20, 30], [21, 31]]
+    assert rows.carry.tolist() == [0, 1, 20, 21]  # one for each stretch
     order = cut.order(jax.random.key(0), 8)
     assert order.shape == (2, 2) and sorted(order.ravel().tolist()) == [0, 1, 2, 3]
-    assert cut.as_seen(rows[jnp.array([3, 0])]).tolist() == [[21, 0], [31, 10]]  # time first
+    seen = cut.as_seen(take(rows, jnp.array([3, 0])))
+    assert seen.obs.tolist() == [[21, 0], [31, 10]]  # time first
+    assert seen.carry.tolist() == [21, 0]
 
 
 def test_sequences_of_one_step_are_steps_bit_for_bit():
@@ -116,7 +120,7 @@ def test_sequences_of_one_step_are_steps_bit_for_bit():
     learner, rollout, _, _, _ = next(turns(config, 1))
     rollout, options = jax.tree.map(jnp.asarray, rollout), config.update
     seen, _ = normalised(rollout, learner.observations, learner.rewards, options)
-    batch, _ = whole_batch(learner.policy, seen, options)
+    batch, _ = whole_batch(learner.policy, seen, options, Steps(16))
     start = State(learner.policy, learner.optimiser, jnp.float32(1e-2), jnp.zeros((), bool))
     orders = jax.vmap(lambda key: Steps(16).order(key, 64))(jax.random.split(jax.random.key(0), 2))
     after = []

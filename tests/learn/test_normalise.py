@@ -25,7 +25,7 @@ def column(*numbers, dtype=np.float32):
 TWO_EPISODES = by_hand(
     obs=column(10, 20, 999, 30, 40, 999)[..., None],
     action=column(0, 0, 0, 0, 0),
-    reward=column(1, 2, 0, 3, 4),
+    reward=column(1, 2, 0, 3, 4)[..., None],
     terminated=column(0, 1, 0, 0, 0, dtype=bool),
     truncated=column(0, 0, 0, 0, 1, dtype=bool),
     mask=column(1, 1, 0, 1, 1),
@@ -41,7 +41,7 @@ def test_rewards_by_hand():
     np.testing.assert_allclose(after.moments.m2 / 4, 1.465, rtol=1e-6)
     # Divided, not moved: 1 / 1.210372 = 0.826192 and so on.
     expected = [0.826192, 1.652385, 0.0, 2.478577, 3.304769]
-    np.testing.assert_allclose(after(TWO_EPISODES.reward)[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(after(TWO_EPISODES.reward)[:, 0, 0], expected, rtol=1e-5)
     assert after.running == 0.0  # the time limit ended it too
 
 
@@ -62,14 +62,14 @@ def test_the_running_return_goes_on_over_rollouts_and_not_over_ends():
 
 
 def test_rewards_that_never_differ_are_left_alone():
-    zeros = TWO_EPISODES._replace(reward=column(0, 0, 0, 0, 0))
+    zeros = TWO_EPISODES._replace(reward=column(0, 0, 0, 0, 0)[..., None])
     after = reward_normaliser(1).after(zeros, 0.1)
     np.testing.assert_array_equal(after(zeros.reward), zeros.reward)
 
 
-def test_scaled_rewards_are_bounded():
+def test_the_scaled_reward_is_bounded_and_a_cost_beside_it_left_alone():
     after = reward_normaliser(1).after(TWO_EPISODES, 0.1)
-    np.testing.assert_array_equal(after(jnp.array([[1e9, -1e9]])), [[10.0, -10.0]])
+    np.testing.assert_array_equal(after(jnp.array([[[1e9, 1e9]]])), [[[10.0, 1e9]]])
 
 
 def test_observations_by_hand():

@@ -37,7 +37,7 @@ def test_the_policy_that_acted_is_the_one_the_update_starts_from(kind, networks,
     )
     moved = []
     for learner, rollout, noise, after, metrics in turns(config, 3):
-        distribution, _ = learner.policy(learner.observations(jnp.asarray(rollout.obs[:-1])))
+        distribution = learner.policy(learner.observations(jnp.asarray(rollout.obs[:-1])))[0].distribution
         # The same noise through the update's distribution gives the actions that were taken ...
         expected = np.asarray(jax.jit(type(distribution).sample)(distribution, noise))
         if kind == "Box":

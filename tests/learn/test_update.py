@@ -13,6 +13,7 @@ from probes import KINDS, beginning, close, equal, small, turns, walk
 from proximo import with_options
 from proximo.core import Clip, ClippedSquaredError, Huber, PolicyGradient, SquaredError, Unclipped
 from proximo.core.types import Experience
+from proximo.learn import descend
 from proximo.learn.batches import Steps, permutation
 from proximo.learn.update import update
 
@@ -93,6 +94,37 @@ def test_garbage_under_the_mask_changes_nothing(kind, normalisation):
     assert equal(dirty_metrics, metrics)
 
 
+def test_the_ratio_is_to_whoever_acted(situation):
+    learner, rollout = situation
+    output, _ = learner.policy(learner.observations(rollout.obs[:-1]))
+    own = output.distribution.log_prob(rollout.action)
+    said, _ = updated((learner, rollout._replace(log_prob=own)), **ONE_STEP)
+    unsaid, _ = updated(situation, **ONE_STEP)
+    assert close(said.policy, unsaid.policy, 1e-6) and distance(said, learner) > 1e-3
+    # Whoever found every action half as likely: the ratio is 2, and k3 = 2 - 1 - log 2.
+    _, metrics = updated((learner, rollout._replace(log_prob=own - np.log(2))), **ONE_STEP)
+    np.testing.assert_allclose(metrics["train/approx_kl"], 1 - np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(metrics["train/clip_fraction"], 1.0, rtol=1e-6)
+
+
+def test_a_cost_is_learned_by_a_critic_of_two_and_moves_no_actor(situation):
+    learner, rollout = forgetful(situation)
+    options = dict(ONE_STEP, max_grad_norm=1e9, learning_rate=0.01)
+    alone, _ = updated((learner, rollout), **options)
+    costly = rollout._replace(reward=jnp.concatenate([rollout.reward, rollout.reward], axis=-1))
+    # A critic of one output learns the reward alone.
+    assert equal(updated((learner, costly), **options)[0].policy, alone.policy)
+    # Two outputs of the same weights, and a cost that is the reward once more: both learn the same.
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x], axis=-1), learner.policy.critic_output)
+    policy = eqx.tree_at(lambda policy: policy.critic_output, learner.policy, twice)
+    both = learner._replace(policy=policy, optimiser=descend.adam(policy))
+    after, _ = updated((both, costly), **options)
+    assert close(after.policy.actor, alone.policy.actor, 1e-6)
+    weight = after.policy.critic_output.weight
+    np.testing.assert_allclose(weight[:, 0], weight[:, 1], atol=1e-6)
+    assert not np.allclose(weight, twice.weight, atol=1e-4)
+
+
 def test_the_order_of_the_environments_does_not_matter(situation):
     learner, rollout = situation
     order = jnp.array([3, 1, 0, 2, 7, 6, 5, 4])
@@ -121,10 +153,10 @@ def test_the_first_step_by_hand(situation):
     valid = np.asarray(rollout.mask) == 1
 
     obs = learner.observations(rollout.obs)
-    v = np.asarray(learner.policy.value(obs), np.float64)
+    v = np.asarray(learner.policy(obs)[0].value[..., 0], np.float64)
     gamma, lam = 0.99, 0.95
     ended = np.asarray(rollout.terminated | rollout.truncated)
-    delta = np.asarray(rollout.reward) + gamma * v[1:] * ~np.asarray(rollout.terminated) - v[:-1]
+    delta = np.asarray(rollout.reward[..., 0]) + gamma * v[1:] * ~np.asarray(rollout.terminated) - v[:-1]
     advantage, later = np.zeros_like(delta), np.zeros(8)
     for t in reversed(range(12)):
         later = advantage[t] = delta[t] + gamma * lam * later * ~ended[t]
@@ -132,10 +164,11 @@ def test_the_first_step_by_hand(situation):
     white = (advantage - advantage[valid].mean()) / advantage[valid].std()
 
     def objective(policy):
-        log_p = jax.nn.log_softmax(policy(obs[:-1])[0].logits[..., 0, :])
+        output, _ = policy(obs[:-1])
+        log_p = jax.nn.log_softmax(output.distribution.logits[..., 0, :])
         chosen = jnp.take_along_axis(log_p, rollout.action[..., None], -1)[..., 0]
         entropy = -(jnp.exp(log_p) * log_p).sum(-1)
-        error = (policy.value(obs[:-1]) - target) ** 2
+        error = (output.value[..., 0] - target) ** 2
         return jnp.mean((-chosen * white + 0.5 * 0.5 * error - 0.02 * entropy)[valid])
 
     gradient = jax.grad(objective)(learner.policy)
@@ -250,7 +283,7 @@ def test_a_learner_comes_back_with_the_types_it_went_in_with(kind):
     action = learner.policy.head(jnp.zeros((16, 8, learner.policy.head.inputs))).mode()
     number, flag = jnp.zeros((16, 8)), jnp.zeros((16, 8), bool)
     rollout = Experience(
-        jnp.zeros((17, 8, 2)), action, number, flag, flag, flag, number, jnp.zeros((17, 8), bool)
+        jnp.zeros((17, 8, 2)), action, number[..., None], flag, flag, flag, number, jnp.zeros((17, 8), bool)
     )
     after, _ = jax.eval_shape(update, learner, rollout, config.update, 1.0)  # traced, not compiled
     stream.envs.close()

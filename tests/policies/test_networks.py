@@ -53,10 +53,12 @@ def test_the_gains_of_the_three_kinds_of_layer():
 
 
 def test_a_small_gain_makes_the_first_policy_the_same_everywhere():
-    far = 100.0 * OBS
-    assert np.abs(build(policy_gain=0.01)(far)[0].mode()).max() < 0.03  # tanh units: |mean| <= 0.01 sqrt(6)
-    assert np.abs(build(policy_gain=1.0)(far)[0].mode()).max() > 0.3
-    logits = build(KINDS[0], policy_gain=0.01)(far)[0].logits
+    def far(policy):
+        return policy(100.0 * OBS)[0].distribution
+
+    assert np.abs(far(build(policy_gain=0.01)).mode()).max() < 0.03  # tanh units: |mean| <= 0.01 sqrt(6)
+    assert np.abs(far(build(policy_gain=1.0)).mode()).max() > 0.3
+    logits = far(build(KINDS[0], policy_gain=0.01)).logits
     np.testing.assert_allclose(jax.nn.softmax(logits), 1 / 3, atol=0.02)
 
 
@@ -80,8 +82,8 @@ def test_every_activation_is_its_namesake(activation):
 
 def test_separate_networks_share_nothing():
     policy = build(shared=False)
-    assert changed(policy, lambda p: jnp.sum(p.value(OBS) ** 2)) == {"critic", "critic_output"}
-    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].log_prob(jnp.ones((6, 3, 2))))) == {
+    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].value ** 2)) == {"critic", "critic_output"}
+    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].distribution.log_prob(jnp.ones((6, 3, 2))))) == {
         "actor",
         "actor_output",
         "head",
@@ -92,8 +94,8 @@ def test_separate_networks_share_nothing():
 
 def test_a_shared_trunk_learns_from_both():
     policy = build(shared=True)
-    assert changed(policy, lambda p: jnp.sum(p.value(OBS) ** 2)) == {"trunk", "critic_output"}
-    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].log_prob(jnp.ones((6, 3, 2))))) == {
+    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].value ** 2)) == {"trunk", "critic_output"}
+    assert changed(policy, lambda p: jnp.sum(p(OBS)[0].distribution.log_prob(jnp.ones((6, 3, 2))))) == {
         "trunk",
         "actor_output",
         "head",
@@ -113,31 +115,50 @@ def test_a_shared_trunk_learns_from_both():
 )
 def test_a_critic_may_have_other_widths(options, weights):
     policy = build(critic_hidden=(5, 3), **options)
-    assert policy.value(OBS).shape == OBS.shape[:-1]
+    assert policy(OBS)[0].value.shape == (*OBS.shape[:-1], 1)  # one stream of rewards
     assert sum(x.size for x in jax.tree.leaves(policy)) == weights
 
 
 def test_a_critic_may_be_linear():
     policy = build(critic_hidden=())
-    np.testing.assert_allclose(policy.value(OBS), (OBS @ policy.critic_output.weight)[..., 0], atol=1e-6)
+    np.testing.assert_allclose(policy(OBS)[0].value, OBS @ policy.critic_output.weight, atol=1e-6)
+
+
+def arithmetic(function, *arguments):
+    """Floating-point operations of a function as it is compiled."""
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("shared", [False, True])
-def test_without_its_critic_a_policy_acts_the_same(kind, shared):
-    policy = build(kind, shared=shared)
-    bare = policy.without_critic()
-    noise = policy.head.noise(jax.random.key(2), OBS.shape[:2])
-    np.testing.assert_array_equal(policy(OBS)[0].sample(noise), bare(OBS)[0].sample(noise))
-    assert len(jax.tree.leaves(bare)) < len(jax.tree.leaves(policy))
-    assert bare(OBS)[1] == ()  # feed-forward: nothing to remember
+def test_an_action_costs_no_critic(kind, shared):
+    # The critic is compiled away: one of 512 units asks for no more arithmetic than one of none.
+    costs = []
+    for widths in ((), (512, 512)):
+        policy = build(kind, shared=shared, critic_hidden=widths)
+        noise = policy.head.noise(jax.random.key(2), OBS.shape[:2])
+        act = lambda policy, obs, noise: policy(obs)[0].distribution.sample(noise)  # noqa: E731
+        costs.append(arithmetic(act, policy, OBS, noise))
+    assert costs[0] == costs[1] > 0
+    assert policy.begin(3) == policy(OBS)[1] == ()  # feed-forward: nothing to remember
+
+
+def test_a_shared_trunk_is_computed_once():
+    # Of one hidden layer, 4 -> 64: both outputs together cost what one does, and a few numbers of the other.
+    policy = build(hidden=(64,), shared=True)
+    both = arithmetic(lambda policy, obs: policy(obs)[0], policy, OBS)
+    value = arithmetic(lambda policy, obs: policy(obs)[0].value, policy, OBS)
+    trunk = arithmetic(lambda policy, obs: policy.trunk(obs), policy, OBS)
+    assert both < value + 0.7 * trunk
 
 
 def test_no_hidden_layer_is_a_linear_policy():
     for shared in (False, True):
         policy = build(hidden=(), shared=shared)
-        np.testing.assert_allclose(policy(OBS)[0].mode(), OBS @ policy.actor_output.weight, atol=1e-6)
-        assert policy.value(OBS).shape == (6, 3)
+        np.testing.assert_allclose(
+            policy(OBS)[0].distribution.mode(), OBS @ policy.actor_output.weight, atol=1e-6
+        )
+        assert policy(OBS)[0].value.shape == (6, 3, 1)
 
 
 def test_an_action_of_an_unknown_kind_is_refused():

@@ -1,0 +1,93 @@
+"""A policy with a memory, through the environments' loop: what it remembers, and where it forgets."""
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from probes import Ends, Probe, equal, small
+from recurrent import Recurrent
+
+from proximo import evaluate, training
+from proximo.control.collect import Stream, collect
+from proximo.envs import make_envs
+
+
+def counting(obs, noise, start, carry):
+    """Action 0 everywhere; remembers how many observations of an episode it has read."""
+    return np.zeros(len(obs), np.int32), np.where(start, 0, carry) + 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "starts", "counts"),
+    [
+        # 0 1 2 (3, the last one, read in the seam) | 4 5 6 (7) | 8
+        (AutoresetMode.NEXT_STEP, [0, 4, 8], [1, 2, 3, 4, 1, 2, 3, 4, 1]),
+        # 0 1 2 | 4 5 6 | 8: the last observations come beside the stream
+        (AutoresetMode.SAME_STEP, [0, 3, 6], [1, 2, 3, 1, 2, 3, 1, 2, 3]),
+        (AutoresetMode.DISABLED, [0, 3, 6], [1, 2, 3, 1, 2, 3, 1, 2, 3]),
+    ],
+)
+@pytest.mark.parametrize("horizon", [1, 2, 9])
+def test_memory_goes_from_rollout_to_rollout_and_is_forgotten_before_an_episodes_first(
+    mode, starts, counts, horizon
+):
+    stream = Stream(make_envs(SyncVectorEnv([Ends], autoreset_mode=mode)), [0], carry=np.zeros(1, int))
+    parts, after = [], []
+    for _ in range(9 // horizon):
+        parts.append(collect(counting, stream, np.zeros((horizon, 1))))
+        after.append(int(stream.carry[0]))
+    start = np.concatenate([part.start[:-1, 0] for part in parts])
+    assert np.flatnonzero(start).tolist() == [at for at in starts if at < len(start)]
+    assert after == counts[horizon - 1 :: horizon][: len(after)]
+    assert [int(part.carry[0]) for part in parts] == [0, *after[:-1]]  # before the first row
+
+
+class First(Probe):
+    """Shows +1 or -1 once, then 0; in the third step worth 1 is the action that agrees with it, else -1."""
+
+    def begin(self):
+        self.sign, self.clock = self.np_random.choice([-1.0, 1.0]), 0
+        self.seen = self.sign
+
+    def turn(self, action):
+        self.clock, self.seen = self.clock + 1, 0.0
+        over = self.clock == 3
+        return self.sign * (2.0 * int(action) - 1.0) if over else 0.0, over, False
+
+
+def test_what_only_a_memory_can_solve_is_solved_with_one(monkeypatch):
+    config = small(First, steps=8000, gamma=0.9)
+    without = list(training(config))[-1].agent
+    assert abs(evaluate(without, First, episodes=64).mean) < 0.6  # a coin's
+    monkeypatch.setattr("proximo.control.iteration.ActorCritic", Recurrent)
+    agent = list(training(config))[-1].agent
+    assert evaluate(agent, First, episodes=16).mean == 1.0
+    # An agent remembers from call to call, one episode or several at a time.
+    for sign, right in ((1.0, 1), (-1.0, 0)):
+        for seen in (sign, 0.0, 0.0):
+            action = agent.act(np.array([seen]), start=seen != 0.0)
+        assert action == right
+    for seen in ([1.0, -1.0], [0.0, 0.0], [0.0, 0.0]):
+        actions = agent.act(np.array(seen)[:, None], start=seen[0] != 0.0)
+    assert actions.tolist() == [1, 0]
+
+
+def test_a_run_that_goes_on_remembers(monkeypatch):
+    monkeypatch.setattr("proximo.control.iteration.ActorCritic", Recurrent)
+    config = small(GoesOn, num_envs=2, horizon=5, minibatch_size=5, steps=200)
+    whole = training(config)
+    start = next(whole).snapshot()
+    assert max(np.abs(x).max() for x in start.stream["carry"]) > 0
+    expected = next(whole).learner
+    assert equal(next(training(config, start)).learner, expected)
+    start.stream["carry"] = [np.zeros_like(x) for x in start.stream["carry"]]
+    assert not equal(next(training(config, start)).learner, expected)
+
+
+class GoesOn(Ends):
+    """Can be taken up where it was."""
+
+    def get_state(self):
+        return {"count": self.count, "episode": self.episode, "clock": self.clock, "seen": float(self.seen)}
+
+    def set_state(self, state):
+        vars(self).update(state)
