@@ -210,7 +210,8 @@ def beginning(config):
     envs = make_envs(config.env, config.num_envs)
     learner = new_learner(config, envs, seeds)
     carry = learner.policy.begin(envs.num_envs)
-    stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs), carry=carry)
+    first = environment_seeds(seeds.environments, envs.num_envs)
+    stream = Stream(envs, first, carry=carry, in_parts=learner.policy.in_parts)
     return learner, stream, actor_of(learner.policy, learner.observations)
 
 

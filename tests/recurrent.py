@@ -13,6 +13,7 @@ class Recurrent(eqx.Module):
     The memory is {"hidden": [N, H], "age": [N]}; both are 0 before the first observation of an episode.
     """
 
+    in_parts = False
     head: object
     inputs: Dense
     recurrent: Dense

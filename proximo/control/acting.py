@@ -13,7 +13,7 @@ from jaxtyping import Array
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic, Distribution
 
-Act = Callable[[np.ndarray, np.ndarray, np.ndarray | None, Any], tuple[np.ndarray, Any]]
+Act = Callable[[Any, np.ndarray, np.ndarray | None, Any], tuple[np.ndarray, Any]]
 """(observations [N, ...], noise [N, ...], start [N], carry) -> actions [N, ...], carry.
 
 `start` says whose memory is forgotten before the observation is read; None where there is no memory.
@@ -45,6 +45,14 @@ class SharedInput:
         """What to hand to the compiled call in place of `value`."""
         self._host[...] = value
         return self._device
+
+
+def shared(obs: Any) -> Callable[[Any], Any]:
+    """`SharedInput` for observations, of which each part has its own."""
+    if not isinstance(obs, dict):
+        return SharedInput(obs)
+    inputs = {name: SharedInput(part) for name, part in obs.items()}
+    return lambda obs: {name: inputs[name](part) for name, part in obs.items()}
 
 
 class Actor:
@@ -83,15 +91,15 @@ class Actor:
         self.parameters = jax.jit(lambda policy, observations: ravel_pytree((policy, observations))[0])
         self.sample, self.mode = jax.jit(sample), jax.jit(mode)
 
-    def stepper(self, flat: Array, obs: np.ndarray, noise: np.ndarray) -> Act:
+    def stepper(self, flat: Array, obs: Any, noise: np.ndarray) -> Act:
         """What samples actions, for thousands of calls with the same parameters.
 
         flat        what `parameters` gave
         obs, noise  arrays of the shape and dtype of all that will come, [N, ...]
         """
-        sample, shared_obs, shared_noise = self.sample, SharedInput(obs), SharedInput(noise)
+        sample, shared_obs, shared_noise = self.sample, shared(obs), SharedInput(noise)
 
-        def act(obs: np.ndarray, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+        def act(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
             actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), start, carry)
             return np.asarray(actions), carry
 

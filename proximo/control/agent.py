@@ -10,7 +10,9 @@ from gymnasium import Space
 from jaxtyping import Array
 
 from proximo.control.acting import Actor, actor_of
-from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_single, observation_codec
+from proximo.core.types import vector_of
+from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_single
+from proximo.envs.parts import codec_for
 from proximo.envs.spaces import space_name
 from proximo.errors import UserError
 from proximo.learn.normalise import ObservationNormaliser
@@ -62,7 +64,7 @@ class Agent:
     @cached_property
     def observation(self) -> ObservationCodec:
         """What turns the environment's observations into those that the policy was trained on."""
-        return observation_codec(self.spaces[0]).about(np.asarray(self.observations.offset))
+        return codec_for(self.spaces[0], self.policy.in_parts).about(np.asarray(self.observations.offset))
 
     @cached_property
     def actor(self) -> Actor:
@@ -74,9 +76,7 @@ class Agent:
         """What the actor takes to act as this agent."""
         return self.actor.parameters(self.policy, self.observations)
 
-    def choose(
-        self, obs: np.ndarray, start: np.ndarray | None = None, carry: Any = ()
-    ) -> tuple[np.ndarray, Any]:
+    def choose(self, obs: Any, start: np.ndarray | None = None, carry: Any = ()) -> tuple[np.ndarray, Any]:
         """Encoded observations [N, features] -> the most likely policy actions [N, ...], and the memory.
 
         start, carry  [N] and [N, ...], of a policy with a memory (`policies.Policy`)
@@ -86,11 +86,11 @@ class Agent:
         return np.asarray(action), carry
 
     def sample(
-        self, obs: np.ndarray, key: Array, start: np.ndarray | None = None, carry: Any = ()
+        self, obs: Any, key: Array, start: np.ndarray | None = None, carry: Any = ()
     ) -> tuple[np.ndarray, Any]:
         """Encoded observations [N, features] -> sampled policy actions [N, ...], and the memory."""
         refuse_after_fork()
-        noise = self.policy.head.noise(key, obs.shape[:1])
+        noise = self.policy.head.noise(key, vector_of(obs).shape[:1])
         action, carry = self.actor.sample(self.parameters, obs, noise, start, carry)
         return np.asarray(action), carry
 
@@ -105,7 +105,7 @@ class Agent:
         Raises UserError for an observation that is not of the environment's space.
         """
         obs, single = self._encoded(observation)
-        memory = self._memory(len(obs), start)
+        memory = self._memory(len(vector_of(obs)), start)
         if deterministic:
             action, self._carry = self.choose(obs, *memory)
         else:
@@ -125,13 +125,13 @@ class Agent:
             return None, ()
         return np.broadcast_to(np.asarray(start, bool), (count,)), self._carry
 
-    def _encoded(self, observation: Any) -> tuple[np.ndarray, bool]:
+    def _encoded(self, observation: Any) -> tuple[Any, bool]:
         """Observations as the policy takes them, [N, features], and whether there was only one."""
         try:
             single = is_single(self.spaces[0], observation)
             batch = self.observation.batch_of_one(observation) if single else observation
-            obs = np.empty((len(jax.tree.leaves(batch)[0]), *self.observation.shape), self.observation.dtype)
-            self.observation.encode(batch, obs)
+            obs = self.observation.empty(len(jax.tree.leaves(batch)[0]))
+            self.observation.write(batch, obs)
         except Exception as error:  # whatever the caller handed in
             space = space_name(self.spaces[0])
             raise UserError(f"the observation is not of the space {space}, nor a batch of such") from error
@@ -144,6 +144,9 @@ class Agent:
         """
         refuse_after_fork()
         obs, single = self._encoded(observation)
-        start, carry = jnp.ones(len(obs), bool), self.policy.begin(len(obs))
-        value = np.asarray(self.policy(self.observations(jnp.asarray(obs)), start, carry)[0].value[..., 0])
+        count = len(vector_of(obs))
+        start, carry = jnp.ones(count, bool), self.policy.begin(count)
+        value = np.asarray(
+            self.policy(self.observations(jax.tree.map(jnp.asarray, obs)), start, carry)[0].value[..., 0]
+        )
         return value[0] if single else value

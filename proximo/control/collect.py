@@ -7,8 +7,10 @@ import jax
 import numpy as np
 
 from proximo.control.acting import Act
-from proximo.core.types import Experience
-from proximo.envs import HostEnvs, advice, check_finite, observation_codec
+from proximo.core.types import Experience, vector_of
+from proximo.envs import HostEnvs, advice, check_finite
+from proximo.envs.parts import codec_for
+from proximo.envs.vector.returned import put
 from proximo.errors import EnvironmentAdvice, StateRefused
 
 
@@ -23,14 +25,19 @@ class Stream:
     """
 
     def __init__(
-        self, envs: HostEnvs, seeds: list[int], offset: np.ndarray | None = None, carry: Any = ()
+        self,
+        envs: HostEnvs,
+        seeds: list[int],
+        offset: np.ndarray | None = None,
+        carry: Any = (),
+        in_parts: bool = False,
     ) -> None:
         self.envs, self.seeds, first = envs, seeds, envs.reset(seeds)
-        codec = observation_codec(envs.spaces[0])
+        codec = codec_for(envs.spaces[0], in_parts)
         self.offset = codec.offset_from(first, envs.num_envs) if offset is None else offset
         envs.observation = codec.about(self.offset)
-        self.obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
-        envs.observation.encode(first, self.obs)
+        self.obs = codec.empty(envs.num_envs)
+        envs.observation.write(first, self.obs)
         self.start, self.seam = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
         self.carry, self.success, self.costly = carry, np.empty((0, envs.num_envs)), False
         self.rows = 0
@@ -42,7 +49,7 @@ class Stream:
         With `part`, what a stream of those environments alone needs.
         """
         return {
-            "obs": self.obs[part].copy(),
+            "obs": jax.tree.map(lambda x: x[part].copy(), self.obs),
             "start": self.start[part].copy(),
             "seam": self.seam[part].copy(),
             "carry": [np.array(leaf[part]) for leaf in jax.tree.leaves(self.carry)],
@@ -62,7 +69,7 @@ class Stream:
         try:
             self.envs.restore(state["envs"])
         except StateRefused as error:  # some of them may have taken it
-            self.envs.observation.encode(self.envs.reset(self.seeds), self.obs)
+            self.envs.observation.write(self.envs.reset(self.seeds), self.obs)
             return f"did not take its state back ({error})"
         self.obs, self.seam = state["obs"], state["seam"]
         if "start" in state:  # versions without memory wrote none
@@ -83,6 +90,13 @@ def advise(lines: list[str]) -> None:
         warnings.warn(line, EnvironmentAdvice, stacklevel=3)
 
 
+def rows_of(obs: Any) -> list[Any]:
+    """Observations row by row, as views."""
+    if not isinstance(obs, dict):
+        return list(obs)
+    return [dict(zip(obs, parts, strict=True)) for parts in zip(*obs.values(), strict=True)]
+
+
 def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     """T steps of every environment, as `Experience` of NumPy arrays.
 
@@ -94,11 +108,13 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     """
     envs, horizon = stream.envs, noise.shape[0]
     shape = (horizon, envs.num_envs)
-    obs = np.empty((horizon + 1, *stream.obs.shape), stream.obs.dtype)
+    obs = envs.observation.empty(horizon + 1, envs.num_envs)
     reward = np.empty(shape, np.float64)  # raw episode returns are summed from it
     terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
     success, cost = np.empty(shape), np.empty(shape)
-    final_obs = None if envs.seam_rows else np.zeros_like(obs[1:])
+    final_obs = None if envs.seam_rows else jax.tree.map(lambda x: np.zeros_like(x[1:]), obs)
+    rows, final_rows = rows_of(obs), [] if final_obs is None else rows_of(final_obs)
+    write, applied = envs.observation.write, envs.action.to_environment
     legal = None if envs.legal is None else np.empty((horizon, *envs.legal.shape), bool)
     # An end begins an episode in the next row, or in the one after the seam.
     before = [stream.start, stream.seam] if envs.seam_rows else [stream.start]
@@ -108,20 +124,20 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     carry, remembers = stream.carry, bool(jax.tree.leaves(stream.carry))
     actions = []
 
-    obs[0] = stream.obs
+    put(obs, 0, stream.obs)
     for t in range(horizon):
         if legal is not None:
             legal[t] = envs.legal
-        action, carry = act(obs[t], noise[t], start[t] if remembers else None, carry)
+        action, carry = act(rows[t], noise[t], start[t] if remembers else None, carry)
         actions.append(action)
-        step = envs.step(envs.action.to_environment(action))
-        envs.observation.encode(step.obs, obs[t + 1])
+        step = envs.step(applied(action))
+        write(step.obs, rows[t + 1])
         reward[t], terminated[t], truncated[t] = step.reward, step.terminated, step.truncated
         success[t], cost[t] = step.success, step.cost
         if remembers:
             over[t] = step.terminated | step.truncated
         if final_obs is not None and step.final_obs is not None:
-            envs.observation.encode(step.final_obs, final_obs[t])
+            write(step.final_obs, final_rows[t])
 
     over[...] = terminated | truncated
     mask = np.ones(shape, np.float32)
@@ -129,13 +145,15 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
         mask[...] = ~ends[1 : horizon + 1]
         stream.seam = over[-1]
     action = np.stack(actions)
-    applied = envs.action.to_environment
-    check_finite(obs, reward, action, stream.rows, applied)
+    numbers = vector_of(obs)
+    check_finite(numbers, reward, action, stream.rows, applied)
     if final_obs is not None:  # a row's final observation is its successor, as the next row's is elsewhere
-        check_finite(np.concatenate([obs[:1], final_obs]), reward, action, stream.rows, applied)
+        check_finite(
+            np.concatenate([numbers[:1], vector_of(final_obs)]), reward, action, stream.rows, applied
+        )
     if stream.unproven:
         stream.unproven = False
-        advise(advice.lost_precision(obs, envs.observation, stream.offset))
+        advise(advice.lost_precision(numbers, envs.observation, stream.offset))
     experience = Experience(
         obs=obs,
         action=action,
@@ -149,6 +167,6 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
         final_obs=final_obs,
         legal=legal,
     )
-    stream.obs, stream.start, stream.carry = obs[-1], start[-1], carry
+    stream.obs, stream.start, stream.carry = rows[-1], start[-1], carry
     stream.success, stream.rows = success, stream.rows + horizon
     return experience

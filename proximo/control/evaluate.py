@@ -11,7 +11,7 @@ import numpy as np
 from proximo.control.agent import Agent
 from proximo.control.config import recipe
 from proximo.control.streams import environment_seeds, streams
-from proximo.core.types import Experience
+from proximo.core.types import Experience, vector_of
 from proximo.envs import (
     Episode,
     EpisodeStatistics,
@@ -205,9 +205,10 @@ class Play:
         """Reset all environments, then step them without end; the episodes that end go into `played`."""
         agent, envs = self.agent, self.envs
         codec = agent.observation  # not the environments': what it is relative to was fixed in training
-        obs = np.empty((envs.num_envs, *codec.shape), codec.dtype)
-        codec.encode(envs.reset(self.seeds), obs)
-        seam, before = np.zeros(envs.num_envs, bool), np.empty_like(obs)
+        obs = codec.empty(envs.num_envs)
+        numbers = vector_of(obs)  # of the same memory
+        codec.write(envs.reset(self.seeds), obs)
+        seam, before = np.zeros(envs.num_envs, bool), np.empty_like(numbers)
         start, carry = np.ones(envs.num_envs, bool), agent.policy.begin(envs.num_envs)
         while True:
             yield
@@ -217,10 +218,12 @@ class Play:
             else:
                 self.key, draw = jax.random.split(self.key)
                 action, carry = agent.sample(obs, draw, *memory)
-            before[...], applied = obs, envs.action.to_environment(action)
+            before[...], applied = numbers, envs.action.to_environment(action)
             step = envs.step(applied)
-            codec.encode(step.obs, obs)
-            check_finite(np.stack([before, obs]), np.asarray(step.reward)[None], [applied], envs.steps - 1)
+            codec.write(step.obs, obs)
+            check_finite(
+                np.stack([before, numbers]), np.asarray(step.reward)[None], [applied], envs.steps - 1
+            )
             over = step.terminated | step.truncated
             row = Experience(
                 obs=None,

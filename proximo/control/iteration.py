@@ -19,6 +19,7 @@ from proximo.control.config import Config
 from proximo.control.streams import Streams, environment_seeds, later_seeds
 from proximo.core import AdaptiveKLPenalty, Objective, with_numbers
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs, advice, make_envs
+from proximo.envs.parts import codec_for
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import EpisodesRestarted, UpdateDiverged, UserError
 from proximo.learn.descend import adam
@@ -132,9 +133,9 @@ def memory() -> int | None:
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     """The learner before its first rollout."""
-    features = envs.observation.shape[0]
-    active = envs.observation.normalised & config.update.normalise_observations
-    policy = ActorCritic(seeds.initialisation, features, envs.action.kind, config.network)
+    codec = codec_for(envs.spaces[0], ActorCritic.in_parts)
+    active = codec.normalised & config.update.normalise_observations
+    policy = ActorCritic(seeds.initialisation, codec.shape[0], envs.action.kind, config.network)
     return Learner(
         policy=policy,
         optimiser=adam(policy),
@@ -183,7 +184,8 @@ def stream_for(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int
     new = learner.steps == 0
     undecided = new and config.update.normalise_observations
     offset = None if undecided else np.asarray(learner.observations.offset)
-    stream = Stream(envs, seeds, offset, learner.policy.begin(envs.num_envs))
+    policy = learner.policy
+    stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), policy.in_parts)
     if new:
         std = math.exp(config.network.initial_log_std)
         advise(advice.unreachable_actions(envs.spaces[1], std) + advice.running_statistics(envs.vector))

@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+VECTOR = "vector"  # the part of an observation that joins all of its numbers; images stand beside it
+
+
+def vector_of(obs: Any) -> Any:
+    """The numbers of an observation, [..., size]: all of it where it has no named parts."""
+    return obs[VECTOR] if isinstance(obs, dict) else obs
+
 
 class Experience(NamedTuple):
     """What N environments went through over T steps, time first; trees of arrays, mapped as one.

@@ -4,7 +4,7 @@ A codec is made when the environments are, and used at every step; nothing else 
 there is. A new kind joins with `observation_codec.register(Kind)` or `action_codec.register(Kind)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, singledispatch
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import ActionKind, Binary, Categories, Continuous
+from proximo.core.types import VECTOR, ActionKind, Binary, Categories, Continuous
 from proximo.errors import EnvironmentFault, UserError
 
 FLOAT = np.dtype(np.float32)
@@ -35,6 +35,7 @@ class ObservationCodec:
     wide         bool, of `shape`: True where the environment has more digits than float32 holds
     offset       of `shape`, what is subtracted from every entry before it becomes float32 (`about`); None for
                  nothing
+    images       name -> what stays an array of its own beside the vector (`envs.parts`); mostly none
     """
 
     shape: tuple[int, ...]
@@ -44,6 +45,24 @@ class ObservationCodec:
     dtype: np.dtype = FLOAT
     wide: np.ndarray | bool = False
     offset: np.ndarray | None = None
+    images: Mapping[str, "Image"] = field(default_factory=dict)
+
+    def empty(self, *axes: int) -> Any:
+        """Room for encoded observations, [*axes, ...]: an array, or one for each part."""
+        vector = np.empty((*axes, *self.shape), self.dtype)
+        if not self.images:
+            return vector
+        images = {name: np.empty((*axes, *image.shape), image.dtype) for name, image in self.images.items()}
+        return {VECTOR: vector, **images}
+
+    def write(self, batch: Any, out: Any) -> None:
+        """Encode a batch into what `empty(N)` gave. Raises EnvironmentFault if it does not fit the space."""
+        if not self.images:
+            return self.encode(batch, out)
+        self.encode(batch, out[VECTOR])
+        for name, image in self.images.items():
+            image.encode(batch, out[name])
+        return None
 
     def encode_one(self, observation: Any) -> np.ndarray:
         """Encode a single observation; returns float32 [size]. Raises EnvironmentFault if it does not fit."""
@@ -78,6 +97,15 @@ class ObservationCodec:
         first = encoded[0]
         moved = self.normalised & self.wide & (np.abs(first) > FAR) & np.isfinite(first)
         return np.where(moved, first, np.zeros_like(first))
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A part that keeps its shape and dtype; `encode(batch, out)` takes batches of whole observations."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    encode: Callable[[Any, np.ndarray], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +165,12 @@ def _(space: spaces.Box) -> ObservationCodec:
 
     def encode_vector(batch: Any, out: np.ndarray) -> None:
         if batch.shape != out.shape:  # an assignment alone would repeat a [1, size] batch without a word
-            raise _misfit(batch.shape[1:], shape)
+            raise misfit(batch.shape[1:], shape)
         out[:] = batch
 
     def encode_flattened(batch: Any, out: np.ndarray) -> None:
         if batch.shape != (len(out), *shape):
-            raise _misfit(batch.shape[1:], shape)
+            raise misfit(batch.shape[1:], shape)
         out[:] = batch.reshape(len(out), size)
 
     wide = space.dtype.kind in "iuf" and not np.can_cast(space.dtype, FLOAT)
@@ -179,7 +207,7 @@ def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> Ob
 
     def encode(batch: Any, out: np.ndarray) -> None:
         if batch.shape != (len(out), *shape):
-            raise _misfit(batch.shape[1:], shape)
+            raise misfit(batch.shape[1:], shape)
         choices = batch.reshape(len(out), len(sizes))
         np.equal(choices[:, component], value, out=out)
         if np.count_nonzero(out) != choices.size:
@@ -198,7 +226,7 @@ def _(space: spaces.MultiBinary) -> ObservationCodec:
 
     def encode(batch: Any, out: np.ndarray) -> None:
         if batch.shape != (len(out), *shape):
-            raise _misfit(batch.shape[1:], shape)
+            raise misfit(batch.shape[1:], shape)
         out[:] = batch.reshape(len(out), size)
 
     return ObservationCodec((size,), np.zeros(size, bool), encode)
@@ -207,16 +235,16 @@ def _(space: spaces.MultiBinary) -> ObservationCodec:
 @observation_codec.register
 def _(space: spaces.Dict) -> ObservationCodec:
     codecs = {key: observation_codec(child) for key, child in space.spaces.items()}
-    return _joined(codecs, lambda one: {key: codec.batch_of_one(one[key]) for key, codec in codecs.items()})
+    return joined(codecs, lambda one: {key: codec.batch_of_one(one[key]) for key, codec in codecs.items()})
 
 
 @observation_codec.register
 def _(space: spaces.Tuple) -> ObservationCodec:
     codecs = dict(enumerate(observation_codec(child) for child in space.spaces))
-    return _joined(codecs, lambda one: tuple(codec.batch_of_one(one[key]) for key, codec in codecs.items()))
+    return joined(codecs, lambda one: tuple(codec.batch_of_one(one[key]) for key, codec in codecs.items()))
 
 
-def _joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], Any]) -> ObservationCodec:
+def joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], Any]) -> ObservationCodec:
     """The parts of a Dict or a Tuple side by side, in the order of the space."""
     ends = np.cumsum([codec.shape[0] for codec in codecs.values()]).tolist()
     parts = [
@@ -226,13 +254,7 @@ def _joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], A
 
     def encode(batch: Any, out: np.ndarray) -> None:
         for key, columns, encode_part in parts:
-            try:
-                part = batch[key]
-            except (KeyError, IndexError, TypeError) as error:
-                raise EnvironmentFault(
-                    f"the observation has no part {key!r}, which its space declares; return every part"
-                ) from error
-            encode_part(part, out[:, columns])
+            encode_part(part_of(batch, key), out[:, columns])
 
     normalised = np.concatenate([np.zeros(0, bool), *(codec.normalised for codec in codecs.values())])
     wide = [np.broadcast_to(codec.wide, codec.shape) for codec in codecs.values()]
@@ -241,7 +263,17 @@ def _joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], A
     )
 
 
-def _misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:
+def part_of(batch: Any, key: Any) -> Any:
+    """A part of a Dict's or a Tuple's observations. Raises EnvironmentFault where it is missing."""
+    try:
+        return batch[key]
+    except (KeyError, IndexError, TypeError) as error:
+        raise EnvironmentFault(
+            f"the observation has no part {key!r}, which its space declares; return every part"
+        ) from error
+
+
+def misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:
     return EnvironmentFault(
         f"the observation has shape {found}, its space declares {declared}; correct the environment's "
         "observation_space or what it returns"

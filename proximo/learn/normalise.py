@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from proximo.core import Moments, empty_moments, merge, moments_of, normalise, select, standard_deviation
-from proximo.core.types import Experience
+from proximo.core.types import VECTOR, Experience, vector_of
 
 BOUND = 10.0  # of what the networks see, in standard deviations (Huang 2022, continuous details 6 and 8)
 
@@ -32,13 +32,15 @@ class ObservationNormaliser(NamedTuple):
     active: Bool[Array, " features"]
     offset: Float[Array, " features"]
 
-    def __call__(self, obs: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-        """What the networks see of `obs`."""
-        return jnp.where(self.active, normalise(obs, self.moments, BOUND), obs)
+    def __call__(self, obs: Any) -> Any:
+        """What the networks see of `obs`, whose vector is [..., features]; images stay as they are."""
+        vector = vector_of(obs)
+        seen = jnp.where(self.active, normalise(vector, self.moments, BOUND), vector)
+        return {**obs, VECTOR: seen} if isinstance(obs, dict) else seen
 
     def after(self, experience: Experience) -> "ObservationNormaliser":
         """With the observations counted in; seam rows are not."""
-        seen = moments_of(experience.obs[:-1], experience.mask)
+        seen = moments_of(vector_of(experience.obs)[:-1], experience.mask)
         return self._replace(moments=merge(self.moments, seen))
 
 

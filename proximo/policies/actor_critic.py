@@ -1,7 +1,7 @@
 """Actor and critic as one module: `policy(obs, start, carry) -> Output(distribution, value), carry`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -53,16 +53,19 @@ class Output(NamedTuple):
 class Policy(Protocol):
     """What acts and learns: actor and critic in ONE call, so that what they share is computed once.
 
-    head   noise for its actions: `head.noise(key, shape)`
-    begin  the memory of `count` environments before their first observation, a tree of [count, ...]; ()
-           without memory
-    call   (obs, start, carry) -> what it computes of them, and its memory after them
+    in_parts  whether it takes an observation's images as they are, beside the vector of its numbers
+    head      noise for its actions: `head.noise(key, shape)`
+    begin     the memory of `count` environments before their first observation, a tree of [count, ...]; ()
+              without memory
+    call      (obs, start, carry) -> what it computes of them, and its memory after them
 
     The call takes one row, obs [N, ...] and start [N], or a sequence of rows, time first, obs [L, N, ...] and
     start [L, N]; carry is [N, ...], the memory before the first row. Where `start` is true, memory is
     forgotten BEFORE the observation is read. Without memory any axes are good, and neither is needed.
     """
 
+    @property
+    def in_parts(self) -> bool: ...
     @property
     def head(self) -> Head: ...
     def begin(self, count: int) -> Any: ...
@@ -84,6 +87,7 @@ class ActorCritic(eqx.Module):
     critic: MLP
     critic_output: Dense
     options: NetworkOptions = eqx.field(static=True)
+    in_parts: ClassVar[bool] = False
 
     def __init__(self, key: Array, features: int, kind: ActionKind, options: NetworkOptions) -> None:
         trunk_key, actor_key, actor_output_key, critic_key, critic_output_key = jax.random.split(key, 5)

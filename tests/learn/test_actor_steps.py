@@ -2,6 +2,7 @@
 
 import math
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -282,7 +283,7 @@ def test_the_penalty_follows_the_kl_of_whole_updates(situation):
 
 def test_a_new_learner_starts_at_the_coefficient_that_was_asked_for():
     class Envs:
-        observation = type("codec", (), {"shape": (2,), "normalised": np.ones(2, bool)})
+        spaces = (gym.spaces.Box(-1.0, 1.0, (2,)),)
         action = type("codec", (), {"kind": None})
 
     from proximo.control.streams import streams

@@ -1,0 +1,142 @@
+"""Observations in named parts, for a policy that asks for them: images as they are, beside one vector."""
+
+import equinox as eqx
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from probes import first_rollout, small
+
+from proximo import evaluate, training
+from proximo.core.types import vector_of
+from proximo.envs.parts import codec_for
+from proximo.errors import EnvironmentFault
+from proximo.policies import ActorCritic, Output
+
+BYTES = spaces.Box(0, 255, (2, 3), np.uint8)
+NESTED = spaces.Dict(
+    position=spaces.Box(-9.0, 9.0, (2,), np.float64),
+    eyes=spaces.Tuple((BYTES, spaces.Discrete(3), spaces.Box(0, 255, (1, 1, 3), np.uint8))),
+)
+
+
+def nested(count):
+    """Batches as a vector of environments gives them: everything is 10 n plus its place."""
+    n = 10 * np.arange(count)
+    position = (n[:, None] + np.arange(2)).astype(np.float64)
+    left = (n[:, None, None] + np.arange(6).reshape(2, 3)).astype(np.uint8)
+    right = (n[:, None, None, None] + np.arange(3)).astype(np.uint8)
+    return {"position": position, "eyes": (left, np.arange(count) % 3, right)}
+
+
+def test_images_stay_bytes_and_everything_else_is_one_vector():
+    codec = codec_for(NESTED, in_parts=True)
+    batch, out = nested(2), codec.empty(2)
+    codec.write(batch, out)
+    assert list(out) == ["vector", "eyes/0", "eyes/2"]
+    assert [part.dtype for part in out.values()] == [np.float32, np.uint8, np.uint8]
+    # A Dict is in the order it was written in: two numbers, then the one-hot code.
+    assert vector_of(out).tolist() == [[0, 1, 1, 0, 0], [10, 11, 0, 1, 0]]
+    np.testing.assert_array_equal(out["eyes/0"], batch["eyes"][0])
+    np.testing.assert_array_equal(out["eyes/2"], batch["eyes"][2])
+    assert codec.normalised.tolist() == [True, True, False, False, False]
+    assert codec.empty(5, 2)["eyes/2"].shape == (5, 2, 1, 1, 3)
+
+
+def test_what_observations_are_relative_to_moves_numbers_alone():
+    codec = codec_for(NESTED, in_parts=True).about(np.array([1, 1, 0, 0, 0], np.float32))
+    out = codec.empty(2)
+    codec.write(nested(2), out)
+    assert vector_of(out).tolist() == [[-1, 0, 1, 0, 0], [9, 10, 0, 1, 0]]
+    np.testing.assert_array_equal(out["eyes/0"], nested(2)["eyes"][0])
+
+
+def test_a_policy_that_does_not_ask_gets_one_vector_and_so_does_one_without_an_image():
+    flat = codec_for(NESTED, in_parts=False)
+    out = flat.empty(2)
+    flat.write(nested(2), out)
+    assert out.shape == (2, 2 + 6 + 3 + 3) and not flat.images
+    without = codec_for(NESTED["position"], in_parts=True)
+    assert isinstance(without.empty(2), np.ndarray)
+    assert not ActorCritic.in_parts
+
+
+def test_an_observation_may_be_an_image_and_nothing_else():
+    codec = codec_for(BYTES, in_parts=True)
+    out = codec.empty(2)
+    codec.write(nested(2)["eyes"][0], out)
+    assert out["vector"].shape == (2, 0) and out["image"].dtype == np.uint8
+    with pytest.raises(EnvironmentFault, match=r"has shape \(3, 3\), its space declares \(2, 3\)"):
+        codec.write(np.zeros((2, 3, 3), np.uint8), out)
+
+
+class Bright(gym.Env):
+    """Worth 1 is action 1 where the picture is bright and action 0 where it is dark, else -1."""
+
+    observation_space = spaces.Dict(
+        clock=spaces.Box(-9.0, 9.0, (1,), np.float32), picture=spaces.Box(0, 255, (3, 3), np.uint8)
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock = 0
+        return self.seen(), {}
+
+    def step(self, action):
+        reward = 2.0 * (self.bright == action) - 1.0
+        self.clock += 1
+        return self.seen(), reward, self.clock == 3, False, {}
+
+    def seen(self):
+        self.bright = self.np_random.integers(2)
+        picture = np.full((3, 3), 250 * self.bright, np.uint8)
+        return {"clock": np.array([self.clock], np.float32), "picture": picture}
+
+
+class Eyes(eqx.Module):
+    """The networks, on the numbers beside the picture's own: which it must have got as bytes."""
+
+    networks: ActorCritic
+    in_parts = True
+
+    def __init__(self, key, features, kind, options):
+        self.networks = ActorCritic(key, features + 9, kind, options)
+
+    @property
+    def head(self):
+        return self.networks.head
+
+    def begin(self, count):
+        return ()
+
+    def __call__(self, obs, start=None, carry=()):
+        assert obs["picture"].dtype == jnp.uint8 and obs["vector"].dtype == jnp.float32
+        pixels = obs["picture"].reshape(*obs["picture"].shape[:-2], 9).astype(jnp.float32) / 255.0
+        output, _ = self.networks(jnp.concatenate([obs["vector"], pixels], axis=-1))
+        return Output(*output), carry
+
+
+def test_a_policy_that_asks_for_parts_learns_from_them_plays_and_goes_on(monkeypatch):
+    monkeypatch.setattr("proximo.control.iteration.ActorCritic", Eyes)
+    config = small(Bright, steps=2000, normalise_observations=True, num_envs=4, horizon=16)
+    run = training(config)
+    first = next(run)
+    start = first.snapshot()
+    assert abs(first.metrics["train/clip_fraction"]) < 1.0
+    assert start.stream["obs"]["picture"].dtype == np.uint8
+    assert first.learner.observations.moments.mean.shape == (1,)  # of the clock, not of pixels
+    *_, last = run
+    assert evaluate(last.agent, Bright, episodes=8).mean == 3.0
+    bright = {"clock": np.zeros(1, np.float32), "picture": np.full((3, 3), 250, np.uint8)}
+    assert last.agent.act(bright) == 1 and last.agent.value(bright).shape == ()
+
+
+def test_the_ratio_of_such_a_policy_is_one(monkeypatch):
+    monkeypatch.setattr("proximo.control.iteration.ActorCritic", Eyes)
+    learner, rollout, noise = first_rollout(small(Bright, num_envs=2, horizon=8))
+    assert rollout.obs["picture"].shape == (9, 2, 3, 3) and rollout.obs["picture"].dtype == np.uint8
+    seen = learner.observations(jax.tree.map(lambda x: jnp.asarray(x[:-1]), rollout.obs))
+    np.testing.assert_array_equal(learner.policy(seen)[0].distribution.sample(noise), rollout.action)
