@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proximo.control.agent import Agent
-    from proximo.control.config import Config, preset, with_options
+    from proximo.control.config import Config, preset
     from proximo.control.ensemble import ensemble
     from proximo.control.evaluate import Evaluation, evaluate
     from proximo.control.members import train_ensemble
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proximo.control.run import Run, load, resume, train
     from proximo.control.train import Iteration, training
     from proximo.errors import EnvironmentFault, UserError
+    from proximo.options import with_options
 
 _HOMES = {
     "proximo.control.config": ("Config", "preset", "with_options"),

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
-from proximo.control.config import Config, preset, with_options
+from proximo.control.config import Config, preset
 from proximo.control.presets import PRESETS
 from proximo.envs import find_spec
 from proximo.errors import UserError
-from proximo.options import Option, also, as_word, checked, kebab, own_options
+from proximo.options import Option, also, as_word, checked, kebab, own_options, with_options
 from proximo.paths import whole
 from proximo.words import understood
 

@@ -7,6 +7,7 @@ Here they are found by flat names, checked, written as plain data and read again
 command line; every part of the package that has options has these functions.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -172,13 +173,9 @@ def _checked(options: Options, whose: str) -> Options:
 
 def _refused(name: str, value: Any, bounds: Range) -> str:
     one, numbers = ("each", value) if isinstance(value, tuple) else ("it", (value,))
-    finite = bounds == Range() or bounds.infinite or all(map(math.isfinite, numbers))
-    must = (
-        f"lie {bounds}"
-        if str(bounds).startswith("between")
-        else f"be {'' if finite else 'finite and '}{bounds}"
-    )
-    return f"{name} is {value}: {one} must {must}"
+    finite = bounds == Range() or bounds.infinite or all(-math.inf < number < math.inf for number in numbers)
+    be = "lie" if str(bounds).startswith("between") else "be" if finite else "be finite and"
+    return f"{name} is {value}: {one} must {be} {bounds}"
 
 
 def _of_its_kind(name: str, option: Option, value: Any) -> Any:
@@ -225,8 +222,10 @@ def as_declared(declared: Any, value: Any) -> Any:
         return Path(value)
     if isinstance(value, Path) and Path not in kinds:
         return str(value)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and float in kinds and int not in kinds else value
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
+        with contextlib.suppress(OverflowError):  # then it is no number of a computer's
+            return float(value)
+    return value
 
 
 def fits(declared: Any, value: Any) -> bool:

@@ -75,6 +75,7 @@ class Outer:
         ({"share": 1.0}, "share is 1.0: it must be at least 0 and below 1"),
         ({"count": 0}, "count is 0: it must be at least 1"),
         ({"widths": (64, 0)}, "widths is (64, 0): each must be at least 1"),
+        ({"count": -(10**400)}, f"count is -1{400 * '0'}: it must be at least 1"),
         ({"objective": DualClip(0.2, 1.0)}, "DualClip's bound is 1.0: it must be above 1"),
     ],
 )
@@ -90,6 +91,7 @@ def test_a_number_out_of_its_range_is_told(given, message):
         ({"count": 0.5}, "count is 0.5: it must be a whole number"),
         ({"count": True}, "count is True: it must be a whole number"),
         ({"rate": "fast"}, "rate is 'fast': it must be a number"),
+        ({"rate": 10**400}, "rate is 100000000000000000...0000000000000000000: it must be a number"),
         ({"share": "much"}, "share is 'much': it must be a number or None"),
         ({"widths": ("a",)}, "widths is ('a',): it must be a list, each a whole number"),
         ({"kind": "third"}, "kind is 'third': it must be one of one, other"),

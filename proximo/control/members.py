@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from proximo.control.config import Config, validated, with_options
+from proximo.control.config import Config, validated
 from proximo.control.ensemble import Turn, ensemble, together
 from proximo.control.files import control_files
 from proximo.control.iteration import Iteration
@@ -15,6 +15,7 @@ from proximo.control.progress import shown
 from proximo.control.run import Run, configured, whole_env
 from proximo.control.sinks import SinkOptions
 from proximo.errors import UserError
+from proximo.options import with_options
 from proximo.paths import absolute
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, preset, with_options
+from proximo.control.config import Config, preset
 from proximo.control.model import save_model
 from proximo.control.progress import shown
 from proximo.control.train import Iteration, training
 from proximo.envs.description import importable
 from proximo.errors import UserError
-from proximo.options import flat_name, flat_options
+from proximo.options import flat_name, flat_options, with_options
 from proximo.runs.process import prepare_process
 
 

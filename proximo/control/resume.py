@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, validated, with_options
+from proximo.control.config import Config, validated
 from proximo.control.files import control_files, load_checkpoint
 from proximo.control.iteration import Snapshot
 from proximo.envs import check_fits, chosen, make_envs, name_of, own_num_envs
 from proximo.errors import UserError
+from proximo.options import with_options
 from proximo.paths import absolute
 from proximo.runs.checkpoints import newest_valid
 from proximo.runs.files import MODEL

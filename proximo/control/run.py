@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, preset, validated, with_options
+from proximo.control.config import Config, preset, validated
 from proximo.control.evaluate import Evaluation, evaluate
 from proximo.control.files import control_files, load_agent
 from proximo.control.iteration import Snapshot
@@ -19,6 +19,7 @@ from proximo.control.train import training
 from proximo.envs import find_spec
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, UserError
+from proximo.options import with_options
 from proximo.runs.checkpoints import STATE, finished, newest_valid
 from proximo.runs.files import MODEL
 from proximo.runs.folder import RunFolder

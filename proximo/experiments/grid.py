@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from proximo.control.config import Config, preset, with_options
+from proximo.control.config import Config, preset
 from proximo.errors import UserError
-from proximo.options import as_words
+from proximo.options import as_words, with_options
 
 
 @dataclass(frozen=True)

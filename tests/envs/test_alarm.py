@@ -13,11 +13,12 @@ import pytest
 from env_probes import Misbehaves
 from probes import Endless
 
-from proximo.control.config import Config, with_options
+from proximo.control.config import Config
 from proximo.control.iteration import environments
 from proximo.envs import HostEnvs, make_envs
 from proximo.envs.vector.alarm import Within
 from proximo.errors import EnvironmentFault, WorkerError
+from proximo.options import with_options
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from stand_in import GRID, TURN, fill, finished, iteration, run, write_random
 
-from proximo.control.config import Config, with_options
+from proximo.control.config import Config
 from proximo.core import Clip
 from proximo.envs import Episode
 from proximo.errors import UserError
 from proximo.experiments import cells as files
 from proximo.experiments.grid import cells
 from proximo.experiments.worker import OutputFolders, RandomPolicy, run_random
+from proximo.options import with_options
 
 CELL = cells(GRID, ["Pendulum-v1"], ["high"], [1])[0]  # gamma 0.9, so returns are 90 + 1 + iteration
 KNOWN = sorted(files.flat(Config("ENV")))

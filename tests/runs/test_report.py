@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from proximo.control.config import as_json, preset, with_options
+from proximo.control.config import as_json, preset
 from proximo.errors import UserError
+from proximo.options import with_options
 from proximo.runs.report import as_numbers, find_runs, read_run, study_of, write_table
 
 NOW = datetime.now(UTC)

@@ -7,8 +7,9 @@ import pytest
 
 from proximo.arguments import config_from, parse_recipe
 from proximo.commands.train import Train
-from proximo.control.config import as_json, preset, with_options
+from proximo.control.config import as_json, preset
 from proximo.core import KLPenalty
+from proximo.options import with_options
 from proximo.runs.report.recipe import from_options, options_of, recorded_command, sentence
 
 CONFIGURATIONS = [
