@@ -22,7 +22,7 @@ from benchmarks.worker_language import config_of, options
 from proximo.language.model.adapters import trainable
 from proximo.language.model.compiling import jit
 from proximo.language.model.transformer import new_model
-from proximo.language.train.estimators import critics
+from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.options import PPOOptions
 from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
@@ -63,7 +63,7 @@ def seconds(shape: Shape, batch: Batch) -> dict[str, list[float]]:
     for _ in range(1 + ROUNDS):
         for name, times in found.items():
             steps = replace(plain.steps, group_by_length=name == "grouped")
-            asked = update_options(replace(plain, steps=steps), critics(plain))
+            asked = update_options(replace(plain, steps=steps), critic_estimator(plain))
             moments, order = adam(weights), jnp.asarray(minibatch_order(0, 0, steps, BATCH))
             started = time.perf_counter()
             done = learning(weights, frozen, moments, batch, order, asked)

@@ -29,7 +29,7 @@ from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.sharding import shard
 from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.train import labelled
-from proximo.language.train.estimators import critics
+from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.job import Outcome, training
 from proximo.language.train.labelled import new_learner
 from proximo.language.train.meshed import Meshed, meshed
@@ -132,7 +132,7 @@ def updated(policy, mesh):
     )
     weights, frozen = eqx.partition(policy, trainable(policy))
     order = minibatch_order(0, 0, asked.steps, ROWS)
-    options = update_options(asked, critics(asked))
+    options = update_options(asked, critic_estimator(asked))
     arrays = (weights, adam(weights), frozen, responses(), order, options)
     with on_mesh(mesh):
         compiled = learning.lower(*arrays).compile()

@@ -10,8 +10,7 @@ from proximo.language.model.adapters import LoRA, trainable, with_adapters, with
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.critics import own_critic
-from proximo.language.train.estimators import critics as critics_of
-from proximo.language.train.estimators import groups
+from proximo.language.train.estimators import critic_estimator, group_estimator
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import (
     CriticOptions,
@@ -69,19 +68,19 @@ def ppo(options, model=None, lora=None, critics=(), functions=(count_of_a,)):
     policy = new_policy(model, *(own_critic(trunk) for trunk in critics))
     source = rollouts(options, functions)
     trained, reference = trainable(policy), without_adapters(model)
-    return SamplingTrainer(options, critics_of(options), policy, trained, reference, source)
+    return SamplingTrainer(options, critic_estimator(options), policy, trained, reference, source)
 
 
 def grpo(options, functions=(count_of_a,)):
     """A trainer of GRPO on a small model."""
     model = small_model(layers=1)
     policy, source = Policy(model), rollouts(options, functions)
-    return SamplingTrainer(options, groups(options), policy, trainable(policy), model, source)
+    return SamplingTrainer(options, group_estimator(options), policy, trainable(policy), model, source)
 
 
 def for_updates(options):
     """What an update of PPO depends on."""
-    return update_options(options, critics_of(options))
+    return update_options(options, critic_estimator(options))
 
 
 def distance(a, b):

@@ -16,7 +16,7 @@ from proximo.errors import UserError
 from proximo.language.model.adapters import trainable
 from proximo.language.model.layers import Linear
 from proximo.language.train.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
-from proximo.language.train.estimators import critics
+from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.job import training
 from proximo.language.train.options import checked_ppo
 from proximo.language.train.policy import new_policy, said
@@ -76,7 +76,7 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
 
     def batch(critic):
         asking = replace(asked, critic=replace(asked.critic, **critic))
-        learner = Learner(policy, None, *critics(asking).begin())
+        learner = Learner(policy, None, *critic_estimator(asking).begin())
         return estimate(learner, given, for_updates(asking), frozen)[0]
 
     plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})

@@ -77,7 +77,7 @@ assert not [name for name in sys.modules if name.startswith(heavy)]
 proximo.language
 assert not [name for name in sys.modules if name.startswith(heavy[1:])]
 import proximo.language.train.estimators as module  # before the package's own names were used
-assert callable(proximo.language.grpo) and module.Groups and callable(proximo.language.sft)
+assert callable(proximo.language.grpo) and module.GroupEstimator and callable(proximo.language.sft)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from small_models import small_model
 from proximo.core import FixedKL, k1, whiten
 from proximo.language.model.layers import Linear
 from proximo.language.train.critics import Critic
-from proximo.language.train.estimators import critics
+from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.experience import returns_of
 from proximo.language.train.job import training
 from proximo.language.train.options import GRPOOptions, RewardOptions
@@ -42,7 +42,7 @@ def learned_from(**given):
     asked = options(kl=PRICE, **given)
     order, number = jnp.zeros((1, 1, 4), int), jnp.asarray(0)
     experience = Experience(RESPONSES, jnp.zeros_like(MASK), SCORE, order, number)
-    learner = Learner(POLICY, None, *critics(asked).begin())
+    learner = Learner(POLICY, None, *critic_estimator(asked).begin())
     nothing = jax.tree.map(lambda _: None, POLICY)
     batch, _, facts = estimate(learner, experience, for_updates(asked), Frozen(nothing, REFERENCE))
     return batch, facts

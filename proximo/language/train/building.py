@@ -21,7 +21,7 @@ from proximo.language.text.records import Dataset
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_backend import read_backend
 from proximo.language.train.critics import own_critic
-from proximo.language.train.estimators import critics, groups
+from proximo.language.train.estimators import critic_estimator, group_estimator
 from proximo.language.train.options import GRPOOptions, PPOOptions, checked_grpo, checked_ppo
 from proximo.language.train.policy import Policy, new_policy
 from proximo.language.train.reading import reading_of
@@ -55,7 +55,7 @@ def ppo_trainer(
     policy = _with_critic(base, options)
     rollouts = _rollouts(base, policy, functions)
     reference = without_adapters(base.model)
-    return SamplingTrainer(options, critics(options), policy, trainable(policy), reference, rollouts)
+    return SamplingTrainer(options, critic_estimator(options), policy, trainable(policy), reference, rollouts)
 
 
 def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | None = None) -> SamplingTrainer:
@@ -70,7 +70,7 @@ def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | Non
     policy = Policy(base.model)
     rollouts = _rollouts(base, policy, functions)
     reference = without_adapters(base.model)
-    return SamplingTrainer(options, groups(options), policy, trainable(policy), reference, rollouts)
+    return SamplingTrainer(options, group_estimator(options), policy, trainable(policy), reference, rollouts)
 
 
 def _with_critic(base: Base, options: PPOOptions) -> Policy:

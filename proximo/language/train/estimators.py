@@ -76,7 +76,7 @@ class Signals(NamedTuple):
 
 @traceable
 @dataclass(frozen=True, kw_only=True)
-class Critics:
+class CriticEstimator:
     """A critic, or two that disagree: generalised advantages of tokens, whitened (Ziegler et al. 2019).
 
     Fields are as of `PPOOptions` and its parts; `bootstrap` as of `returns_of`.
@@ -149,9 +149,9 @@ class Critics:
         return values.shape[1] * options.value_coefficient * loss, metrics
 
 
-def critics(options: PPOOptions) -> Critics:
+def critic_estimator(options: PPOOptions) -> CriticEstimator:
     """PPO's estimator."""
-    return Critics(
+    return CriticEstimator(
         critic=options.critic,
         kl=options.kl,
         kl_in=options.kl_in,
@@ -163,7 +163,7 @@ def critics(options: PPOOptions) -> Critics:
 
 @traceable
 @dataclass(frozen=True, kw_only=True)
-class Groups:
+class GroupEstimator:
     """A response is judged against its group's other responses (Shao et al. 2024, DeepSeekMath).
 
     Fields are as of `GRPOOptions` and its parts; `beta` is None for 0, and then no KL is computed.
@@ -207,12 +207,12 @@ class Groups:
         return jnp.zeros(()), {}
 
 
-Estimator = Critics | Groups
+Estimator = CriticEstimator | GroupEstimator
 
 
-def groups(options: GRPOOptions) -> Groups:
+def group_estimator(options: GRPOOptions) -> GroupEstimator:
     """GRPO's estimator."""
-    return Groups(
+    return GroupEstimator(
         advantage=options.advantage,
         beta=options.beta or None,
         kl_in=options.kl_in,

@@ -120,7 +120,7 @@ class SamplingTrainer:
     """The trainer (see `job.Trainer`).
 
     options    checked
-    estimator  of the method: `estimators.critics(options)` or `estimators.groups(options)`
+    estimator  of the method: `estimators.critic_estimator(options)` or `estimators.group_estimator(options)`
     policy     to begin with
     trained    tree of booleans: which of its arrays learn
     reference  the model that the policy is tethered to
