@@ -42,12 +42,13 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def steps_per_second(run: Iterator[Any], at_least: float) -> float:
-    """Of so many seconds of training, and the rest of the iteration."""
-    started, steps = time.perf_counter(), 0
+def steps_per_second(run: Iterator[Any], size: dict[str, int], at_least: float) -> float:
+    """Of so many seconds of training, and the rest of the iteration; seams count as steps."""
+    started, count = time.perf_counter(), 0
     while (took := time.perf_counter() - started) < at_least:
-        steps += next(run).rows
-    return steps / took
+        next(run)
+        count += size["num_envs"] * size["horizon"]
+    return count / took
 
 
 def measured(size: dict[str, int], rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -57,24 +58,12 @@ def measured(size: dict[str, int], rounds: int, seconds: float) -> dict[str, lis
         runs = {}
         for mode in MODES:
             config = with_options(preset("default", ENV), steps=10**9, vectorization_mode=mode, **size)
-            runs[mode] = Counted(stack.enter_context(contextlib.closing(training(config))))
-            steps_per_second(runs[mode], WARM_SECONDS)
+            runs[mode] = stack.enter_context(contextlib.closing(training(config)))
+            steps_per_second(runs[mode], size, WARM_SECONDS)
         for number in range(rounds):
             for mode in MODES[number % 3 :] + MODES[: number % 3]:
-                found[mode].append(steps_per_second(runs[mode], seconds))
+                found[mode].append(steps_per_second(runs[mode], size, seconds))
     return found
-
-
-class Counted:
-    """Iterations of a training, each with the steps that it made."""
-
-    def __init__(self, iterations: Iterator[Any]) -> None:
-        self.iterations, self.steps, self.rows = iterations, 0, 0
-
-    def __next__(self) -> "Counted":
-        before, self.steps = self.steps, next(self.iterations).steps
-        self.rows = self.steps - before
-        return self
 
 
 def ratios(found: dict[str, list[float]], load: int) -> dict[str, dict[str, Any]]:

@@ -32,6 +32,9 @@ class Every:
     def changed(self, now):
         self.changes += 1
 
+    def done(self, now):
+        pass
+
 
 def adapting(env, count, workers=1, steps=7, **options):
     make = partial(gym.make, env, **options)

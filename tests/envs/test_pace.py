@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from proximo.envs.vector.pace import BLOCK, LATER, LATEST, ROUND, SOON, Pace
+from proximo.envs.vector.pace import BLOCK, LATEST, ROUND, SOON, Pace
+
+ACT = 0.2  # of the time goes to the policy, between two steps
 
 
 class Machine:
@@ -32,7 +34,9 @@ class Machine:
                 self.now += self.move
                 self.changes.append(self.now)
                 self.pace.changed(self.now)
-            self.now += 1 / self.rates(self.way, self.now)
+            self.now += (1 - ACT) / self.rates(self.way, self.now)
+            self.pace.done(self.now)
+            self.now += ACT / self.rates(self.way, self.now)
             self.steps += 1
             self.stepping += self.now - began
         return (self.steps - steps) / (self.stepping - before)
@@ -116,8 +120,9 @@ def test_an_update_is_no_step():
         assert not machine.way and len(machine.changes) == 6
 
 
-def test_a_slow_environment_is_not_moved():
-    """A step of 60 ms: what a worker is for."""
-    machine = Machine(lambda way, now: 16)
-    machine.run(2 * LATER)
-    assert machine.changes == []
+def test_a_step_that_is_held_up_counts():
+    """Of every hundred steps one takes 0.2 s in the first way, as where a quota of CPU time is used up."""
+    machine = Machine(None, update=0.0)
+    machine.rates = lambda way, now: 550 if way else 1500 if machine.steps % 100 else 5
+    machine.run(5)
+    assert machine.way

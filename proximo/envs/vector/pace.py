@@ -19,11 +19,11 @@ class Pace:
     In a trial the two ways take turns, so that a load that changes meanwhile hits both alike; it ends once
     they can be told apart. The first trial comes early. After it another follows soon where the rate has
     changed, and later where it has not: the later, the more often the same way was the better one. What
-    passes between two steps counts as stepping if it is short.
+    passes between two steps counts too if it is short.
     """
 
     def __init__(self) -> None:
-        self._last = -inf  # when the latest step began
+        self._began = self._ended = -inf  # the latest step
         self._block = BLOCK
         self._count, self._elapsed = 0, 0.0  # steps and seconds of the block
         self._way = self._kept = False  # the one at the beginning; True is the other one
@@ -33,11 +33,11 @@ class Pace:
 
     def due(self, now: float) -> bool:
         """Whether to change over to the other way before the step that begins now."""
-        gap, self._last = now - self._last, now
-        if gap > PAUSE:
-            return False
-        self._count += 1
-        self._elapsed += gap
+        if self._ended > self._began:
+            pause = now - self._ended
+            self._count += 1
+            self._elapsed += self._ended - self._began + (pause if pause < PAUSE else 0.0)
+        self._began = now
         if self._elapsed < self._block:
             return False
         rate, seconds, self._count, self._elapsed = self._count / self._elapsed, self._elapsed, 0, 0.0
@@ -50,7 +50,11 @@ class Pace:
 
     def changed(self, now: float) -> None:
         """It was changed over; what that took is no part of any rate."""
-        self._last = now
+        self._began = now
+
+    def done(self, now: float) -> None:
+        """The step has ended."""
+        self._ended = now
 
     def _watch(self, rate: float, seconds: float) -> None:
         self._since += seconds

@@ -122,6 +122,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         arrays["actions"][...] = actions
         self.restarts.rows += 1
         self._everywhere(STEP)
+        if self.pace is not None:
+            self.pace.done(time.perf_counter())
         return arrays["obs"], arrays["reward"], arrays["terminated"], arrays["truncated"], {}
 
     def observations(self) -> Any:
