@@ -80,9 +80,9 @@ def test_cutting_time_changes_nothing_and_garbage_in_a_seam_counts_for_nothing(s
 
 
 def test_successes_are_those_of_the_last_episodes_that_told():
-    # Row 0 ends nothing; rows 1 to 4 end an episode each: a success, silence, a failure, half of one.
+    # Row 0 ends nothing; rows 1 to 4 end an episode each: a success, a failure, silence, half of one.
     over = np.array([0, 1, 1, 1, 1], bool)[:, None]
-    told = np.array([1.0, 1.0, np.nan, 0.0, 0.5])[:, None]
+    told = np.array([1.0, 1.0, 0.0, np.nan, 0.5])[:, None]
     statistics = EpisodeStatistics(1, window=2)
     assert statistics.metrics() == {}
     statistics.update(rows(np.zeros((5, 1)), over, over, np.ones((5, 1))), told)

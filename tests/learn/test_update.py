@@ -119,7 +119,9 @@ def test_a_cost_is_learned_by_a_critic_of_two_and_moves_no_actor(situation):
     policy = eqx.tree_at(lambda policy: policy.critic_output, learner.policy, twice)
     both = learner._replace(policy=policy, optimiser=descend.adam(policy))
     after, _ = updated((both, costly), **options)
-    assert close(after.policy.actor, alone.policy.actor, 1e-6)
+    other, _ = updated((both, costly._replace(reward=rollout.reward * jnp.array([1.0, -3.0]))), **options)
+    for one in (after, other):
+        assert close(one.policy.actor, alone.policy.actor, 1e-6)
     weight = after.policy.critic_output.weight
     np.testing.assert_allclose(weight[:, 0], weight[:, 1], atol=1e-6)
     assert not np.allclose(weight, twice.weight, atol=1e-4)
