@@ -69,7 +69,7 @@ def update_seconds() -> dict[str, list[float]]:
     experience = Experience(
         rng.normal(size=(2049, 1, 17)).astype(np.float32),
         rng.normal(size=(*shape, 6)).astype(np.float32),
-        rng.normal(size=shape),
+        rng.normal(size=(*shape, 1)),
         flags,
         flags,
         flags,

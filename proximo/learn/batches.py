@@ -116,9 +116,14 @@ Cut = Steps | Sequences
 LONGEST_STRETCH = 16  # steps; on a CPU longer ones cost more, shorter ones forget how memory came to be
 
 
+def has_memory(experience: Experience) -> bool:
+    """Whether the policy that the experience is of remembers anything."""
+    return bool(jax.tree.leaves(experience.carry))
+
+
 def cut_of(experience: Experience, minibatch_size: int) -> Cut:
     """How experience is cut into minibatches: into stretches where the policy has a memory."""
-    if not jax.tree.leaves(experience.carry):
+    if not has_memory(experience):
         return Steps(minibatch_size)
     common = gcd(len(experience.mask), minibatch_size)
     return Sequences(minibatch_size, max(n for n in range(1, LONGEST_STRETCH + 1) if common % n == 0))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from proximo.core import gae, whiten
 from proximo.core.types import Experience
-from proximo.learn.batches import Batch, Cut, merged
+from proximo.learn.batches import Batch, Cut, has_memory, merged
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
 from proximo.policies import Distribution, Output, Policy, per_state
@@ -62,11 +62,6 @@ def predictions(policy: Policy, experience: Experience, length: int) -> Predicti
     # A leaf without axes of the batch, such as a log standard deviation, is one for all states.
     distribution = jax.tree.map(lambda leaf: leaf[:-1] if leaf.ndim > 2 else leaf, output.distribution)
     return Predictions(distribution, output.value[:-1], next_value, carry)
-
-
-def has_memory(experience: Experience) -> bool:
-    """Whether the policy that the experience is of remembers anything."""
-    return bool(jax.tree.leaves(experience.carry))
 
 
 def in_stretches(policy: Policy, experience: Experience, length: int) -> tuple[Output, Any, Any]:
