@@ -49,15 +49,12 @@ def test_words():
     assert tokenizer.decode([4, 3, 1, 0]) == "right left"
     assert tokenizer.decode([4, 1], skip_special=False) == "right <eos>"
     assert tokenizer.encode("left<eos>") == [3, 1]  # what a text spells out is the special token
-    assert tokenizer.encode_batch(["left", "right left"]) == [[3], [4, 3]]
-    assert (tokenizer.token(4), tokenizer.id("<eos>")) == ("right", 1)
+    assert (tokenizer.token(4), tokenizer.backend.token_to_id("<eos>")) == ("right", 1)
 
 
 def test_a_word_that_is_not_known():
     with pytest.raises(UserError, match="'up' is not in the vocabulary"):
         word_tokenizer(["left", "<unk>"]).encode("left<eos> up")
-    with pytest.raises(UserError, match="'down' is not in the vocabulary"):
-        word_tokenizer(["left"]).encode_batch(["left", "down left", "up"])
     tokenizer = word_tokenizer(["left"], unknown="<unk>")
     assert tokenizer.encode("left up") == [4, 3]
     assert json.loads(tokenizer.files()["tokenizer_config.json"])["unk_token"] == "<unk>"
@@ -96,7 +93,6 @@ def test_characters_come_back(text):
         (lambda: word_tokenizer("ab").token(5), "no id 5: the largest is 4"),
         (lambda: word_tokenizer("ab").token(-1), "no id -1"),
         (lambda: word_tokenizer("ab").token(2**40), "no id 1099511627776"),
-        (lambda: word_tokenizer("ab").id("c"), "'c' is not a token"),
         (lambda: word_tokenizer("ab").chat(TALK, True), "has no chat template"),
         (lambda: character_tokenizer("ab").encode("a\ud800"), "character 2 is half of a surrogate pair"),
     ],
@@ -146,8 +142,6 @@ def test_what_the_tokenizer_puts_before_a_text(tmp_path, llama_like, qwen_like):
     llama = load_tokenizer(write(tmp_path / "l", llama_like, bos_token="<s>", eos_token="</s>"))
     assert llama.start_ids == (1,) == tuple(llama.encode("hello", special=True)[:1])
     assert llama.encode("hello", special=True)[1:] == llama.encode("hello")
-    assert llama.encode_batch(["hello"]) == [llama.encode("hello")]
-    assert llama.encode_batch(["hello"], special=True) == [llama.encode("hello", special=True)]
     # What the config says about it does not count where there is a tokenizer.json, in `transformers` too.
     config = dict(bos_token="<|endoftext|>", eos_token="<|im_end|>", add_bos_token=True)
     qwen = load_tokenizer(write(tmp_path / "q", qwen_like, **config))
@@ -188,7 +182,7 @@ def test_a_named_token_that_is_plain_in_the_vocabulary_becomes_special(tmp_path)
     folder = write(tmp_path, byte_level(["<|im_end|>"]).to_str(), eos_token="<|im_end|>", pad_token="!")
     tokenizer = load_tokenizer(folder)
     assert tokenizer.decode(tokenizer.encode("a!b")) == "ab"
-    assert tokenizer.pad_id == tokenizer.id("!")
+    assert tokenizer.pad_id == tokenizer.backend.token_to_id("!")
 
 
 @pytest.mark.parametrize(
@@ -482,7 +476,7 @@ def test_the_assistant_may_begin(tmp_path, qwen_like):
 
 def test_what_stands_behind_eos(tmp_path, qwen_like):
     tokenizer = chatml(tmp_path, qwen_like)
-    (blank,), hello, start, end = tokenizer.encode("\n\n"), tokenizer.id("he"), 1, 2
+    (blank,), hello, start, end = tokenizer.encode("\n\n"), tokenizer.backend.token_to_id("he"), 1, 2
     assert tokenizer.until_eos([hello, end, blank]) == ([hello, end], [blank])
     assert tokenizer.until_eos([end, hello, end]) == ([end, hello, end], [])
     assert tokenizer.until_eos([hello, end, blank, end]) == ([hello, end], [blank, end])

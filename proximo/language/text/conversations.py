@@ -1,12 +1,10 @@
 """Where in a conversation, as a chat template writes it, each answer of the assistant stands.
 
-Three ways, and what the template says itself counts most:
-
-    marks     the template marks what the assistant writes: `{% generation %} ... {% endgeneration %}`
-    prefixes  the conversation begins with what a model is prompted with, and with what ends with the answer
-    places    some templates write earlier messages differently once there are later ones (without their
-              reasoning, say): there an answer is found by a character that is put in for a moment, where its
-              text begins and where it ends
+What the template says itself counts most: `{% generation %} ... {% endgeneration %}` marks what the assistant
+writes. Without marks an answer stands between two beginnings of the conversation: what a model is prompted
+with, and what ends with the answer. Some templates write earlier messages differently once there are later
+ones (without their reasoning, say): there a character that is put in for a moment shows where an answer's
+text begins and where it ends.
 
 A conversation of which the template leaves something out that the assistant wrote is refused: nobody would
 see that it is never learned.
@@ -64,22 +62,20 @@ def conversation(
     found = chat.render_marked(messages)
     if found is None:
         text = chat.text(messages, False)
-        spans = _by_prefixes(chat, text, messages, learned) or _by_places(chat, text, messages, learned, ends)
-        for index, (begin, end) in zip(learned, spans, strict=True):
-            check_all_rendered(chat, text[:end], messages, index, begin)
-        return Conversation(text, None, tuple(spans))
+        return Conversation(text, None, _searched(chat, text, messages, learned, ends))
     text, spans = found
+    one_each = len(spans) == len(theirs)
     for index in learned:
-        end = spans[theirs.index(index)][1] if len(spans) == len(theirs) else len(text)
+        end = spans[theirs.index(index)][1] if one_each else len(text)
         check_all_rendered(chat, text[:end], messages, index, _end_of_earlier(chat, text, messages, index))
     prompt = _try_render(chat, messages[:start], True) if start else None
     border = len(prompt) if prompt is not None and text.startswith(prompt) else None
-    if len(spans) == len(theirs):
+    if one_each:
         spans = [span for index, span in zip(theirs, spans, strict=True) if index in learned]
     elif skip:
         raise _cannot_split(min(skip))
-    elif start:
-        border = _begin(chat, text, messages, start, 0, ends) if border is None else border
+    elif start and border is None:
+        border = _begin(chat, text, messages, start, 0, ends)
         if border is None:
             raise _cannot_split(start)
     if border is not None:  # some mark what prompts for an answer as well
@@ -89,6 +85,24 @@ def conversation(
             "the chat template marks nothing as the assistant's: give one that does (--chat-template)"
         )
     return Conversation(text, border, tuple(spans))
+
+
+def _searched(
+    chat: ChatTemplate, text: str, messages: Messages, learned: Sequence[int], ends: Sequence[str]
+) -> tuple[Span, ...]:
+    """Where these answers stand in a text without marks."""
+    spans: list[Span] = []
+    for index in learned:
+        floor = spans[-1][1] if spans else 0
+        begin = _begin(chat, text, messages, index, floor, ends)
+        end = _end(chat, text, messages, index, ends)
+        if begin is None or end is None or not floor <= begin <= end:
+            check_all_rendered(chat, text, messages, index)  # the likeliest reason
+            raise _cannot_split(index)
+        spans.append((begin, end))
+    for index, (begin, end) in zip(learned, spans, strict=True):
+        check_all_rendered(chat, text[:end], messages, index, begin)
+    return tuple(spans)
 
 
 def render_checked(chat: ChatTemplate, messages: Messages) -> str:
@@ -154,46 +168,13 @@ def _message_parts(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         function = _function(call)
         if isinstance(function.get("name"), str):
             yield "a tool call", function["name"]
-        arguments = function.get("arguments")
-        yield from (("an argument of a tool call", str(name)) for name in _names(arguments))
+        if isinstance(arguments := function.get("arguments"), Mapping):
+            yield from (("an argument of a tool call", str(name)) for name in arguments)
 
 
 def _function(call: Any) -> Mapping[str, Any]:
     inner = call.get("function", call) if isinstance(call, Mapping) else {}
     return inner if isinstance(inner, Mapping) else {}
-
-
-def _names(arguments: Any) -> list[Any]:
-    return list(arguments) if isinstance(arguments, Mapping) else []
-
-
-def _by_prefixes(
-    chat: ChatTemplate, text: str, messages: Messages, learned: Sequence[int]
-) -> list[Span] | None:
-    spans: list[Span] = []
-    for index in learned:
-        before = _try_render(chat, messages[:index], True)
-        after = _try_render(chat, messages[: index + 1], False)
-        if before is None or after is None or not (after.startswith(before) and text.startswith(after)):
-            return None
-        if spans and len(before) < spans[-1][1]:
-            return None
-        spans.append((len(before), len(after)))
-    return spans
-
-
-def _by_places(
-    chat: ChatTemplate, text: str, messages: Messages, learned: Sequence[int], ends: Sequence[str]
-) -> list[Span]:
-    spans: list[Span] = []
-    for index in learned:
-        begin = _begin(chat, text, messages, index, spans[-1][1] if spans else 0, ends)
-        end = _end(chat, text, messages, index, ends)
-        if begin is None or end is None or begin > end or (spans and begin < spans[-1][1]):
-            check_all_rendered(chat, text, messages, index)  # the likeliest reason
-            raise _cannot_split(index)
-        spans.append((begin, end))
-    return spans
 
 
 def _begin(
@@ -235,6 +216,9 @@ def _beginnings(text: str, tokens: Sequence[str]) -> list[str]:
 
 def _end(chat: ChatTemplate, text: str, messages: Messages, index: int, ends: Sequence[str]) -> int | None:
     """Where an answer ends, with what the template writes behind it as long as no message follows."""
+    last = _try_render(chat, messages[: index + 1], False)
+    if last is not None and text.startswith(last):
+        return len(last)
     found = max(_places(chat, text, messages, index), key=lambda one: one[0], default=None)
     if found is None:
         return None

@@ -36,64 +36,64 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-@functools.lru_cache(maxsize=8)
-def compile_template(template: str, marks: bool = False) -> jinja2.Template:
-    """A template, ready for `render`. Raises UserError where it is not Jinja.
-
-    marks  whether it writes `BEGIN` and `END` around what it marks as the assistant's
-    """
-    try:
-        return _environment(marks).from_string(template)
-    except Exception as error:  # Jinja's own, and RecursionError for deep nesting
-        raise UserError(f"the chat template cannot be read: {one_line(error)}") from error
-
-
-def render(
-    template: jinja2.Template, messages: Messages, generation_prompt: bool, names: Mapping[str, Any]
-) -> str:
-    """Messages as one text.
-
-    template           of `compile_template`
-    generation_prompt  whether the text ends where the assistant's answer is to begin
-    names              what else the template may use: `bos_token`, `eos_token`, `tools`, ...
-
-    Raises UserError when the template fails on these messages, refuses them, or is refused itself.
-    """
-    try:
-        # A template gets hold of no object of ours.
-        plain = json.loads(json.dumps({"tools": None, "documents": None, **names, "messages": messages}))
-        return template.render(plain, add_generation_prompt=generation_prompt)
-    except SecurityError as error:
-        raise UserError(f"the chat template is refused: {one_line(error)}") from error
-    except Exception as error:  # a program can fail in any way
-        raise UserError(f"the chat template fails on these messages: {one_line(error)}") from error
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ChatTemplate:
     """A template with what it may use.
 
-    plain    of `compile_template`
-    marking  the same with marks; None where it has none
-    names    variables that it sees, beside the messages
+    source  the program
+    names   variables that it sees beside the messages: `bos_token`, `eos_token`, `tools`, ...
     """
 
-    plain: jinja2.Template
-    marking: jinja2.Template | None
+    source: str
     names: Mapping[str, Any]
 
     def text(self, messages: Messages, generation_prompt: bool) -> str:
-        """Messages as one text; with `generation_prompt` it ends where an answer is to begin."""
-        return render(self.plain, messages, generation_prompt, self.names)
+        """Messages as one text; with `generation_prompt` it ends where an answer is to begin.
+
+        Raises UserError where it is not Jinja, fails on these messages, refuses them, or is refused itself.
+        """
+        return self._rendered(messages, generation_prompt, False)
 
     def render_marked(self, messages: Messages) -> tuple[str, list[tuple[int, int]]] | None:
         """The same, and what is marked as the assistant's; None where the template has no marks."""
-        if self.marking is None:
+        if not re.search(MARKS, self.source):
             return None
-        text, spans = marks_of(render(self.marking, messages, False, self.names))
+        text, spans = _marks_of(self._rendered(messages, False, True))
         if text != self.text(messages, False):
             raise UserError("the chat template does something else with what it marks: leave its marks out")
         return text, spans
+
+    def _rendered(self, messages: Messages, generation_prompt: bool, marks: bool) -> str:
+        template = compile_template(self.source, marks)
+        try:
+            # A template gets hold of no object of ours.
+            known = {"tools": None, "documents": None, **self.names, "messages": messages}
+            return template.render(json.loads(json.dumps(known)), add_generation_prompt=generation_prompt)
+        except SecurityError as error:
+            raise UserError(f"the chat template is refused: {one_line(error)}") from error
+        except Exception as error:  # a program can fail in any way
+            raise UserError(f"the chat template fails on these messages: {one_line(error)}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def compile_template(template: str, marks: bool = False) -> jinja2.Template:
+    """A template, ready to be rendered. Raises UserError where it is not Jinja.
+
+    marks  whether it writes `BEGIN` and `END` around what it marks as the assistant's
+    """
+    extensions = [_Marked if marks else _Generation, loopcontrols]
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    environment.filters["tojson"] = _as_json
+    environment.globals.update(
+        raise_exception=_raise,
+        strftime_now=lambda layout: datetime.datetime.now().strftime(layout),
+        namespace=_Names,
+        dict=lambda *args, **names: dict(*args, **names),
+    )
+    try:
+        return environment.from_string(template)
+    except Exception as error:  # Jinja's own, and RecursionError for deep nesting
+        raise UserError(f"the chat template cannot be read: {one_line(error)}") from error
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -132,38 +132,22 @@ class _Marked(_Generation):
     around = (BEGIN, END)
 
 
-def marks_of(text: str) -> tuple[str, list[tuple[int, int]]]:
+def _marks_of(text: str) -> tuple[str, list[tuple[int, int]]]:
     """A text without `BEGIN` and `END`, and what stood between them; pairs that touch are one."""
     plain: list[str] = []
     spans: list[tuple[int, int]] = []
     size = depth = begin = 0
-    for part in re.split(f"([{BEGIN}{END}])", text):
+    for part in re.split(f"([{BEGIN}{END}])", text.replace(END + BEGIN, "")):
         if part == BEGIN:
-            begin = begin if depth else size
-            depth += 1
+            begin, depth = begin if depth else size, depth + 1
         elif part == END:
             depth -= 1
             if not depth and begin < size:
-                begin = spans.pop()[0] if spans and spans[-1][1] == begin else begin
                 spans.append((begin, size))
         else:
             plain.append(part)
             size += len(part)
     return "".join(plain), spans
-
-
-def _environment(marks: bool = False) -> _Sandbox:
-    """Jinja as templates of models expect it."""
-    generation = _Marked if marks else _Generation
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[generation, loopcontrols])
-    environment.filters["tojson"] = _as_json
-    environment.globals.update(
-        raise_exception=_raise,
-        strftime_now=_now,
-        namespace=_Names,
-        dict=lambda *args, **names: dict(*args, **names),
-    )
-    return environment
 
 
 def _as_json(
@@ -181,10 +165,6 @@ def _as_json(
 
 def _raise(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
-
-
-def _now(layout: str) -> str:
-    return datetime.datetime.now().strftime(layout)
 
 
 def _refuse_inner(name: Any) -> None:

@@ -8,37 +8,36 @@ so that what padding is matters to nobody.
 """
 
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import tokenizers
-from tokenizers import Regex, decoders, pre_tokenizers
+from tokenizers import Regex, decoders, models
+from tokenizers.pre_tokenizers import PreTokenizer, Split, WhitespaceSplit
 
 from proximo.errors import UserError
 from proximo.language.text.conversations import answer_affixes, conversation, render_checked
-from proximo.language.text.templates import MARKS, ChatTemplate, Messages, compile_template
+from proximo.language.text.templates import ChatTemplate, Messages
 from proximo.language.text.tokenizer_backend import (
     add_tokens,
     choose_eos,
     choose_pad,
     encoding,
-    id_of,
-    read_backend,
-    set_add_prefix_space,
+    hear_settings,
     special_tokens,
     token_of,
-    whole_words,
 )
-from proximo.language.text.tokenizer_files import read_description
+from proximo.language.text.tokenizer_files import read_backend, read_description
 
 PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
 """Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
+
+KEPT = ("model_max_length", "padding_side", "split_special_tokens")
+"""What is saved as it came. The rest is in `tokenizer.json`, which `transformers` too prefers."""
 
 BEFORE = ("\n", ".", "a", "0")
 """What a text may stand behind: some tokenizers glue it to the one, some to the other."""
@@ -93,16 +92,6 @@ class Tokenizer:
         """
         return list(encoding(self.backend, text, special).ids)
 
-    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
-        """As `encode` of each, on all cores at once."""
-        try:
-            return [
-                list(found.ids)
-                for found in self.backend.encode_batch(list(texts), add_special_tokens=special)
-            ]
-        except Exception:  # which text it was, only encoding them one by one will tell
-            return [self.encode(text, special) for text in texts]
-
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of some ids; one beyond the vocabulary, which a model may have to spare, has none."""
         return str(self.backend.decode([int(id) for id in ids], skip_special_tokens=skip_special))
@@ -113,10 +102,6 @@ class Tokenizer:
         if token is None:
             raise UserError(f"the tokenizer has no id {id}: the largest is {self.vocab_size - 1}")
         return token
-
-    def id(self, token: str) -> int:
-        """The id of a token. Raises UserError if there is none."""
-        return id_of(self.backend, token)
 
     def continuation(self, before: str, after: str, head: list[int] | None = None) -> list[int]:
         """The ids of what `after` has beyond `before`, whose own ids stay what they are alone.
@@ -217,19 +202,13 @@ class Tokenizer:
 
     @cached_property
     def _template(self) -> ChatTemplate:
-        plain, marking = self._compiled
-        tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
-        return ChatTemplate(plain, marking, {**tokens, **self.names})
-
-    @cached_property
-    def _compiled(self) -> tuple[jinja2.Template, jinja2.Template | None]:
         if self.template is None:
             raise UserError(
                 "the tokenizer has no chat template: name a file of one (--chat-template), or give text "
                 "instead of messages"
             )
-        marks = re.search(MARKS, self.template)
-        return compile_template(self.template), compile_template(self.template, marks=True) if marks else None
+        tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
+        return ChatTemplate(self.template, {**tokens, **self.names})
 
     def _tail(self, before: str, after: str, head: list[int]) -> list[int] | None:
         """What stands behind these first ids of a text; None where it does not begin with them."""
@@ -263,38 +242,30 @@ def load_tokenizer(
     """
     folder = Path(folder)
     backend = read_backend(folder / "tokenizer.json")
-    description = read_description(folder, chat_template)
+    said = read_description(folder, chat_template)
     vocabulary = backend.get_vocab()
-    named = {name: token for name, token in description.named.items() if token in vocabulary}
-    eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), description.eos_ids)
+    named = {name: token for name, token in said.named.items() if token in vocabulary}
+    eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), said.eos_ids)
     if not eos_ids:
         raise UserError(f"{folder} names no EOS, the token that ends a response: name one (eos_token)")
     named["eos_token"] = str(token_of(backend, eos_ids[0]))
-    absent = add_tokens(backend, [*named.values()], description.described, description.special)
+    absent = add_tokens(backend, [*named.values()], said.described, said.special)
+    notes = [f"{one!r} is named as a token, but not in the vocabulary: left out" for one in sorted(absent)]
+    notes += hear_settings(backend, said.settings)
     bos_id = vocabulary[named["bos_token"]] if "bos_token" in named else None
     pad_id, pad_notes = choose_pad(backend, pad_token, named.pop("pad_token", None), eos_ids, bos_id)
     if pad := special_tokens(backend).get(pad_id):  # `transformers` would split texts at any other
         named["pad_token"] = pad
-    notes = [
-        f"{token!r} is named as a token, but not in the vocabulary: left out" for token in sorted(absent)
-    ]
-    if description.prefix_space is not None:
-        notes += set_add_prefix_space(backend, description.prefix_space, description.generic)
-    if description.split_special:
-        backend.encode_special_tokens = True
-        notes.append(
-            "tokenizer_config.json says split_special_tokens: special tokens that a text spells out, or "
-            "that the chat template writes, are split like any other text"
-        )
+    kept = {name: said.settings[name] for name in KEPT if name in said.settings}
     tokenizer = Tokenizer(
         backend=backend,
         bos_id=bos_id,
         eos_ids=eos_ids,
         pad_id=pad_id,
-        template=description.template,
-        settings={**description.kept, "clean_up_tokenization_spaces": False, **named},
+        template=said.template,
+        settings={**kept, "clean_up_tokenization_spaces": False, **named},
     )
-    notes = [*notes, *eos_notes, *pad_notes, *description.notes, *_notes_of_template(tokenizer)]
+    notes += [*eos_notes, *pad_notes, *said.notes, *_notes_of_template(tokenizer)]
     return replace(tokenizer, notes=tuple(notes))
 
 
@@ -331,9 +302,7 @@ def word_tokenizer(words: Iterable[str], *, unknown: str | None = None) -> Token
     words = list(words)
     if wrong := [word for word in words if word.split() != [word]]:
         raise UserError(f"{wrong[0]!r} is not one word: give words without blanks")
-    backend = whole_words(_vocabulary(words, unknown), unknown)
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return _from_scratch(backend, unknown)
+    return _from_scratch(words, WhitespaceSplit(), unknown)
 
 
 def character_tokenizer(symbols: Iterable[str]) -> Tokenizer:
@@ -346,25 +315,22 @@ def character_tokenizer(symbols: Iterable[str]) -> Tokenizer:
     symbols = list(symbols)
     if wrong := [symbol for symbol in symbols if len(symbol) != 1]:
         raise UserError(f"{wrong[0]!r} is not one character: use word_tokenizer for longer symbols")
-    backend = whole_words(_vocabulary(symbols), None)
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    backend.decoder = decoders.Fuse()
-    return _from_scratch(backend, None)
+    tokenizer = _from_scratch(symbols, Split(Regex(r"[\s\S]"), "isolated"))
+    tokenizer.backend.decoder = decoders.Fuse()
+    return tokenizer
 
 
-def _vocabulary(words: list[str], unknown: str | None = None) -> dict[str, int]:
+def _from_scratch(words: list[str], split: PreTokenizer, unknown: str | None = None) -> Tokenizer:
+    """A tokenizer that knows these words alone; `unknown` is the token of all others."""
     tokens = [PAD, EOS, BOS, *([unknown] if unknown else []), *words]
     ids = {token: id for id, token in enumerate(tokens)}
     if twice := [token for id, token in enumerate(tokens) if ids[token] != id]:
         raise UserError(f"{twice[0]!r} occurs twice in the vocabulary, which begins with {PAD}, {EOS}, {BOS}")
-    return ids
-
-
-def _from_scratch(backend: tokenizers.Tokenizer, unknown: str | None) -> Tokenizer:
-    named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD} | (
-        {"unk_token": unknown} if unknown else {}
-    )
+    # The library's own default, "<unk>", could be one of the words; an empty word cannot.
+    backend = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=unknown or ""))
+    backend.pre_tokenizer = split
+    named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
+    named |= {"unk_token": unknown} if unknown else {}
     add_tokens(backend, named.values())
-    pad_id, eos_id, bos_id = (id_of(backend, token) for token in (PAD, EOS, BOS))
     settings = {"clean_up_tokenization_spaces": False, **named}
-    return Tokenizer(backend, bos_id, (eos_id,), pad_id, settings=settings)
+    return Tokenizer(backend, ids[BOS], (ids[EOS],), ids[PAD], settings=settings)

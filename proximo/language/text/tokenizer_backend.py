@@ -1,10 +1,8 @@
-"""The Rust tokenizer of the `tokenizers` library: reading it, its special tokens, its errors in our words."""
+"""The Rust tokenizer of the `tokenizers` library: its special tokens, its ids, its errors in our words."""
 
-import itertools
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import tokenizers
@@ -13,28 +11,15 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence
 
 from proximo.errors import UserError
 from proximo.language.text.templates import one_line
-from proximo.language.text.tokenizer_files import padding, read_text
 
 PREFIXED = rb'"type":"Prepend"|"prepend_scheme":"(always|first)"|"add_prefix_space":true'
 """What puts a blank before a text, as the library writes its parts."""
 
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of `transformers` that take `add_prefix_space` from `tokenizer.json` alone."""
 
-def read_backend(place: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of `tokenizer.json`. Raises UserError if it is missing or not one."""
-    text = read_text(place)
-    if text is None:
-        raise UserError(
-            f"{place} is missing: save the tokenizer in this format once (transformers' save_pretrained)"
-        )
-    try:
-        backend = tokenizers.Tokenizer.from_str(text)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library's own are plain Exceptions, but a panic of Rust is none
-        raise UserError(f"{place} is not a tokenizer ({one_line(error)}): restore it from a copy") from error
-    backend.no_truncation()  # a file can carry a length, beyond which texts would be cut without a word
-    backend.no_padding()
-    return backend
+PADDING = (r"^\W*pad(ding)?\W*$|right_pad", r"reserved|unused|dummy", r"^\W*unk(nown)?\W*$", r"pad")
+"""How a special token is called that may serve as PAD, the most fitting first."""
 
 
 def add_tokens(
@@ -50,64 +35,54 @@ def add_tokens(
     special    tokens to add where they are text like any other; of two alike the first counts
     returns    those that the vocabulary does not have
     """
-    described, special = [*described], [*special]
     known = {token.content: token for token in backend.get_added_tokens_decoder().values()}
-    wanted = {token.content: token for token in reversed(special) if token.content not in known}
+    wanted = {token.content: token for token in reversed([*special]) if token.content not in known}
     wanted |= {token.content: token for token in described}
     for content in named:
-        token = wanted.get(content) or known.get(content)
-        if token is None:
-            wanted[content] = AddedToken(content, special=True)
-        elif not token.special:
-            wanted[content] = _made_special(token)
+        token = wanted.get(content) or known.get(content) or AddedToken(content, special=True)
+        how = {name: getattr(token, name) for name in ("lstrip", "rstrip", "single_word", "normalized")}
+        wanted[content] = AddedToken(content, special=True, **how)
     for content, token in wanted.items():
         if backend.token_to_id(content) is not None and repr(token) != repr(known.get(content)):
             backend.add_tokens([token])
     return [content for content in wanted if backend.token_to_id(content) is None]
 
 
-def _made_special(token: AddedToken) -> AddedToken:
-    return AddedToken(
-        token.content,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        single_word=token.single_word,
-        normalized=token.normalized,
-        special=True,
-    )
+def hear_settings(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> list[str]:
+    """Follows `tokenizer_config.json` as `transformers` does, and returns what there is to note of it."""
+    notes, wanted = [], settings.get("add_prefix_space")
+    if wanted is not None and not _hears_prefix_space(backend, bool(wanted), settings.get("tokenizer_class")):
+        notes.append(
+            f"tokenizer_config.json says add_prefix_space = {json.dumps(bool(wanted))}, tokenizer.json the "
+            "opposite: tokenizer.json counts"
+        )
+    if settings.get("split_special_tokens"):
+        backend.encode_special_tokens = True
+        notes.append(
+            "tokenizer_config.json says split_special_tokens: special tokens that a text spells out, or "
+            "that the chat template writes, are split like any other text"
+        )
+    return notes
 
 
-def set_add_prefix_space(backend: tokenizers.Tokenizer, wanted: bool, generic: bool) -> tuple[str, ...]:
-    """Hears `add_prefix_space` of tokenizer_config.json as `transformers` does, or says in a note that not.
-
-    generic  whether the tokenizer's class goes by `tokenizer.json` alone
-    """
+def _hears_prefix_space(backend: tokenizers.Tokenizer, wanted: bool, kind: Any) -> bool:
+    """Whether a blank stands before a text as wanted, now that it is set where `transformers` sets it."""
     byte_level = [part for part in _parts(backend.pre_tokenizer) if isinstance(part, ByteLevel)]
-    if byte_level and not generic:
+    if byte_level and kind not in GENERIC:
         for part in byte_level:
             part.add_prefix_space = wanted
-        return ()
+        return True
     stated = [part for part in (backend.normalizer, backend.pre_tokenizer) if part is not None]
-    state = b"".join(part.__getstate__() for part in stated)
-    if bool(re.search(PREFIXED, state)) == wanted:
-        return ()
-    return (
-        f"tokenizer_config.json says add_prefix_space = {json.dumps(wanted)}, tokenizer.json the opposite: "
-        "tokenizer.json counts",
-    )
+    return bool(re.search(PREFIXED, b"".join(part.__getstate__() for part in stated))) == wanted
 
 
-def _parts(sequence: Any) -> Iterator[Any]:
+def _parts(part: Any) -> Iterator[Any]:
     """A pre-tokenizer's parts, or itself where it is none of several."""
-    if not isinstance(sequence, Sequence):
-        yield sequence
+    if not isinstance(part, Sequence):
+        yield part
         return
-    for index in itertools.count():
-        try:
-            part = sequence[index]
-        except IndexError:  # the library gives no length
-            return
-        yield from _parts(part)
+    for inner in part:  # type: ignore[attr-defined]  # by its __getitem__
+        yield from _parts(inner)
 
 
 def special_tokens(backend: tokenizers.Tokenizer) -> dict[int, str]:
@@ -152,23 +127,23 @@ def choose_pad(
 
     Raises UserError where `given` ends responses, or is not in the vocabulary.
     """
-    if given is not None:
-        if (id := id_of(backend, given)) in eos_ids:
-            raise UserError(
-                f"{given!r} ends responses and cannot be PAD as well: name another token (pad_token)"
-            )
-        return id, ()
-    if named is not None and (id := id_of(backend, named)) not in eos_ids:
-        return id, ()
+    if given is not None and id_of(backend, given) in eos_ids:
+        raise UserError(f"{given!r} ends responses and cannot be PAD as well: name another token (pad_token)")
+    for token in (given, named):
+        if token is not None and (id := id_of(backend, token)) not in eos_ids:
+            return id, ()
     why = "no PAD is named" if named is None else f"the PAD that is named, {named!r}, ends responses"
-    free = padding(special_tokens(backend), eos_ids, bos_id)
-    if free is not None:
-        return free, (f"{why}: {token_of(backend, free)!r} ({free}) is used",)
+    special = sorted(special_tokens(backend).items())
+    free = [(id, token) for id, token in special if id not in (*eos_ids, bos_id)]
+    fitting = [id for called in PADDING for id, token in free if re.search(called, token, re.IGNORECASE)]
+    fitting += [bos_id] if bos_id is not None and bos_id not in eos_ids else []
+    if fitting:
+        return fitting[0], (f"{why}: {token_of(backend, fitting[0])!r} ({fitting[0]}) is used",)
     ids = sorted(backend.get_vocab().values())
     any_id = next((id for id in ids if id not in eos_ids), eos_ids[0])
-    harmless = "masks come from lengths, so that it does no harm"
     return any_id, (
-        f"{why}, and no token is free for it: {token_of(backend, any_id)!r} ({any_id}) is used; {harmless}",
+        f"{why}, and no token is free for it: {token_of(backend, any_id)!r} ({any_id}) is used; masks come "
+        "from lengths, so that it does no harm",
     )
 
 
@@ -187,19 +162,13 @@ def token_of(backend: tokenizers.Tokenizer, id: int) -> str | None:
     return None if token is None else str(token)
 
 
-def whole_words(vocabulary: dict[str, int], unknown: str | None) -> tokenizers.Tokenizer:
-    """A tokenizer that knows whole words alone; `unknown` is one of them, and stands for all others."""
-    # The library's own default, "<unk>", could be one of the words; an empty word cannot.
-    return tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=unknown or ""))
-
-
 def encoding(backend: tokenizers.Tokenizer, text: str, special: bool = False) -> tokenizers.Encoding:
     """The ids of a text and where they stand in it. Raises UserError for a text that has none."""
     try:
         return backend.encode(text, add_special_tokens=special)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # as above
+    except BaseException as error:  # a panic of Rust is no Exception
         raise UserError(f"this text cannot be encoded: {_reason(backend, text, error)}") from error
 
 

@@ -1,45 +1,33 @@
-"""What the files beside `tokenizer.json` say: added tokens, ends of a response, the chat template."""
+"""What the files of a tokenizer say: its vocabulary, added tokens, ends of a response, the chat template."""
 
 import json
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 from tokenizers import AddedToken
 
 from proximo.errors import UserError
-from proximo.language.text.templates import compile_template
+from proximo.language.text.templates import compile_template, one_line
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
-KEPT = ("model_max_length", "padding_side", "split_special_tokens")
-"""What is saved as it came. The rest is in `tokenizer.json`, which `transformers` too prefers."""
-
 ATTRIBUTES = ("lstrip", "rstrip", "single_word", "normalized", "special")
 """How an added token is found in a text, and whether it is text at all."""
-
-GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes of `transformers` that take `add_prefix_space` from `tokenizer.json` alone."""
-
-PADDING = (r"^\W*pad(ding)?\W*$|right_pad", r"reserved|unused|dummy", r"^\W*unk(nown)?\W*$", r"pad")
-"""How a special token is called that may serve as PAD, the most fitting first."""
 
 
 @dataclass(frozen=True)
 class Description:
     """What a folder says about its tokenizer.
 
-    named          `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
-    described      added tokens, which are as they are described here whatever `tokenizer.json` says of them
-    special        tokens that are never text, described for a `tokenizer.json` that says nothing of them
-    eos_ids        the ends that `generation_config.json` names, or `config.json` where that names none
-    template       the chat template, where there is one
-    prefix_space   whether a blank is put before a text; None where `tokenizer.json` alone says so
-    generic        whether the tokenizer's class is one that goes by `tokenizer.json` there anyway
-    split_special  whether special tokens that a text spells out are split like any other text
-    kept           what is saved as it came
-    notes          what had to be chosen
+    named      `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
+    described  added tokens, which are as they are described here whatever `tokenizer.json` says of them
+    special    tokens that are never text, described for a `tokenizer.json` that says nothing of them
+    eos_ids    the ends that `generation_config.json` names, or `config.json` where that names none
+    template   the chat template, where there is one
+    settings   `tokenizer_config.json`
+    notes      what had to be chosen
     """
 
     named: Mapping[str, str]
@@ -47,67 +35,62 @@ class Description:
     special: tuple[AddedToken, ...]
     eos_ids: tuple[int, ...]
     template: str | None
-    prefix_space: bool | None
-    generic: bool
-    split_special: bool
-    kept: Mapping[str, Any]
+    settings: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
+def read_backend(place: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of `tokenizer.json`. Raises UserError if it is missing or not one."""
+    text = _text(place)
+    if text is None:
+        raise UserError(
+            f"{place} is missing: save the tokenizer in this format once (transformers' save_pretrained)"
+        )
+    try:
+        backend = tokenizers.Tokenizer.from_str(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library's own are plain Exceptions, but a panic of Rust is none
+        raise UserError(f"{place} is not a tokenizer ({one_line(error)}): restore it from a copy") from error
+    backend.no_truncation()  # a file can carry a length, beyond which texts would be cut without a word
+    backend.no_padding()
+    return backend
+
+
 def read_description(folder: Path, chat_template: Path | None = None) -> Description:
-    """Reads all of these files that are there.
+    """Reads all files beside `tokenizer.json` that are there.
 
     chat_template  a file with a chat template, in the place of the folder's
 
     Raises UserError for one that cannot be read, or says something of the wrong kind.
     """
-    place = folder / "tokenizer_config.json"
-    config, tokens = _object(place), _object(folder / "special_tokens_map.json")
+    place, older = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
+    config, tokens = _object(place), _object(older)
     mentioned = {name: config.get(name) or tokens.get(name) for name in NAMED}
     named = {name: _content(token, place) for name, token in mentioned.items()}
     template, notes = _template(folder, config) if chat_template is None else (_given(chat_template), ())
     if template is not None and "strftime_now" in template:
         notes += ("the chat template may write today's date: tomorrow the same messages are other tokens",)
-    described = _described(config, place)
-    listed = [
-        *mentioned.values(),
-        *_listed_special_tokens(tokens, folder / "special_tokens_map.json"),
-        *_listed_special_tokens(config, place),
-    ]
+    listed = [*mentioned.values(), *_unnamed(tokens, older), *_unnamed(config, place)]
     special = [_added(token, place, special=True) for token in listed if _content(token, place) is not None]
+    decoder = config.get("added_tokens_decoder") or {}  # id -> token, with its attributes
+    if not isinstance(decoder, dict):
+        raise _unknown_form(place)
+    described = [token for token in decoder.values() if isinstance(token, dict) and _content(token, place)]
     plain = [] if described else _object(folder / "added_tokens.json")  # of older versions: token -> id
-    prefix_space = config.get("add_prefix_space")
     return Description(
         named={name: token for name, token in named.items() if token is not None},
-        described=described,
+        described=tuple(_added(token, place) for token in described),
         special=(*special, *(AddedToken(token, special=False) for token in plain)),
         eos_ids=_eos_ids(folder / "generation_config.json") or _eos_ids(folder / "config.json"),
         template=template,
-        prefix_space=None if prefix_space is None else bool(prefix_space),
-        generic=config.get("tokenizer_class") in GENERIC,
-        split_special=bool(config.get("split_special_tokens", False)),
-        kept={name: config[name] for name in KEPT if name in config},
+        settings=config,
         notes=notes,
     )
 
 
-def padding(special: Mapping[int, str], taken: Collection[int], bos_id: int | None) -> int | None:
-    """The special token that fits best as PAD, by its name; BOS where nothing else is there.
-
-    special  id -> token
-    taken    ids that PAD must not be
-    returns  an id; None if there is none
-    """
-    free = {id: token for id, token in sorted(special.items()) if id not in taken and id != bos_id}
-    for pattern in PADDING:
-        for id, token in free.items():
-            if re.search(pattern, token, re.IGNORECASE):
-                return id
-    return bos_id if bos_id is not None and bos_id not in taken else None
-
-
-def read_text(place: Path) -> str | None:
-    """A text file; None if it is not there. Raises UserError if it cannot be read."""
+def _text(place: Path) -> str | None:
+    """A text file; None if it is not there."""
     try:
         return place.read_text("utf-8")
     except FileNotFoundError:
@@ -119,7 +102,7 @@ def read_text(place: Path) -> str | None:
 
 
 def _object(place: Path) -> dict[str, Any]:
-    text = read_text(place)
+    text = _text(place)
     try:
         content = {} if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -144,16 +127,7 @@ def _added(token: Any, place: Path, **attributes: bool) -> AddedToken:
     return AddedToken(_content(token, place) or "", **{**said, **attributes})
 
 
-def _described(config: Mapping[str, Any], place: Path) -> tuple[AddedToken, ...]:
-    """Id -> token, with its attributes."""
-    described = config.get("added_tokens_decoder") or {}
-    if not isinstance(described, dict):
-        raise _unknown_form(place)
-    given = [token for token in described.values() if isinstance(token, dict) and _content(token, place)]
-    return tuple(_added(token, place) for token in given)
-
-
-def _listed_special_tokens(content: Mapping[str, Any], place: Path) -> list[Any]:
+def _unnamed(content: Mapping[str, Any], place: Path) -> list[Any]:
     """Special tokens that have no name of their own."""
     found: list[Any] = []
     for tokens in (content.get(name) or [] for name in ("additional_special_tokens", "extra_special_tokens")):
@@ -176,7 +150,7 @@ def _eos_ids(place: Path) -> tuple[int, ...]:
 
 
 def _given(place: Path) -> str:
-    text = read_text(place)
+    text = _text(place)
     if text is None:
         raise UserError(f"{place} is missing: name a file with a chat template (Jinja)")
     try:
@@ -187,22 +161,18 @@ def _given(place: Path) -> str:
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
-    text = read_text(folder / "chat_template.jinja")
-    inline = config.get("chat_template")
-    if text is not None or inline is None:
-        return text, ()
-    if isinstance(inline, str):
-        return inline, ()
+    text, inline = _text(folder / "chat_template.jinja"), config.get("chat_template")
+    if text is not None or inline is None or isinstance(inline, str):
+        return inline if text is None else text, ()
     try:
         templates = {str(entry["name"]): str(entry["template"]) for entry in inline}
     except (TypeError, KeyError) as error:
         raise UserError(
             f"{folder / 'tokenizer_config.json'}: chat_template is neither a text nor a list of named ones"
         ) from error
-    if "default" not in templates:
-        names = ", ".join(sorted(templates)) or "none at all"
-        return None, (
-            f"no chat template is called 'default' (there is: {names}): name a file of one (--chat-template)",
-        )
-    left = ", ".join(sorted({*templates} - {"default"}))
-    return templates["default"], (f"the chat template 'default' is used, not: {left}",) if left else ()
+    found = templates.pop("default", None)
+    others = ", ".join(sorted(templates)) or "no other"
+    if found is None:
+        name = "name a file of one (--chat-template)"
+        return None, (f"no chat template is called 'default' (there is: {others}): {name}",)
+    return found, (f"the chat template 'default' is used, not: {others}",) if templates else ()

@@ -19,7 +19,7 @@ from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Prompt, read_prompts
 from proximo.language.text.records import Dataset
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.language.text.tokenizer_backend import read_backend
+from proximo.language.text.tokenizer_files import read_backend
 from proximo.language.train.critics import own_critic
 from proximo.language.train.estimators import critic_estimator, group_estimator
 from proximo.language.train.options import GRPOOptions, PPOOptions, checked_grpo, checked_ppo
