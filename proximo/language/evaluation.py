@@ -122,7 +122,6 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
         length,
         options.completion_only,
         options.overlong or "truncate",
-        model.config.vocabulary,
         options.invalid,
     )
     measure = SFTOptions(
@@ -153,7 +152,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     length = row_length(options.length, config)
     room = length if reading is None else length - len(reading.closing or ())
     cutting = options.overlong or "truncate"
-    found = read_preferences(options.data, tokenizer, room, cutting, config.vocabulary, options.invalid)
+    found = read_preferences(options.data, tokenizer, room, cutting, options.invalid, config.vocabulary)
     pairs = tuple(_closed(pair, reading) for pair in found.records)
     measure = RewardModelOptions(
         data=options.data, model=_model(options), length=length, batch_size=options.batch_size

@@ -11,7 +11,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import base_folder, is_reward_model, load_merged_model
-from proximo.language.files.folder import load_config, save_model
+from proximo.language.files.folder import save_model
 from proximo.language.files.loading import check_vocabulary
 from proximo.language.inputs import model_folder
 from proximo.language.model.compiling import jit
@@ -36,6 +36,7 @@ class LanguageModel:
     tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
+        check_vocabulary(self.config, self.tokenizer, "the model")
         known = with_tokens(self.transformer, self.tokenizer.backend.get_vocab().values())
         object.__setattr__(self, "transformer", known)
 
@@ -169,5 +170,4 @@ def load(
     tokenizer = with_template_variables(
         load_tokenizer(place, eos_token, pad_token, template), chat_template_kwargs
     )
-    check_vocabulary(load_config(place), tokenizer, name)
     return LanguageModel(load_merged_model(name), tokenizer)

@@ -366,20 +366,12 @@ def test_a_template_that_says_nothing_of_the_prompt():
     refused(r'record 1: .* leaves out "content" of message 1 \(user\)', read_prompts, [record], tokenizer, 9)
 
 
-@pytest.mark.parametrize("read", GOOD)
-def test_ids_beyond_the_model(read):
+def test_ids_beyond_a_reward_model():
     # The tokenizer has 13 ids; a model with fewer rows would look beyond the end of its embedding.
-    record = {"prompt": "a", "completion": ";", "chosen": ";", "rejected": "b"}
-    record = record | {"prompt": ";"} if read is read_prompts else record
-    assert read([record], PLAIN, 9, vocabulary=13)
-    refused(
-        "record 1: token id 12 is outside the model's vocabulary of 12",
-        read,
-        [record],
-        PLAIN,
-        9,
-        vocabulary=12,
-    )
+    record = {"prompt": "a", "chosen": ";", "rejected": "b"}
+    assert read_preferences([record], PLAIN, 9, vocabulary=13)
+    message = "record 1: token id 12 is none of the model's 12: use its own tokenizer"
+    refused(message, read_preferences, [record], PLAIN, 9, vocabulary=12)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n"])

@@ -63,7 +63,7 @@ def test_a_file_of_another_format_is_named_with_what_converts_it(tmp_path, name)
 def test_json_that_is_not_in_lines_is_named_and_the_line_converts_it(tmp_path, text, what):
     path = tmp_path / "data.json"
     path.write_text(text)
-    message = refused(path, f"^{path} is one JSON {what}, not a record on each line; convert it: python -c ")
+    message = refused(path, f"^{path} is one JSON {what}, not JSON lines; convert it: python -c ")
     program = re.search(r'python -c "(.*)"$', message)[1]
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     found = [line.record for line in lines_of(tmp_path / "data.jsonl")]
@@ -73,7 +73,7 @@ def test_json_that_is_not_in_lines_is_named_and_the_line_converts_it(tmp_path, t
 def test_records_over_several_lines_are_named(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(json.dumps(record, indent=2) for record in RECORDS))
-    refused(path, f"^{path} has JSON over several lines, not a record on each; convert it: jq -c .")
+    refused(path, f"^{path} is JSON over several lines, not JSON lines; convert it: jq -c .")
 
 
 def test_a_torn_line_is_no_other_format(tmp_path):

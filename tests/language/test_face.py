@@ -159,7 +159,7 @@ def test_logits_that_cannot_be_are_refused(model):
         model.logits([[1, 2], [3]])
     both_sides = model.logits([[0, 5, 6, 0]], mask=[[0, 1, 1, 0]])[0, 2]
     np.testing.assert_allclose(both_sides, model.logits([[5, 6]])[0, 1], atol=1e-5)
-    gpt2 = dict(model_type="gpt2", vocab_size=16, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    gpt2 = dict(model_type="gpt2", vocab_size=21, n_embd=8, n_layer=1, n_head=2, n_positions=16)
     learned = replace(model, transformer=new_model(model_config(gpt2), jax.random.key(0)))
     with pytest.raises(UserError, match="a text has 17 tokens: the model has positions for 16"):
         learned.logits(np.full((1, 17), 4))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proximo.language.text.data import Preference
-from proximo.language.text.pairs import PairRows
+from proximo.language.text.packing import PairRows
 from proximo.language.train.labelled import scatter_rows
 
 

@@ -13,8 +13,7 @@ from proximo.language.files.folder import load_reward_model, save_model
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.data import Preference
-from proximo.language.text.packing import batch_indices
-from proximo.language.text.pairs import PairRows
+from proximo.language.text.packing import PairRows, batch_indices
 from proximo.language.text.tokenizer import word_tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
 from proximo.language.train.job import training

@@ -65,7 +65,7 @@ def test_sharegpt_is_a_conversation():
 
 def test_a_speaker_who_is_not_known_is_named():
     record = {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "b"}]}
-    refused('"from" of message 2 of "messages" is \'function_call\': one of human, ', texts, record)
+    refused('"from" of message 2 of "messages" is \'function_call\': take one of human, ', texts, record)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_speaker_who_is_not_known_is_named():
     [
         (
             {"instruction": "a", "input": "", "output": "b"},
-            'write "instruction" and "input" together as "prompt"',
+            'write "instruction" and "input" as one "prompt"',
         ),
         ({"question": "a", "answer": "b"}, 'rename "question" to "prompt", and "answer" to "completion"'),
         ({"query": "a", "response": "b"}, 'rename "query" to "prompt"'),

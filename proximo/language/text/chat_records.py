@@ -13,7 +13,7 @@ from typing import Any
 from proximo.errors import UserError
 from proximo.language.text.conversations import REASONING
 from proximo.language.text.messages import LOSS, Message, describe_value, without_nulls
-from proximo.language.text.records import MESSAGES, Kind
+from proximo.language.text.records import RawRecord
 from proximo.language.text.templates import Messages, one_line
 from proximo.language.text.tokenizer import Tokenizer
 
@@ -24,18 +24,17 @@ TAKEN = frozenset({"messages", "tools", "add_generation_prompt", "continue_final
 SURE = 16  # characters that stand in a rendering by no accident
 
 
-def template_notes(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
+def template_notes(tokenizer: Tokenizer, given: RawRecord) -> tuple[str, ...]:
     """What there is to note of how the chat template writes a record; nothing where that is text.
 
     Raises UserError for a message whose text or tool calls the template does not write. Whoever searches for
     the answers to learn (`conversations`) is stricter with these.
     """
-    if not kind.conversational:
+    if not given.kind.conversational:
         return ()
-    first, *answers = kind.columns
-    prompt: Messages = () if kind.columns == MESSAGES else record[first]
+    prompt, *answers = (given.record[name] for name in given.kind.columns)
     notes: dict[str, None] = {}
-    for messages in [conversation(prompt, record[name]) for name in answers] or [record[first]]:
+    for messages in [conversation(prompt, answer) for answer in answers] or [prompt]:
         check_written(tokenizer, messages)
         notes |= dict.fromkeys(_unread(tokenizer, messages))
     return tuple(notes)
@@ -131,24 +130,24 @@ def without_leading_answers(messages: Messages) -> Messages:
 # ---- what the template is told besides messages
 
 
-def with_record_context(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind) -> Tokenizer:
+def with_record_context(tokenizer: Tokenizer, given: RawRecord) -> Tokenizer:
     """The tokenizer, whose chat template is told of the record's `tools` and `chat_template_kwargs`.
 
     Either may be JSON as text, as tables keep what has no fixed columns. Raises UserError for what is none of
     these, and where the template would pass it over.
     """
-    if not kind.conversational:
+    if not given.kind.conversational:
         return tokenizer
-    found, tools = (
-        with_template_variables(tokenizer, record.get(KWARGS)),
-        without_nulls(_plain(record.get("tools"), "tools")),
-    )
+    without = with_template_variables(tokenizer, given.record.get(KWARGS))
+    tools = without_nulls(_plain(given.record.get("tools"), "tools"))
     if not tools:
-        return found
+        return without
     if not (isinstance(tools, list) and all(isinstance(one, Mapping) for one in tools)):
         raise UserError('"tools" must be a list of objects, one for each function')
-    without, messages = found, record[kind.columns[0]]
-    found = replace(found, names={**found.names, "tools": tools})
+    found, messages = (
+        replace(without, names={**without.names, "tools": tools}),
+        given.record[given.kind.columns[0]],
+    )
     if found.chat(messages, False) == without.chat(messages, False):
         raise UserError('the chat template does not write "tools": take one that does, or remove the column')
     return found

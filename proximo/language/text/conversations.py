@@ -11,11 +11,12 @@ see that it is never learned.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from proximo.errors import UserError
+from proximo.language.text.messages import carries_loss
 from proximo.language.text.templates import ChatTemplate, Messages
 
 Span: TypeAlias = tuple[int, int]
@@ -46,19 +47,17 @@ def conversation(
     chat: ChatTemplate,
     messages: Messages,
     start: int = 0,
-    skip: Collection[int] = (),
     ends: Sequence[str] = (),
 ) -> Conversation:
-    """Messages as one text, with the places of the assistant's answers.
+    """Messages as one text, with the places of the assistant's answers, but for those of weight 0.
 
     start  messages before this one are a prompt, whoever wrote them
-    skip   messages of the assistant that are not to be learned, counted from 0
     ends   special tokens, one of which may end an answer
 
     Raises UserError where an answer is not to be found, and where the template does not write all of one.
     """
     theirs = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    learned = [index for index in theirs if index >= start and index not in skip]
+    learned = [index for index in theirs if index >= start and carries_loss(messages[index])]
     found = chat.render_marked(messages)
     if found is None:
         text = chat.text(messages, False)
@@ -72,8 +71,8 @@ def conversation(
     border = len(prompt) if prompt is not None and text.startswith(prompt) else None
     if one_each:
         spans = [span for index, span in zip(theirs, spans, strict=True) if index in learned]
-    elif skip:
-        raise _cannot_split(min(skip))
+    elif silent := [index for index in theirs if index >= start and index not in learned]:
+        raise _cannot_split(silent[0])
     elif start and border is None:
         border = _begin(chat, text, messages, start, 0, ends)
         if border is None:

@@ -11,12 +11,11 @@ Every reader takes a file of JSON lines, or a list of dicts (columns in `records
     overlong    what becomes of longer ones: "truncate" cuts answers, and refuses a prompt that leaves no
                 room for one; "refuse" refuses both; "drop" leaves the record out. All of them are counted
     invalid     what becomes of records that are wrong: "refuse" the data, or "drop" such records, counted
-    vocabulary  ids that the model has, where these may be fewer than the tokenizer's
 
 and raises UserError for the first record that is wrong, with the file, the line, and what to do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -32,7 +31,7 @@ from proximo.language.text.chat_records import (
     with_record_context,
     without_leading_answers,
 )
-from proximo.language.text.data_files import Source
+from proximo.language.text.data_files import Source, lines_of
 from proximo.language.text.messages import carries_loss
 from proximo.language.text.records import (
     ANSWERS,
@@ -43,16 +42,19 @@ from proximo.language.text.records import (
     TEXT,
     Dataset,
     Invalid,
-    Kind,
     ParsedRecord,
     RawRecord,
     TooLong,
+    common_prefix,
     margin_of,
     read_all,
 )
-from proximo.language.text.shapes import split_texts, texts_repeat_prompt
 from proximo.language.text.templates import Messages
 from proximo.language.text.tokenizer import Tokenizer
+from proximo.language.text.tokenizer_backend import encoding
+
+TURN = "\n\nAssistant:"
+"""Where an answer begins in texts of "Human:" and "Assistant:", as Anthropic's data have them."""
 
 Overlong: TypeAlias = Literal["truncate", "refuse", "drop"]
 Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]
@@ -120,7 +122,6 @@ def read_training_texts(
     length: int,
     completion_only: bool = True,
     overlong: Overlong = "truncate",
-    vocabulary: int | None = None,
     invalid: Invalid = "refuse",
 ) -> Dataset[TrainingText]:
     """Texts, conversations, or prompts with completions: {"text"}, {"messages"}, {"prompt", "completion"}.
@@ -130,13 +131,12 @@ def read_training_texts(
     """
 
     def read(given: RawRecord) -> ParsedRecord[TrainingText]:
-        record, notes = _with_weights(given.record, given.kind, completion_only)
-        speaker = with_record_context(tokenizer, record, given.kind)
-        pieces = _with_eos(speaker, _tokenised_pieces(speaker, record, given.kind, completion_only))
-        notes += template_notes(speaker, record, given.kind)
+        given = _with_weights(given, completion_only)
+        speaker = with_record_context(tokenizer, given)
+        pieces = _with_eos(speaker, _pieces_of(speaker, given, completion_only))
+        notes = *given.notes, *template_notes(speaker, given)
         ids = [id for piece, _ in pieces for id in piece]
         learn = np.array([learn or not completion_only for piece, learn in pieces for _ in piece])
-        _check_vocabulary(ids, vocabulary)
         learn[0] = False
         if len(ids) == 1:
             raise UserError("is a single token, which nothing predicts: remove the record")
@@ -153,7 +153,6 @@ def read_prompts(
     tokenizer: Tokenizer,
     length: int,
     overlong: Literal["refuse", "drop"] = "refuse",
-    vocabulary: int | None = None,
     invalid: Invalid = "refuse",
 ) -> Dataset[Prompt]:
     """What to answer: {"prompt"}. All other columns are kept, for reward functions.
@@ -162,11 +161,10 @@ def read_prompts(
     """
 
     def read(given: RawRecord) -> ParsedRecord[Prompt]:
-        speaker, prompt = with_record_context(tokenizer, given.record, given.kind), given.record["prompt"]
-        notes = template_notes(speaker, given.record, given.kind)
+        speaker, prompt = with_record_context(tokenizer, given), given.record["prompt"]
+        notes = *given.notes, *template_notes(speaker, given)
         text = render_prompt(speaker, prompt) if given.kind.conversational else prompt
         ids = (_encoded if given.kind.conversational else _with_bos)(speaker, text, "prompt")
-        _check_vocabulary(ids, vocabulary)
         _needs_truncation(len(ids), length, overlong)
         columns = {name: value for name, value in given.whole.items() if name != "prompt"}
         if taken := sorted(ARGUMENTS & {*columns}):
@@ -184,28 +182,29 @@ def read_preferences(
     tokenizer: Tokenizer,
     length: int,
     overlong: Overlong = "truncate",
-    vocabulary: int | None = None,
     invalid: Invalid = "refuse",
+    vocabulary: int | None = None,
 ) -> Dataset[Preference]:
     """Two answers and which is better: {"prompt", "chosen", "rejected"}, and "margin" where it is known.
 
-    Without "prompt", or where it is repeated, it is what both answers begin with (`shapes`).
+    Without "prompt", or where it is repeated, it is what both answers begin with.
 
-    length  of a prompt with either answer
+    length      of a prompt with either answer
+    vocabulary  ids that the model has, where they may be fewer than the tokenizer's
     """
     source = source if isinstance(source, str | Path) else list(source)
-    repeated = texts_repeat_prompt(source, ANSWERS)
+    repeated = _texts_repeat_prompt(source)
 
     def read(given: RawRecord) -> ParsedRecord[Preference]:
-        record, notes = _prepared(tokenizer, given, repeated)
-        kind = Kind(PREFERENCE, given.kind.conversational)
-        speaker = with_record_context(tokenizer, record, kind)
-        prompt, chosen = _tokenise_answer(speaker, record, kind, "chosen")
-        again, rejected = _tokenise_answer(speaker, record, kind, "rejected")
+        given = _with_prompt(tokenizer, given, repeated)
+        speaker = with_record_context(tokenizer, given)
+        prompt, chosen = _tokenise_answer(speaker, given, "chosen")
+        again, rejected = _tokenise_answer(speaker, given, "rejected")
         if again != prompt:
             raise UserError("the chat template writes another prompt before each answer: give text instead")
-        notes += template_notes(speaker, record, kind)
-        _check_vocabulary([*prompt, *chosen, *rejected], vocabulary)
+        notes = *given.notes, *template_notes(speaker, given)
+        if vocabulary is not None and (largest := max(*prompt, *chosen, *rejected)) >= vocabulary:
+            raise UserError(f"token id {largest} is none of the model's {vocabulary}: use its own tokenizer")
         if chosen == rejected:
             raise UserError('"chosen" and "rejected" are the same: remove the record')
         room = length - len(prompt)
@@ -214,83 +213,110 @@ def read_preferences(
         cut = _needs_truncation(len(prompt) + max(len(chosen), len(rejected)), length, overlong)
         if chosen[:room] == rejected[:room]:
             raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
-        answers = _ids(chosen[:room]), _ids(rejected[:room])
-        pair = Preference(_ids(prompt), *answers, margin_of(record), given.line, given.kind.conversational)
+        answers, margin = (_ids(chosen[:room]), _ids(rejected[:room])), margin_of(given.record)
+        pair = Preference(_ids(prompt), *answers, margin, given.line, given.kind.conversational)
         return ParsedRecord(pair, cut, notes)
 
     return read_all(source, (PREFERENCE, ANSWERS), read, overlong, invalid)
 
 
-def _prepared(
-    tokenizer: Tokenizer, given: RawRecord, repeated: bool
-) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """A record with a prompt of its own and answers that do not repeat it, and what there is to note."""
-    record, kind = given.record, given.kind
-    if kind == Kind(ANSWERS, False):
-        names = ("prompt", *ANSWERS)
-        parts = split_texts(tokenizer, record["chosen"], record["rejected"])
-        return {**record, **dict(zip(names, parts, strict=True))}, ()
-    if repeated and not kind.conversational:
-        size = len(record["prompt"])
-        rest = {name: record[name][size:] for name in kind.columns[1:]}
-        return {**record, **rest}, ("all answers repeat their prompt, which is taken off them",)
-    return record, ()
+def _with_prompt(tokenizer: Tokenizer, given: RawRecord, repeated: bool) -> RawRecord:
+    """A preference with a prompt of its own and answers that do not repeat it."""
+    record, notes = given.record, given.notes
+    if given.kind.columns == ANSWERS:
+        record = record | _split_texts(tokenizer, record["chosen"], record["rejected"])
+    elif repeated and not given.kind.conversational:
+        record = record | {name: record[name][len(record["prompt"]) :] for name in ANSWERS}
+        notes += ("all answers repeat their prompt, which is taken off them",)
+    return given._replace(record=record, kind=given.kind._replace(columns=PREFERENCE), notes=notes)
 
 
-def _with_weights(
-    record: Mapping[str, Any], kind: Kind, completion_only: bool
-) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """A record whose messages have weight 0 where they are not to be learned, and what there is to note.
+def _texts_repeat_prompt(source: Source) -> bool:
+    """Whether in every record the answers, all texts, begin with the prompt.
+
+    One alone may do so by chance, as "Hello" answers "Hello"; a file in which all do repeats them.
+    """
+    for _, _, record in lines_of(source):
+        prompt, answers = record.get("prompt"), [record.get(name) for name in ANSWERS]
+        if not (isinstance(prompt, str) and prompt):
+            return False
+        if not all(isinstance(text, str) and text.startswith(prompt) and text != prompt for text in answers):
+            return False
+    return True
+
+
+def _split_texts(tokenizer: Tokenizer, chosen: str, rejected: str) -> dict[str, str]:
+    """Two texts that begin alike as a prompt with two answers.
+
+    The prompt ends behind the last "Assistant:" that both have; without one, behind the last token that both
+    have, so that no token of an answer is cut in two.
+
+    Raises UserError where they have no beginning in common.
+    """
+    size = common_prefix(chosen, rejected)
+    place = chosen[:size].rfind(TURN)
+    if place >= 0:
+        size = place + len(TURN)
+    else:
+        one, other = encoding(tokenizer.backend, chosen), encoding(tokenizer.backend, rejected)
+        ends = [end for _, end in one.offsets[: common_prefix(one.ids, other.ids)]]
+        size = max((end for end in ends if end <= size), default=0)
+    if not size:
+        raise UserError(
+            '"chosen" and "rejected" begin with no text in common, which would be their prompt: give "prompt"'
+        )
+    if size in (len(chosen), len(rejected)):
+        raise UserError('"chosen" or "rejected" is nothing but what both begin with: remove the record')
+    return {"prompt": chosen[:size], "chosen": chosen[size:], "rejected": rejected[size:]}
+
+
+def _with_weights(given: RawRecord, completion_only: bool) -> RawRecord:
+    """A record whose messages have weight 0 where they are not to be learned.
 
     Raises UserError where no message would be learned, or one that is not to be.
     """
-    if not kind.conversational:
-        return record, ()
-    name = kind.columns[-1]
+    record, (columns, conversational) = given.record, given.kind
+    if not conversational:
+        return given
     if not completion_only:
-        if any(one.get("weight") == 0 for column in kind.columns for one in record[column]):
+        if any(one.get("weight") == 0 for column in columns for one in record[column]):
             raise UserError("has a message of weight 0, but completion_only is false: remove one of the two")
-        return record, ()
-    messages = without_leading_answers(record[name]) if kind.columns == MESSAGES else record[name]
+        return given
+    name = columns[-1]
+    messages = without_leading_answers(record[name]) if columns == MESSAGES else record[name]
     if not any(carries_loss(one) for one in messages):
         raise UserError(
             f'"{name}" has no answer to learn (weight 0, or nothing before it): remove the record'
         )
-    first = messages[0] != record[name][0]
-    notes = ("the conversation begins with the assistant, and that message is not learned",) if first else ()
-    return {**record, name: messages}, notes
+    notes = given.notes
+    if messages[0] != record[name][0]:
+        notes += ("the conversation begins with the assistant, and that message is not learned",)
+    return given._replace(record={**record, name: messages}, notes=notes)
 
 
-def _tokenised_pieces(
-    tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, completion_only: bool
-) -> list[Piece]:
-    if kind.columns == TEXT:
-        return [(_with_bos(tokenizer, record["text"], "text"), True)]
-    if kind.columns == COMPLETION:
-        return _pair(tokenizer, record, kind, "completion")
+def _pieces_of(tokenizer: Tokenizer, given: RawRecord, completion_only: bool) -> list[Piece]:
+    if given.kind.columns == TEXT:
+        return [(_with_bos(tokenizer, given.record["text"], "text"), True)]
+    if given.kind.columns == COMPLETION:
+        return _pair(tokenizer, given, "completion")
+    messages = given.record["messages"]
     if completion_only:
-        return _spans(tokenizer, record["messages"], 0)
+        return tokenizer.chat_spans(messages)
     # Whoever learns everything needs no split, which not every template allows.
-    return [(tokenizer.encode(tokenizer.chat_whole(record["messages"])), True)]
+    return [(tokenizer.encode(tokenizer.chat_whole(messages)), True)]
 
 
-def _pair(tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str) -> list[Piece]:
+def _pair(tokenizer: Tokenizer, given: RawRecord, answer: str) -> list[Piece]:
     """A prompt, as `read_prompts` has it, and what answers it."""
-    prompt, completion = record["prompt"], record[answer]
-    if kind.conversational and prompt[-1]["role"] == "assistant":
-        return _continued_pair(tokenizer, prompt, completion)
-    if kind.conversational:
-        return _spans(tokenizer, [*prompt, *completion], len(prompt))
+    prompt, completion = given.record["prompt"], given.record[answer]
+    if given.kind.conversational:
+        if prompt[-1]["role"] == "assistant":
+            return _continued_pair(tokenizer, prompt, completion)
+        return tokenizer.chat_spans([*prompt, *completion], len(prompt))
     begun, ids = _with_bos(tokenizer, prompt, "prompt"), tokenizer.continuation(prompt, prompt + completion)
     if not ids:
         raise _no_token(completion, answer)
     return [(begun, False), (ids, True)]
-
-
-def _spans(tokenizer: Tokenizer, messages: Messages, start: int) -> list[Piece]:
-    theirs = [place for place, one in enumerate(messages) if one["role"] == "assistant" and place >= start]
-    skip = [place for place in theirs if not carries_loss(messages[place])]
-    return tokenizer.chat_spans(messages, start, skip)
 
 
 def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages) -> list[Piece]:
@@ -305,10 +331,8 @@ def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages
     return [(head, False), (tokenizer.continuation(before, after, head), True)]
 
 
-def _tokenise_answer(
-    tokenizer: Tokenizer, record: Mapping[str, Any], kind: Kind, answer: str
-) -> tuple[list[int], list[int]]:
-    (prompt, learn), *rest = _with_eos(tokenizer, _pair(tokenizer, record, kind, answer))
+def _tokenise_answer(tokenizer: Tokenizer, given: RawRecord, answer: str) -> tuple[list[int], list[int]]:
+    (prompt, learn), *rest = _with_eos(tokenizer, _pair(tokenizer, given, answer))
     if learn:
         raise UserError("the chat template writes nothing before the answer: give text instead of messages")
     return prompt, [id for ids, _ in rest for id in ids]
@@ -345,13 +369,6 @@ def _needs_truncation(size: int, length: int, overlong: str) -> bool:
     if size > length and overlong != "truncate":
         raise TooLong(f"has {size} tokens, of {length} that fit")
     return size > length
-
-
-def _check_vocabulary(ids: Iterable[int], vocabulary: int | None) -> None:
-    if vocabulary is not None and (largest := max(ids)) >= vocabulary:
-        raise UserError(
-            f"token id {largest} is outside the model's vocabulary of {vocabulary}: use its own tokenizer"
-        )
 
 
 def _ids(ids: Sequence[int]) -> Ids:

@@ -104,61 +104,54 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _by_datasets(kind: str) -> str:
+def _by_datasets(kind: str, more: str = "") -> str:
     return (
-        f"python -c \"import datasets; datasets.load_dataset('{kind}', data_files=r'{{path}}', "
+        f"python -c \"import datasets; datasets.load_dataset('{kind}', data_files=r'{{path}}'{more}, "
         "split='train').to_json('data.jsonl')\""
     )
 
 
-UTF_16 = "iconv -f UTF-16 -t UTF-8 '{path}' > data.jsonl"
-FORMATS: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "gzip", "gunzip -k '{path}'"),
-    (b"PK\x03\x04", "a zip archive", "unzip '{path}'"),
-    (b"PK\x05\x06", "a zip archive without files", "unzip '{path}'"),
-    (b"BZh", "bzip2", "bunzip2 -k '{path}'"),
-    (b"\xfd7zXZ", "xz", "unxz -k '{path}'"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d '{path}'"),
-    (b"PAR1", "Parquet", _by_datasets("parquet")),
-    (b"ARROW1", "Arrow", _by_datasets("arrow")),
-    (b"\xff\xff\xff\xff", "Arrow", _by_datasets("arrow")),
-    (b"\xff\xfe", "UTF-16", UTF_16),
-    (b"\xfe\xff", "UTF-16", UTF_16),
-    (b"{\x00", "UTF-16", "iconv -f UTF-16LE -t UTF-8 '{path}' > data.jsonl"),
-    (b"\x00{", "UTF-16", "iconv -f UTF-16BE -t UTF-8 '{path}' > data.jsonl"),
+TABLES = {".csv": _by_datasets("csv"), ".tsv": _by_datasets("csv", ", sep='\\t'")}
+WHOLE_JSON = (
+    "python -c \"import json; d = json.load(open(r'{path}', encoding='utf-8-sig')); open('data.jsonl', 'w')"
+    ".writelines(json.dumps(r) + '\\n' for r in (d if isinstance(d, list) else [d]))\""
 )
-"""What a file begins with, what it then is, and the line that makes JSON lines of it."""
+FORMATS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
+    ((b"\x1f\x8b",), "gzip", "gunzip -k '{path}'"),
+    ((b"PK\x03\x04", b"PK\x05\x06"), "a zip archive", "unzip '{path}'"),
+    ((b"BZh",), "bzip2", "bunzip2 -k '{path}'"),
+    ((b"\xfd7zXZ",), "xz", "unxz -k '{path}'"),
+    ((b"\x28\xb5\x2f\xfd",), "Zstandard", "zstd -d '{path}'"),
+    ((b"PAR1",), "Parquet", _by_datasets("parquet")),
+    ((b"ARROW1", b"\xff\xff\xff\xff"), "Arrow", _by_datasets("arrow")),
+    ((b"\xff\xfe", b"\xfe\xff"), "UTF-16", "iconv -f UTF-16 -t UTF-8 '{path}' > data.jsonl"),
+    ((b"{\x00",), "UTF-16", "iconv -f UTF-16LE -t UTF-8 '{path}' > data.jsonl"),
+    ((b"\x00{",), "UTF-16", "iconv -f UTF-16BE -t UTF-8 '{path}' > data.jsonl"),
+)
+"""What a file may begin with, what it then is, and the line that makes JSON lines of it."""
 
 
 def refuse_other_formats(path: Path, beginning: bytes) -> None:
     """Raises UserError for a file that is known by its first bytes, with the line that converts it."""
     for magic, what, line in FORMATS:
         if beginning.startswith(magic):
-            raise UserError(f"{path} is {what}, not JSON lines; convert it: {line.format(path=path)}")
+            raise _other_format(path, what, line)
 
 
 def refuse_other_json(path: Path) -> None:
     """Raises UserError for a file that is JSON as a whole, or a table, with the line that converts it."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        more = ", sep='\\t'" if path.suffix.lower() == ".tsv" else ""
-        line = _by_datasets("csv").format(path=path).replace(", split=", f"{more}, split=")
-        raise UserError(f"{path} is a table ({path.suffix[1:]}), not JSON lines; convert it: {line}")
-    if path.stat().st_size > LARGEST_GLIMPSE:
-        return
-    content = path.read_bytes()
+    if (kind := path.suffix.lower()) in TABLES:
+        raise _other_format(path, f"a table ({kind[1:]})", TABLES[kind])
+    content = path.read_bytes() if path.stat().st_size <= LARGEST_GLIMPSE else b""
     try:
         whole = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        if content.split(maxsplit=1)[0] in (b"{", b"["):  # a bracket alone on its line
-            raise UserError(
-                f"{path} has JSON over several lines, not a record on each; convert it: "
-                f"jq -c . '{path}' > data.jsonl"
-            ) from None
+        if content.split(maxsplit=1)[:1] in ([b"{"], [b"["]):  # a bracket alone on its line
+            raise _other_format(path, "JSON over several lines", "jq -c . '{path}' > data.jsonl") from None
         return
     if isinstance(whole, list | dict):
-        what, each = ("array", "for r in d") if isinstance(whole, list) else ("object", "for r in [d]")
-        line = (
-            f"python -c \"import json; d = json.load(open(r'{path}', encoding='utf-8-sig')); "
-            f"open('data.jsonl', 'w').writelines(json.dumps(r) + '\\n' {each})\""
-        )
-        raise UserError(f"{path} is one JSON {what}, not a record on each line; convert it: {line}")
+        raise _other_format(path, f"one JSON {'array' if isinstance(whole, list) else 'object'}", WHOLE_JSON)
+
+
+def _other_format(path: Path, what: str, line: str) -> UserError:
+    return UserError(f"{path} is {what}, not JSON lines; convert it: {line.format(path=path)}")

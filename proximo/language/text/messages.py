@@ -15,15 +15,9 @@ LOSS = ("weight", "train", "trainable", "loss_mask", "loss")
 """Keys that say whether a message carries loss: 0 or false for not, 1 or true for as usual."""
 UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
 """What a model of texts cannot take in."""
-OTHERS = {  # how ShareGPT and its kin call who speaks
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "tool": "tool",
-}
+OTHERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}
+OTHERS |= {name: name for name in ("user", "assistant", "system", "tool")}
+"""How ShareGPT and its kin call who speaks."""
 
 
 def without_nulls(value: Any) -> Any:
@@ -46,7 +40,7 @@ def normalise_messages(messages: Sequence[Any], name: str) -> list[dict[str, Any
 def _cleaned(given: Any, name: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise UserError(f'{name} is {describe_value(given)}: give an object with "role" and "content"')
-    message: dict[str, Any] = _renamed(without_nulls(given), name)
+    message = _renamed(without_nulls(given), name)
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
         raise UserError(f'{name} has no "role": give "system", "user" or "assistant"')
@@ -61,9 +55,8 @@ def _cleaned(given: Any, name: str) -> dict[str, Any]:
         content = _text_of(content, name)
     if role == "assistant" and not content and not calls:
         raise UserError(f'"content" of {name} is empty: fill it, or remove the record')
-    silent = _weight(message, name) == 0
-    kept = {key: value for key, value in message.items() if key not in LOSS} | {"content": content}
-    return kept | {"weight": 0} if silent else kept
+    weight = {} if _carries_loss(message, name) else {"weight": 0}
+    return {key: value for key, value in message.items() if key not in LOSS} | {"content": content} | weight
 
 
 def _renamed(message: dict[str, Any], name: str) -> dict[str, Any]:
@@ -72,8 +65,7 @@ def _renamed(message: dict[str, Any], name: str) -> dict[str, Any]:
         return message
     speaker = message.pop("from")
     if speaker not in OTHERS:
-        known = ", ".join(OTHERS)
-        raise UserError(f'"from" of {name} is {speaker!r}: one of {known} is understood; or give "role"')
+        raise UserError(f'"from" of {name} is {speaker!r}: take one of {", ".join(OTHERS)}, or give "role"')
     value = {"content": message.pop("value")} if "value" in message else {}
     return {"role": OTHERS[speaker], **value, **message}
 
@@ -87,15 +79,15 @@ def _text_of(content: Any, name: str) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if kind != "text" or not isinstance(part.get("text"), str):
             raise UserError(
-                f'part {number} of "content" of {name} is {"of type " + str(kind) if kind else "untyped"}: '
+                f'part {number} of "content" of {name} is {f"of type {kind}" if kind else "untyped"}: '
                 'only {"type": "text", "text": ...} is understood'
             )
         texts.append(part["text"])
     return "".join(texts)
 
 
-def _weight(message: Message, name: str) -> int:
-    """1 where a message carries loss as usual, 0 where it is to carry none."""
+def _carries_loss(message: Message, name: str) -> bool:
+    """Whether a message carries loss as usual, as far as its own keys say."""
     said = {key: message[key] for key in LOSS if key in message}
     for key, value in said.items():
         if value not in (0, 1) or not isinstance(value, int | float):
@@ -107,7 +99,7 @@ def _weight(message: Message, name: str) -> int:
             )
     if len(set(said.values())) > 1:
         raise UserError(f"{name} has {' and '.join(said)}, which do not agree: keep one of them")
-    return int(next(iter(said.values()), 1))
+    return 0 not in said.values()
 
 
 def carries_loss(message: Message) -> bool:

@@ -1,4 +1,4 @@
-"""From texts of any length to arrays of few shapes: packed rows, padded batches, shuffled indices.
+"""From texts of any length to arrays of few shapes: packed rows, pairs, padded batches, shuffled indices.
 
 Every shape that is new to a compiled step compiles it again. So rows of one length hold several texts,
 prompts are padded to a few lengths (`bucket`), and which records a step takes is a function of its number.
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from proximo.language.text.data import Ids, TrainingText
+from proximo.language.text.data import Ids, Preference, TrainingText
 
 
 class Packed(NamedTuple):
@@ -56,15 +58,60 @@ def pack(texts: Sequence[TrainingText], length: int) -> Packed:
     return packed
 
 
+class Pairs(NamedTuple):
+    """Prompts with their better answer (0 on the second axis) and their worse one (1), padded on the right.
+
+    ids        [B, 2, L]
+    segments   [B, 2, L], 1 for a token, 0 for padding
+    answer     [B, 2, L], the token is the answer's
+    margin     [B], by how much the better one is better, units of reward
+    reference  [B, 2], log-probabilities of the answers under a reference, in nats; 0 without one
+    """
+
+    ids: Int[Array, "B 2 L"]
+    segments: Int[Array, "B 2 L"]
+    answer: Bool[Array, "B 2 L"]
+    margin: Float[Array, "B"]
+    reference: Float[Array, "B 2"]
+
+
+class PairRows:
+    """Pairs of answers as rows (see `labelled.Rows`).
+
+    longest  tokens that an answer with its prompt has at most
+    tokens   [count], of both answers, each with its prompt
+    """
+
+    def __init__(self, pairs: Sequence[Preference], longest: int) -> None:
+        self.pairs, self.longest = pairs, longest
+        self.tokens = np.array(
+            [2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs], int
+        )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def batch(self, places: Int[np.ndarray, "B"]) -> Pairs:
+        """The pairs at these places, no wider than the longest of them needs (`bucket`)."""
+        pairs = [self.pairs[place] for place in places]
+        texts = [np.append(p.prompt_ids, ids) for p in pairs for ids in (p.chosen_ids, p.rejected_ids)]
+        width = bucket(max(len(text) for text in texts), largest=self.longest)
+        ids, lengths = pad_right(texts, width, 0)
+        ids, lengths = ids.reshape(-1, 2, width), lengths.reshape(-1, 2, 1)
+        starts = np.array([len(pair.prompt_ids) for pair in pairs])[:, None, None]
+        here = np.arange(width) < lengths
+        margin = np.array([pair.margin for pair in pairs], np.float32)
+        arrays = ids, here.astype(np.int32), here & (np.arange(width) >= starts), margin
+        return Pairs(*(jnp.asarray(array) for array in (*arrays, np.zeros(ids.shape[:2], np.float32))))
+
+
 def pad_left(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
     """Prompts, which end where their responses begin: ids [B, width] and lengths [B], int32.
 
     Raises ValueError for one that is longer than the width.
     """
-    ids, lengths = _pad_array(sequences, width, pad_id)
-    for row, sequence in enumerate(sequences):
-        ids[row, width - lengths[row] :] = sequence
-    return ids, lengths
+    ids, lengths = pad_right([sequence[::-1] for sequence in sequences], width, pad_id)
+    return ids[:, ::-1], lengths
 
 
 def pad_right(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
@@ -72,9 +119,12 @@ def pad_right(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int)
 
     Raises ValueError for one that is longer than the width.
     """
-    ids, lengths = _pad_array(sequences, width, pad_id)
-    for row, sequence in enumerate(sequences):
-        ids[row, : lengths[row]] = sequence
+    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
+    if lengths.max(initial=0) > width:
+        raise ValueError(f"a sequence of {lengths.max()} tokens does not fit {width}")
+    ids = np.full((len(sequences), width), pad_id, np.int32)
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = sequence
     return ids, lengths
 
 
@@ -153,10 +203,3 @@ def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
             insort(spaces, left)
         open_rows[left].append(row)
     return rows
-
-
-def _pad_array(sequences: Sequence[Sequence[int] | Ids], width: int, pad_id: int) -> tuple[Ids, Ids]:
-    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
-    if lengths.max(initial=0) > width:
-        raise ValueError(f"a sequence of {lengths.max()} tokens does not fit {width}")
-    return np.full((len(sequences), width), pad_id, np.int32), lengths

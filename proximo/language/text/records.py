@@ -9,27 +9,24 @@ One file holds one kind of record:
     {"prompt", "chosen", "rejected"}    two answers, and which is better (and by how much: "margin")
     {"chosen", "rejected"}              the same; what both begin with is the prompt
 
-`prompt`, `completion`, `chosen` and `rejected` are text, or messages: lists of {"role", "content"}. What
-public data sets have instead is in `shapes`. Columns that are null are absent; of the others each is heard,
-named in a note, or refused. Nothing here raises anything but UserError, in one line that says what to do.
+`prompt`, `completion`, `chosen` and `rejected` are text, or messages: lists of {"role", "content"}. Answers
+may repeat their prompt, and ShareGPT's `conversations` are `messages`. Columns that are null are absent; of
+the others each is heard, named in a note, or refused; and nothing is guessed where a record could mean two
+things. Nothing here raises anything but UserError, in one line that says what to do.
 """
 
-import math
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from proximo.errors import UserError
 from proximo.language.text.data_files import Source, lines_of
-from proximo.language.text.messages import UNSEEN, describe_value
-from proximo.language.text.shapes import (
-    with_clean_messages,
-    with_messages,
-    with_prompt_of_answers,
-    without_prompt,
-)
+from proximo.language.text.messages import UNSEEN, describe_value, normalise_messages
 
 Columns: TypeAlias = tuple[str, ...]
 Invalid: TypeAlias = Literal["refuse", "drop"]
@@ -41,14 +38,14 @@ PROMPT: Columns = ("prompt",)
 COMPLETION: Columns = ("prompt", "completion")
 PREFERENCE: Columns = ("prompt", "chosen", "rejected")
 ANSWERS: Columns = ("chosen", "rejected")
-HINTS: tuple[tuple[frozenset[str], str], ...] = (
+HINTS = {
     (
-        frozenset({"instruction", "output"}),
-        'write "instruction" and "input" together as "prompt", and "output" as "completion"',
-    ),
-    (frozenset({"question", "answer"}), 'rename "question" to "prompt", and "answer" to "completion"'),
-    (frozenset({"query", "response"}), 'rename "query" to "prompt", and "response" to "completion"'),
-)
+        "instruction",
+        "output",
+    ): 'write "instruction" and "input" as one "prompt", and "output" as "completion"',
+    ("question", "answer"): 'rename "question" to "prompt", and "answer" to "completion"',
+    ("query", "response"): 'rename "query" to "prompt", and "response" to "completion"',
+}
 FOR_TEMPLATES = ("tools", "chat_template_kwargs")
 LABELS = ("label", "kto_tag")
 ASKING = ("question", "instruction", "query", "input", "problem", "system", "context")
@@ -76,14 +73,16 @@ class RawRecord(NamedTuple):
 
     record  by its kind: without columns that are null, messages as templates are to have them
     kind    what it is
-    line    its number, from 1
     whole   as it stands in the file
+    line    its number, from 1
+    notes   what the user should know of it; alike for all records that it holds for
     """
 
-    record: Mapping[str, Any]
+    record: dict[str, Any]
     kind: Kind
-    line: int
     whole: Mapping[str, Any]
+    line: int
+    notes: tuple[str, ...] = ()
 
 
 class ParsedRecord(NamedTuple, Generic[Record]):
@@ -91,7 +90,7 @@ class ParsedRecord(NamedTuple, Generic[Record]):
 
     record  as trainers have it
     cut     whether it was cut to the length
-    notes   what the user should know of it; alike for all records that it holds for
+    notes   as of `RawRecord`
     """
 
     record: Record
@@ -133,10 +132,6 @@ class TooLong(UserError):
     """A record that overlong "drop" leaves out."""
 
 
-class MixedKinds(UserError):
-    """A record of another kind than the first one, which is a fault of the file."""
-
-
 LEFT_OUT = 'shorten it, allow more, or leave such records out (overlong "drop")'
 MORE_ROOM = (
     "shorten it, remove it, allow longer prompts or shorter answers, or leave such records out "
@@ -167,45 +162,37 @@ def read_all(
     first: tuple[Kind, str] | None = None
     for where, number, whole in lines_of(source):
         try:
-            record, kind, unread = _classify(whole, allowed)
-            first = first or (kind, where)
-            if kind != first[0]:
-                raise MixedKinds(f"is {kind}, but {first[1]} is {first[0]}: keep one kind per file")
-            one = read(RawRecord(record, kind, number, whole))
+            raw = _classify(whole, number, allowed)
+            first = first or (raw.kind, where)
+            one = read(raw) if raw.kind == first[0] else None
         except TooLong as error:
-            if overlong == "drop":
-                dropped += 1
-                continue
-            advice = MORE_ROOM if allowed == (PROMPT,) else LEFT_OUT
-            raise UserError(f"{where}: {error}: {advice}") from error
+            if overlong != "drop":
+                advice = MORE_ROOM if allowed == (PROMPT,) else LEFT_OUT
+                raise UserError(f"{where}: {error}: {advice}") from error
+            dropped += 1
+            continue
         except UserError as error:
-            if invalid == "drop" and not isinstance(error, MixedKinds):
-                wrong[_reason(error)] += 1
-                continue
-            raise UserError(f"{where}: {error}") from error
+            if invalid != "drop":
+                raise UserError(f"{where}: {error}") from error
+            # Alike for all that have the same fault: without advice and numbers.
+            wrong[re.sub(r"\d+", "N", str(error).rpartition(": ")[0] or str(error))] += 1
+            continue
+        if one is None:
+            raise UserError(f"{where}: is {raw.kind}, but {first[1]} is {first[0]}: keep one kind per file")
         found.append(one.record)
         truncated += one.cut
-        noted.update([*one.notes, *([f"columns that nothing reads: {', '.join(unread)}"] if unread else [])])
+        noted.update(one.notes)
     if not found:
-        raise UserError(f"{_named(source)} holds {_nothing(dropped, wrong)}")
+        raise UserError(_nothing(source, dropped, wrong))
     return Dataset(tuple(found), truncated, dropped, dict(wrong), dict(noted))
 
 
-def _named(source: Source) -> str:
-    return str(source) if isinstance(source, str) or hasattr(source, "suffix") else "the list of records"
-
-
-def _nothing(dropped: int, wrong: Mapping[str, int]) -> str:
-    if not dropped and not wrong:
-        return "no record: fill it"
-    long = [f"records that are too long ({dropped}): allow more tokens"] if dropped else []
-    bad = [f"records that are wrong: {_listed(wrong)}"] if wrong else []
-    return f"only {'; and '.join(long + bad)}"
-
-
-def _reason(error: UserError) -> str:
-    """What is wrong with a record, alike for all that have the same fault: without advice and numbers."""
-    return re.sub(r"\d+", "N", str(error).rpartition(": ")[0] or str(error))
+def _nothing(source: Source, dropped: int, wrong: Mapping[str, int]) -> str:
+    """Why no record is left."""
+    found = [f"records that are too long ({dropped}): allow more tokens"] if dropped else []
+    found += [f"records that are wrong: {_listed(wrong)}"] if wrong else []
+    name = source if isinstance(source, str | Path) else "the list of records"
+    return f"{name} holds " + (f"only {'; and '.join(found)}" if found else "no record: fill it")
 
 
 def _counted(count: int) -> str:
@@ -219,34 +206,71 @@ def _listed(reasons: Mapping[str, int]) -> str:
     return "; ".join(listed)
 
 
-def _classify(
-    whole: Mapping[str, Any], allowed: Sequence[Columns]
-) -> tuple[Mapping[str, Any], Kind, tuple[str, ...]]:
-    """A record by its kind, that kind, and columns that nothing reads.
+def _classify(whole: Mapping[str, Any], line: int, allowed: Sequence[Columns]) -> RawRecord:
+    """A record by its kind.
 
     Raises UserError unless it is of an allowed kind, and for a column that would be passed over.
     """
-    record = with_messages(whole) if MESSAGES in allowed else whole
-    record = {name: value for name, value in record.items() if value is not None}
+    record = {name: value for name, value in whole.items() if value is not None}
+    if MESSAGES in allowed and "conversations" in record and "messages" not in record:  # ShareGPT's name
+        record = {"messages": record.pop("conversations"), **record}
     columns = _columns(record, allowed)
     if images := next((name for name in UNSEEN if record.get(name)), None):
         raise UserError(f'has "{images}", and this is a model of texts: remove the record, or the column')
     if columns == ANSWERS and (other := next((name for name in ASKING if name in record), None)):
         raise UserError(f'has "{other}" but no "prompt": rename it to "prompt" if it is one, or remove it')
-    record = with_clean_messages(record, columns)
-    if columns == PREFERENCE and isinstance(record["prompt"], str) and _is_conversational(record, ANSWERS):
-        columns = ANSWERS
-    if columns == ANSWERS and _is_conversational(record, ANSWERS):
-        record, columns = with_prompt_of_answers(record), PREFERENCE
+    for name in columns:
+        if name != "text" and isinstance(record[name], list | tuple):
+            record[name] = normalise_messages(record[name], name)
+    if {*ANSWERS} <= {*columns} and all(isinstance(record[name], list) for name in ANSWERS):
+        if columns == ANSWERS or isinstance(record["prompt"], str):  # UltraFeedback has both
+            record = _with_common_prompt(record)
+        columns = PREFERENCE
     forms = {_form(record[name], name) for name in columns}
     if len(forms) > 1:
         raise UserError(f"mixes text and messages in {' and '.join(columns)}: write all in one form")
     kind = Kind(columns, forms.pop())
     if kind.conversational:
-        if columns in (COMPLETION, PREFERENCE):
-            record = without_prompt(record, columns[1:])
+        _take_off_prompt(record, columns[1:])
         _check_roles(record, columns)
-    return record, kind, () if columns == PROMPT else _unread(record, kind)
+    unread = "" if columns == PROMPT else ", ".join(_unread(record, kind))
+    return RawRecord(record, kind, whole, line, (f"columns that nothing reads: {unread}",) if unread else ())
+
+
+def _with_common_prompt(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole conversations, one better than the other, as a prompt with two answers.
+
+    Their prompt is what both begin with. A `prompt` that is text must be a message of it.
+    """
+    chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
+    size = common_prefix(chosen, rejected)
+    if not size:
+        raise UserError(
+            '"chosen" and "rejected" begin with no message in common, which would be their prompt: give a '
+            '"prompt" of messages'
+        )
+    if chosen == rejected:
+        raise UserError('"chosen" and "rejected" are the same: remove the record')
+    if size in (len(chosen), len(rejected)):
+        raise UserError('"chosen" and "rejected" differ in length alone: give both an answer of their own')
+    common = chosen[:size]
+    if isinstance(prompt, str) and prompt.strip() not in [one["content"].strip() for one in common]:
+        raise UserError('"prompt" is text that is no message of both "chosen" and "rejected": leave it out')
+    return {**record, "prompt": common, "chosen": chosen[size:], "rejected": rejected[size:]}
+
+
+def _take_off_prompt(record: dict[str, Any], answers: Sequence[str]) -> None:
+    """Takes the prompt off answers in messages that all repeat it."""
+    prompt = record.get("prompt", [])
+    size = len(prompt)
+    if all(record[name][:size] == prompt and len(record[name]) > size for name in answers):
+        record |= {name: record[name][size:] for name in answers}
+
+
+def common_prefix(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many messages, or characters, two begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
@@ -259,15 +283,11 @@ def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
     have = ", ".join(f'"{name}"' for name in record) or "no column"
     if found:
         raise UserError(f"has {have}, and is not clear: it must have just one of {wanted}")
-    hint = next((f": {said}" for names, said in HINTS if names <= {*record}), "")
+    hint = next((f": {said}" for names, said in HINTS.items() if {*names} <= {*record}), "")
     raise UserError(f"has {have}, and needs {wanted}{hint}")
 
 
-def _is_conversational(record: Mapping[str, Any], columns: Columns) -> bool:
-    return all(isinstance(record[name], list) for name in columns)
-
-
-def _unread(record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
+def _unread(record: Mapping[str, Any], kind: Kind) -> Iterator[str]:
     """Columns that nothing reads. Raises UserError for one whose meaning would be lost."""
     for name in WEIGHTS:
         if name in record and record[name] != 1:
@@ -282,22 +302,16 @@ def _unread(record: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
         if record.get(name) and not kind.conversational:
             raise UserError(f'has "{name}", which only chat templates read: give messages instead of text')
     heard = {*kind.columns, *FOR_TEMPLATES, *(("margin",) if "chosen" in kind.columns else ())}
-    return tuple(name for name in record if name not in heard)
+    yield from (name for name in record if name not in heard)
 
 
 def margin_of(record: Mapping[str, Any]) -> float:
     """By how much the chosen answer is better, in units of reward; 0 where the record does not say."""
     margin = record.get("margin", 0.0)
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not _finite(margin):
+    number = isinstance(margin, int | float) and not isinstance(margin, bool)
+    if not number or not abs(margin) <= sys.float_info.max:
         raise UserError(f'"margin" is {margin!r}: give a finite number, or leave it out')
     return float(margin)
-
-
-def _finite(number: int | float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an integer beyond every float
-        return False
 
 
 def _form(value: Any, name: str) -> bool:

@@ -144,23 +144,18 @@ class Tokenizer:
         """As `chat`; but raises UserError too where something that the assistant wrote is not in the text."""
         return render_checked(self._template, messages)
 
-    def chat_spans(
-        self,
-        messages: Messages,
-        start: int = 0,
-        skip: Collection[int] = (),
-    ) -> list[tuple[list[int], bool]]:
-        """The ids of a conversation in pieces, and of each whether it is learned: what the assistant wrote.
+    def chat_spans(self, messages: Messages, start: int = 0) -> list[tuple[list[int], bool]]:
+        """The ids of a conversation in pieces, and of each whether it is learned: what the assistant wrote,
+        unless its `weight` is 0.
 
         What stands before an answer is the text that a model would be prompted with. An answer ends with
         its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
 
         start  messages before this one are a prompt, whoever wrote them
-        skip   messages of the assistant that are not to be learned, counted from 0
 
         Raises UserError for an answer that is not to be found in what the template writes, or not whole.
         """
-        found = conversation(self._template, messages, start, skip, [*self._special.values()])
+        found = conversation(self._template, messages, start, [*self._special.values()])
         text, done = found.text, 0
         spans: list[tuple[list[int], bool]] = []
         for begin, end in found.answers:

@@ -29,7 +29,7 @@ from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.likelihood import loss_of_tokens
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Overlong, Preference, read_preferences
-from proximo.language.text.pairs import PairRows, Pairs
+from proximo.language.text.packing import PairRows, Pairs
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, LabelledTrainer, evaluate_rows
@@ -84,9 +84,7 @@ def dpo_trainer(options: DPOOptions) -> LabelledTrainer:
     length = row_length(options.length, model.config)
     pairs, held_out, notes = read_files(
         options,
-        lambda source: read_preferences(
-            source, tokenizer, length, options.overlong, model.config.vocabulary, options.invalid
-        ),
+        lambda source: read_preferences(source, tokenizer, length, options.overlong, options.invalid),
     )
     return preference_tuning(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes))
 

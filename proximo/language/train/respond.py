@@ -97,7 +97,7 @@ def prompts_of(
             f"max_new_tokens is {length}: the model's context is {config.context} "
             "tokens, and the prompt needs some"
         )
-    return read_prompts(source, tokenizer, room, overlong, config.vocabulary, invalid)
+    return read_prompts(source, tokenizer, room, overlong, invalid)
 
 
 def answers(

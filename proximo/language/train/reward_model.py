@@ -27,8 +27,7 @@ from proximo.language.model.adapters import merge_adapters, without_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model, normalised
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.data import Ids, Overlong, Preference, Prompt, read_preferences
-from proximo.language.text.packing import batch_indices
-from proximo.language.text.pairs import PairRows, Pairs
+from proximo.language.text.packing import PairRows, Pairs, batch_indices
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.calibration import calibration, share_with_interval
@@ -148,9 +147,7 @@ def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
     length = row_length(options.length, trunk.config)
     pairs, held_out, notes = read_files(
         options,
-        lambda source: read_preferences(
-            source, tokenizer, length, options.overlong, trunk.config.vocabulary, options.invalid
-        ),
+        lambda source: read_preferences(source, tokenizer, length, options.overlong, options.invalid),
     )
     if options.evaluation_data is None:
         pairs, held_out = split_held_out(pairs, options.evaluation_share, options.run.seed)

@@ -77,7 +77,6 @@ def sft_trainer(options: SFTOptions) -> LabelledTrainer:
             length,
             options.completion_only,
             options.overlong,
-            model.config.vocabulary,
             options.invalid,
         ),
     )
