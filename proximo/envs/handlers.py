@@ -1,9 +1,10 @@
 """Handlers of signals that are to stay, also where an environment installs its own, as those of ROS do."""
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -43,3 +44,31 @@ def keep() -> None:
         if found is not handler and threading.current_thread() is threading.main_thread():
             _replaced[number] = found
             signal.signal(number, handler)
+
+
+def default_in_forks(numbers: Callable[[], Collection[int]]) -> None:
+    """In a process that this one forks, these signals do what they do by default, from its first moment on.
+
+    A fork forgets signals that arrive before the new process has handlers of its own, so they have to wait.
+
+    numbers  asked at each fork
+    """
+    before = threading.local()
+
+    def hold() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers())
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def reset() -> None:
+        for number in numbers():
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+        release()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=hold, after_in_parent=release, after_in_child=reset)
+
+
+default_in_forks(lambda: list(_kept))

@@ -1,7 +1,6 @@
 """What a training process sets for itself; the library never touches these at import."""
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -102,13 +101,9 @@ def orderly_stop() -> Iterator[StopRequest]:
     An environment's own handler of the signal, which ours replaced, is called in the end: what it tidies up
     is still tidied up.
     """
-    request, learner = StopRequest(), os.getpid()
+    request = StopRequest()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != learner:  # an environment forked it, and may want to end it
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         if request.number:
             raise KeyboardInterrupt(request.number)
         request.number = number

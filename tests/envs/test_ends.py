@@ -12,6 +12,7 @@ import pytest
 from env_probes import Parent, Walk
 
 from proximo.envs import HostEnvs, make_envs
+from proximo.envs.handlers import kept
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.envs.vector.workers import WorkerGone
 from proximo.errors import EnvironmentNotClosed, EnvironmentRestarted
@@ -84,6 +85,27 @@ class Starts(Walk):
 def test_a_program_that_an_environment_starts_can_be_ended():
     with parallel(Starts) as envs:
         envs.reset([0, 1])
+
+
+class EndsAtOnce(Walk):
+    """Forks processes, and asks each to end before it has run at all."""
+
+    def reset(self, *, seed=None, options=None):
+        for _ in range(10):
+            if not (number := os.fork()):
+                time.sleep(2)
+                os._exit(0)
+            os.kill(number, signal.SIGTERM)
+            assert os.waitpid(number, 0)[1] == signal.SIGTERM
+        return super().reset(seed=seed)
+
+
+def test_a_process_that_an_environment_forks_hears_what_comes_at_once():
+    """A fork forgets signals that arrive before the new process has handlers of its own."""
+    with parallel(EndsAtOnce) as envs:
+        envs.reset([0, 1])
+    with kept({signal.SIGTERM: lambda number, frame: None}):  # in the process that learns, too
+        EndsAtOnce().reset()
 
 
 def test_a_vector_that_nobody_closed_does_not_keep_its_process_from_ending():

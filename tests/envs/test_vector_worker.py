@@ -22,7 +22,7 @@ def test_a_worker_needs_nothing_beyond_gymnasium():
     others = {name.split(".")[0] for name in ours} - set(sys.stdlib_module_names) - {"proximo"}
     assert not others
     own = {name.removeprefix("proximo.") for name in ours if name.startswith("proximo.")}
-    assert own <= {"errors", "envs", "envs.vector"} | {
+    assert own <= {"errors", "envs", "envs.handlers", "envs.vector"} | {
         f"envs.vector.{name}"
         for name in ("chunk", "gate", "info", "lifetime", "memory", "returned", "snapshot", "worker")
     }

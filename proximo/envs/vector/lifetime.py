@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from typing import Any
 
+from proximo.envs.handlers import default_in_forks
 from proximo.envs.vector.gate import LOOK_SECONDS
 
 LAST_SECONDS = 5.0  # that a worker may go on once the process that learns is gone
@@ -41,17 +42,9 @@ def obey_the_learner_alone() -> None:
         signal.signal(number, lambda number, frame: None)
         if hasattr(signal, "siginterrupt"):
             signal.siginterrupt(number, False)  # native code need not expect an interrupted call
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_hear_again)
+    default_in_forks(lambda: (signal.SIGINT, *LEARNERS))  # what an environment forks is its own to end
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LEARNERS)
-
-
-def _hear_again() -> None:
-    """In a process that an environment forks: it is the environment's to end."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in LEARNERS:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def end_after(learner: Any) -> None:
