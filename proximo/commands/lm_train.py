@@ -61,10 +61,11 @@ class Resume(Shown):
 
 @dataclass(frozen=True)
 class Asked:
-    """A training command and what was typed after it."""
+    """A training command and what was typed after it, as arguments and as the words themselves."""
 
     command: str
     arguments: Any
+    words: tuple[str, ...]
 
 
 MODEL_FIRST = """
@@ -94,10 +95,11 @@ def read(command: str, words: list[str]) -> Asked:
     if {"--resume", "--config"} <= names:
         raise UserError("with --resume the options are those of the run: leave --config out")
     if "--resume" in names:
-        words = understood(command, words, Resume)
-        return Asked(command, whole(parse(Resume, f"lm {command}", words)))
-    kind = arguments_of(command)
-    return Asked(command, whole(parse(kind, f"lm {command}", understood(command, words, kind))))
+        kind: Any = Resume
+    else:
+        kind = arguments_of(command)
+    arguments = whole(parse(kind, f"lm {command}", understood(command, words, kind)))
+    return Asked(command, arguments, ("lm", command, *words))
 
 
 def run(asked: Asked) -> int:
@@ -107,7 +109,13 @@ def run(asked: Asked) -> int:
     if isinstance(arguments, Resume):
         deadline = Deadline(arguments.max_time)  # it takes time to read data and models too
         names = arguments.reward if asked.command in SAMPLING else None
-        work = go_on(asked.command, arguments.resume, names, every=arguments.checkpoint_every)
+        work = go_on(
+            asked.command,
+            arguments.resume,
+            names,
+            every=arguments.checkpoint_every,
+            typed=asked.words,
+        )
         return carried_out(asked.command, arguments, work, deadline)
     deadline = Deadline(arguments.options.run.max_time)
     return carried_out(asked.command, arguments, begin(asked.command, arguments.options), deadline)

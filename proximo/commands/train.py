@@ -46,6 +46,8 @@ class RunArguments:
     """No progress."""
     debug: bool = False
     """Show the traceback of an error."""
+    words: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """The command as it was typed, for `config.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,6 @@ class Train(RunArguments, RecipeArguments):
 
     seeds: Annotated[int, at_least(1)] = 1
     """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
-    words: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
-    """The command as it was typed, for `config.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,10 @@ class Resume(RunArguments):
 def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
     if any(word.partition("=")[0] == "--resume" for word in words):
-        return whole(parse(Resume, "train", understood("train", words, Resume)))
-    return replace(parse_recipe(Train, "train", words), words=("train", *words))
+        found: Train | Resume = whole(parse(Resume, "train", understood("train", words, Resume)))
+    else:
+        found = parse_recipe(Train, "train", words)
+    return replace(found, words=("train", *words))
 
 
 def said(arguments: Train) -> dict[str, Any]:
@@ -98,7 +100,9 @@ def run(arguments: Train | Resume) -> int:
         if arguments.env is not None:
             find_spec(arguments.env, allow_import=True)
         arguments.sinks.check_reports()  # before anything in the folder is moved
-        resumed = resume_run(arguments.resume, out=arguments.out, env=arguments.env, **changes)
+        resumed = resume_run(
+            arguments.resume, out=arguments.out, env=arguments.env, typed=arguments.words, **changes
+        )
         arguments.sinks.check(resumed.config.env, resumed.config.env_kwargs)
         return carried_out(arguments, resumed.config, resumed.folder, resumed.start)
     if arguments.seeds != 1:

@@ -1,6 +1,7 @@
 """Going on with a training that was cut short: from its newest checkpoint that is whole."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +28,21 @@ class Resumed(NamedTuple):
     folder: RunFolder
 
 
-def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = None, **changes: Any) -> Resumed:
+def resume_run(
+    run: str | Path,
+    *,
+    out: str | Path | None = None,
+    env: Any = None,
+    typed: Sequence[str] = (),
+    **changes: Any,
+) -> Resumed:
     """Take up a run again.
 
     run      its folder
     out      go on in a new folder, which gets the logs so far; in the run's own unless said otherwise
     env      the environment, where its description in the run does not make it: `module:EnvId`, a class, a
              function, an instance. An id in a file never imports a module
+    typed    the words after `proximo`, where it is resumed by a command
     changes  `steps` and `until` alone: the rest decides what the steps so far were
 
     Raises UserError where there is no run, no checkpoint that is whole, nothing left to do, or where the
@@ -56,7 +65,7 @@ def resume_run(run: str | Path, *, out: str | Path | None = None, env: Any = Non
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
     config = _where_it_was(run, config, agent, env)
-    folder = RunFolder.reopen(run, taken, start.steps, control_files(config), out)
+    folder = RunFolder.reopen(run, taken, start.steps, control_files(config), out, typed)
     if out is None:
         with folder.writing():
             supersede_model(run)

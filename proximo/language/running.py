@@ -8,7 +8,7 @@ OUT/model/              a folder of the Hugging Face Hub's kind
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ def described(run: Path) -> dict[str, Any]:
     return content
 
 
-def restored(run: Path, files: RunFiles, trainer: Trainer) -> tuple[RunFolder, Any, int]:
+def restored(
+    run: Path, files: RunFiles, trainer: Trainer, typed: Sequence[str] = ()
+) -> tuple[RunFolder, Any, int]:
     """A run to go on with: its folder, the state of its newest whole checkpoint, and iterations done.
 
     A damaged checkpoint is named in a warning and an older one taken; without any, raises UserError: a run
@@ -102,7 +104,7 @@ def restored(run: Path, files: RunFiles, trainer: Trainer) -> tuple[RunFolder, A
         return read_state(path, build)
 
     path, (state, number) = newest_valid(run, load)
-    return RunFolder.reopen(run, path, number, files), state, number
+    return RunFolder.reopen(run, path, number, files, typed=typed), state, number
 
 
 def _checkpoint(iteration: Iteration, seconds: float) -> dict[str, bytes]:

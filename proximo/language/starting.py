@@ -86,12 +86,14 @@ def go_on(
     names: Sequence[str] | None = None,
     functions: Sequence[RewardFunction] | None = None,
     every: float | None = None,
+    typed: Sequence[str] = (),
 ) -> Work:
     """A run that was cut short, from its newest checkpoint that is whole.
 
     names      reward functions that the user named again, `module:function`: the run's file imports none
     functions  rewards from Python, in the place of these
     every      seconds between two checkpoints; as the run was begun unless given
+    typed      the words after `proximo`, where it is resumed by a command
 
     Raises UserError where there is no run of this command, and where data, models or rewards are others.
     """
@@ -107,7 +109,7 @@ def go_on(
         trainer = build(options)
     trainer = meshed(trainer, options.model.mesh)
     with in_host_memory(mesh_of(options.model.mesh)):
-        folder, state, number = restored(run, language_files(command, options, trainer), trainer)
+        folder, state, number = restored(run, language_files(command, options, trainer), trainer, typed)
     every = options.run.checkpoint_every if every is None else every
     return Work(options, trainer, folder, every, state, number)
 

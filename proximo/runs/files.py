@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model"
+RESUMED_WITH = "resumed_with"  # in config.json: what was typed each time, after "command"
 
 StepOf = Callable[[str], int | None]
 """A line of a log -> the steps that it tells of, as in `Entry.steps`; None if it is torn."""

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from proximo.errors import UserError
 from proximo.paths import absolute
 from proximo.runs.checkpoints import Checkpoints, set_aside
-from proximo.runs.files import CONFIG, MODEL, Entry, RunFiles
+from proximo.runs.files import CONFIG, MODEL, RESUMED_WITH, Entry, RunFiles
 from proximo.runs.kinds import config_of
 from proximo.runs.lock import Lock
 from proximo.runs.logs import copy_logs, keep_until, last_seconds
@@ -69,7 +69,13 @@ class RunFolder:
 
     @classmethod
     def reopen(
-        cls, run: Path, taken: Path, steps: int, files: RunFiles, out: Path | None = None
+        cls,
+        run: Path,
+        taken: Path,
+        steps: int,
+        files: RunFiles,
+        out: Path | None = None,
+        typed: Sequence[str] = (),
     ) -> "RunFolder":
         """A run's folder to go on in, as it was at a checkpoint; its clock goes on too.
 
@@ -78,6 +84,7 @@ class RunFolder:
         run           its folder
         taken, steps  the checkpoint to go on from, and the steps that it is called by
         out           go on in a new folder, which gets the logs so far
+        typed         the words after `proximo`, kept beside those of earlier times
 
         Warns where the run began on another machine. Raises UserError where another process writes there,
         where `out` is not empty, and where nothing can be written.
@@ -98,7 +105,9 @@ class RunFolder:
                 f"cannot write in {path} ({error.strerror}): mend that, then resume again"
             ) from error
         folder = cls(path, files, lock)
-        folder._before = before
+        earlier = before.get(RESUMED_WITH)
+        again = [*(earlier if isinstance(earlier, list) else ()), list(typed)]
+        folder._before = {**before, **({RESUMED_WITH: again} if typed else {})}
         folder._describe()  # it may have been asked for more steps
         folder._begin_logs("a")
         folder._started -= last_seconds(path)

@@ -288,6 +288,8 @@ def test_a_run_that_is_out_of_time_says_so_and_goes_on(there, capsys):
     assert said.err == "stopped; go on with: proximo lm sft --resume late\n"
     assert main(["lm", "sft", "--resume", "late", "--quiet"]) == 0
     assert numbers_of(there / "late") == numbers_of(there / "sft")
+    typed = json.loads((there / "late" / "config.json").read_text())["resumed_with"]
+    assert typed == [["lm", "sft", "--resume", "late", "--quiet"]]
     assert capsys.readouterr().out.startswith("4 of 4 iterations")
 
 

@@ -251,6 +251,16 @@ def test_a_run_of_the_real_command(tmp_path, capsys):
     (group,) = json.loads(out)["groups"]
     assert shlex.split(group["command"]) == ["proximo", "train", *words] and group["preset"] == "default"
     assert group["runs"][0]["state"] == "finished" and group["runs"][0]["problems"] == []
-    text = Whole((folder / "report.html").read_text()).text
+    # A run that was resumed took each of its commands, here and in a folder that it goes on in.
+    resumed = [["--resume", str(folder), "--steps", steps, "--quiet"] for steps in ("4096", "6144")]
+    resumed[1] += ["--out", str(tmp_path / "longer")]
+    for again in resumed:
+        assert main(["train", *again]) == 0
+    assert main(["report", str(tmp_path / "longer"), "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out.splitlines()[-1])["groups"]
+    typed = [shlex.split(line) for line in group["command"].split("\n")]
+    assert typed == [["proximo", "train", *line] for line in (words, *resumed)]
+    text = Whole((tmp_path / "longer" / "report.html").read_text()).text
+    assert all(shlex.join(line) in text for line in typed)
     for metric in json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]):
         assert metric == "time/total_timesteps" or metric.partition("/")[2] in text, metric

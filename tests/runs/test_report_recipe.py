@@ -10,7 +10,7 @@ from proximo.commands.train import Train
 from proximo.control.config import as_json, preset
 from proximo.core import KLPenalty
 from proximo.options import with_options
-from proximo.runs.report.recipe import from_options, options_of, recorded_command, sentence
+from proximo.runs.report.recipe import from_options, options_of, recorded_commands, sentence
 
 CONFIGURATIONS = [
     ("default", "CartPole-v1", {}),
@@ -54,9 +54,8 @@ def test_a_name_from_a_file_cannot_leave_its_word_in_the_command():
     env = "x'; rm -rf ~ #"
     words = shlex.split(from_options(env, {"gamma": "$(date)"}, [0]))
     assert words[2] == f"MODULE:{env}" and words[-1] == "$(date)"
-    assert shlex.split(recorded_command({"command": ["train", "$(date)", "; ls"]})) == [
-        *("proximo", "train", "$(date)", "; ls")
-    ]
+    (line,) = recorded_commands({"command": ["train", "$(date)", "; ls"]})
+    assert shlex.split(line) == ["proximo", "train", "$(date)", "; ls"]
 
 
 def test_a_module_in_a_file_is_not_imported():
@@ -65,7 +64,11 @@ def test_a_module_in_a_file_is_not_imported():
 
 @pytest.mark.parametrize("recorded", [None, "ppo", {}, ["train", 3], 3])
 def test_a_command_line_that_is_none_is_not_shown(recorded):
-    assert recorded_command({"command": recorded}) is None
+    again = ["train", "--resume", "run"]
+    assert recorded_commands({"command": recorded, "resumed_with": [again]}) == []
+    assert recorded_commands({"command": ["train"], "resumed_with": recorded}) == ["proximo train"]
+    found = recorded_commands({"command": ["train"], "resumed_with": [recorded, again]})
+    assert found == ["proximo train", "proximo train --resume run"]
 
 
 def test_the_sentence():

@@ -18,7 +18,7 @@ from proximo.runs.report.recipe import (
     is_registered,
     options_of,
     preset_of,
-    recorded_command,
+    recorded_commands,
 )
 from proximo.runs.statistics import Estimate, interval
 
@@ -52,14 +52,12 @@ class Group:
     @property
     def without_command(self) -> list[RunData]:
         """Those whose command line is not recorded, but whose options are."""
-        return [run for run in self.runs if recorded_command(run.config) is None] if self.options else []
+        return [run for run in self.runs if not recorded_commands(run.config)] if self.options else []
 
     @property
     def command(self) -> str | None:
         """What makes its runs again, a line each; None where nothing is recorded."""
-        lines = list(
-            dict.fromkeys(line for run in self.runs if (line := recorded_command(run.config)) is not None)
-        )
+        lines = list(dict.fromkeys(line for run in self.runs for line in recorded_commands(run.config)))
         if self.without_command:
             seeds = [run.seed for run in self.without_command if run.seed is not None]
             lines.append(from_options(self.env, self.options, seeds))

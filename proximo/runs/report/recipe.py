@@ -8,9 +8,12 @@ from typing import Any
 from proximo.envs import find_spec
 from proximo.errors import UserError
 from proximo.options import as_words
+from proximo.runs.files import RESUMED_WITH
 
 PARTS = ("update", "network")
-NOT_OPTIONS = ("env", "env_description", "seed", "preset", "command", "versions", "fingerprint")
+NOT_OPTIONS = (
+    *("env", "env_description", "seed", "preset", "command", RESUMED_WITH, "versions", "fingerprint"),
+)
 
 # An actor step other than PPO's is what a method is called by; else the objective is.
 METHODS = {
@@ -62,12 +65,12 @@ def preset_of(config: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def recorded_command(config: dict[str, Any]) -> str | None:
-    """The command line that made a run, as it was typed; None where it is not recorded."""
-    words = config.get("command")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        return None
-    return shlex.join(["proximo", *words])
+def recorded_commands(config: dict[str, Any]) -> list[str]:
+    """The command lines that made a run, as typed, in order; none where the first is not recorded."""
+    first, again = config.get("command"), config.get(RESUMED_WITH)
+    every = [first, *again] if isinstance(again, list) else [first]
+    typed = [words for words in every if isinstance(words, list) and all(isinstance(w, str) for w in words)]
+    return [shlex.join(["proximo", *words]) for words in typed] if first in typed else []
 
 
 def is_registered(env: str) -> bool:
