@@ -1,9 +1,7 @@
 """`proximo lm sft | reward | ppo | dpo | grpo`: train a language model."""
 
-import contextlib
 import dataclasses
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +14,11 @@ from proximo.errors import UserError, say
 from proximo.language.progress import facts, shown
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.paths import short, whole
-from proximo.runs.process import Deadline, orderly_stop, prepare_process
+from proximo.runs.process import Deadline, orderly_stop, prepare_process, take_turns
 from proximo.words import groups, understood
 
 if TYPE_CHECKING:
     from proximo.language.train.job import Iteration
-
-OUT_OF_TIME = 3  # exit status of a run that --max-time ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,32 +126,26 @@ def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) 
     if not arguments.quiet:
         for note in notes(work.trainer):
             say(f"note: {note}")
-    started = time.perf_counter()
-    deadline.begin()
-    iteration, tokens, late, total = None, 0, False, work.trainer.total
-    with (
-        orderly_stop() as stop,
-        contextlib.closing(work.iterations()) as iterations,
-        contextlib.closing(shown(iterations, f"lm {command}", total, not arguments.quiet)) as rows,
-    ):
-        for iteration in rows:
-            tokens = iteration.tokens
-            late = deadline.passed() and iteration.number < total
-            if stop.requested or late:
-                break
-    elapsed, path = time.perf_counter() - started, work.run.path
-    number = work.number if iteration is None else iteration.number
+    total, path = work.trainer.total, work.run.path
+    with orderly_stop() as stop:
+        iteration, status, elapsed = take_turns(
+            shown(work.iterations(), f"lm {command}", total, not arguments.quiet),
+            lambda iteration: iteration.last,
+            deadline,
+            stop,
+        )
+    number, tokens = (work.number, 0) if iteration is None else (iteration.number, iteration.tokens)
     if arguments.json:
         print(json.dumps(result(work, command, number, tokens, elapsed, iteration)))
     else:
         known = f"; {facts(iteration.metrics)}" if iteration is not None else ""
         print(f"{number:,} of {total:,} iterations, {tokens:,} tokens in {elapsed:.1f} s{known}")
         print(f"run: {short(path)}\nnext: {next_step(command, short(path))}")
-    if stop.requested or late:
+    if status:
         names = work.options.rewards.reward if command in SAMPLING else ()
         again = " ".join(["", "--reward", *names]) if names else ""
         say(f"stopped; go on with: proximo lm {command} --resume {short(path)}{again}")
-    return stop.status or (OUT_OF_TIME if late else 0)
+    return status
 
 
 def next_step(command: str, path: Path) -> str:

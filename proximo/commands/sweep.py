@@ -102,11 +102,8 @@ def run(asked: Asked) -> int:
         allow_import=True,
     )
     steps = max(arguments.trials - begun, 1) * arguments.seeds * base.steps
-    with (
-        orderly_stop() as stop,
-        contextlib.closing(rows),
-        contextlib.closing(shown(rows, base, not arguments.quiet, steps)) as progress,
-    ):
+    progress = shown(rows, base, not arguments.quiet, steps)
+    with orderly_stop() as stop, contextlib.closing(progress):
         for row in progress:
             if row.finished > reported:
                 reported = row.finished

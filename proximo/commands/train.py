@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import shlex
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +24,6 @@ from proximo.words import understood
 if TYPE_CHECKING:
     from proximo.control.iteration import Snapshot
     from proximo.runs.folder import RunFolder
-
-OUT_OF_TIME = 3  # exit status of a run that --max-time ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,24 +120,19 @@ def carried_out(
     """
     from proximo.control.progress import shown
     from proximo.control.train import training
-    from proximo.runs.process import Deadline, orderly_stop
+    from proximo.runs.process import Deadline, orderly_stop, take_turns
     from proximo.runs.record import recorded
 
-    started, deadline = time.perf_counter(), Deadline(arguments.max_time)
-    iteration, late, begun = None, False, start.steps if start else 0
+    deadline, begun = Deadline(arguments.max_time), start.steps if start else 0
     folder.sinks = arguments.sinks.open(folder.path, config)
     run = recorded(training(config, start, allow_import=True), folder, arguments.checkpoint_every)
-    with (
-        orderly_stop() as stop,
-        contextlib.closing(run) as iterations,
-        contextlib.closing(shown(iterations, config, not arguments.quiet)) as rows,
-        told_how_to_go_on(arguments, folder.path),
-    ):
-        for iteration in rows:
-            late = deadline.passed() and not iteration.last
-            if stop.requested or late:
-                break
-    elapsed = time.perf_counter() - started
+    with orderly_stop() as stop, told_how_to_go_on(arguments, folder.path):
+        iteration, status, elapsed = take_turns(
+            shown(run, config, not arguments.quiet),
+            lambda iteration: iteration.last,
+            deadline,
+            stop,
+        )
     if arguments.json:
         print(json.dumps(result(folder.path, iteration, elapsed, begun)))
     elif iteration is not None:
@@ -152,7 +144,7 @@ def carried_out(
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
     say(f"stopped; go on with: {going_on(arguments, folder.path)}")
-    return stop.status or OUT_OF_TIME
+    return status
 
 
 def score(iteration: Any) -> str:
@@ -168,11 +160,9 @@ def score(iteration: Any) -> str:
 def run_seeds(arguments: Train) -> int:
     """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
     from proximo.control.members import train_members
-    from proximo.runs.process import Deadline, orderly_stop
+    from proximo.runs.process import Deadline, orderly_stop, take_turns
     from proximo.runs.statistics import interval
 
-    started, last, late = time.perf_counter(), None, False
-    deadline = Deadline(arguments.max_time)
     members = train_members(
         config_from(arguments),
         arguments.seeds,
@@ -183,14 +173,16 @@ def run_seeds(arguments: Train) -> int:
         checkpoint_every=arguments.checkpoint_every,
         allow_import=True,
     )
-    with orderly_stop() as stop, contextlib.closing(members) as turns:
-        for last in turns:
-            late = deadline.passed() and not all(member.last for member in last[1].members)
-            if stop.requested or late:
-                break
+    with orderly_stop() as stop:
+        last, status, elapsed = take_turns(
+            members,
+            lambda turn: all(member.last for member in turn[1].members),
+            Deadline(arguments.max_time),
+            stop,
+        )
     if last is None:
-        return stop.status
-    (folders, overview), elapsed = last, time.perf_counter() - started
+        return status
+    folders, overview = last
     rows = [result(f.path, member, elapsed) for f, member in zip(folders, overview.members, strict=True)]
     if arguments.json:
         print(json.dumps(rows))
@@ -206,7 +198,7 @@ def run_seeds(arguments: Train) -> int:
     unfinished = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.last]
     for path in unfinished:
         say(f"stopped; go on with: {going_on(arguments, path)}")
-    return (stop.status or OUT_OF_TIME) if unfinished else int(bool(diverged))
+    return status if unfinished else int(bool(diverged))
 
 
 def imported(arguments: Train | Resume) -> list[str]:

@@ -98,10 +98,7 @@ def train_members(
     for folder, member in zip(folders, configs, strict=True):
         folder.sinks = sinks.open(folder.path, member)
     turns = recorded_members(ensemble(configs, **make_options), folders, checkpoint_every)
-    with (
-        contextlib.closing(turns) as overviews,
-        contextlib.closing(shown(overviews, config, progress, seeds * config.steps)) as rows,
-    ):
+    with contextlib.closing(shown(turns, config, progress, seeds * config.steps)) as rows:
         for overview in rows:
             yield folders, overview
 

@@ -1,7 +1,7 @@
 """What a person sees of a training: how far it is, and what the policy reaches."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Protocol, TypeVar
 
 from proximo.control.config import Config
@@ -22,7 +22,7 @@ Row = TypeVar("Row", bound=Reached)
 
 
 def shown(
-    rows: Iterator[Row], config: Config, enabled: bool, steps: int | None = None
+    rows: Generator[Row, None, None], config: Config, enabled: bool, steps: int | None = None
 ) -> Generator[Row, None, None]:
     """The same rows, with their progress on standard error if `enabled`.
 

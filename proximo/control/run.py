@@ -165,11 +165,8 @@ def _carried_out(
 ) -> Run:
     from proximo.control.progress import shown
 
-    last = None
-    with (
-        contextlib.closing(recorded(training(config, start, **make_options), folder)) as iterations,
-        contextlib.closing(shown(iterations, config, progress)) as rows,
-    ):
+    last, iterations = None, recorded(training(config, start, **make_options), folder)
+    with contextlib.closing(shown(iterations, config, progress)) as rows:
         for last in rows:  # noqa: B007 (read after the loop)
             pass
     if last is None:

@@ -7,11 +7,9 @@ run = proximo.language.sft(model="Qwen/Qwen2.5-0.5B", data="texts.jsonl", lora_r
 run = proximo.language.ppo(model=run, data="prompts.jsonl", reward=lambda completions, **_: ...)
 """
 
-import contextlib
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from proximo.language.running import described
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.options import options_from
-from proximo.runs.process import Deadline, prepare_process
+from proximo.runs.process import Deadline, prepare_process, take_turns
 from proximo.runs.sealed import replace_file
 
 Rewards = str | RewardFunction | Sequence[str | RewardFunction]
@@ -157,18 +155,14 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
 
 def _finished(command: str, work: Work, deadline: Deadline, progress: bool) -> LanguageRunResult:
     """Train to the end, or as long as there is time."""
-    started = time.perf_counter()
-    deadline.begin()
-    number, tokens, total, metrics = work.number, 0, work.trainer.total, {}
-    with (
-        contextlib.closing(work.iterations()) as iterations,
-        contextlib.closing(shown(iterations, f"lm {command}", total, progress)) as rows,
-    ):
-        for row in rows:
-            number, tokens, metrics = row.number, row.tokens, row.metrics
-            if deadline.passed():
-                break
-    seconds = time.perf_counter() - started
+    total = work.trainer.total
+    last, _, seconds = take_turns(
+        shown(work.iterations(), f"lm {command}", total, progress),
+        lambda iteration: iteration.last,
+        deadline,
+    )
+    done = (work.number, 0, {}) if last is None else (last.number, last.tokens, last.metrics)
+    number, tokens, metrics = done
     return LanguageRunResult(
         work.run.path, command, number, total, tokens, seconds, metrics, notes(work.trainer)
     )

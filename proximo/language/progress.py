@@ -1,6 +1,6 @@
 """What a person sees while a language model trains: the metrics that tell how it goes."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 from proximo.language.train.job import Iteration
 from proximo.runs import progress
@@ -19,7 +19,7 @@ FACTS = {  # metric -> what it is called on the screen, most telling first
 
 
 def shown(
-    rows: Iterator[Iteration], title: str, total: int, enabled: bool
+    rows: Generator[Iteration, None, None], title: str, total: int, enabled: bool
 ) -> Generator[Iteration, None, None]:
     """The same iterations, with their progress on standard error if `enabled`.
 

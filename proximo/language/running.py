@@ -58,7 +58,7 @@ def entry(trainer: Trainer, iteration: Iteration, seconds: float) -> Entry:
         logs={METRICS: json.dumps(step | metrics) + "\n", COMPLETIONS: "".join(samples)},
         checkpoint=partial(_checkpoint, iteration, seconds),
         save=partial(trainer.save, iteration.state),
-        last=iteration.number >= iteration.total,
+        last=iteration.last,
         lasting=True,
     )
 

@@ -3,10 +3,11 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, NamedTuple
 
 import jax
 import platformdirs
@@ -16,6 +17,7 @@ from proximo.envs.vector.lifetime import LEARNERS
 from proximo.errors import UserError
 from proximo.runs.forks import refuse_after_fork
 
+OUT_OF_TIME = 3  # exit status of a run that its time limit ended
 ALWAYS = (signal.SIGINT, signal.SIGTERM)  # the others stay ignored where they are, as under nohup
 
 
@@ -116,3 +118,37 @@ def orderly_stop() -> Iterator[StopRequest]:
     if callable(theirs):
         with contextlib.suppress(BaseException):  # it may end the program, which is about to end
             theirs(request.number, None)
+
+
+class Ending(NamedTuple):
+    """How a run came to rest.
+
+    last     its last turn; None without any
+    status   why it was ended early: 128 and the number of a signal, 3 for the time limit; else 0
+    seconds  that its turns took
+    """
+
+    last: Any
+    status: int
+    seconds: float
+
+
+def take_turns(
+    turns: Generator[Any, None, None],
+    is_last: Callable[[Any], bool],
+    deadline: Deadline,
+    stop: StopRequest | None = None,
+) -> Ending:
+    """Take the turns of a run until there are no more, somebody asks for the end, or the time is over.
+
+    is_last  whether there is none after a turn: then it is never too late
+    stop     of `orderly_stop`, where signals are to be heard
+    """
+    stop, started, last, late = stop or StopRequest(), time.perf_counter(), None, False
+    deadline.begin()
+    with contextlib.closing(turns):
+        for last in turns:
+            late = deadline.passed() and not is_last(last)
+            if stop.requested or late:
+                break
+    return Ending(last, stop.status or OUT_OF_TIME * late, time.perf_counter() - started)

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
 from rich.console import Console
@@ -48,21 +48,21 @@ class Rate:
 
 
 def shown(
-    rows: Iterator[Row],
+    rows: Generator[Row, None, None],
     facts: Callable[[Row], Facts],
     title: str,
     total: int,
     enabled: bool,
     units: tuple[str, str] = ("steps", "steps"),
 ) -> Generator[Row, None, None]:
-    """The same rows, with their progress on standard error if `enabled`.
+    """The same rows, with their progress on standard error if `enabled`; closing these closes those.
 
     facts  what is shown of a row
     total  of the whole run
     units  what is done, and what the speed is counted in
     """
     rate = Rate()
-    with display(title, total, enabled, LINE_SECONDS) as show:
+    with contextlib.closing(rows), display(title, total, enabled, LINE_SECONDS) as show:
         for row in rows:
             done, words, amount = facts(row)
             speed = rate(amount)

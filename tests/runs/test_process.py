@@ -23,7 +23,7 @@ from proximo.control.run import train_config
 from proximo.control.watch import film
 from proximo.errors import EnvironmentNotClosed, UserError
 from proximo.runs.checkpoints import finished, newest_valid
-from proximo.runs.process import orderly_stop, prepare_process
+from proximo.runs.process import Deadline, StopRequest, orderly_stop, prepare_process, take_turns
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=70)
 
@@ -318,3 +318,38 @@ def test_a_fork_of_a_process_that_used_jax_is_refused_and_does_not_hang(tmp_path
     assert all("was forked from one that had used JAX" in line and "'spawn'" in line for line in lines)
     assert len(finished(run.folder / "checkpoints")) == 2  # nothing was moved
     assert run.evaluate(episodes=1).lengths == [3]  # the parent goes on
+
+
+# ---- turns, until there is a reason to end
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked_in", "turns", "status"),
+    [
+        (None, None, 4, 0),
+        (0.0, None, 1, 3),  # the first turn is always taken
+        (0.0, 1, 1, 143),  # a signal is named before the clock
+        (None, 2, 2, 143),
+        (None, 4, 4, 143),
+    ],
+)
+def test_turns_are_taken_until_there_is_a_reason_to_end(seconds, asked_in, turns, status):
+    stop, taken = StopRequest(), []
+
+    def numbers():
+        try:
+            for number in range(1, 5):
+                taken.append(number)
+                stop.number = signal.SIGTERM if number == asked_in else 0
+                yield number
+        finally:
+            taken.append("closed")
+
+    ending = take_turns(numbers(), lambda number: number == 4, Deadline(seconds), stop)
+    assert (ending.last, ending.status) == (turns, status)
+    assert taken == [*range(1, turns + 1), "closed"]
+
+
+def test_the_last_turn_is_never_too_late():
+    ending = take_turns((number for number in [1]), lambda number: True, Deadline(0.0))
+    assert (ending.last, ending.status) == (1, 0)

@@ -69,6 +69,11 @@ class Iteration(NamedTuple):
         """What its metrics are drawn over."""
         return self.number
 
+    @property
+    def last(self) -> bool:
+        """Whether the training has come to its end."""
+        return self.number >= self.total
+
 
 def training(trainer: Trainer, state: Any = None, number: int = 0) -> Iterator[Iteration]:
     """The trainer's iterations, from the beginning or from a state after `number` of them.
