@@ -26,6 +26,27 @@ Arguments = TypeVar("Arguments")
 Recipe = TypeVar("Recipe", bound="RecipeArguments")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What is seen of a command."""
+
+    json: bool = False
+    """End with one JSON object on standard output."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Shown):
+    """What is seen of a command that takes its time."""
+
+    quiet: bool = False
+    """No progress."""
+
+
+LAST = ("json", "quiet", "debug")  # in the list of a command's options
+
+
 @dataclass(frozen=True)
 class RecipeArguments:
     """What every command takes that needs a whole configuration."""
@@ -156,7 +177,8 @@ def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstru
     if not isinstance(spec, tyro.constructors.StructConstructorSpec):
         return None
     known = own_options(info.type)
-    return replace(spec, fields=tuple(_told(one, known.get(one.name)) for one in spec.fields))
+    fields = sorted(spec.fields, key=lambda one: one.name in LAST)
+    return replace(spec, fields=tuple(_told(one, known.get(one.name)) for one in fields))
 
 
 def _told(

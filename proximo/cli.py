@@ -12,31 +12,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proximo.errors import (
-    CheckpointDamaged,
-    EnvironmentAdvice,
-    EnvironmentDiffers,
-    EnvironmentNotClosed,
-    EnvironmentRestarted,
-    EpisodesRestarted,
-    MachineChanged,
-    StateNotSaved,
-    UserError,
-    as_error,
-    say,
-)
+from proximo.errors import Told, UserError, as_error, say
 from proximo.paths import begun_here
-
-TOLD = (
-    CheckpointDamaged,
-    EnvironmentAdvice,
-    EnvironmentDiffers,
-    EnvironmentNotClosed,
-    EnvironmentRestarted,
-    EpisodesRestarted,
-    MachineChanged,
-    StateNotSaved,
-)
 
 USAGE = """usage: proximo COMMAND ...
 
@@ -64,7 +41,7 @@ def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
     """What a run tells of on its way, as one line each, every time; with `debug` also what lies behind it."""
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, TOLD):
+        if not issubclass(category, Told):
             return before(message, category, *place, **more)
         say(f"proximo {command}: {message}")
         if debug and isinstance(message, Warning) and message.__cause__ is not None:
@@ -74,8 +51,7 @@ def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
     with warnings.catch_warnings():
         before = warnings.showwarning
         warnings.showwarning = show
-        for category in TOLD:
-            warnings.simplefilter("always", category)
+        warnings.simplefilter("always", Told)
         yield
 
 
@@ -103,11 +79,6 @@ def main(words: Sequence[str] | None = None) -> int:
             status = carried_out(command, command.read(words[1:]))
             sys.stdout.flush()
             return status
-    except UserError as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        say(f"proximo {name}: {error}")
-        return 2
     except KeyboardInterrupt as interrupt:  # it may carry the signal's number
         say(f"proximo {name}: interrupted")
         return 128 + int(interrupt.args[0]) if interrupt.args else 130
@@ -115,11 +86,11 @@ def main(words: Sequence[str] | None = None) -> int:
         say(f"proximo {name}: nobody reads the output any more")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not written
         return 141
-    except OSError as error:  # such as a full disk: nothing that a stack of calls would explain
+    except (UserError, OSError) as error:  # such as a full disk: nothing that a stack of calls would explain
         if "--debug" in words:
             traceback.print_exc()
         say(f"proximo {name}: {error}")
-        return 1
+        return 2 if isinstance(error, UserError) else 1
 
 
 def carried_out(command: Any, arguments: Any) -> int:

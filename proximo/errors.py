@@ -35,35 +35,39 @@ class UpdateDiverged(UserError):
         self.iteration = iteration
 
 
-class EpisodesRestarted(RuntimeWarning):
+class Told(RuntimeWarning):
+    """What a run survives and its user should know: a command says it in one line, every time."""
+
+
+class EpisodesRestarted(Told):
     """A resumed run could not go on with the episodes that were under way, and began new ones."""
 
 
-class CheckpointDamaged(RuntimeWarning):
+class CheckpointDamaged(Told):
     """A checkpoint is not what was saved, and an older one is taken instead."""
 
 
-class MachineChanged(RuntimeWarning):
+class MachineChanged(Told):
     """A run goes on where it did not begin: on other hardware, or with other versions."""
 
 
-class EnvironmentAdvice(UserWarning):
+class EnvironmentAdvice(Told):
     """What is likely to keep a policy from learning in an environment; training goes on."""
 
 
-class EnvironmentDiffers(RuntimeWarning):
+class EnvironmentDiffers(Told):
     """An agent is played in an environment that is not quite the one that it was trained on."""
 
 
-class EnvironmentNotClosed(RuntimeWarning):
+class EnvironmentNotClosed(Told):
     """An environment failed to close; all that was to be learned has been learned."""
 
 
-class StateNotSaved(RuntimeWarning):
+class StateNotSaved(Told):
     """An environment failed to tell its state: a run that is resumed begins new episodes."""
 
 
-class EnvironmentRestarted(RuntimeWarning):
+class EnvironmentRestarted(Told):
     """An environment failed and was made anew; its episode counts as truncated, and the run goes on.
 
     The message is that of an `EnvironmentFault`; the `__cause__` is the environment's own exception, with a

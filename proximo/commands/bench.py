@@ -4,19 +4,15 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from proximo.arguments import RecipeArguments, config_from, parse_recipe
+from proximo.arguments import RecipeArguments, Shown, config_from, parse_recipe
 
 
 @dataclass(frozen=True)
-class Bench(RecipeArguments):
+class Bench(Shown, RecipeArguments):
     """Environment steps per second of each part of the loop, next to the floor: the environments alone."""
 
     repeats: int = 10
     """Rounds over the parts; the median is reported."""
-    json: bool = False
-    """Print one JSON object."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(words: list[str]) -> Bench:

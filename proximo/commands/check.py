@@ -7,11 +7,11 @@ from typing import Any
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import Shown, parse
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Shown):
     """Find what is wrong with an environment before it costs a training run."""
 
     env: tyro.conf.Positional[str]
@@ -22,10 +22,6 @@ class Check:
     """How long to step it in each check."""
     seed: int = 0
     """Of the environment and of the random actions."""
-    json: bool = False
-    """Print one JSON object."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(words: list[str]) -> Check:

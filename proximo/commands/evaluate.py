@@ -8,15 +8,15 @@ from typing import Any
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import Shown, parse
 from proximo.errors import UserError
 from proximo.paths import whole
-from proximo.runs.sealed import check_target
+from proximo.runs.sealed import check_target, replace_file, writing
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Play whole episodes with a trained policy; its statistics stay frozen."""
+class PlayArguments(Shown):
+    """How a trained policy is played."""
 
     run: tyro.conf.Positional[Path]
     """A run folder, or a model folder."""
@@ -24,16 +24,35 @@ class Evaluate:
     """Where to play; the environment of the run unless said otherwise (`module:EnvId` must be typed here)."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, which win over those of the run: JSON, or else text."""
-    num_envs: int | None = None
-    """Environments side by side, up to 16 by default; 1 where only one can exist at a time."""
-    episodes: int = 100
+    episodes: int = 1
     """How many whole episodes."""
-    max_steps: int = 1_000_000
-    """An episode that goes on for longer than this ends the evaluation with an error."""
     seed: int = 0
-    """Of the environments and of sampled actions."""
+    """Of the environment and of sampled actions."""
     sampled: bool = False
     """Sample actions instead of taking the most likely one."""
+
+    def play(self) -> dict[str, Any]:
+        """They, by the names that `evaluate` and `film` have for them."""
+        return {
+            "env": self.env,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "deterministic": not self.sampled,
+            "env_kwargs": self.env_kwargs or None,
+            "allow_import": self.env is not None,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluate(PlayArguments):
+    """Play whole episodes with a trained policy; its statistics stay frozen."""
+
+    episodes: int = 100
+    """How many whole episodes."""
+    num_envs: int | None = None
+    """Environments side by side, up to 16 by default; 1 where only one can exist at a time."""
+    max_steps: int = 1_000_000
+    """An episode that goes on for longer than this ends the evaluation with an error."""
     until_width: float | None = None
     """Go on in rounds of EPISODES until the 95% interval of the mean is narrower than this."""
     max_episodes: int = 10_000
@@ -42,10 +61,6 @@ class Evaluate:
     """Write `evaluation.json` into the run folder."""
     out: Path | None = None
     """Write the same into this file."""
-    json: bool = False
-    """Print one JSON object."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(words: list[str]) -> Evaluate:
@@ -63,19 +78,15 @@ def run(arguments: Evaluate) -> int:
     agent, files = load(arguments.run), targets(arguments)
     outcome = play(
         agent,
-        arguments.env,
-        episodes=arguments.episodes,
-        seed=arguments.seed,
-        deterministic=not arguments.sampled,
         until_width=arguments.until_width,
         max_episodes=arguments.max_episodes,
         num_envs=arguments.num_envs,
         max_steps=arguments.max_steps,
-        env_kwargs=arguments.env_kwargs or None,
-        allow_import=arguments.env is not None,
+        **arguments.play(),
     )
     for path in files:
-        write(path, outcome.as_json())
+        with writing(path):
+            replace_file(path, (json.dumps(outcome.as_json(), indent=1, allow_nan=False) + "\n").encode())
     print(json.dumps(outcome.as_json(), allow_nan=False) if arguments.json else outcome)
     width = outcome.high - outcome.low
     if arguments.until_width is not None and width >= arguments.until_width:
@@ -91,13 +102,3 @@ def targets(arguments: Evaluate) -> list[Path]:
         check_target(arguments.out)
     saved = arguments.run / "evaluation.json" if arguments.save else None
     return [path for path in (saved, arguments.out) if path is not None]
-
-
-def write(path: Path, content: Any) -> None:
-    """Write plain data as JSON, whole or not at all. Raises UserError where it cannot be written."""
-    from proximo.runs.sealed import replace_file
-
-    try:
-        replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error

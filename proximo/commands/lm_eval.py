@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import Shown, parse
 from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.runs.process import prepare_process
 from proximo.words import understood
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(Shown):
     """Measure a model on data; what is measured follows from the data's columns.
 
     Texts and completions: perplexity, and accuracy of the next token. Preferences: how often a reward model
@@ -27,10 +27,6 @@ class Evaluate:
     options: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes]
     config: Path | None = None
     """A TOML file of options; what is typed wins over it."""
-    json: bool = False
-    """Print one JSON object."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(command: str, words: list[str]) -> Evaluate:

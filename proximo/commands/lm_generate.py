@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import Shown, parse
 from proximo.errors import UserError
 from proximo.language.language_model import load
 from proximo.language.text.messages import normalise_messages
@@ -16,11 +16,12 @@ from proximo.language.text.records import Invalid
 from proximo.language.train.respond import Answer, Drawing, answers, prompts_of
 from proximo.options import also
 from proximo.runs.process import prepare_process
+from proximo.runs.sealed import writing
 from proximo.words import understood
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(Shown):
     """Answer prompts with a language model.
 
     The model may be the first word: a folder, a run, or an id of the Hub.
@@ -56,8 +57,6 @@ class Generate:
     """Print one JSON list."""
     quiet: bool = False
     """Print nothing; for --out."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(command: str, words: list[str]) -> Generate:
@@ -89,7 +88,8 @@ def run(arguments: Generate) -> int:
     for answer in answers(model.transformer, model.tokenizer, prompts.records, arguments.drawing):
         found.append(record(answer))
         if out is not None:
-            append(out, found[-1])
+            with writing(out), out.open("a") as file:
+                file.write(json.dumps(found[-1]) + "\n")
         if not arguments.json and not arguments.quiet:
             print(f"{told(answer)}\n", flush=True)
     if arguments.json:
@@ -130,12 +130,3 @@ def told(answer: Answer) -> str:
         text = "\n".join(f"{one['role']}: {one['content']}" for one in normalise_messages(text, "prompt"))
     prompt = "\n".join(f"> {line}" for line in text.splitlines())
     return f"{prompt}\n{answer.completion}" + ("" if answer.finished else " ...")
-
-
-def append(path: Path, content: dict[str, Any]) -> None:
-    """Add a line. Raises UserError where it cannot be written."""
-    try:
-        with path.open("a") as file:
-            file.write(json.dumps(content) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import Watched, parse
 from proximo.core.ranges import at_least
 from proximo.errors import UserError, say
 from proximo.language.progress import facts, shown
@@ -22,19 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What is seen of a run."""
-
-    json: bool = False
-    """End with one JSON object on standard output."""
-    quiet: bool = False
-    """No progress."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Begin(Shown):
+class Begin(Watched):
     """A run to begin; its class for a command has that command's options too."""
 
     config: Path | None = None
@@ -42,7 +30,7 @@ class Begin(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resume(Shown):
+class Resume(Watched):
     """Go on with a run that was cut short, from its newest checkpoint that is whole; bit for bit."""
 
     resume: Path
@@ -117,7 +105,7 @@ def run(asked: Asked) -> int:
     return carried_out(asked.command, arguments, begin(asked.command, arguments.options), deadline)
 
 
-def carried_out(command: str, arguments: Shown, work: Work, deadline: Deadline) -> int:
+def carried_out(command: str, arguments: Watched, work: Work, deadline: Deadline) -> int:
     """Train from wherever it stands; returns the exit status.
 
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for

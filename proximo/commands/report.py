@@ -6,12 +6,12 @@ from pathlib import Path
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import Shown, parse
 from proximo.errors import UserError
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """A page with curves, comparisons and options of runs: one HTML file that needs nothing else."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -20,10 +20,6 @@ class Report:
     """The page; `report.html` in the folder that was named, or here where several were."""
     csv: Path | None = None
     """Write the metrics of all runs as one table as well: run, seed, step, metric, value."""
-    json: bool = False
-    """Print the numbers as one JSON object."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def read(words: list[str]) -> Report:
@@ -34,15 +30,14 @@ def read(words: list[str]) -> Report:
 def run(arguments: Report) -> int:
     """Report; returns the exit status."""
     from proximo.runs.report import as_numbers, find_runs, page, read_run, study_of, write_table
+    from proximo.runs.sealed import writing
 
     if not arguments.runs:
         raise UserError("name a run folder, or several: proximo report runs/CartPole-v1-0-...")
     study = study_of([read_run(path) for path in find_runs(arguments.runs)])
     out = arguments.out or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / "report.html"
-    try:
+    with writing(out):
         out.write_text(page(study), encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
     rows = write_table(study.runs, arguments.csv) if arguments.csv else 0
     if arguments.json:
         table = str(arguments.csv) if arguments.csv else None

@@ -1,8 +1,45 @@
-"""`proximo reproduce GRID`: a table or figure of the paper, run again."""
+"""`proximo reproduce GRID`: run what is missing of a grid, then print it beside the published numbers."""
 
-from proximo.arguments import parse
-from proximo.experiments.reproduce import Reproduce, command
-from proximo.paths import whole
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from proximo.arguments import Watched, parse
+from proximo.errors import UserError, say
+from proximo.paths import short, whole
+
+
+@dataclass(frozen=True)
+class Reproduce(Watched):
+    """Run a table or figure of the paper again, and print it beside the published numbers.
+
+    Resumable: a finished run is a file and is never run again.
+    """
+
+    grid: tyro.conf.Positional[str]
+    """`table1`, `figure3`, `table1-quick` (minutes), `recipe` or `recipe-confirmation`."""
+    only: tuple[str, ...] = ()
+    """Run these environments alone."""
+    setting: tuple[str, ...] = ()
+    """Run these settings alone, such as `clip-0.2`."""
+    seeds: tuple[int, ...] = ()
+    """Run these seeds alone."""
+    processes: int | None = None
+    """Worker processes; as many as there are cores unless said otherwise."""
+    members: int = 12
+    """Most runs that one process trains side by side."""
+    results: Path = Path("results")
+    """Where finished runs are kept."""
+    episodes: Path = Path("runs/reproduce")
+    """Where the returns of all episodes go."""
+    plots: bool = False
+    """Draw the figures too (needs matplotlib)."""
+    figures: Path = Path("docs")
+    """Where the figures go."""
+    markdown: bool = False
+    """Print the tables as Markdown."""
 
 
 def read(words: list[str]) -> Reproduce:
@@ -12,4 +49,44 @@ def read(words: list[str]) -> Reproduce:
 
 def run(arguments: Reproduce) -> int:
     """Reproduce; returns the exit status."""
-    return command(arguments)
+    from proximo.experiments import cells as files
+    from proximo.experiments import table
+    from proximo.experiments.grid import cells
+    from proximo.experiments.grids import find_grid
+    from proximo.experiments.reproduce import run_missing, write_summary
+
+    grid = find_grid(arguments.grid)
+    for name in ("processes", "members"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1")
+    wanted = cells(grid, arguments.only, arguments.setting, arguments.seeds)
+    if arguments.plots:
+        from proximo.experiments.plots import require_matplotlib
+
+        require_matplotlib()  # said before the work, not after it
+    status = run_missing(
+        grid,
+        wanted,
+        results=arguments.results,
+        episodes=arguments.episodes,
+        processes=arguments.processes,
+        members=arguments.members,
+        progress=not arguments.quiet,
+    )
+    if status:
+        say(f"proximo reproduce: interrupted; {files.KEPT}")
+        return status
+    numbers = write_summary(grid, arguments.results)
+    if arguments.json:
+        print(json.dumps(numbers))
+    elif arguments.markdown:
+        print(table.markdown(numbers))
+    else:
+        table.show(numbers)
+    if arguments.plots:
+        from proximo.experiments.plots import draw
+
+        for path in draw(grid, arguments.results, numbers, arguments.figures):
+            say(f"figure: {short(path)}")
+    return 0

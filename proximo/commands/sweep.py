@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proximo.arguments import RecipeArguments, config_from, parse_recipe
+from proximo.arguments import RecipeArguments, Watched, config_from, parse_recipe
 from proximo.control.config import Config
 from proximo.errors import UserError
 from proximo.options import as_words, flat_name, flat_options, kinds_of, own_options
@@ -24,7 +24,7 @@ FIXED = ("env", "seed", "steps", "until", "preset")  # what a comparison holds e
 
 
 @dataclass(frozen=True)
-class Sweep(RecipeArguments):
+class Sweep(Watched, RecipeArguments):
     """Search the options: trials of the same training with other numbers; the same command goes on."""
 
     vary: tuple[str, ...] = ()
@@ -37,12 +37,6 @@ class Sweep(RecipeArguments):
     """The file that keeps the trials; `OUT/sweep.db` unless said otherwise."""
     out: Path | None = None
     """Where `sweep.md` goes, after every trial; `runs/sweep-ENV` unless said otherwise."""
-    json: bool = False
-    """End with one JSON object on standard output."""
-    quiet: bool = False
-    """No progress."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 class Asked(NamedTuple):

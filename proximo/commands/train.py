@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from proximo.arguments import RecipeArguments, config_from, parse, parse_recipe
+from proximo.arguments import RecipeArguments, Watched, config_from, parse, parse_recipe
 from proximo.control.config import Config, validated
 from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunArguments:
+class RunArguments(Watched):
     """How a run is carried out and kept, begun or resumed."""
 
     checkpoint_every: Annotated[float, at_least(0, infinite=True)] = 30.0
@@ -39,10 +39,6 @@ class RunArguments:
     """The run folder; a new one under `runs/` for a new run, the run's own for a resumed one."""
     json: bool = False
     """End with one JSON object on standard output; with --seeds with a list of them."""
-    quiet: bool = False
-    """No progress."""
-    debug: bool = False
-    """Show the traceback of an error."""
     words: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
     """The command as it was typed, for `config.json`."""
 

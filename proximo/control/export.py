@@ -25,7 +25,7 @@ from proximo.control.agent import Agent
 from proximo.envs.spaces import space_name
 from proximo.errors import UserError
 from proximo.runs.extras import needed
-from proximo.runs.sealed import replace_file
+from proximo.runs.sealed import write_file
 
 OPSET, IR_VERSION = 20, 9  # read by onnxruntime 1.17 (January 2024) and later
 INPUT, OUTPUT = "observation", "action"
@@ -42,13 +42,7 @@ def export_onnx(agent: Agent, path: str | Path) -> None:
 
     Raises UserError for a policy or a space that cannot be written, and where a package is missing.
     """
-    path = Path(path)
-    content = build(agent).SerializeToString()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_file(Path(path), build(agent).SerializeToString())
 
 
 def build(agent: Agent) -> Any:

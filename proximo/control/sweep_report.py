@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from proximo.control.sweep import Search, Value, finished_trials
-from proximo.errors import UserError
 from proximo.runs.extras import needed
-from proximo.runs.sealed import replace_file
+from proximo.runs.sealed import write_file
 
 REPORT = "sweep.md"
 FEWEST = 8  # trials, before it is said which options mattered
@@ -116,10 +115,5 @@ def table(rows: list[list[str]]) -> str:
 
 def write_report(folder: Path, content: str) -> Path:
     """Write the report into a folder, whole or not at all; returns its path. Raises UserError."""
-    path = folder / REPORT
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content.encode())
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    return path
+    write_file(folder / REPORT, content.encode())
+    return folder / REPORT

@@ -15,6 +15,7 @@ from proximo.envs import HostEnvs, check_fits, chosen
 from proximo.errors import UserError
 from proximo.paths import absolute, short
 from proximo.runs.extras import needed
+from proximo.runs.sealed import check_target, writing
 
 KINDS = (".mp4", ".gif")
 FRAMES_PER_SECOND = 30  # where the environment says nothing
@@ -161,8 +162,7 @@ def check_film(path: Path) -> None:
     """Raises UserError, before anything is played, where such a film cannot be made."""
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{short(path)} is neither .mp4 nor .gif: name it so")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {short(path)}: there is no folder {short(path.parent)}")
+    check_target(path)
     check_packages()
 
 
@@ -202,11 +202,8 @@ def write_film(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
 
     Raises UserError where the file cannot be written.
     """
-    write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
-    try:
-        write(path, pictures, fps)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+    with writing(path):
+        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(path, pictures, fps)
 
 
 def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:

@@ -15,7 +15,7 @@ from proximo.control.config import Config, as_json
 from proximo.errors import UserError
 from proximo.experiments.grid import Cell
 from proximo.runs.lock import Lock
-from proximo.runs.sealed import replace_file
+from proximo.runs.sealed import write_file, writing
 
 FORMAT = 1
 LAST = 100  # a run's score is the mean return of its last 100 training episodes, as in the paper
@@ -26,11 +26,7 @@ KEPT = "what is finished is kept, and the same command goes on with the rest"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, with the folders above it. Raises UserError where that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): fix that; {KEPT}") from error
+    write_file(path, content, f": fix that; {KEPT}")
 
 
 def read(path: Path, *needed: str) -> dict[str, Any] | None:
@@ -90,10 +86,8 @@ def versions() -> dict[str, str | None]:
 def lock(results: Path, grid: str) -> Lock:
     """Held while runs of a grid are made here. Raises UserError where another command makes some."""
     path = results / grid
-    try:
+    with writing(path, f": fix that; {KEPT}"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): fix that; {KEPT}") from error
     return Lock(path, "another `proximo reproduce`")
 
 

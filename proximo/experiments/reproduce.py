@@ -1,100 +1,13 @@
-"""`proximo reproduce GRID`: run what is missing of a grid, then print it beside the published numbers."""
+"""What is missing of a grid is run; what is there is summed up."""
 
 import contextlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from proximo.errors import UserError, say
 from proximo.experiments import cells as files
-from proximo.experiments.grid import Cell, Grid, RandomPolicy, Task, cells, groups
-from proximo.experiments.grids import find_grid
+from proximo.experiments.grid import Cell, Grid, RandomPolicy, Task, groups
 from proximo.experiments.summary import summary
 from proximo.experiments.worker import OutputFolders
-from proximo.paths import short
-
-
-@dataclass(frozen=True)
-class Reproduce:
-    """Run a table or figure of the paper again, and print it beside the published numbers.
-
-    Resumable: a finished run is a file and is never run again.
-    """
-
-    grid: tyro.conf.Positional[str]
-    """`table1`, `figure3`, `table1-quick` (minutes), `recipe` or `recipe-confirmation`."""
-    only: tuple[str, ...] = ()
-    """Run these environments alone."""
-    setting: tuple[str, ...] = ()
-    """Run these settings alone, such as `clip-0.2`."""
-    seeds: tuple[int, ...] = ()
-    """Run these seeds alone."""
-    processes: int | None = None
-    """Worker processes; as many as there are cores unless said otherwise."""
-    members: int = 12
-    """Most runs that one process trains side by side."""
-    results: Path = Path("results")
-    """Where finished runs are kept."""
-    episodes: Path = Path("runs/reproduce")
-    """Where the returns of all episodes go."""
-    plots: bool = False
-    """Draw the figures too (needs matplotlib)."""
-    figures: Path = Path("docs")
-    """Where the figures go."""
-    json: bool = False
-    """Print one JSON object."""
-    markdown: bool = False
-    """Print the tables as Markdown."""
-    quiet: bool = False
-    """No progress."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-def command(arguments: Reproduce) -> int:
-    """What `proximo reproduce` does; returns the exit status. Raises UserError in one line."""
-    grid = find_grid(arguments.grid)
-    for name in ("processes", "members"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}: it must be at least 1")
-    wanted = cells(grid, arguments.only, arguments.setting, arguments.seeds)
-    if arguments.plots:
-        from proximo.experiments.plots import require_matplotlib
-
-        require_matplotlib()  # said before the work, not after it
-    status = run_missing(
-        grid,
-        wanted,
-        results=arguments.results,
-        episodes=arguments.episodes,
-        processes=arguments.processes,
-        members=arguments.members,
-        progress=not arguments.quiet,
-    )
-    if status:
-        say(f"proximo reproduce: interrupted; {files.KEPT}")
-        return status
-    numbers = write_summary(grid, arguments.results)
-    if arguments.json:
-        print(json.dumps(numbers))
-    elif arguments.markdown:
-        from proximo.experiments.table import markdown
-
-        print(markdown(numbers))
-    else:
-        from proximo.experiments.table import show
-
-        show(numbers)
-    if arguments.plots:
-        from proximo.experiments.plots import draw
-
-        for path in draw(grid, arguments.results, numbers, arguments.figures):
-            say(f"figure: {short(path)}")
-    return 0
 
 
 def write_summary(grid: Grid, results: Path) -> dict[str, Any]:

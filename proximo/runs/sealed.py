@@ -152,6 +152,22 @@ def content_of(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Raises UserError where the system refuses to write a file: no such folder, a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}{advice}") from error
+
+
+def write_file(path: Path, content: bytes, advice: str = "") -> None:
+    """`replace_file`, with the folders above it. Raises UserError where that fails."""
+    with writing(path, advice):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: under another name first, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # another process may write it too

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proximo.errors import UserError
 from proximo.runs.report.groups import Group, Row, Study
 from proximo.runs.report.read import STEP, RunData
+from proximo.runs.sealed import writing
 from proximo.runs.statistics import Estimate
 
 COLUMNS = ("run", "seed", "step", "metric", "value")
@@ -67,17 +67,13 @@ def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
 
 def write_table(runs: Sequence[RunData], path: Path) -> int:
     """Every metric of every run as one tidy table; returns how many rows. Raises UserError."""
-    count = 0
-    try:
-        with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for run in runs:
-                for metric, series in run.metrics.items():
-                    if metric != STEP:
-                        pairs = zip(series.steps.tolist(), series.values.tolist(), strict=True)
-                        writer.writerows((run.path, run.seed, f"{s:.0f}", metric, v) for s, v in pairs)
-                        count += len(series.steps)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    return count
+    rows = [
+        (run.path, run.seed, f"{step:.0f}", metric, value)
+        for run in runs
+        for metric, series in run.metrics.items()
+        for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True)
+        if metric != STEP
+    ]
+    with writing(path), path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    return len(rows)
