@@ -1,6 +1,6 @@
 """The pictures of `docs/paper.md`, drawn by the library's own functions.
 
-python -m proximo.experiments.pictures [--out docs/paper]
+python -m benchmarks.pictures [--out docs/paper]
 
 A formula is never typed again here: what a picture shows is what training computes.
 """

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.core import Clip, KLPenalty, Unclipped
-from proximo.experiments.pictures import (
+from benchmarks.pictures import (
     GAMMA,
     LIMITS,
     MAX_KL,
@@ -21,8 +20,9 @@ from proximo.experiments.pictures import (
     of_ratio,
     trust_region_step,
 )
+from proximo.core import Clip, KLPenalty, Unclipped
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 COMMITTED = ROOT / "docs" / "paper"
 LARGEST = 60_000  # bytes
 
@@ -107,7 +107,7 @@ def test_no_picture_is_stale(drawn):
         for path in drawn
         if path.suffix == ".svg" and not same(path.read_text(), (COMMITTED / path.name).read_text())
     ]
-    assert stale == [], "draw them again: python -m proximo.experiments.pictures"
+    assert stale == [], "draw them again: python -m benchmarks.pictures"
 
 
 def test_a_stale_picture_is_seen():
