@@ -119,6 +119,10 @@ class Study:
         """The groups of an environment."""
         return [group for group in self.groups if group.env == env]
 
+    def number(self, group: Group) -> int:
+        """Which of the groups of its environment it is: what it is drawn as."""
+        return self.on(group.env).index(group)
+
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
         """A comparison on each environment."""

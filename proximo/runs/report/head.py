@@ -105,7 +105,7 @@ def _groups_in_words(study: Study) -> str:
 def reproduction(study: Study) -> Markup:
     """The commands that make the runs again, and what they were made with."""
     lines = [
-        tag("code", key(study.on(group.env).index(group)) if len(study.groups) > 1 else None, group.command)
+        tag("code", key(study.number(group)) if len(study.groups) > 1 else None, group.command)
         for group in study.groups
         if group.command is not None
     ]

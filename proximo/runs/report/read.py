@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -255,38 +255,34 @@ def _episodes(text: str, problems: list[str]) -> Episodes:
     if text and not text.endswith("\n"):  # half a number is a number too: 48 of 489
         problems.append("the last line of episodes.csv is torn: left out")
         text = text[: text.rfind("\n") + 1]
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = text.partition("\n")[0].strip().split(",")
-    next(reader, None)
+    header, *rows = list(_rows(text)) or [[]]
     names = ("step", "return", "length")
     missing = [name for name in names if name not in header]
     if missing:
         problems += [f"episodes.csv has no column {missing[0]}: left out"] if text else []
         return Episodes(*(np.array([]) for _ in names))
-    rows, bad = _numbers(reader, [header.index(name) for name in names])
-    if bad:
-        problems.append(f"{bad} lines of episodes.csv cannot be read: left out")
-    table = np.array(rows).reshape(-1, len(names))
+    found = [[_number(row, header.index(name)) for name in names] for row in rows]
+    good = [numbers for numbers in found if None not in numbers]
+    if len(good) < len(found):
+        problems.append(f"{len(found) - len(good)} lines of episodes.csv cannot be read: left out")
+    table = np.array(good, float).reshape(-1, len(names))
     return Episodes(*table[superseding_rows(table[:, 0])].T)
 
 
-def _numbers(reader: Iterable[list[str]], columns: list[int]) -> tuple[list[list[float]], int]:
-    """Some columns of every row that has finite numbers there, and how many rows have not."""
-    rows, bad = [], 0
+def _rows(text: str) -> Iterator[list[str]]:
+    """The rows of a CSV file; an empty one in the place of a field without end."""
     try:
-        for row in reader:
-            try:
-                numbers = [float(row[column]) for column in columns]
-            except (ValueError, IndexError):
-                bad += 1
-                continue
-            if all(map(math.isfinite, numbers)):
-                rows.append(numbers)
-            else:
-                bad += 1
-    except csv.Error:  # a field without end
-        bad += 1
-    return rows, bad
+        yield from csv.reader(io.StringIO(text, newline=""))
+    except csv.Error:
+        yield []
+
+
+def _number(row: list[str], column: int) -> float | None:
+    """What stands in a column, if it is a finite number."""
+    try:
+        return finite(float(row[column]))
+    except (ValueError, IndexError):
+        return None
 
 
 def _evaluation(content: dict[str, Any] | None, problems: list[str]) -> dict[str, Any] | None:

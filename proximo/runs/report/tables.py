@@ -1,16 +1,18 @@
 """The report's tables: groups compared, options, evaluation, runs, machines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from proximo.runs.report.charts import key, short, whisker
 from proximo.runs.report.groups import FEW_SEEDS, Group, Row, Study, option_text
 from proximo.runs.report.markup import Markup, join, tag
+from proximo.runs.report.read import RunData
 from proximo.runs.report.recipe import PARTS
 from proximo.runs.statistics import Estimate
 
 NONE = "–"  # noqa: RUF001 (a dash, as in any printed table)
+FIRST = tag("span", "the first", class_="soft")
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]], class_: str | None = None) -> Markup:
@@ -20,14 +22,13 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], class_: str 
     return tag("div", tag("table", first, tag("tbody", *body), class_=class_), class_="wide")
 
 
-def with_interval(estimate: Estimate | None) -> Markup:
+def with_interval(estimate: Estimate | None, text: Callable[[float], str] = short) -> Markup:
     """A number, and below it the interval."""
     if estimate is None:
         return Markup(NONE)
-    bounds = None
-    if estimate.low is not None and estimate.high is not None:
-        bounds = tag("small", f"{short(estimate.low)} to {short(estimate.high)}")
-    return join(tag("b", short(estimate.value)), Markup(" "), bounds)
+    value, low, high = estimate
+    bounds = None if low is None or high is None else tag("small", f"{text(low)} to {text(high)}")
+    return join(tag("b", text(value)), Markup(" "), bounds)
 
 
 def comparison(rows: Sequence[Row]) -> Markup:
@@ -39,17 +40,9 @@ def comparison(rows: Sequence[Row]) -> Markup:
     lines = []
     for number, row in enumerate(rows):
         picture = whisker(*row.mean, scale, number) if row.mean else Markup()
-        beats = tag("span", "the first", class_="soft") if number == 0 else _chance(row.improvement)
-        lines.append(
-            (
-                join(key(number), row.label),
-                row.runs,
-                with_interval(row.mean),
-                picture,
-                with_interval(row.interquartile_mean),
-                beats,
-            )
-        )
+        beats = with_interval(row.improvement, "{:.0%}".format) if number else FIRST
+        name, middle = join(key(number), row.label), with_interval(row.interquartile_mean)
+        lines.append((name, row.runs, with_interval(row.mean), picture, middle, beats))
     return table(head, lines, "compare")
 
 
@@ -68,19 +61,9 @@ def meaning(study: Study) -> Markup:
     return tag("p", note, class_="hint")
 
 
-def _chance(estimate: Estimate | None) -> Markup:
-    if estimate is None:
-        return Markup(NONE)
-    bounds = None
-    if estimate.low is not None and estimate.high is not None:
-        bounds = tag("small", f"{estimate.low:.0%} to {estimate.high:.0%}")
-    return join(tag("b", f"{estimate.value:.0%}"), Markup(" "), bounds)
-
-
 def differences(study: Study) -> Markup:
     """The options that are not the same in all groups."""
-    numbers = [study.on(group.env).index(group) for group in study.groups]
-    head = ["option", *(join(key(n), g.label) for n, g in zip(numbers, study.groups, strict=True))]
+    head = ["option", *(join(key(study.number(group)), group.label) for group in study.groups)]
     return table(head, [(tag("code", name), *values) for name, values in study.differing.items()], "options")
 
 
@@ -118,25 +101,27 @@ def _part(group: Group, part: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _named_runs(study: Study) -> Iterator[tuple[Markup, RunData]]:
+    for group in study.groups:
+        yield from ((join(key(study.number(group)), run.name), run) for run in group.runs)
+
+
 def evaluations(study: Study) -> Markup | None:
     """What `evaluation.json` holds, where there is one."""
     lines = []
-    for group in study.groups:
-        number = study.on(group.env).index(group)
-        for run in group.runs:
-            found = run.evaluation
-            if found is not None:
-                returns, lengths = found["returns"], found["lengths"]
-                lines.append(
-                    (
-                        join(key(number), run.name),
-                        NONE if found["episodes"] is None else f"{found['episodes']:,.0f}",
-                        with_interval(Estimate(found["mean"], found["low"], found["high"])),
-                        NONE if found["std"] is None else short(found["std"]),
-                        f"{short(min(returns))} to {short(max(returns))}" if returns else NONE,
-                        short(sum(lengths) / len(lengths)) if lengths else NONE,
-                    )
+    for name, run in _named_runs(study):
+        if (found := run.evaluation) is not None:
+            returns, lengths = found["returns"], found["lengths"]
+            lines.append(
+                (
+                    name,
+                    NONE if found["episodes"] is None else f"{found['episodes']:,.0f}",
+                    with_interval(Estimate(found["mean"], found["low"], found["high"])),
+                    NONE if found["std"] is None else short(found["std"]),
+                    f"{short(min(returns))} to {short(max(returns))}" if returns else NONE,
+                    short(sum(lengths) / len(lengths)) if lengths else NONE,
                 )
+            )
     if not lines:
         return None
     head = ["run", "episodes", "mean return", "std", "lowest to highest", "mean length"]
@@ -148,22 +133,18 @@ def evaluations(study: Study) -> Markup | None:
 
 def all_runs(study: Study) -> Markup:
     """A line for each run, with its state."""
-    lines = []
-    for group in study.groups:
-        number = study.on(group.env).index(group)
-        for run in group.runs:
-            speed = run.last("time/fps")
-            lines.append(
-                (
-                    join(key(number), run.name),
-                    NONE if run.seed is None else run.seed,
-                    f"{run.steps:,}",
-                    NONE if run.score is None else short(run.score),
-                    f"{len(run.episodes.returns):,}",
-                    NONE if speed is None else f"{speed:,.0f}",
-                    run.state(study.made),
-                )
-            )
+    lines = [
+        (
+            name,
+            NONE if run.seed is None else run.seed,
+            f"{run.steps:,}",
+            NONE if run.score is None else short(run.score),
+            f"{len(run.episodes.returns):,}",
+            NONE if (speed := run.last("time/fps")) is None else f"{speed:,.0f}",
+            run.state(study.made),
+        )
+        for name, run in _named_runs(study)
+    ]
     return table(["run", "seed", "steps", "score", "episodes", "steps/s", "state"], lines)
 
 
