@@ -62,9 +62,10 @@ def default_in_forks(numbers: Callable[[], Collection[int]]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
 
     def reset() -> None:
+        pending = signal.sigpending()  # a KeyboardInterrupt would be lost here
         for number in numbers():
-            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, default)
+            python = number == signal.SIGINT and number not in pending
+            signal.signal(number, signal.default_int_handler if python else signal.SIG_DFL)
         release()
 
     if hasattr(os, "register_at_fork"):
