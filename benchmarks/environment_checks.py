@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.interleaved import ROOT, machine, ratio, ratio_lines, say, write
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.vector.chunk import Chunk
+from proximo.envs.vector.environment_slice import EnvironmentSlice
 from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 
 ENV, NUM_ENVS = "HalfCheetah-v5", 8
@@ -28,7 +28,7 @@ RESULT = ROOT / "results/speed/environment_checks.json"
 COMMAND = "python -m benchmarks.environment_checks"
 
 
-class Trusting(Chunk):
+class Trusting(EnvironmentSlice):
     """Takes what environments return as it comes."""
 
     def _reset(self, index: int, seed: int | None) -> None:

@@ -18,10 +18,10 @@ from proximo.envs import (
     HostEnvs,
     check_finite,
     check_fits,
-    chosen,
     find_spec,
     make_envs,
     own_num_envs,
+    select_environment,
 )
 from proximo.errors import EnvironmentFault, UserError
 from proximo.plain import plain
@@ -116,7 +116,7 @@ def evaluate(
     for name, value in (("num_envs", num_envs), ("max_steps", max_steps)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}: it must be at least 1")
-    where, kwargs = chosen(
+    where, kwargs = select_environment(
         agent.environment, env, env_kwargs, allow_import=make_options.get("allow_import", False)
     )
     own = own_num_envs(where) if num_envs is None else None

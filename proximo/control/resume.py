@@ -9,7 +9,7 @@ from proximo.control.agent import Agent
 from proximo.control.config import Config, validated
 from proximo.control.files import control_files, load_checkpoint
 from proximo.control.iteration import Snapshot
-from proximo.envs import check_fits, chosen, make_envs, name_of, own_num_envs
+from proximo.envs import check_fits, make_envs, name_of, own_num_envs, select_environment
 from proximo.errors import UserError
 from proximo.options import with_options
 from proximo.paths import absolute
@@ -81,9 +81,9 @@ def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:
     if isinstance(env, str):
         if name_of(env) != recorded.name:
             raise UserError(f"the run in {run} is of {recorded.name}, not of {name_of(env)}")
-        place, kwargs = chosen(recorded, None if recorded.obstacle is None else env)
+        place, kwargs = select_environment(recorded, None if recorded.obstacle is None else env)
     else:
-        place, kwargs = chosen(recorded, env)
+        place, kwargs = select_environment(recorded, env)
     config = with_options(config, env=place, env_kwargs=kwargs)
     own = config.vectorization_mode == "vector_entry_point"
     mode = "vector_entry_point" if own else "sync"

@@ -11,7 +11,7 @@ import numpy as np
 from proximo.control.agent import Agent
 from proximo.control.evaluate import Play
 from proximo.control.screen import drawn, has_screen, make_drawn
-from proximo.envs import HostEnvs, check_fits, chosen
+from proximo.envs import HostEnvs, check_fits, select_environment
 from proximo.errors import UserError
 from proximo.paths import absolute, short
 from proximo.runs.extras import needed
@@ -114,7 +114,7 @@ def _drawn_for(
 ) -> HostEnvs:
     """Where an agent is to be seen: its own environment, or the one that is named, which must fit."""
     allow_import = make_options.get("allow_import", False)
-    where, kwargs = chosen(agent.environment, env, env_kwargs, allow_import=allow_import)
+    where, kwargs = select_environment(agent.environment, env, env_kwargs, allow_import=allow_import)
     envs = make_drawn(where, render_mode, env_kwargs=kwargs, **make_options)
     try:
         check_fits(agent.environment, agent.spaces, envs)

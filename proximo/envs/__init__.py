@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proximo.envs.faults import check_finite
     from proximo.envs.host import HostEnvs, Step
     from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, own_num_envs
-    from proximo.envs.remake import chosen, remade
+    from proximo.envs.remake import constructor_of, select_environment
     from proximo.envs.space_json import is_single, space_from_json, space_to_json
     from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
 
@@ -27,7 +27,7 @@ _HOMES = {
     "faults": ("check_finite",),
     "host": ("HostEnvs", "Step"),
     "make": ("family", "find_spec", "make_envs", "make_one", "max_episode_steps", "own_num_envs"),
-    "remake": ("chosen", "remade"),
+    "remake": ("select_environment", "constructor_of"),
     "space_json": ("is_single", "space_from_json", "space_to_json"),
     "spaces": ("ActionCodec", "ObservationCodec", "action_codec", "observation_codec"),
 }
@@ -44,7 +44,7 @@ __all__ = [
     "action_codec",
     "check_finite",
     "check_fits",
-    "chosen",
+    "constructor_of",
     "description_from_json",
     "differences",
     "family",
@@ -56,7 +56,7 @@ __all__ = [
     "name_of",
     "observation_codec",
     "own_num_envs",
-    "remade",
+    "select_environment",
     "space_differences",
     "space_from_json",
     "space_to_json",

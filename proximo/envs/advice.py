@@ -71,7 +71,7 @@ def lost_precision(obs: np.ndarray, codec: ObservationCodec, offset: np.ndarray)
     with np.errstate(invalid="ignore", over="ignore"):
         spread = high - low
         few = (spread < COARSE * step) & ((spread > 0) | (step > CONSTANT))
-    return rounded_away(codec.normalised & (np.abs(value) > FAR) & few, value, codec, offset)
+    return precision_advice(codec.normalised & (np.abs(value) > FAR) & few, value, codec, offset)
 
 
 def farthest(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def farthest(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(np.abs(low) > np.abs(high), low, high)
 
 
-def rounded_away(
+def precision_advice(
     lost: np.ndarray, value: np.ndarray, codec: ObservationCodec, offset: np.ndarray
 ) -> list[str]:
     """What to do about entries whose changes float32 loses, bool [size].

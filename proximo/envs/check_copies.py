@@ -8,7 +8,16 @@ import numpy as np
 from proximo.envs.check_stream import Finding
 from proximo.envs.host import HostEnvs
 from proximo.envs.make import make_envs
-from proximo.envs.recording import FAILURES, Recording, as_bytes, digest, following, reason, states, truth
+from proximo.envs.recording import (
+    FAILURES,
+    Recording,
+    as_bool,
+    as_bytes,
+    continue_recording,
+    digest,
+    reason,
+    states,
+)
 from proximo.envs.spaces import ObservationCodec
 from proximo.envs.vector import snapshot
 from proximo.errors import UserError
@@ -125,7 +134,7 @@ def _check_restore(
     """Save after the first step; what follows once that is restored must be what followed it alone."""
     env.reset(seed=seed)
     _, _, terminated, truncated, _ = env.step(one.actions[0])
-    if truth(terminated) or truth(truncated):
+    if as_bool(terminated) or as_bool(truncated):
         return Finding("ok", "state", "get_state() gives plain data; an episode of one step shows no more")
     saved = snapshot.save(env)
     if saved is None:
@@ -136,7 +145,7 @@ def _check_restore(
         return Finding("warning", "state", message)
     env.reset(seed=seed + 1)
     snapshot.restore(env, saved)
-    found = following(env, codec, one.actions[1 : FEW + 1], one.offset)
+    found = continue_recording(env, codec, one.actions[1 : FEW + 1], one.offset)
     for number, (expected, state) in enumerate(zip(one.states[2:], found, strict=False), 2):
         if expected != state:
             message = (

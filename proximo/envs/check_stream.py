@@ -150,7 +150,7 @@ def _precision(codec: ObservationCodec, recording: Recording) -> list[Finding]:
     mostly = 2 * np.asarray(recording.lost) > np.asarray(recording.changed)
     farthest = advice.farthest(recording.low, recording.high)
     distant = codec.normalised & (np.abs(farthest) > FAR)
-    lines = lines or advice.rounded_away(mostly & distant, farthest, codec, recording.offset)
+    lines = lines or advice.precision_advice(mostly & distant, farthest, codec, recording.offset)
     if lines:
         return [Finding("warning", "observations", line) for line in lines]
     if np.any(recording.offset):

@@ -32,7 +32,7 @@ def fault(
     return EnvironmentFault(f"{text}{ending} ({'; '.join(hints)})")
 
 
-def restarted(
+def restart_message(
     vector: ParallelVectorEnv, name: str, step: int, error: Exception, lost: range
 ) -> EnvironmentRestarted:
     """What to warn of when the environments `lost` were made anew because of `error`, at `step`."""

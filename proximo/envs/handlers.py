@@ -15,12 +15,12 @@ _replaced: dict[int, Any] = {}  # what others had put in their place, by its num
 
 
 @contextlib.contextmanager
-def kept(handlers: Mapping[int, Handler]) -> Iterator[dict[int, Any]]:
-    """These handlers hold within the statement; `keep` puts them back.
+def preserve_handlers(handlers: Mapping[int, Handler]) -> Iterator[dict[int, Any]]:
+    """These handlers hold within the statement; `restore_handlers` puts them back.
 
     handlers  by the signal's number; outside the main thread, which alone may have any, nothing is done
 
-    Yields what others had put in their place, by the number, as far as `keep` has met it.
+    Yields what others had put in their place, by the number, as far as `restore_handlers` has met it.
     """
     _replaced.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -31,13 +31,13 @@ def kept(handlers: Mapping[int, Handler]) -> Iterator[dict[int, Any]]:
     try:
         yield _replaced
     finally:
-        keep()
+        restore_handlers()
         _kept.clear()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def keep() -> None:
+def restore_handlers() -> None:
     """Put the handlers that are to stay back, wherever somebody replaced one."""
     for number, handler in _kept.items():
         found = signal.getsignal(number)

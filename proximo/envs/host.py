@@ -12,12 +12,12 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from proximo.envs import handlers
 from proximo.envs import state as states
 from proximo.envs.description import EnvDescription
-from proximo.envs.faults import fault, restarted
+from proximo.envs.faults import fault, restart_message
 from proximo.envs.passed_infos import PassedInfos
 from proximo.envs.spaces import codecs
 from proximo.envs.vector import returned, snapshot
-from proximo.envs.vector.alarm import Within
 from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.envs.vector.timeout import Timeout
 from proximo.errors import (
     EnvironmentFault,
     EnvironmentNotClosed,
@@ -125,7 +125,7 @@ class HostEnvs:
             self._form = returned.form_of(empty)
             self._infos = PassedInfos(vector, mode == "samestep")
             self._success = self._cost = self._infos.nothing
-        handlers.keep()
+        handlers.restore_handlers()
 
     @property
     def restarts(self) -> int:
@@ -147,7 +147,7 @@ class HostEnvs:
         try:
             result = self.vector.reset(seed=seed)
             if self._infos is not None:
-                obs = returned.fitted(returned.from_reset(result), self._form)
+                obs = returned.as_declared(returned.from_reset(result), self._form)
                 self.legal = self._infos.begin(obs, result[1])
             else:
                 obs = result[0]
@@ -156,14 +156,14 @@ class HostEnvs:
         except BaseException as raised:
             error = as_error(raised)
             raise self._fault(None, error) from error
-        handlers.keep()
+        handlers.restore_handlers()
         return obs
 
     def step(self, actions: Any) -> Step:
         """Apply a batch of actions (as `action.to_environment` gives it). Raises EnvironmentFault."""
         self.steps += 1
         try:
-            with Within(None if self._slow else self.step_timeout):
+            with Timeout(None if self._slow else self.step_timeout):
                 result = self.vector.step(actions)
             if self._form is not None:
                 result = returned.batch_from_step(result, self._form, self.num_envs)
@@ -190,7 +190,7 @@ class HostEnvs:
         Where an environment fails to tell it, a warning (`StateNotSaved`) says so, once.
         """
         try:
-            with Within(self.step_timeout):
+            with Timeout(self.step_timeout):
                 vector = states.save(self.vector, part)
         except BaseException as raised:
             error = as_error(raised)
@@ -259,7 +259,7 @@ class HostEnvs:
     def _warn(self, error: Exception, lost: range) -> None:
         """The environments `lost` were made anew because of `error`."""
         assert isinstance(self.vector, ParallelVectorEnv)
-        tell(restarted(self.vector, self.name, self.steps, error, lost))
+        tell(restart_message(self.vector, self.name, self.steps, error, lost))
 
     def _refuse_final(self, step: Step, info: dict[str, Any]) -> Step:
         """No declared mode is read as NEXT_STEP, but not against the evidence."""
@@ -293,7 +293,7 @@ class HostEnvs:
             rows = [one if over else last for one, over in zip(final, ended, strict=True)]
             empty: Any = create_empty_array(space, self.num_envs)
             final = concatenate(space, rows, empty)
-        return step._replace(final_obs=returned.fitted(final, self._form))
+        return step._replace(final_obs=returned.as_declared(final, self._form))
 
     def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:
         """DISABLED: nobody else resets the environments that ended."""
@@ -303,7 +303,7 @@ class HostEnvs:
         final = deepcopy(step.obs)  # the reset may write into the same arrays
         terminated, truncated = step.terminated.copy(), step.truncated.copy()
         result = self.vector.reset(options={"reset_mask": ended})
-        obs = returned.fitted(returned.from_reset(result), self._form)
+        obs = returned.as_declared(returned.from_reset(result), self._form)
         following = None if self._infos is None else self._infos.legal(obs, result[1], ~ended)
         if self.legal is not None and following is not None:
             self.legal = np.where(ended[:, None], following, self.legal)

@@ -13,7 +13,7 @@ from proximo.errors import UserError
 _in_use: dict[int, weakref.ref[Any]] = {}  # by id; one that is gone has left its id to another
 
 
-def taken(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
+def mark_in_use(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
     """Note that `owner` steps these environments; returns what ends that, as the end of `owner` does.
 
     Raises UserError where another owner steps one of them, and where one is there twice.

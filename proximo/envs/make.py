@@ -14,8 +14,8 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from proximo.envs.description import described, name_of
 from proximo.envs.host import HostEnvs
-from proximo.envs.in_use import taken
-from proximo.envs.mujoco_warnings import make_quietly
+from proximo.envs.in_use import mark_in_use
+from proximo.envs.mujoco_warnings import make_with_unique_warnings
 from proximo.envs.spaces import codecs
 from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import UserError, reason
@@ -70,7 +70,7 @@ def make_envs(
     kwargs |= env_kwargs or {}
     own = {name: value for name, value in kwargs.items() if name != "vector_kwargs"}
     envs = _made(env, num_envs, vectorization_mode, allow_import, kwargs)
-    envs.release = taken(envs, envs.vector)  # what is refused stays open: it is somebody else's
+    envs.release = mark_in_use(envs, envs.vector)  # what is refused stays open: it is somebody else's
     envs.description = described(env, own, envs.vector)
     return envs
 
@@ -101,7 +101,7 @@ def make_one(
     kwargs |= env_kwargs or {}
     if isinstance(env, str | EnvSpec):
         spec = find_spec(env, allow_import=allow_import)
-        return _attempt(spec.id, lambda: make_quietly(spec, disable_env_checker=True, **kwargs))
+        return _attempt(spec.id, lambda: make_with_unique_warnings(spec, disable_env_checker=True, **kwargs))
     return _one(name_of(env), _constructor(env, kwargs))
 
 
@@ -184,7 +184,7 @@ def _from_id(
     if workers and isinstance(entry, str) and not named:
         creator: Any = load_env_creator(entry)
         spec = replace(spec, entry_point=creator)
-    make = partial(make_quietly, spec, **kwargs)
+    make = partial(make_with_unique_warnings, spec, **kwargs)
     return HostEnvs(_vector(spec.id, make, count, mode, workers, options), spec.id)
 
 

@@ -46,7 +46,7 @@ class Recording:
         self.problems.setdefault(name, message)
 
 
-class Seen:
+class RecordedObservation:
     """An observation, with all its digits, `exact`, and as the networks get it, `encoded`; each [size].
 
     offset  what `encoded` is relative to; None for what training would choose where this is the first one
@@ -92,7 +92,7 @@ def record(
                 obs, seen = following, _observe(env, codec, recording, following, place, seen)
                 _look_at_step(recording, reward, terminated, truncated, info, place)
                 recording.states[-1] += as_bytes(reward, terminated, truncated)
-                if truth(terminated) or truth(truncated):
+                if as_bool(terminated) or as_bool(truncated):
                     recording.ends += 1
                     place = f"reset() after step {number}"
                     obs, seen = _reset(env, codec, recording, None)
@@ -110,20 +110,22 @@ def states(
 ) -> Iterator[bytes]:
     """The states of a `Recording` of these actions, one at a time. Raises what the environment raises."""
     obs, _ = env.reset(seed=seed)
-    yield digest(Seen(codec, obs, offset).encoded)
-    yield from following(env, codec, actions, offset)
+    yield digest(RecordedObservation(codec, obs, offset).encoded)
+    yield from continue_recording(env, codec, actions, offset)
 
 
-def following(
+def continue_recording(
     env: gym.Env, codec: ObservationCodec, actions: list[Any], offset: np.ndarray
 ) -> Iterator[bytes]:
     """`states` without the first reset: from where the environment is."""
     for action in actions:
         obs, reward, terminated, truncated, _ = env.step(action)
-        yield digest(Seen(codec, obs, offset).encoded) + as_bytes(reward, terminated, truncated)
-        if truth(terminated) or truth(truncated):
+        yield digest(RecordedObservation(codec, obs, offset).encoded) + as_bytes(
+            reward, terminated, truncated
+        )
+        if as_bool(terminated) or as_bool(truncated):
             obs, _ = env.reset()
-            yield digest(Seen(codec, obs, offset).encoded)
+            yield digest(RecordedObservation(codec, obs, offset).encoded)
 
 
 def reason(error: BaseException) -> str:
@@ -138,7 +140,7 @@ def digest(encoded: np.ndarray) -> bytes:
     return hashlib.blake2b(encoded.tobytes(), digest_size=16).digest()
 
 
-def truth(flag: Any) -> bool:
+def as_bool(flag: Any) -> bool:
     """Whether a flag says that the episode has ended, whatever its kind."""
     try:
         return bool(np.any(np.asarray(flag)))
@@ -154,21 +156,28 @@ def as_bytes(*values: Any) -> bytes:
         return repr(values).encode()
 
 
-def _reset(env: gym.Env, codec: ObservationCodec, recording: Recording, seed: int | None) -> tuple[Any, Seen]:
+def _reset(
+    env: gym.Env, codec: ObservationCodec, recording: Recording, seed: int | None
+) -> tuple[Any, RecordedObservation]:
     started = time.perf_counter()
     obs, _ = env.reset(seed=seed) if seed is not None else env.reset()
     recording.reset_us.append((time.perf_counter() - started) * 1e6)
     return obs, _observe(env, codec, recording, obs, "reset()", None)
 
 
-def _same(codec: ObservationCodec, obs: Any, seen: Seen) -> bool:
+def _same(codec: ObservationCodec, obs: Any, seen: RecordedObservation) -> bool:
     """Whether an observation still is what it was."""
-    return np.array_equal(Seen(codec, obs, seen.offset).exact, seen.exact, equal_nan=True)
+    return np.array_equal(RecordedObservation(codec, obs, seen.offset).exact, seen.exact, equal_nan=True)
 
 
 def _observe(
-    env: gym.Env, codec: ObservationCodec, recording: Recording, obs: Any, place: str, before: Seen | None
-) -> Seen:
+    env: gym.Env,
+    codec: ObservationCodec,
+    recording: Recording,
+    obs: Any,
+    place: str,
+    before: RecordedObservation | None,
+) -> RecordedObservation:
     space = env.observation_space
     if not space.contains(obs):
         recording.note(
@@ -176,7 +185,7 @@ def _observe(
             f"{place} returned an observation outside its space: "
             f"{_difference(space, obs)}; correct observation_space or what is returned",
         )
-    seen = Seen(codec, obs, recording.offset)
+    seen = RecordedObservation(codec, obs, recording.offset)
     recording.offset = seen.offset
     bad = ~np.isfinite(seen.encoded)
     if bad.any():

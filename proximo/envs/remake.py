@@ -22,7 +22,7 @@ Place = tuple[Any, dict[str, Any]]  # what `make_envs` takes as `env` and as `en
 NAMES_ANOTHER = "shimmy"
 
 
-def remade(description: EnvDescription) -> Place:
+def constructor_of(description: EnvDescription) -> Place:
     """What makes such an environment again. Nothing that a file could choose is imported.
 
     Raises UserError, in one line that says what to do, where it cannot be made from its description.
@@ -47,7 +47,7 @@ def arguments(description: EnvDescription) -> dict[str, Any]:
     return _restored(description.kwargs, description.name)
 
 
-def chosen(
+def select_environment(
     recorded: EnvDescription,
     env: Any = None,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -63,12 +63,12 @@ def chosen(
     """
     given = dict(env_kwargs or {})
     if env is None:
-        place, kwargs = remade(recorded)
+        place, kwargs = constructor_of(recorded)
         return place, kwargs | given
     if isinstance(env, str) and ":" in env:
         find_spec(env, allow_import=allow_import)
         if name_of(env) == recorded.name and recorded.obstacle is None:
-            place, kwargs = remade(recorded)
+            place, kwargs = constructor_of(recorded)
             return place, kwargs | given
     if isinstance(env, type) and env_kwargs is None and _is(env, recorded):
         return env, arguments(recorded)

@@ -10,7 +10,7 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.util import Finalize
 from typing import Any
 
-from proximo.envs.vector.lifetime import LEARNERS, nobody_main
+from proximo.envs.vector.lifetime import LEARNERS, without_main_module
 from proximo.errors import UserError
 from proximo.experiments import cells
 from proximo.experiments.grid import Task
@@ -41,7 +41,7 @@ class Worker:
     def __init__(self, core: int, places: OutputFolders, train: Callable[..., Any]) -> None:
         self.pipe, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(target=work, args=(theirs, places, train), daemon=True)
-        with nobody_main(), _pinned(core), _no_interrupt():
+        with without_main_module(), _pinned(core), _no_interrupt():
             self.process.start()
         Finalize(self, self.process.kill, exitpriority=0)  # else the interpreter's end would wait for it
         theirs.close()

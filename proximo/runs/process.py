@@ -62,7 +62,7 @@ class StopRequest:
     @property
     def requested(self) -> bool:
         """Asked after each iteration, in which an environment may have taken the signals for itself."""
-        handlers.keep()
+        handlers.restore_handlers()
         return self.number != 0
 
     @property
@@ -112,7 +112,7 @@ def orderly_stop() -> Iterator[StopRequest]:
 
     numbers = [signal.SIGINT, *LEARNERS]
     heard = [n for n in numbers if n in ALWAYS or signal.getsignal(n) is not signal.SIG_IGN]
-    with handlers.kept(dict.fromkeys(heard, ask)) as replaced:
+    with handlers.preserve_handlers(dict.fromkeys(heard, ask)) as replaced:
         yield request
     theirs = replaced.get(request.number)
     if callable(theirs):

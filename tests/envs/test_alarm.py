@@ -16,7 +16,7 @@ from probes import Endless
 from proximo.control.config import Config
 from proximo.control.iteration import environments
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.vector.alarm import Within
+from proximo.envs.vector.timeout import Timeout
 from proximo.errors import EnvironmentFault, WorkerError
 from proximo.options import with_options
 
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs 
 
 def test_what_takes_too_long_is_interrupted():
     started = time.monotonic()
-    with pytest.raises(WorkerError, match=r"it hangs: it was given 0.05 s"), Within(0.05):
+    with pytest.raises(WorkerError, match=r"it hangs: it was given 0.05 s"), Timeout(0.05):
         time.sleep(20)
     assert time.monotonic() - started < 10
 
 
 def test_it_rings_once():
     # A second error, on the way out of the first, could leave the block with its timer still running.
-    with Within(0.05):
+    with Timeout(0.05):
         with pytest.raises(WorkerError):
             time.sleep(20)
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -40,7 +40,7 @@ def test_it_rings_once():
 
 @pytest.mark.parametrize("seconds", [None, 20.0, 1e10, math.inf, math.nan])
 def test_what_is_in_time_is_left_alone(seconds):
-    with Within(seconds):
+    with Timeout(seconds):
         time.sleep(0.01)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
@@ -49,8 +49,8 @@ def test_a_process_that_was_stopped_has_not_hung():
     """Ctrl-Z for longer than the limit: the timer runs on meanwhile, but nothing hung."""
     code = (
         "import time\n"
-        "from proximo.envs.vector.alarm import Within\n"
-        "with Within(2.0):\n"
+        "from proximo.envs.vector.timeout import Timeout\n"
+        "with Timeout(2.0):\n"
         "    print('in', flush=True)\n"
         "    time.sleep(0.3)\n"
         "print('out')"
@@ -66,7 +66,7 @@ def test_a_process_that_was_stopped_has_not_hung():
 def test_an_alarm_that_is_somebody_elses_stays():
     before = signal.signal(signal.SIGALRM, lambda number, frame: None)
     try:
-        with Within(0.01):
+        with Timeout(0.01):
             time.sleep(0.05)
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -76,7 +76,7 @@ def test_another_thread_has_no_limit():
     slept = []
 
     def sleep():
-        with Within(0.01):
+        with Timeout(0.01):
             time.sleep(0.05)
         slept.append(True)
 

@@ -11,7 +11,7 @@ import pytest
 from env_probes import Walk
 from gymnasium import wrappers
 
-from proximo.envs import EnvDescription, chosen, description_from_json, make_envs, remade
+from proximo.envs import EnvDescription, constructor_of, description_from_json, make_envs, select_environment
 from proximo.envs.description import NotPlain, plain, restored, wrapper_called
 from proximo.errors import UserError
 
@@ -67,7 +67,7 @@ def test_what_is_registered_is_made_again_with_its_arguments_and_wrappers(env, n
     found = description(env)
     assert (found.name, found.kwargs, [wrapper for wrapper, _ in found.wrappers]) == (name, kwargs, added)
     read = description_from_json(json.loads(json.dumps(found.as_json(), allow_nan=False)))
-    place, arguments = remade(read)
+    place, arguments = constructor_of(read)
     assert description(place, env_kwargs=arguments) == found
 
 
@@ -77,7 +77,7 @@ def test_a_wrapper_is_put_on_again_with_its_arguments():
         "min_action": {**ONE, "__array__": -1.0},
         "max_action": ONE,
     }
-    place, arguments = remade(found)
+    place, arguments = constructor_of(found)
     with make_envs(place, env_kwargs=arguments) as envs:
         assert envs.vector.envs[0].unwrapped.g == 9.0
         assert envs.spaces == (rescaled().observation_space, rescaled().action_space)
@@ -120,7 +120,7 @@ def copied_spec():
 def test_what_no_file_makes_again_says_why(env, obstacle):
     found = description(env)
     with pytest.raises(UserError, match=obstacle) as raised:
-        remade(found)
+        constructor_of(found)
     assert "pass the environment, in Python as env=, on the command line as --env" in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -133,13 +133,13 @@ def test_a_file_puts_on_no_other_wrapper(name):
     # RecordVideo would write where the file says; JaxToTorch is imported by Gymnasium when it is looked up.
     assert wrapper_called(name) is None
     with pytest.raises(UserError, match=f"{name} is no wrapper that a file may name"):
-        remade(EnvDescription("CartPole-v1", wrappers=((name, {}),)))
+        constructor_of(EnvDescription("CartPole-v1", wrappers=((name, {}),)))
 
 
 def test_an_argument_of_a_file_names_no_other_environment(monkeypatch):
     monkeypatch.setitem(gym.registry, "Other-v0", replace(gym.spec("CartPole-v1"), entry_point="shimmy:Old"))
     with pytest.raises(UserError, match="name another environment"):
-        remade(EnvDescription("Other-v0", {"env_id": "evil:Env-v0"}))
+        constructor_of(EnvDescription("Other-v0", {"env_id": "evil:Env-v0"}))
 
 
 def test_no_module_is_named():
@@ -177,10 +177,13 @@ def test_what_json_has_no_form_for_is_not_guessed(value):
 def test_a_module_is_typed_for_the_import_alone(monkeypatch):
     # `module:EnvId` is the recorded environment, arguments included; the bare id is the plain one.
     recorded = description(frozen())
-    assert chosen(recorded) == ("FrozenLake-v1", {"is_slippery": False})
-    assert chosen(recorded, "gymnasium:FrozenLake-v1") == ("FrozenLake-v1", {"is_slippery": False})
-    assert chosen(recorded, "FrozenLake-v1") == ("FrozenLake-v1", {})
-    assert chosen(recorded, None, {"map_name": "8x8"}) == (
+    assert select_environment(recorded) == ("FrozenLake-v1", {"is_slippery": False})
+    assert select_environment(recorded, "gymnasium:FrozenLake-v1") == (
+        "FrozenLake-v1",
+        {"is_slippery": False},
+    )
+    assert select_environment(recorded, "FrozenLake-v1") == ("FrozenLake-v1", {})
+    assert select_environment(recorded, None, {"map_name": "8x8"}) == (
         "FrozenLake-v1",
         {"is_slippery": False, "map_name": "8x8"},
     )
@@ -189,7 +192,7 @@ def test_a_module_is_typed_for_the_import_alone(monkeypatch):
 def test_a_class_is_made_with_the_arguments_it_had():
     recorded = description(Walk, env_kwargs={"limit": 9})
     assert recorded.kwargs == {"limit": 9} == description(partial(Walk, limit=9)).kwargs
-    assert chosen(recorded, Walk) == (Walk, {"limit": 9})
-    assert chosen(recorded, Walk, {"limit": 3}) == (Walk, {"limit": 3})
+    assert select_environment(recorded, Walk) == (Walk, {"limit": 9})
+    assert select_environment(recorded, Walk, {"limit": 3}) == (Walk, {"limit": 3})
     with pytest.raises(UserError, match="cannot be read from a file"):
-        chosen(description(partial(Walk, limit=len)), Walk)
+        select_environment(description(partial(Walk, limit=len)), Walk)

@@ -12,7 +12,7 @@ import pytest
 from env_probes import Parent, Walk
 
 from proximo.envs import HostEnvs, make_envs
-from proximo.envs.handlers import kept
+from proximo.envs.handlers import preserve_handlers
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.envs.vector.workers import WorkerGone
 from proximo.errors import EnvironmentNotClosed, EnvironmentRestarted
@@ -104,7 +104,7 @@ def test_a_process_that_an_environment_forks_hears_what_comes_at_once():
     """A fork forgets signals that arrive before the new process has handlers of its own."""
     with parallel(EndsAtOnce) as envs:
         envs.reset([0, 1])
-    with kept({signal.SIGTERM: lambda number, frame: None}):  # in the process that learns, too
+    with preserve_handlers({signal.SIGTERM: lambda number, frame: None}):  # in the process that learns, too
         EndsAtOnce().reset()
 
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from proximo.envs.handlers import default_in_forks
-from proximo.envs.vector.gate import LOOK_SECONDS
+from proximo.envs.vector.semaphore import LOOK_SECONDS
 
 LAST_SECONDS = 5.0  # that a worker may go on once the process that learns is gone
 ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # the learner for an end
@@ -19,7 +19,7 @@ LEARNERS = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
 
 
 @contextmanager
-def nobody_main() -> Iterator[None]:
+def without_main_module() -> Iterator[None]:
     """A new process would import the caller's script, and run what is not guarded in it; not so here."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -29,7 +29,7 @@ def nobody_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def obey_the_learner_alone() -> None:
+def ignore_signals() -> None:
     """Leave Ctrl-C, SIGTERM and their like to it: its last checkpoint needs this process.
 
     A process group of its own does so for what a terminal or `timeout` sends, and makes all that the

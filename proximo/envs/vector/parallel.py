@@ -20,17 +20,17 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from proximo.envs.vector import snapshot
-from proximo.envs.vector.alarm import Within
-from proximo.envs.vector.chunk import Chunk
 from proximo.envs.vector.cores import granted_cores
+from proximo.envs.vector.environment_slice import EnvironmentSlice
 from proximo.envs.vector.memory import CLOSE, READY, REMAKE, RESET, STEP, Shared
 from proximo.envs.vector.pace import Pace
 from proximo.envs.vector.restarts import Restarts
+from proximo.envs.vector.timeout import Timeout
 from proximo.envs.vector.worker import packed
 from proximo.envs.vector.workers import Worker, WorkerGone
 from proximo.errors import as_error
 
-Share = Chunk | Worker
+Share = EnvironmentSlice | Worker
 
 CLOSE_SECONDS = 5.0  # for all workers together to close their environments
 
@@ -56,10 +56,10 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     An environment that raises is made anew; so are all of a worker that is killed or hangs. Their row is
     the last of a truncated episode: reward 0, and the last good observation again. What would happen again
-    is raised instead (`Restarts`). An environment in this process is watched as far as `Within` can.
+    is raised instead (`Restarts`). An environment in this process is watched as far as `Timeout` can.
     """
 
-    chunk = Chunk  # how a share is stepped
+    chunk = EnvironmentSlice  # how a share is stepped
 
     def __init__(
         self,
@@ -89,7 +89,9 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self._arrays = self.shared.arrays()
         chunk = partial(self.chunk, make, spaces)
         self._new_chunk = chunk
-        self._elsewhere: tuple[Chunk, list[Worker]] | None = None  # the other way: own share and workers
+        self._elsewhere: tuple[EnvironmentSlice, list[Worker]] | None = (
+            None  # the other way: own share and workers
+        )
         self.pace = Pace() if adapt and num_workers and snapshot.native(probe) else None
         self._parcel = packed(chunk) if num_workers else b""
         bounds = np.linspace(own, num_envs, num_workers + 1).astype(int).tolist() if num_workers else []
@@ -151,14 +153,14 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         for worker in self.workers:
             worker.begin_save()
         shares: list[Share] = [self.own, *self.workers]
-        return [state for states in all_of(share.save for share in shares) for state in states]
+        return [state for states in call_all(share.save for share in shares) for state in states]
 
     def restore(self, states: list[dict[str, Any]]) -> None:
         """Put back what `save` gave. Raises ValueError or WorkerError if it does not fit."""
         for worker in self.workers:
             worker.begin_restore(states[worker.first : worker.last])
         own = partial(self.own.restore, states[: self.own.last])
-        all_of([own, *(worker.wait for worker in self.workers)])
+        call_all([own, *(worker.wait for worker in self.workers)])
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers and close the environments."""
@@ -167,10 +169,10 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         for worker in (workers := [*self.workers, *idle]):
             worker.begin(CLOSE)
         try:
-            all_of(env.close for env in envs)
+            call_all(env.close for env in envs)
         finally:
             deadline = time.monotonic() + CLOSE_SECONDS
-            all_of(partial(worker.end, deadline) for worker in workers)
+            call_all(partial(worker.end, deadline) for worker in workers)
 
     def change_over(self) -> None:
         """Let this process step everything, or its share again: the environments go on where they are.
@@ -184,11 +186,13 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             start, stop = sorted((self.own.last, other.last))
             for worker in self.workers:
                 worker.begin_save()
-            saved: list[Any] = all_of(worker.save for worker in self.workers) or [self.own.save()[start:stop]]
+            saved: list[Any] = call_all(worker.save for worker in self.workers) or [
+                self.own.save()[start:stop]
+            ]
             moved = [state for states in saved for state in states]
             for worker in workers:
                 worker.begin_restore(moved[worker.first - start : worker.last - start])
-            all_of(worker.wait for worker in workers)
+            call_all(worker.wait for worker in workers)
             other.follow(self.own)
             if not workers:
                 other.restore(moved, start)
@@ -200,7 +204,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         if self.pace is not None:
             self.pace.changed(time.perf_counter())
 
-    def _all_here(self) -> Chunk:
+    def _all_here(self) -> EnvironmentSlice:
         """All environments in this process, those of others as copies that were reset once."""
         chunk = self._new_chunk(0, self.num_envs, self.shared, self.own.envs)
         for env in chunk.envs[self.own.last :]:
@@ -227,8 +231,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         for worker in self.workers:
             worker.begin(command)
         try:
-            with Within(self._own_limit(command)):
-                self.own.obey(command, 0)
+            with Timeout(self._own_limit(command)):
+                self.own.execute(command, 0)
         except Exception as error:
             failed.append((self.own, error))
         for worker in self.workers:
@@ -237,9 +241,9 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             except Exception as error:
                 failed.append((worker, error))
         while failed:
-            failed += self._mend(command, *failed.pop(0))
+            failed += self._restart_failed(command, *failed.pop(0))
 
-    def _mend(self, command: int, share: Share, error: Exception) -> list[tuple[Share, Exception]]:
+    def _restart_failed(self, command: int, share: Share, error: Exception) -> list[tuple[Share, Exception]]:
         """Make anew what failed, and do the rest of the command; returns what fails in that.
 
         Raises the error where that is refused.
@@ -258,13 +262,13 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             share = self._worker(share.first, share.last)
             self.workers = [share if old.first == share.first else old for old in self.workers]
         try:
-            with Within(self._own_limit(RESET) if share is self.own else None):
-                share.obey(READY if gone else REMAKE, lost.start)
+            with Timeout(self._own_limit(RESET) if share is self.own else None):
+                share.execute(READY if gone else REMAKE, lost.start)
                 self.report(error, lost)
                 if command == RESET:
-                    share.obey(RESET, lost.start)
+                    share.execute(RESET, lost.start)
                 elif lost.stop < share.last:
-                    share.obey(STEP, lost.stop)
+                    share.execute(STEP, lost.stop)
         except Exception as following:
             return [(share, following)]
         return []
@@ -284,7 +288,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             (row["seeds"][i],) = fresh_seeds(sequence, 1)
 
 
-def all_of(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+def call_all(calls: Iterable[Callable[[], Any]]) -> list[Any]:
     """What they return. All are called, for each takes an answer; then the first error is raised."""
     answers, errors = [], []
     for call in calls:

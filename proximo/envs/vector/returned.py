@@ -36,23 +36,25 @@ def form_of(arrays: Any, first: int = 0, name: str = "observation") -> Any:
     return Leaf(arrays.shape[first:], arrays.dtype, name)
 
 
-def fitted(value: Any, form: Any, name: str = "observation") -> Any:
+def as_declared(value: Any, form: Any, name: str = "observation") -> Any:
     """An observation as the tree of arrays that `form` declares, with nothing lost. Raises Misfit."""
     if type(form) is Leaf:
         if type(value) is np.ndarray and value.shape == form.shape and value.dtype == form.dtype:
             return value
         return _converted(value, form)
     if isinstance(form, dict):
-        return {key: fitted(_part(value, key, name), part, f"{name}[{key!r}]") for key, part in form.items()}
+        return {
+            key: as_declared(_part(value, key, name), part, f"{name}[{key!r}]") for key, part in form.items()
+        }
     if not hasattr(value, "__len__") or len(value) != len(form):
         raise Misfit(
             f"its {name} is {short(value)}, its space declares a tuple of {len(form)} parts; {CORRECT}"
         )
-    return tuple(fitted(_part(value, i, name), part, f"{name}[{i}]") for i, part in enumerate(form))
+    return tuple(as_declared(_part(value, i, name), part, f"{name}[{i}]") for i, part in enumerate(form))
 
 
 def put(arrays: Any, index: int, value: Any) -> None:
-    """Write what `fitted` gave into row `index` of arrays of all environments."""
+    """Write what `as_declared` gave into row `index` of arrays of all environments."""
     if isinstance(arrays, dict):
         for key, part in arrays.items():
             put(part, index, value[key])
@@ -91,7 +93,7 @@ def from_reset(result: Any) -> Any:
     raise Misfit(f"its reset returned {short(result)}, without an info, {OLD_API}; {TWO}")
 
 
-def blame(error: BaseException, index: int) -> None:
+def tag_environment(error: BaseException, index: int) -> None:
     """Let an error tell that environment `index` raised it. Raises another one where that says more."""
     better = _better(error)
     (better or error).environment_index = index  # type: ignore[union-attr, attr-defined]
@@ -116,7 +118,7 @@ def batch_from_step(result: Any, form: Any, num_envs: int) -> tuple[Any, Any, An
     reward = _row(reward, "reward", "iuf", "numbers", num_envs)
     terminated = _row(terminated, "terminated", "b", "bools", num_envs)
     truncated = _row(truncated, "truncated", "b", "bools", num_envs)
-    return fitted(obs, form), reward, terminated, truncated, info
+    return as_declared(obs, form), reward, terminated, truncated, info
 
 
 def require_spaces(env: Any, spaces: tuple[Any, Any]) -> None:

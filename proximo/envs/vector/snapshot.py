@@ -42,7 +42,7 @@ class NotPlain(WorkerError):
     """A value that is not plain data."""
 
 
-class Refused(WorkerError):
+class StateNotAccepted(WorkerError):
     """An environment did not take its state back."""
 
 
@@ -125,7 +125,7 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
         try:
             layer.set_state(offered)  # type: ignore[attr-defined]
         except BaseException as raised:
-            raise Refused(f"{REFUSED}: {reason(raised)}") from raised
+            raise StateNotAccepted(f"{REFUSED}: {reason(raised)}") from raised
         return
     if not _known(layer):
         raise ValueError(f"nobody knows what the state of {type(layer).__name__} is")

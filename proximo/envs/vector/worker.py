@@ -15,10 +15,10 @@ from typing import Any
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from proximo.envs.vector.chunk import Chunk
-from proximo.envs.vector.gate import Gate
-from proximo.envs.vector.lifetime import end_after, obey_the_learner_alone
+from proximo.envs.vector.environment_slice import EnvironmentSlice
+from proximo.envs.vector.lifetime import end_after, ignore_signals
 from proximo.envs.vector.memory import CLOSE, RESTORE, SAVE, Shared
+from proximo.envs.vector.semaphore import SpinSemaphore
 from proximo.errors import Misfit, WorkerError, as_error
 
 
@@ -32,12 +32,12 @@ def work(
     pipe: Connection,
     traces: Connection,
 ) -> None:
-    """The life of a worker process. `parcel` is what `packed` made of how to make its `Chunk`."""
-    obey_the_learner_alone()
+    """The life of a worker process. `parcel` is what `packed` made of how to make its slice."""
+    ignore_signals()
     if hasattr(faulthandler, "register"):
         faulthandler.enable(traces)  # tells where native code crashed
         faulthandler.register(signal.SIGUSR1, traces)  # and, when asked, where it hangs
-    learner, gate, arrays = multiprocessing.parent_process(), Gate(go), shared.arrays()
+    learner, gate, arrays = multiprocessing.parent_process(), SpinSemaphore(go), shared.arrays()
     threading.Thread(target=end_after, args=(learner,), daemon=True).start()
 
     def tell(raised: BaseException) -> None:
@@ -65,7 +65,7 @@ def work(
             elif command == RESTORE:
                 chunk.restore(pipe.recv())
             else:
-                chunk.obey(command, int(arrays["at"][first]))
+                chunk.execute(command, int(arrays["at"][first]))
         except BaseException as error:
             tell(error)
         done.release()
@@ -73,26 +73,26 @@ def work(
             return
 
 
-def packed(chunk: Callable[..., Chunk]) -> bytes:
-    """How to make a `Chunk`, for another process; also where that is code of the program that was typed.
+def packed(chunk: Callable[..., EnvironmentSlice]) -> bytes:
+    """How to make an `EnvironmentSlice` in another process; also where that is code of a script that was run.
 
     Raises WorkerError if it cannot be moved there.
     """
     try:
         return bytes(ForkingPickler.dumps(CloudpickleWrapper(chunk)))
     except Exception as error:
-        raise _immovable(error) from error
+        raise _not_picklable(error) from error
 
 
-def unpacked(parcel: bytes) -> Callable[..., Chunk]:
+def unpacked(parcel: bytes) -> Callable[..., EnvironmentSlice]:
     """What was given to `packed`. Raises WorkerError if this process lacks what it takes."""
     try:
         return ForkingPickler.loads(parcel).fn
     except Exception as error:
-        raise _immovable(error) from error
+        raise _not_picklable(error) from error
 
 
-def _immovable(error: Exception) -> WorkerError:
+def _not_picklable(error: Exception) -> WorkerError:
     return WorkerError(
         f"it cannot be moved to a process of its own ({type(error).__name__}: {error}); "
         "--vectorization-mode sync steps it in the one that learns"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
-from proximo.envs.vector.gate import LOOK_SECONDS, Gate
-from proximo.envs.vector.lifetime import LEARNERS, end_group, nobody_main
+from proximo.envs.vector.lifetime import LEARNERS, end_group, without_main_module
 from proximo.envs.vector.memory import CLOSE, CONTEXT, RESTORE, SAVE, Shared
+from proximo.envs.vector.semaphore import LOOK_SECONDS, SpinSemaphore
 from proximo.envs.vector.worker import work
 from proximo.errors import Misfit, WorkerError
 
@@ -26,7 +26,7 @@ class WorkerGone(WorkerError):
 class Worker:
     """A process that steps environments `first` to `last` - 1.
 
-    parcel how to make its `Chunk`, as `packed` gives it
+    parcel how to make its `EnvironmentSlice`, as `packed` gives it
     limit  from what `Shared.at` holds to the seconds that it may stay so
     """
 
@@ -42,13 +42,13 @@ class Worker:
         self._command, self._at, self._failed = (shared.arrays()[x] for x in ("command", "at", "failed"))
         self._failed[first] = False
         self._go, done = CONTEXT.Semaphore(0), CONTEXT.Semaphore(0)
-        self._gate = Gate(done)
+        self._gate = SpinSemaphore(done)
         self._pipe, theirs = CONTEXT.Pipe()
         self._traces, their_traces = CONTEXT.Pipe(duplex=False)
         words = (parcel, first, last, shared, self._go, done, theirs, their_traces)
         # No daemon: an environment may start processes of its own. So nobody ends it but we, at exit too.
         self.process = CONTEXT.Process(target=work, args=words, daemon=False)
-        with nobody_main(), _deaf():
+        with without_main_module(), _signals_blocked():
             self.process.start()
         self._kill = Finalize(self, _kill, args=(self.process,), exitpriority=0)  # happens once
         theirs.close()
@@ -74,7 +74,7 @@ class Worker:
         if self._failed[self.first]:
             raise self._failure(self._pipe.recv())
 
-    def obey(self, command: int, start: int) -> None:
+    def execute(self, command: int, start: int) -> None:
         """`begin` and `wait`."""
         self.begin(command, start)
         self.wait()
@@ -144,10 +144,10 @@ class Worker:
     def _gone(self, message: str = "") -> WorkerGone:
         """The error for a process that has ended, or that `message` says what it failed to do."""
         at = int(self._at[self.first])
-        trace = self._last_words()
+        trace = self._worker_traceback()
         return _error(WorkerGone, at if at >= 0 else ~at, message or _end_of(self.process.exitcode), trace)
 
-    def _last_words(self) -> str:
+    def _worker_traceback(self) -> str:
         """Where in its code it hangs or crashed, if it can still be told; it is dead afterwards."""
         told = hasattr(signal, "SIGUSR1")
         if told and self.process.is_alive() and self.process.pid is not None:
@@ -170,7 +170,7 @@ def _kill(process: Any) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """What ends a process waits meanwhile, and for one that is started, until it obeys the learner alone."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -13,7 +13,7 @@ from proximo.envs.vector.memory import READY, REMAKE, RESET, STEP, Shared
 from proximo.errors import as_error
 
 
-class Chunk:
+class EnvironmentSlice:
     """Environments `first` to `last` - 1 of a vector, stepped one after another.
 
     make    makes one of them
@@ -37,8 +37,7 @@ class Chunk:
         self.terminated, self.truncated = arrays["terminated"], arrays["truncated"]
         self.success, self.cost = arrays["success"], arrays["cost"]
         self.legal, self.masked = arrays["legal"], arrays["masked"]
-        self.look = returned
-        self.form = self.look.form_of(self.obs, 1)
+        self.form = returned.form_of(self.obs, 1)
         self.whole = isinstance(self.obs, np.ndarray)  # an observation is one array
         self.masks = Masks(spaces[1])
         self.sources: list[str | None] = [None] * (last - first)  # where each tells what is legal, if known
@@ -48,7 +47,7 @@ class Chunk:
         for index in range(first + len(self.envs), last):
             self.envs.append(self._made(index))
 
-    def obey(self, command: int, start: int) -> None:
+    def execute(self, command: int, start: int) -> None:
         """RESET, STEP or CLOSE them from `start` on; an exception is told which environment raised it.
 
         READY lets their next step begin an episode; REMAKE does so with `start` alone, made anew.
@@ -69,7 +68,7 @@ class Chunk:
                     self.envs[index - self.first].close()
         except BaseException as raised:
             error = as_error(raised)
-            self.look.blame(error, index)
+            returned.tag_environment(error, index)
             raise error from error.__cause__
 
     def save(self) -> list[dict[str, Any] | None]:
@@ -91,7 +90,7 @@ class Chunk:
             self.sources[position] = state.get("mask", self.sources[position])
             self.told[position] = None
 
-    def follow(self, other: "Chunk") -> None:
+    def follow(self, other: "EnvironmentSlice") -> None:
         """Go on from where another one left the first environments, which both have."""
         both = slice(min(len(self.envs), len(other.envs)))
         self.envs[both], self.seam[both] = other.envs[both], other.seam[both]
@@ -99,20 +98,20 @@ class Chunk:
 
     def _reset(self, index: int, seed: int | None) -> None:
         position, result = index - self.first, self._began(index, seed)
-        obs, env = self._fitted(self.look.from_reset(result)), self.envs[position]
+        obs, env = self._fitted(returned.from_reset(result)), self.envs[position]
         source = self.sources[position]
         if source is None or seed is not None:
             source = self.sources[position] = self.masks.source(env, obs, result[1])
             self.masked[index] = bool(source)
         self.legal[index] = self.masks.now(source, env, obs, result[1], False) if source else True
-        self.look.put(self.obs, index, obs)
+        returned.put(self.obs, index, obs)
         self._note(index, position, NOTHING)
         self.seam[position] = False
 
     def _step(self, index: int) -> None:
         """One NEXT_STEP row: an environment that ended before answers with its next episode's start.
 
-        What is as it should be is seen to be so at once; `look` has the rest.
+        What is as it should be is seen to be so at once; returned.py has the rest.
         """
         position = index - self.first
         if self.seam[position]:
@@ -123,15 +122,15 @@ class Chunk:
         action = self.actions[index].copy()  # it may keep it, and the next step writes over ours
         result = self.envs[position].step(action)
         if type(result) is not tuple or len(result) != 5:
-            result = self.look.from_step(result)
+            result = returned.from_step(result)
         obs, reward, terminated, truncated, info = result
         kind = type(reward)
         if kind is not float and kind is not np.float64:
-            reward = self.look.number(reward)
+            reward = returned.number(reward)
         if terminated is not False and terminated is not True:
-            terminated = self.look.flag(terminated, "terminated")
+            terminated = returned.flag(terminated, "terminated")
         if truncated is not False and truncated is not True:
-            truncated = self.look.flag(truncated, "truncated")
+            truncated = returned.flag(truncated, "truncated")
         ended, obs, source = terminated or truncated, self._fitted(obs), self.sources[position]
         found = told(info) if isinstance(info, dict) and info else NOTHING
         if source:
@@ -140,7 +139,7 @@ class Chunk:
         if self.whole:
             self.obs[index] = obs
         else:
-            self.look.put(self.obs, index, obs)
+            returned.put(self.obs, index, obs)
         self.reward[index], self.terminated[index], self.truncated[index] = reward, terminated, truncated
         if found is not NOTHING or self.told[position] is not NOTHING:
             self._note(index, position, found)
@@ -150,7 +149,7 @@ class Chunk:
         form = self.form
         if self.whole and type(obs) is np.ndarray and obs.shape == form.shape and obs.dtype == form.dtype:
             return obs
-        return self.look.fitted(obs, form)
+        return returned.as_declared(obs, form)
 
     def _note(self, index: int, position: int, found: tuple[float, float]) -> None:
         self.success[index], self.cost[index] = self.told[position] = found
@@ -175,9 +174,9 @@ class Chunk:
         self.at[self.first] = ~index
         try:
             env = self.make()
-            self.look.require_spaces(env, self.spaces)
+            returned.require_spaces(env, self.spaces)
         except BaseException as raised:
             error = as_error(raised)
-            self.look.blame(error, index)
+            returned.tag_environment(error, index)
             raise error from error.__cause__
         return env

@@ -10,7 +10,7 @@ LONGEST = 1e9  # seconds that a timer takes; beyond, there is no limit
 RINGS = 4  # a process that was stopped (Ctrl-Z) hears those it missed as one: it has not hung
 
 
-class Within:
+class Timeout:
     """In a `with` statement: after so many seconds the code in it gets a WorkerError.
 
     seconds  None for no limit
@@ -28,7 +28,7 @@ class Within:
 
     def __enter__(self) -> None:
         if self.seconds is not None and self.seconds < LONGEST and _usable():
-            Within.latest, Within.rings, self.set = self.seconds, 0, True
+            Timeout.latest, Timeout.rings, self.set = self.seconds, 0, True
             signal.setitimer(signal.ITIMER_REAL, self.seconds / RINGS, self.seconds / RINGS)
 
     def __exit__(self, *raised: object) -> None:
@@ -45,8 +45,8 @@ def _usable() -> bool:
 
 
 def _ring(number: int, frame: FrameType | None) -> None:
-    Within.rings += 1
-    if Within.rings < RINGS:
+    Timeout.rings += 1
+    if Timeout.rings < RINGS:
         return
     signal.setitimer(signal.ITIMER_REAL, 0.0)  # no further ring while the error is on its way out
-    raise WorkerError(f"it hangs: it was given {Within.latest:g} s")
+    raise WorkerError(f"it hangs: it was given {Timeout.latest:g} s")

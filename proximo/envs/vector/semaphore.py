@@ -7,7 +7,7 @@ PATIENCE, SLEEPS = 4, 200  # waits in vain before sleeping, and for how many wai
 LOOK_SECONDS = 1.0  # how often a sleeping process looks whether the other one still lives
 
 
-class Gate:
+class SpinSemaphore:
     """Waiting for another process: by trying for a moment, or asleep where trying does not pay.
 
     A try costs no switch of threads, so an answer that comes soon is had at once. But on a core that both
