@@ -100,6 +100,7 @@ class EndsAtOnce(Walk):
         return super().reset(seed=seed)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")  # JAX warns of any, for what it may hold at that moment
 def test_a_process_that_an_environment_forks_hears_what_comes_at_once():
     """A fork forgets signals that arrive before the new process has handlers of its own."""
     with parallel(EndsAtOnce) as envs:

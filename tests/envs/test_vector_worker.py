@@ -24,5 +24,14 @@ def test_a_worker_needs_nothing_beyond_gymnasium():
     own = {name.removeprefix("proximo.") for name in ours if name.startswith("proximo.")}
     assert own <= {"errors", "envs", "envs.handlers", "envs.vector"} | {
         f"envs.vector.{name}"
-        for name in ("chunk", "gate", "info", "lifetime", "memory", "returned", "snapshot", "worker")
+        for name in (
+            "environment_slice",
+            "semaphore",
+            "info",
+            "lifetime",
+            "memory",
+            "returned",
+            "snapshot",
+            "worker",
+        )
     }
