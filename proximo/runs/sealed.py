@@ -202,6 +202,14 @@ def parsed(content: bytes, place: Path) -> Any:
         raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError where it cannot be read, or is anything else."""
+    found = parsed(content_of(path), path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object: restore it from a copy")
+    return found
+
+
 def arrays_from(content: bytes, place: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file. Raises UserError if it is none."""
     try:

@@ -279,7 +279,7 @@ def test_folders_without_a_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "these are adapters" in refused(load_model, tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    assert "does not describe a model" in refused(load_model, tmp_path)
+    assert "holds no JSON object" in refused(load_model, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": ["llama"]}')
     assert "is not supported: take one of gpt2, llama" in refused(load_model, tmp_path)
 

@@ -348,8 +348,9 @@ def test_an_index_that_does_not_fit(sharded):
     assert "holds model.norm.weight, which" in unreadable(sharded)
     path.write_text(json.dumps({"weight_map": places | {"model.norm.weight": "gone.safetensors"}}))
     assert "there is no" in unreadable(sharded)
-    path.write_text("[]")
-    assert "has no weight_map" in unreadable(sharded)
+    for content, said in (("[]", "holds no JSON object"), ("{}", "has no weight_map")):
+        path.write_text(content)
+        assert said in unreadable(sharded)
     path.write_text("{")
     assert "is not readable JSON" in unreadable(sharded)
 

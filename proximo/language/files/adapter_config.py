@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.errors import UserError
-from proximo.runs.sealed import parsed
+from proximo.runs.sealed import json_object
 
 CONFIG = "adapter_config.json"
 
@@ -51,10 +51,9 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"there are no adapters in {folder}: it has no {CONFIG}")
-    content = parsed(path.read_bytes(), path)
-    if not isinstance(content, dict) or content.get("peft_type") != "LORA":
-        kind = content.get("peft_type") if isinstance(content, dict) else None
-        raise UserError(f"{path}: adapters of type {kind!r} are not supported: take LORA")
+    content = json_object(path)
+    if content.get("peft_type") != "LORA":
+        raise UserError(f"{path}: adapters of type {content.get('peft_type')!r} are not supported: take LORA")
     _check_plain(content, path)
     _check_numbers(content, path)
     return content
@@ -62,10 +61,8 @@ def adapter_config(folder: Path) -> dict[str, Any]:
 
 def of_map(hub: str, config: Mapping[str, Any], patterns: str, usual: float) -> float:
     """A number of PEFT's, which may be another for maps whose name ends in a pattern (plain names alone)."""
-    for pattern, value in (config.get(patterns) or {}).items():
-        if hub == pattern or hub.endswith(f".{pattern}"):
-            return float(value)
-    return usual
+    given = (config.get(patterns) or {}).items()
+    return next((float(value) for name, value in given if f".{hub}".endswith(f".{name}")), usual)
 
 
 def _check_plain(content: Mapping[str, Any], path: Path) -> None:

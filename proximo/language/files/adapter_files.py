@@ -24,7 +24,7 @@ from proximo.language.files.folder import CONFIG as CORE
 from proximo.language.files.folder import load_model, local_folder, save_model
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.files.names import NAMINGS, maps_of
-from proximo.language.files.tensors import Tensor, metadata, open_file, write_file
+from proximo.language.files.tensors import Tensor, open_file, write_file
 from proximo.language.model.adapters import (
     AdaptedLinear,
     has_adapters,
@@ -35,7 +35,7 @@ from proximo.language.model.adapters import (
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.runs.sealed import parsed, verify, whole_folder, write_bytes
+from proximo.runs.sealed import json_object, verify, whole_folder, write_bytes
 
 WEIGHTS = "adapter_model.safetensors"
 BEFORE = "base_model.model."
@@ -67,11 +67,11 @@ def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> 
             targets = ",".join(here) if len(ours) > 1 else targets
     if not changes:
         raise UserError("this model has no adapters: save the model itself")
-    arrays = {}
-    for hub, change in changes.items():
-        arrays[f"{BEFORE}{hub}.lora_A.weight"] = change.a
-        arrays[f"{BEFORE}{hub}.lora_B.weight"] = change.b
-    tensors = {name: Tensor(x.shape, "F32", partial(np.asarray, x)) for name, x in arrays.items()}
+    tensors = {
+        f"{BEFORE}{hub}.lora_{side}.weight": Tensor(array.shape, "F32", partial(np.asarray, array))
+        for hub, change in changes.items()
+        for side, array in (("A", change.a), ("B", change.b))
+    }
     content = _config(changes, model.config, base)
     with whole_folder(folder) as place:
         write_bytes(place / CONFIG, json.dumps(content, indent=2, sort_keys=True).encode())
@@ -90,21 +90,17 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
         raise UserError("this model has adapters already: merge them first")
     place = local_folder(folder)
     verify(place)
-    config = adapter_config(place)
-    nodes = linear_maps(model)
+    config, nodes = adapter_config(place), linear_maps(model)
     found: dict[str, AdaptedLinear] = {}
     with contextlib.ExitStack() as stack:
-        tensors = open_file(place / WEIGHTS, stack)
-        left = dict(tensors)
-        notes = metadata(place / WEIGHTS).get(TARGETS, "")
+        left, notes = open_file(place / WEIGHTS, stack)
         for hub, ours in maps_of(model.config):
             pair = [left.pop(f"{BEFORE}{hub}.lora_{side}.weight", None) for side in "AB"]
             if any(pair):
                 parts = {name: nodes[name] for name in ours}
                 change = _change(hub, pair, parts, config, place)
-                found |= _split_adapter(
-                    change, parts, notes.split(",") if notes and len(ours) > 1 else [], config
-                )
+                targets = notes[TARGETS].split(",") if TARGETS in notes and len(ours) > 1 else []
+                found |= _split_adapter(change, parts, targets, config)
         if left or not found:
             what = f"{min(left)} belongs to no layer's map" if left else "there are no adapters"
             raise UserError(f"{place / WEIGHTS}: {what} of this {model.config.family} model")
@@ -144,8 +140,7 @@ def is_reward_model(name: str) -> bool:
     path = base_folder(name) / CORE
     if not path.is_file():
         raise UserError(f"there is no model in {name}: it has no {CORE}")
-    content = parsed(path.read_bytes(), path)
-    kinds = content.get("architectures") if isinstance(content, dict) else None
+    kinds = json_object(path).get("architectures")
     return isinstance(kinds, list) and any("SequenceClassification" in str(kind) for kind in kinds)
 
 
@@ -170,18 +165,16 @@ def _fuse_adapters(parts: list[Any]) -> LoRAWeights:
     """The adapters of maps that lie side by side as one; mostly there is just one."""
     adapted = [part for part in parts if _adapted(part)]
     scale = adapted[0].scale
-    rank = sum(part.down.shape[1] for part in adapted)
     a = np.concatenate([np.asarray(part.down, np.float32) for part in adapted], axis=1).T
-    columns, first = [], 0
+    blocks, first = [], 0
     for part in parts:
         outputs = (part.base if _adapted(part) else part).weight.shape[1]
-        column = np.zeros((outputs, rank), np.float32)
+        block = np.zeros((outputs, len(a)), np.float32)
         if _adapted(part):
-            last = first + part.down.shape[1]
-            column[:, first:last] = np.asarray(part.up, np.float32).T * (part.scale / scale)
-            first = last
-        columns.append(column)
-    return LoRAWeights(a, np.concatenate(columns), scale * rank)
+            first, start = first + part.down.shape[1], first
+            block[:, start:first] = np.asarray(part.up, np.float32).T * (part.scale / scale)
+        blocks.append(block)
+    return LoRAWeights(a, np.concatenate(blocks), scale * len(a))
 
 
 def _split_adapter(
@@ -228,17 +221,17 @@ def _change(
 
 def _config(changes: Mapping[str, LoRAWeights], config: ModelConfig, base: str | None) -> dict[str, Any]:
     """What PEFT needs to know; patterns only for maps whose rank or alpha is not the usual one."""
-    usual = next(iter(changes.values()))
-    ranks = {hub: change.a.shape[0] for hub, change in changes.items()}
-    alphas = {hub: change.alpha for hub, change in changes.items()}
+    rank, alpha = next((len(one.a), one.alpha) for one in changes.values())
+    # Without the names' first part: older versions of PEFT want to see something before a pattern.
+    ends = {hub.partition(".")[2]: change for hub, change in changes.items()}
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
-        "r": usual.a.shape[0],
-        "lora_alpha": usual.alpha,
-        "rank_pattern": _unusual(ranks, usual.a.shape[0]),
-        "alpha_pattern": _unusual(alphas, usual.alpha),
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {end: len(one.a) for end, one in ends.items() if len(one.a) != rank},
+        "alpha_pattern": {end: one.alpha for end, one in ends.items() if one.alpha != alpha},
         "target_modules": _short(changes, config),
         "fan_in_fan_out": NAMINGS[config.family].inputs_first,
         "lora_dropout": 0.0,
@@ -251,14 +244,8 @@ def _config(changes: Mapping[str, LoRAWeights], config: ModelConfig, base: str |
     }
 
 
-def _unusual(numbers: Mapping[str, float], usual: float) -> dict[str, float]:
-    """Without the names' first part: older versions of PEFT want to see something before a pattern."""
-    return {hub.partition(".")[2]: number for hub, number in numbers.items() if number != usual}
-
-
 def _short(changes: Mapping[str, LoRAWeights], config: ModelConfig) -> list[str]:
     """The adapted maps by their last names, `q_proj`, where that says it; else by their whole names."""
-    every = [hub for hub, _ in maps_of(config)]
-    ends = {hub: hub.rpartition(".")[2] for hub in every}
-    partly = {ends[hub] for hub in every if hub not in changes}
+    ends = {hub: hub.rpartition(".")[2] for hub, _ in maps_of(config)}
+    partly = {end for hub, end in ends.items() if hub not in changes}
     return sorted({hub if ends[hub] in partly else ends[hub] for hub in changes})

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.runs.extras import needed
 from proximo.runs.named import named_leaves
-from proximo.runs.sealed import parsed, verify, whole_folder, write_bytes
+from proximo.runs.sealed import json_object, verify, whole_folder, write_bytes
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SHIFT = "proximo_reward_shift"
@@ -86,10 +87,7 @@ def load_config(folder: Path | str) -> ModelConfig:
     config, defaults = model_config(_content(place)), place / GENERATION
     if not defaults.is_file():
         return config
-    content = parsed(defaults.read_bytes(), defaults)
-    if not isinstance(content, dict):
-        raise UserError(f"{defaults} holds no JSON object: restore it from a copy")
-    return replace(config, generation=json.dumps(content, sort_keys=True))
+    return replace(config, generation=json.dumps(json_object(defaults), sort_keys=True))
 
 
 def save_model(
@@ -191,9 +189,7 @@ def _content(place: Path) -> dict[str, Any]:
         adapter = (place / "adapter_config.json").exists()
         hint = " (these are adapters: load their base, then the adapters)" if adapter else ""
         raise UserError(f"there is no model in {place}: it has no {CONFIG}{hint}")
-    content = parsed(path.read_bytes(), path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} does not describe a model: fetch or save it again")
+    content = json_object(path)
     if content.get("quantization_config"):
         raise UserError(f"{path}: quantised models are not supported: take the original weights")
     return content
@@ -230,11 +226,11 @@ def _files(
 
 def _dtype_of(tensors: Mapping[str, Tensor]) -> str:
     """What most of a folder's numbers are written in; float32 where it is nothing that is read."""
-    sizes: dict[str, int] = {}
+    sizes = Counter[str]()
     for tensor in tensors.values():
-        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + math.prod(tensor.shape)
-    most = max(sizes, key=lambda kind: sizes[kind], default="F32")
-    return next((str(dtype) for dtype, kind in TYPES.items() if kind == most), "float32")
+        sizes[tensor.kind] += math.prod(tensor.shape)
+    kinds = {kind: str(dtype) for dtype, kind in TYPES.items()}
+    return kinds.get(max(sizes, key=lambda kind: sizes[kind], default="F32"), "float32")
 
 
 def _saved_in(config: ModelConfig, model: Any) -> Any:

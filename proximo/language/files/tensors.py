@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 
 from proximo.errors import UserError
-from proximo.runs.sealed import parsed, write_bytes
+from proximo.runs.sealed import json_object, write_bytes
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_dtypes.bfloat16): "BF16"}
@@ -43,41 +43,34 @@ def open_tensors(folder: Path) -> Iterator[dict[str, Tensor]]:
     """
     with contextlib.ExitStack() as stack:
         if (folder / SINGLE).exists() or not (folder / INDEX).exists():
-            yield open_file(folder / SINGLE, stack)
+            yield open_file(folder / SINGLE, stack)[0]
             return
         places = _index(folder / INDEX)
         tensors: dict[str, Tensor] = {}
         for file in sorted(set(places.values())):
-            found = open_file(folder / file, stack)
-            strays = [name for name in found if places.get(name) != file]
-            if strays:
+            found, _ = open_file(folder / file, stack)
+            if strays := [name for name in found if places.get(name) != file]:
                 raise UserError(f"{folder / file} holds {strays[0]}, which {INDEX} does not place there")
             tensors |= found
-        missing = sorted(set(places) - set(tensors))
-        if missing:
+        if missing := sorted(set(places) - set(tensors)):
             raise UserError(f"{folder / places[missing[0]]} lacks {missing[0]}, which {INDEX} places there")
         yield tensors
 
 
-def open_file(path: Path, stack: contextlib.ExitStack) -> dict[str, Tensor]:
-    """The tensors of one file, which stays open as long as the stack. Raises UserError if it is none."""
+def open_file(path: Path, stack: contextlib.ExitStack) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of one file, which stays open as long as the stack, and what it says of itself.
+
+    Raises UserError if it is no such file.
+    """
     if not path.is_file():
         weights = [entry.name for entry in path.parent.glob("*.bin")]
         hint = f": {weights[0]} can hold code and is not read; convert it to safetensors" if weights else ""
         raise UserError(f"there is no {path}{hint}")
     try:
         file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
-        return {name: _tensor(file, name, path) for name in file.keys()}  # noqa: SIM118, it is no dict
+        tensors = {name: _tensor(file, name, path) for name in file.keys()}  # noqa: SIM118, it is no dict
+        return tensors, dict(file.metadata() or {})
     except Exception as error:  # the library raises several kinds for what anybody may have written
-        raise _unreadable(path, error) from error
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """What a file says of itself. Raises UserError if it is not readable."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except Exception as error:  # as above
         raise _unreadable(path, error) from error
 
 
@@ -106,8 +99,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 def _index(path: Path) -> dict[str, str]:
     """Tensor -> file. Names of files with a path in them could reach outside the folder: refused."""
-    content = parsed(path.read_bytes(), path)
-    places = content.get("weight_map") if isinstance(content, dict) else None
+    places = json_object(path).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise UserError(f"{path} has no weight_map: fetch or save it again")
     for name, file in places.items():
@@ -129,13 +121,12 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: 
     if len(shards) == 1:
         write_file(folder / SINGLE, tensors, {"format": "pt"})
         return
-    names = [f"model-{index:05}-of-{len(shards):05}.safetensors" for index in range(1, len(shards) + 1)]
-    for name, shard in zip(names, shards, strict=True):
-        write_file(folder / name, {key: tensors[key] for key in shard}, {"format": "pt"})
-    index = {
-        "metadata": {"total_size": sum(tensor.bytes for tensor in tensors.values())},
-        "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
-    }
+    places: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        write_file(folder / file, {name: tensors[name] for name in names}, {"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": sum(one.bytes for one in tensors.values())}, "weight_map": places}
     write_bytes(folder / INDEX, json.dumps(index, indent=1).encode())
 
 
@@ -170,11 +161,11 @@ def _bytes(name: str, tensor: Tensor) -> bytes | memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _shards(tensors: Mapping[str, Tensor], limit: int) -> Sequence[Iterable[str]]:
-    shards: list[list[str]] = [[]]
-    size = 0
+def _shards(tensors: Mapping[str, Tensor], limit: int) -> list[list[str]]:
+    shards: list[list[str]] = []
+    size = limit + 1  # the first tensor begins a file
     for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.bytes > limit:
+        if size + tensor.bytes > limit:
             shards.append([])
             size = 0
         shards[-1].append(name)

@@ -1,6 +1,5 @@
 """What the files of a tokenizer say: its vocabulary, added tokens, ends of a response, the chat template."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from tokenizers import AddedToken
 
 from proximo.errors import UserError
 from proximo.language.text.templates import compile_template, one_line
+from proximo.runs.sealed import json_object
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 ATTRIBUTES = ("lstrip", "rstrip", "single_word", "normalized", "special")
@@ -102,14 +102,7 @@ def _text(place: Path) -> str | None:
 
 
 def _object(place: Path) -> dict[str, Any]:
-    text = _text(place)
-    try:
-        content = {} if text is None else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is not readable JSON ({error}): restore it from a copy") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{place} holds no JSON object: restore it from a copy")
-    return content
+    return json_object(place) if place.exists() else {}
 
 
 def _content(token: Any, place: Path) -> str | None:
