@@ -11,8 +11,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import base_folder, is_reward_model, load_merged_model
-from proximo.language.files.folder import save_model
-from proximo.language.files.loading import check_vocabulary
+from proximo.language.files.folder import check_vocabulary, save_model
 from proximo.language.inputs import model_folder
 from proximo.language.model.compiling import jit
 from proximo.language.model.config import ModelConfig

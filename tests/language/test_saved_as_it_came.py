@@ -43,7 +43,8 @@ DATA = {
 def base(tmp_path_factory):
     """A folder in bfloat16 with generation defaults, as on the Hub."""
     folder = tmp_path_factory.mktemp("hub") / "base"
-    save_model(folder, MODEL, TOKENIZER, DEFAULTS, dtype=jnp.bfloat16)
+    config = replace(MODEL.config, generation=json.dumps(DEFAULTS), dtype="bfloat16")
+    save_model(folder, replace(MODEL, config=config), replace(TOKENIZER, eos_ids=(1, 5)))
     return folder
 
 

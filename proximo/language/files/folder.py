@@ -40,11 +40,10 @@ NOT_FETCHED = ("*/*", "consolidated*", "*.index.json.*")  # folders hold other f
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def load_model(folder: Path | str, dtype: Any = jnp.float32) -> Transformer:
-    """A language model from a folder, or from the Hub.
+def load_model(folder: Path | str) -> Transformer:
+    """A language model from a folder, or from the Hub; its arrays are float32, whatever the files have.
 
     folder  a path, or an id of the Hub such as "Qwen/Qwen2.5-0.5B"
-    dtype   of the model's arrays, whatever the files have
 
     Raises UserError where there is none, or where it is not supported, incomplete or damaged.
     """
@@ -54,10 +53,10 @@ def load_model(folder: Path | str, dtype: Any = jnp.float32) -> Transformer:
     with open_tensors(place) as tensors:
         config = replace(config, dtype=_dtype_of(tensors))
         template = eqx.filter_eval_shape(lambda: new_model(config, jax.random.key(0)))
-        return with_tensors(template, config, tensors, place, dtype)
+        return with_tensors(template, config, tensors, place)
 
 
-def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardModel:
+def load_reward_model(folder: Path | str) -> RewardModel:
     """A reward model: sequence classification with one label. As `load_model`."""
     place = local_folder(folder)
     verify(place)
@@ -65,14 +64,14 @@ def load_reward_model(folder: Path | str, dtype: Any = jnp.float32) -> RewardMod
     shift = content.get(SHIFT, 0.0)
     if not isinstance(shift, int | float) or not math.isfinite(shift):
         raise UserError(f"{place / CONFIG}: {SHIFT} is {shift!r}, not a number")
+    pad = None if SHIFT in content else content.get("pad_token_id")
+    if pad is not None and (not isinstance(pad, int) or isinstance(pad, bool)):
+        raise UserError(f"{place / CONFIG}: pad_token_id is {pad!r}, not a token's id")
     with open_tensors(place) as tensors:
         config = replace(config, dtype=_dtype_of(tensors))
         key = jax.random.key(0)
         template = eqx.filter_eval_shape(lambda: new_reward_model(new_model(config, key), key))
-        model = with_tensors(template, config, tensors, place, dtype, inside="trunk.")
-    pad = None if SHIFT in content else content.get("pad_token_id")
-    if pad is not None and (not isinstance(pad, int) or isinstance(pad, bool)):
-        raise UserError(f"{place / CONFIG}: pad_token_id is {pad!r}, not a token's id")
+        model = with_tensors(template, config, tensors, place, inside="trunk.")
     return RewardModel(model.trunk, model.score, float(shift), pad)
 
 
@@ -90,22 +89,13 @@ def load_config(folder: Path | str) -> ModelConfig:
     return replace(config, generation=json.dumps(json_object(defaults), sort_keys=True))
 
 
-def save_model(
-    folder: Path,
-    model: Transformer,
-    tokenizer: Tokenizer | None = None,
-    generation_config: Mapping[str, Any] | None = None,
-    dtype: Any = None,
-    max_shard_bytes: int = SHARD,
-) -> None:
+def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = None) -> None:
     """Write a language model, whole or not at all; an older one of ours there is replaced.
 
-    tokenizer          saved with it; its PAD and ends of a text go into `config.json`
-    generation_config  further content of `generation_config.json`, such as a temperature
-    dtype              that the weights are written in; unless given as the model came (`ModelConfig.dtype`)
-    max_shard_bytes    weights beyond this size are written to several files
+    tokenizer  saved with it; its PAD and ends of a text go into `config.json`
 
-    What `generation_config.json` said where the model came from stays, but for its PAD and ends.
+    Weights are written as they came (`ModelConfig.dtype`), and what `generation_config.json` said there stays
+    (`ModelConfig.generation`), but for its PAD and ends.
 
     Raises UserError if the folder holds anything else, if a weight is not finite, or if the model has
     adapters (which are merged first, or saved on their own).
@@ -114,42 +104,39 @@ def save_model(
         raise UserError(
             "this model has no head for tokens and its configuration ties none: it cannot be saved"
         )
-    dtype = _saved_in(model.config, model) if dtype is None else dtype
-    tensors = tensors_of(model, model.config, dtype)
     content = {k: v for k, v in model.config.as_json().items() if k not in (SHIFT, "id2label", "label2id")}
     content["architectures"] = [NAMINGS[model.config.family].architectures[0]]
-    files = _files(content, model, tokenizer, generation_config, dtype)
-    _write(folder, files, tensors, max_shard_bytes)
+    _save(folder, model, model.config, content, tokenizer)
 
 
-def save_reward_model(
-    folder: Path,
-    model: RewardModel,
-    tokenizer: Tokenizer | None = None,
-    dtype: Any = None,
-    max_shard_bytes: int = SHARD,
-) -> None:
+def save_reward_model(folder: Path, model: RewardModel, tokenizer: Tokenizer | None = None) -> None:
     """Write a reward model as sequence classification with one label; otherwise as `save_model`.
 
     `transformers` reads a text's score at its last token that is not PAD, so `config.json` has to name PAD:
     the tokenizer's, or else the one that the trunk's configuration has. What it returns is our score less
     the model's shift, which is the field `proximo_reward_shift`.
     """
-    trunk = model.trunk
-    dtype = _saved_in(trunk.config, model) if dtype is None else dtype
-    tensors = tensors_of(model, trunk.config, dtype, inside="trunk.")
-    content = trunk.config.as_json() | {
-        "architectures": [NAMINGS[trunk.config.family].architectures[1]],
+    config = model.trunk.config
+    content = config.as_json() | {
+        "architectures": [NAMINGS[config.family].architectures[1]],
         "id2label": {"0": "LABEL_0"},
         "label2id": {"LABEL_0": 0},
         SHIFT: float(model.shift),
     }
-    files = _files(content, trunk, tokenizer, None, dtype)
-    if json.loads(files[CONFIG]).get("pad_token_id") is None:
+    if tokenizer is None and content.get("pad_token_id") is None:
         raise UserError(
             "a reward model's config.json has to name PAD: give the tokenizer, or pad_token_id there"
         )
-    _write(folder, files, tensors, max_shard_bytes)
+    _save(folder, model, config, content, tokenizer, inside="trunk.")
+
+
+def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer, name: str) -> None:
+    """Raises UserError unless the model has an embedding for every id; it may have more of them."""
+    if tokenizer.vocab_size > config.vocabulary:
+        raise UserError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocabulary}: "
+            "take the tokenizer that came with the model"
+        )
 
 
 def local_folder(folder: Path | str, revision: str | None = None) -> Path:
@@ -195,33 +182,33 @@ def _content(place: Path) -> dict[str, Any]:
     return content
 
 
-def _files(
-    content: dict[str, Any],
-    trunk: Transformer,
+def _save(
+    folder: Path,
+    model: Any,
+    config: ModelConfig,
+    content: Mapping[str, Any],
     tokenizer: Tokenizer | None,
-    generation_config: Mapping[str, Any] | None,
-    dtype: Any,
-) -> dict[str, bytes]:
-    """All files but the weights."""
+    inside: str = "",
+) -> None:
+    """Write all files of a model; `content` for `config.json`, and `inside` as in `entries`."""
+    dtype = _saved_in(config, model)
+    tensors = tensors_of(model, config, dtype, inside)
     kept = {k: v for k, v in content.items() if k not in ("auto_map", "torch_dtype", "_name_or_path")}
     kept["dtype"] = str(np.dtype(dtype))
-    files, generation = dict[str, bytes](), json.loads(trunk.config.generation)
+    files, generation = dict[str, bytes](), json.loads(config.generation)
     if tokenizer is not None:
+        check_vocabulary(config, tokenizer, str(folder))
         files |= tokenizer.files()
         ends = tokenizer.eos_ids
         named = {"pad_token_id": tokenizer.pad_id, "eos_token_id": ends[0] if len(ends) == 1 else list(ends)}
-        kept |= named
-        generation |= named
-        if tokenizer.vocab_size > trunk.config.vocabulary:
-            raise UserError(
-                f"the tokenizer has {tokenizer.vocab_size} ids, but the model only "
-                f"{trunk.config.vocabulary}: save it with its own"
-            )
+        kept, generation = kept | named, generation | named
     files[CONFIG] = json.dumps(kept, indent=2, sort_keys=True).encode()
-    generation |= generation_config or {}
     if generation:  # where `transformers`, and our tokenizer, look for the ends of a response
         files[GENERATION] = json.dumps(generation, indent=2, sort_keys=True).encode()
-    return files
+    with whole_folder(folder) as partial:
+        for name, written in files.items():
+            write_bytes(partial / name, written)
+        write_tensors(partial, tensors, SHARD)
 
 
 def _dtype_of(tensors: Mapping[str, Tensor]) -> str:
@@ -245,10 +232,3 @@ def _saved_in(config: ModelConfig, model: Any) -> Any:
                 warnings.warn(f"{name} is too large for float16: the model is saved in float32", stacklevel=3)
                 return jnp.dtype(jnp.float32)
     return dtype
-
-
-def _write(folder: Path, files: Mapping[str, bytes], tensors: Any, max_shard_bytes: int) -> None:
-    with whole_folder(folder) as partial:
-        for name, content in files.items():
-            write_bytes(partial / name, content)
-        write_tensors(partial, tensors, max_shard_bytes)

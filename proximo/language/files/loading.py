@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import base_folder, load_merged_model
-from proximo.language.files.folder import load_config
+from proximo.language.files.folder import check_vocabulary, load_config
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import LoRA, trainable, with_adapters
 from proximo.language.model.config import ModelConfig
@@ -60,15 +60,6 @@ def add_adapters(model: Model, options: ModelOptions, key: PRNGKeyArray) -> Mode
                 raise UserError(f"{name} is for adapters, and lora_rank is 0: give a rank, such as 16")
         return model
     return with_adapters(model, LoRA(options.lora_rank, options.lora_alpha, options.lora_targets), key)
-
-
-def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer, name: str) -> None:
-    """Raises UserError unless the model has an embedding for every id; it may have more of them."""
-    if tokenizer.vocab_size > config.vocabulary:
-        raise UserError(
-            f"{name}: the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocabulary}: "
-            "take the tokenizer that came with the model"
-        )
 
 
 def partition_trainable(model: Any) -> tuple[Any, Any]:

@@ -56,16 +56,14 @@ def with_tensors(
     config: ModelConfig,
     tensors: Mapping[str, Tensor],
     place: Path,
-    dtype: Any = jnp.float32,
     inside: str = "",
 ) -> Tree:
-    """A model like `template` with the Hub's tensors in it.
+    """A model like `template` with the Hub's tensors in it, as float32.
 
     template  the model, or the shapes of its arrays
     tensors   by their names, with the family's prefix or without; a wrapper's before all of them, such as
               `module.` or `_orig_mod.`, is left out
     place     where they come from, for messages
-    dtype     of the model's arrays
     inside    as in `entries`
 
     Raises UserError, naming the tensor, where one is missing, of another shape, of no use, or not finite.
@@ -88,12 +86,8 @@ def with_tensors(
         whole = whole.T if entry.transposed else whole
         borders = np.cumsum([shapes[name].shape[-1] for name in entry.ours])[:-1]
         for name, part in zip(entry.ours, np.split(whole, borders, axis=-1), strict=True):
-            arrays[name] = jnp.array(part.astype(np.dtype(dtype)))  # a copy: nothing refers to the file
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: arrays[_name(path)], template)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+            arrays[name] = jnp.array(part.astype(np.float32))  # a copy: nothing refers to the file
+    return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in shapes])
 
 
 def _shape(entry: Entry, arrays: Mapping[str, Any]) -> tuple[int, ...]:
