@@ -91,8 +91,7 @@ def trainer(shape: Shape, critic: str) -> sampling.SamplingTrainer:
     own = [own_critic(new_model(config_of(shape), keys[2]))] if critic == "separate" else []
     policy = new_policy(model, *own)
     prompts = [
-        Prompt(np.array(ids, np.int32), words.decode(ids), {}, line, words.decode(ids))
-        for line, ids in enumerate(shape.prompts(), 1)
+        Prompt(np.array(ids, np.int32), words.decode(ids), {}, words.decode(ids)) for ids in shape.prompts()
     ]
     models = {"reward": new_reward_model(trunk, keys[3])}
     rollouts = rollout.Rollouts(prompts, words, chosen.sampling, (), models, (1.0,), 0)

@@ -1,7 +1,7 @@
 """A language model with its tokenizer, as Python programs use it: arrays and texts in and out."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,45 +77,22 @@ class LanguageModel:
             raise UserError(f"a text has {longest} tokens: the model has positions for {self.config.context}")
         return np.asarray(_logits(self.transformer, ids.astype(np.int32), segments))
 
-    def generate(
-        self,
-        prompts: Any,
-        *,
-        max_new_tokens: int | None = Drawing.max_new_tokens,
-        temperature: float = Drawing.temperature,
-        top_k: int = Drawing.top_k,
-        top_p: float = Drawing.top_p,
-        greedy: bool = Drawing.greedy,
-        samples: int = Drawing.samples,
-        seed: int = Drawing.seed,
-        stop: str | Sequence[str] = Drawing.stop,
-        batch_size: int = Drawing.batch_size,
-    ) -> list[Any]:
+    def generate(self, prompts: Any, **options: Any) -> list[Any]:
         """An answer to each prompt; with several `samples`, a list of so many answers to each.
 
+            model.generate("Once upon a time", max_new_tokens=32, temperature=0.7, stop="\\n")
+
         prompts  a text, a list of texts, a conversation (a list of {"role", "content"}), or a list of these
-        others   as of `proximo lm generate --help`
+        options  as of `proximo lm generate --help`, by their names
 
         Raises UserError for prompts that are empty or too long, and for options that cannot be.
         """
-        given = dict(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            greedy=greedy,
-            samples=samples,
-            seed=seed,
-            stop=stop,
-            batch_size=batch_size,
-        )
-        drawing = options_from(Drawing, given)
+        drawing = options_from(Drawing, options)
         records = [{"prompt": prompt} for prompt in as_prompts(prompts)]
         asked = prompts_of(records, self.config, self.tokenizer, drawing).records
         found = [one.completion for one in answers(self.transformer, self.tokenizer, asked, drawing)]
-        if samples == 1:
-            return found
-        return [found[start : start + samples] for start in range(0, len(found), samples)]
+        many = drawing.samples
+        return found if many == 1 else [found[start : start + many] for start in range(0, len(found), many)]
 
     def save(self, folder: str | Path) -> Path:
         """Write model and tokenizer as a folder of the Hugging Face Hub's kind; returns it."""

@@ -159,7 +159,7 @@ def test_what_the_tokenizer_puts_before_a_text_stands_once():
 def test_prompts_keep_their_columns(tmp_path):
     path = write(tmp_path, {"prompt": "a b", "answer": 7}, {"prompt": "c", "answer": [1], "hint": "x"})
     first, second = read_prompts(path, PLAIN, 9).records
-    assert (first.ids.tolist(), first.text, first.line) == ([3, 4], "a b", 1)
+    assert (first.ids.tolist(), first.text) == ([3, 4], "a b")
     # Reward functions get whole columns, so every record has all of them.
     assert first.columns == {"answer": 7, "hint": None}
     assert second.columns == {"answer": [1], "hint": "x"}
@@ -199,7 +199,7 @@ def test_preferences(tmp_path):
     first, second = read_preferences(path, PLAIN, 9).records
     assert first.prompt_ids.tolist() == [3]
     assert (first.chosen_ids.tolist(), first.rejected_ids.tolist()) == ([4, 5, EOS], [6, EOS])
-    assert (first.margin, first.line, second.margin, second.line) == (0.0, 1, -2.0, 3)
+    assert (first.margin, second.margin) == (0.0, -2.0)
 
 
 def test_preferences_in_messages_end_with_eos():

@@ -33,7 +33,7 @@ def random_pairs(count):
     def some(low, high):
         return random.integers(3, 16, random.integers(low, high)).astype(np.int32)
 
-    return tuple(Preference(some(1, 8), some(1, 8), some(8, 12), 0.0, line) for line in range(count))
+    return tuple(Preference(some(1, 8), some(1, 8), some(8, 12), 0.0) for _ in range(count))
 
 
 PAIRS = random_pairs(10)
@@ -115,7 +115,7 @@ def test_micro_batches_do_not_change_a_step(plain):
 
 def test_means_over_tokens_by_hand():
     """IPO sees log ratios per token: a chosen answer of 2, a rejected one of 4."""
-    pair = Preference(ids(5), ids(6, 7), ids(8, 9, 10, 11), 0.0, 1)
+    pair = Preference(ids(5), ids(6, 7), ids(8, 9, 10, 11), 0.0)
     made = trainer((pair,) * 4, loss=IPOLoss())
     away = np.array([[3.0, -2.0]] * 4, np.float32)  # as if the reference were so much less, and more
     made.rows.reference = made.rows.reference - away
@@ -138,10 +138,8 @@ def test_another_reference_is_noticed():
 A, B, C = 4, 5, 6
 REWARD = np.log([1.0, 2.0, 4.0])
 BANDIT = tuple(
-    Preference(ids(3), ids(better), ids(worse), 0.0, line)
-    for line, (better, worse) in enumerate(
-        [(B, A), (B, A), (A, B), *[(C, A)] * 4, (A, C), (C, B), (C, B), (B, C)]
-    )
+    Preference(ids(3), ids(better), ids(worse), 0.0)
+    for better, worse in [(B, A), (B, A), (A, B), *[(C, A)] * 4, (A, C), (C, B), (C, B), (B, C)]
 )
 
 

@@ -12,7 +12,7 @@ LENGTH = 12
 
 
 def text(*ids, learn=None):
-    return TrainingText(np.array(ids, np.int32), np.array(learn or [True] * len(ids)), line=1)
+    return TrainingText(np.array(ids, np.int32), np.array(learn or [True] * len(ids)))
 
 
 def test_the_longest_first_into_the_fullest_row_that_it_fits():

@@ -8,8 +8,8 @@ from proximo.language.text.packing import PairRows
 from proximo.language.train.labelled import scatter_rows
 
 
-def pair(prompt, chosen, rejected, margin=0.0, line=1):
-    return Preference(*(np.array(ids, np.int32) for ids in (prompt, chosen, rejected)), margin, line)
+def pair(prompt, chosen, rejected, margin=0.0):
+    return Preference(*(np.array(ids, np.int32) for ids in (prompt, chosen, rejected)), margin)
 
 
 ONE, OTHER = pair([5, 6], [7], [8, 9, 9], margin=0.5), pair([4], [3], [2])

@@ -49,8 +49,8 @@ def pairs_by_gold(seed, count):
     second_wins = random.random(count) < 1 / (1 + np.exp(-difference))
     ordered = np.where(second_wins[:, None, None], answers[:, ::-1], answers)
     return tuple(
-        Preference(prompt, chosen, rejected, 0.0, line)
-        for line, (prompt, (chosen, rejected)) in enumerate(zip(prompts, ordered, strict=True))
+        Preference(prompt, chosen, rejected, 0.0)
+        for prompt, (chosen, rejected) in zip(prompts, ordered, strict=True)
     )
 
 
@@ -117,7 +117,7 @@ def test_the_centring_penalty_by_hand():
 
 def test_a_margin_is_asked_for():
     one = PAIRS[0]
-    with_margin = Preference(one.prompt_ids, one.chosen_ids, one.rejected_ids, 1.0, 1)
+    with_margin = Preference(one.prompt_ids, one.chosen_ids, one.rejected_ids, 1.0)
     made = trainer((one,) * 32)
     plain = made.iterate(made.begin(), 0).metrics
     asked = trainer((with_margin,) * 32)
@@ -242,9 +242,9 @@ def test_an_interval_by_hand():
 def test_a_share_is_held_out():
     kept, out = split_held_out(PAIRS[:40], 0.1, seed=3)
     assert len(out) == 4 and len(kept) == 36
-    assert {p.line for p in kept} | {p.line for p in out} == set(range(40))
-    assert [p.line for p in split_held_out(PAIRS[:40], 0.1, seed=3)[1]] == [p.line for p in out]
-    assert [p.line for p in split_held_out(PAIRS[:40], 0.1, seed=4)[1]] != [p.line for p in out]
+    assert {*kept} | {*out} == {*PAIRS[:40]}
+    assert split_held_out(PAIRS[:40], 0.1, seed=3)[1] == out
+    assert split_held_out(PAIRS[:40], 0.1, seed=4)[1] != out
     assert split_held_out(PAIRS[:5], 0.0, seed=3) == (PAIRS[:5], ())
 
 

@@ -33,7 +33,7 @@ FAST = Optimisation(learning_rate=1e-2, schedule="constant")
 def text(seed, length, learnt):
     """Random tokens of which the last `learnt` carry loss."""
     ids = np.random.default_rng(seed).integers(3, 16, length).astype(np.int32)
-    return TrainingText(ids, np.arange(length) >= length - learnt, seed + 1)
+    return TrainingText(ids, np.arange(length) >= length - learnt)
 
 
 TEXTS = tuple(text(seed, 6 + 3 * (seed % 5), 1 + 2 * (seed % 3)) for seed in range(8))
@@ -112,8 +112,8 @@ def test_packed_texts_do_not_see_each_other():
 
 def test_what_is_not_learnt_is_only_read():
     """A prompt's tokens are no targets; yet what follows them depends on them."""
-    prompt_only = TrainingText(TEXTS[4].ids, np.zeros(18, bool), 1)
-    changed = TrainingText(np.where(TEXTS[4].learn, TEXTS[4].ids, 3).astype(np.int32), TEXTS[4].learn, 1)
+    prompt_only = TrainingText(TEXTS[4].ids, np.zeros(18, bool))
+    changed = TrainingText(np.where(TEXTS[4].learn, TEXTS[4].ids, 3).astype(np.int32), TEXTS[4].learn)
     made = trainer()
     alone, beside, other = (
         evaluated(made, trainer(texts).rows)["loss"]

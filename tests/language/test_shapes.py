@@ -182,7 +182,7 @@ WRONG = [
 def test_records_that_are_wrong_are_left_out_on_demand_and_counted():
     refused('record 1: "chosen" and "rejected" are the same', read_preferences, WRONG, PLAIN, 5, "drop")
     found = read_preferences(WRONG, PLAIN, 5, "drop", invalid="drop")
-    assert [one.line for one in found.records] == [2]
+    assert [one.rejected_ids.tolist() for one in found.records] == [[5, 1]]
     assert (found.dropped, found.invalid) == (
         1,
         {'"chosen" and "rejected" are the same': 2, '"prompt" is empty': 1},

@@ -17,6 +17,12 @@ from proximo.runs.named import named_leaves
 
 Tree = TypeVar("Tree")
 
+HINTS = {
+    "score.weight": " (it is no reward model: sequence classification with one label)",
+    "lm_head.weight": " and config.json does not say that the head is tied",
+}
+"""What the lack of a tensor may mean."""
+
 
 def tensors_of(tree: Any, config: ModelConfig, dtype: Any = None, inside: str = "") -> dict[str, Tensor]:
     """A model as the Hub's tensors, by full name; each is made when it is asked for.
@@ -27,8 +33,7 @@ def tensors_of(tree: Any, config: ModelConfig, dtype: Any = None, inside: str = 
     arrays = named_leaves(tree)
     tensors, prefix = {}, NAMINGS[config.family].prefix
     listed = entries(config, arrays, inside)
-    strange = sorted(set(arrays) - {name for entry in listed for name in entry.ours})
-    if strange:
+    if strange := sorted(set(arrays) - {name for entry in listed for name in entry.ours}):
         raise UserError(
             f"{strange[0]} has no place in a {config.family} model's files: merge adapters, drop other heads"
         )
@@ -76,8 +81,7 @@ def with_tensors(
         if entry.hub not in there:
             raise UserError(_missing(entry.hub, place, there))
         _check_shape(entry, there[entry.hub].shape, shapes, place)
-    strange = sorted(set(there) - {entry.hub for entry in listed})
-    for name in strange:
+    for name in sorted(set(there) - {entry.hub for entry in listed}):
         _check_spare(name, there, config, place, inside)
     for entry in listed:
         whole = there[entry.hub].array()
@@ -114,11 +118,9 @@ def _without_wrapper(tensors: Mapping[str, Tensor], config: ModelConfig, place: 
     known = [before + table for before in (naming.prefix, "") for table in naming.tables]
     if any(name in tensors for name in known):
         return tensors
-    prefix = next(
-        (name.removesuffix(own) for own in known for name in tensors if name.endswith(f".{own}")), ""
-    )
-    strangers = [name for name in tensors if not name.startswith(prefix)]
-    if strangers:
+    found = (name.removesuffix(own) for own in known for name in tensors if name.endswith(f".{own}"))
+    prefix = next(found, "")
+    if strangers := [name for name in tensors if not name.startswith(prefix)]:
         line = f"{{name[{len(prefix)}:]: x for name, x in state.items() if name.startswith({prefix!r})}}"
         raise UserError(
             f"{place} holds {strangers[0]} beside names that begin with {prefix!r}: "
@@ -131,19 +133,14 @@ def _missing(name: str, place: Path, there: Mapping[str, Tensor]) -> str:
     layer = name.removesuffix(".weight").removesuffix(".bias")
     if any(other.startswith((f"{layer}.base_layer.", f"{layer}.lora_")) for other in there):
         return f"{place}: {layer} has adapters beside it: save what PEFT's merge_and_unload() returns"
-    hint = (
-        " (it is no reward model: sequence classification with one label)" if name == "score.weight" else ""
-    )
-    hint = " and config.json does not say that the head is tied" if name == "lm_head.weight" else hint
-    return f"{place}: {name} is missing{hint}: fetch or save the model again"
+    return f"{place}: {name} is missing{HINTS.get(name, '')}: fetch or save the model again"
 
 
 def _check_shape(entry: Entry, shape: tuple[int, ...], shapes: Mapping[str, Any], place: Path) -> None:
     wanted = _shape(entry, shapes)
     if shape == wanted:
         return
-    tokens = entry.ours[0].endswith(("embedding", "head.weight")) and shape[1:] == wanted[1:]
-    if tokens:
+    if entry.ours[0].endswith(("embedding", "head.weight")) and shape[1:] == wanted[1:]:
         raise UserError(
             f"{place}: {entry.hub} has {shape[0]} tokens, but config.json's vocab_size is {wanted[0]}: "
             "the two do not belong together"

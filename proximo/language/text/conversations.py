@@ -12,7 +12,6 @@ see that it is never learned.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from proximo.errors import UserError
@@ -22,6 +21,9 @@ from proximo.language.text.templates import ChatTemplate, Messages
 Span: TypeAlias = tuple[int, int]
 """Characters of a text, from the first to the one behind the last."""
 
+Cut: TypeAlias = tuple[int, bool]
+"""Where a piece of a text ends, and whether the piece is to be learned."""
+
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of a message under which its reasoning is found."""
 
@@ -29,29 +31,12 @@ PLACE = "\ufdd2"
 """A code point that is no character, for no text to have it."""
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """Messages as one text.
-
-    text     as the template writes it
-    border   where the prompt ends that was given as such; None where there is none, or it ends at an answer
-    answers  what is to be learned, in order
-    """
-
-    text: str
-    border: int | None
-    answers: tuple[Span, ...]
-
-
 def conversation(
-    chat: ChatTemplate,
-    messages: Messages,
-    start: int = 0,
-    ends: Sequence[str] = (),
-) -> Conversation:
-    """Messages as one text, with the places of the assistant's answers, but for those of weight 0.
+    chat: ChatTemplate, messages: Messages, start: int = 0, ends: Sequence[str] = ()
+) -> tuple[str, list[Cut]]:
+    """Messages as one text, cut where an answer of the assistant that is to be learned begins or ends.
 
-    start  messages before this one are a prompt, whoever wrote them
+    start  messages before this one are a prompt, whoever wrote them; the text is cut where it ends, too
     ends   special tokens, one of which may end an answer
 
     Raises UserError where an answer is not to be found, and where the template does not write all of one.
@@ -61,7 +46,7 @@ def conversation(
     found = chat.render_marked(messages)
     if found is None:
         text = chat.text(messages, False)
-        return Conversation(text, None, _searched(chat, text, messages, learned, ends))
+        return text, _cuts(text, _searched(chat, text, messages, learned, ends), None)
     text, spans = found
     one_each = len(spans) == len(theirs)
     for index in learned:
@@ -83,12 +68,19 @@ def conversation(
         raise UserError(
             "the chat template marks nothing as the assistant's: give one that does (--chat-template)"
         )
-    return Conversation(text, border, tuple(spans))
+    return text, _cuts(text, spans, border)
+
+
+def _cuts(text: str, spans: Sequence[Span], border: int | None) -> list[Cut]:
+    """All of a text in pieces; `border` is where a prompt ends, before every answer."""
+    cuts = [(border, False)] if border and spans else []
+    cuts += [cut for begin, end in spans for cut in ((begin, False), (end, True))]
+    return [*cuts, (len(text), False)]
 
 
 def _searched(
     chat: ChatTemplate, text: str, messages: Messages, learned: Sequence[int], ends: Sequence[str]
-) -> tuple[Span, ...]:
+) -> list[Span]:
     """Where these answers stand in a text without marks."""
     spans: list[Span] = []
     for index in learned:
@@ -101,7 +93,7 @@ def _searched(
         spans.append((begin, end))
     for index, (begin, end) in zip(learned, spans, strict=True):
         check_all_rendered(chat, text[:end], messages, index, begin)
-    return tuple(spans)
+    return spans
 
 
 def render_checked(chat: ChatTemplate, messages: Messages) -> str:

@@ -70,12 +70,10 @@ class TrainingText:
 
     ids    [L] int32
     learn  [L] bool, tokens that carry loss; never the first one, which nothing predicts
-    line   where it stood, from 1
     """
 
     ids: Ids
     learn: np.ndarray
-    line: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +83,12 @@ class Prompt:
     ids      [L] int32
     text     what was tokenised; messages as the chat template wrote them
     columns  everything else in the record, for reward functions; None where this record lacks a column
-    line     where it stood, from 1
     given    as it stands in the record: text, or messages
     """
 
     ids: Ids
     text: str
     columns: Mapping[str, Any]
-    line: int
     given: Any
 
 
@@ -104,7 +100,6 @@ class Preference:
     chosen_ids    [C] int32, with EOS unless cut off
     rejected_ids  [R] int32, likewise; never equal to the chosen
     margin        by how much the chosen is better, units of reward; 0 where nothing is said
-    line          where it stood, from 1
     conversation  they are messages, which the chat template made text
     """
 
@@ -112,7 +107,6 @@ class Preference:
     chosen_ids: Ids
     rejected_ids: Ids
     margin: float
-    line: int
     conversation: bool = False
 
 
@@ -143,7 +137,7 @@ def read_training_texts(
         if not learn[:length].any():
             raise TooLong(f"has {int(learn.argmax())} tokens before the first to learn, of {length} that fit")
         cut = _needs_truncation(len(ids), length, overlong)
-        return ParsedRecord(TrainingText(_ids(ids[:length]), learn[:length], given.line), cut, notes)
+        return ParsedRecord(TrainingText(_ids(ids[:length]), learn[:length]), cut, notes)
 
     return read_all(source, (TEXT, MESSAGES, COMPLETION), read, overlong, invalid)
 
@@ -169,7 +163,7 @@ def read_prompts(
         columns = {name: value for name, value in given.whole.items() if name != "prompt"}
         if taken := sorted(ARGUMENTS & {*columns}):
             raise UserError(f'has a column "{taken[0]}", a name that reward functions need: rename it')
-        return ParsedRecord(Prompt(_ids(ids), text, columns, given.line, given.whole["prompt"]), notes=notes)
+        return ParsedRecord(Prompt(_ids(ids), text, columns, given.whole["prompt"]), notes=notes)
 
     found = read_all(source, (PROMPT,), read, overlong, invalid)
     names = dict.fromkeys(name for prompt in found.records for name in prompt.columns)
@@ -214,7 +208,7 @@ def read_preferences(
         if chosen[:room] == rejected[:room]:
             raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
         answers, margin = (_ids(chosen[:room]), _ids(rejected[:room])), margin_of(given.record)
-        pair = Preference(_ids(prompt), *answers, margin, given.line, given.kind.conversational)
+        pair = Preference(_ids(prompt), *answers, margin, given.kind.conversational)
         return ParsedRecord(pair, cut, notes)
 
     return read_all(source, (PREFERENCE, ANSWERS), read, overlong, invalid)
@@ -236,7 +230,7 @@ def _texts_repeat_prompt(source: Source) -> bool:
 
     One alone may do so by chance, as "Hello" answers "Hello"; a file in which all do repeats them.
     """
-    for _, _, record in lines_of(source):
+    for _, record in lines_of(source):
         prompt, answers = record.get("prompt"), [record.get(name) for name in ANSWERS]
         if not (isinstance(prompt, str) and prompt):
             return False
@@ -327,8 +321,7 @@ def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages
     after = tokenizer.chat(conversation(prompt, completion), False)
     if not after.startswith(before):
         raise UserError("the chat template writes a continued message differently: give text instead")
-    head = _encoded(tokenizer, before, "prompt")
-    return [(head, False), (tokenizer.continuation(before, after, head), True)]
+    return [(_encoded(tokenizer, before, "prompt"), False), (tokenizer.continuation(before, after), True)]
 
 
 def _tokenise_answer(tokenizer: Tokenizer, given: RawRecord, answer: str) -> tuple[list[int], list[int]]:

@@ -18,10 +18,9 @@ LARGEST_GLIMPSE = 2**28  # bytes of a file that is read as a whole to say what i
 
 
 class Line(NamedTuple):
-    """A record, where it stands in words, and its number from 1."""
+    """A record, and where it stands in words."""
 
     where: str
-    number: int
     record: Mapping[str, Any]
 
 
@@ -36,7 +35,7 @@ def lines_of(source: Source) -> Iterator[Line]:
     for number, record in enumerate(source, 1):
         if not isinstance(record, Mapping):
             raise UserError(f"record {number}: is of type {type(record).__name__}: give a dict")
-        yield Line(f"record {number}", number, record)
+        yield Line(f"record {number}", record)
 
 
 def _lines(name: str | Path) -> Iterator[Line]:
@@ -55,7 +54,7 @@ def _lines(name: str | Path) -> Iterator[Line]:
                     if not parsed:
                         refuse_other_json(path)
                     raise UserError(f"{where}: {error}") from error
-                yield Line(where, number, record)
+                yield Line(where, record)
                 parsed += 1
     except OSError as error:
         raise _unreadable(name, error) from error

@@ -74,14 +74,12 @@ class RawRecord(NamedTuple):
     record  by its kind: without columns that are null, messages as templates are to have them
     kind    what it is
     whole   as it stands in the file
-    line    its number, from 1
     notes   what the user should know of it; alike for all records that it holds for
     """
 
     record: dict[str, Any]
     kind: Kind
     whole: Mapping[str, Any]
-    line: int
     notes: tuple[str, ...] = ()
 
 
@@ -160,9 +158,9 @@ def read_all(
     truncated = dropped = 0
     wrong, noted = Counter[str](), Counter[str]()
     first: tuple[Kind, str] | None = None
-    for where, number, whole in lines_of(source):
+    for where, whole in lines_of(source):
         try:
-            raw = _classify(whole, number, allowed)
+            raw = _classify(whole, allowed)
             first = first or (raw.kind, where)
             one = read(raw) if raw.kind == first[0] else None
         except TooLong as error:
@@ -206,7 +204,7 @@ def _listed(reasons: Mapping[str, int]) -> str:
     return "; ".join(listed)
 
 
-def _classify(whole: Mapping[str, Any], line: int, allowed: Sequence[Columns]) -> RawRecord:
+def _classify(whole: Mapping[str, Any], allowed: Sequence[Columns]) -> RawRecord:
     """A record by its kind.
 
     Raises UserError unless it is of an allowed kind, and for a column that would be passed over.
@@ -234,7 +232,7 @@ def _classify(whole: Mapping[str, Any], line: int, allowed: Sequence[Columns]) -
         _take_off_prompt(record, columns[1:])
         _check_roles(record, columns)
     unread = "" if columns == PROMPT else ", ".join(_unread(record, kind))
-    return RawRecord(record, kind, whole, line, (f"columns that nothing reads: {unread}",) if unread else ())
+    return RawRecord(record, kind, whole, (f"columns that nothing reads: {unread}",) if unread else ())
 
 
 def _with_common_prompt(record: Mapping[str, Any]) -> dict[str, Any]:

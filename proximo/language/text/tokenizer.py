@@ -103,33 +103,21 @@ class Tokenizer:
             raise UserError(f"the tokenizer has no id {id}: the largest is {self.vocab_size - 1}")
         return token
 
-    def continuation(self, before: str, after: str, head: list[int] | None = None) -> list[int]:
+    def continuation(self, before: str, after: str) -> list[int]:
         """The ids of what `after` has beyond `before`, whose own ids stay what they are alone.
 
         Where the whole text begins with the ids of `before`, as they stand in it: some tokenizers
         (SentencePiece's) mark a blank before whatever they are given alone. Where a token would straddle the
         border, as they stand behind another text.
-
-        head  the ids of `before`, where they are known
         """
-        added = after[len(before) :]
-        if before:
-            head = self.encode(before) if head is None else head
-            tail = self._tail(before, after, head)
-            return self.behind_text(added) if tail is None else tail
-        return self.encode(added)
+        tail = self._tail(before, after) if before else self.encode(after)
+        return self.behind_text(after[len(before) :]) if tail is None else tail
 
     def behind_text(self, text: str) -> list[int]:
         """The ids of a text behind another one; those that it has alone where they cannot be told apart."""
-        for before in BEFORE:
-            try:
-                head = self.encode(before)
-            except UserError:  # not every tokenizer knows it
-                continue
-            tail = self._tail(before, before + text, head)
-            if tail is not None:
-                return tail
-        return self.encode(text)
+        tails = (self._tail(before, before + text) for before in BEFORE)
+        found = next((tail for tail in tails if tail is not None), None)
+        return self.encode(text) if found is None else found
 
     def chat(self, messages: Messages, generation_prompt: bool) -> str:
         """Messages as one text, by the model's template.
@@ -145,32 +133,26 @@ class Tokenizer:
         return render_checked(self._template, messages)
 
     def chat_spans(self, messages: Messages, start: int = 0) -> list[tuple[list[int], bool]]:
-        """The ids of a conversation in pieces, and of each whether it is learned: what the assistant wrote,
-        unless its `weight` is 0.
+        """The ids of a conversation in pieces, and whether each is learned: what the assistant wrote is.
 
         What stands before an answer is the text that a model would be prompted with. An answer ends with
         its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
+        A message of weight 0 is not learned.
 
         start  messages before this one are a prompt, whoever wrote them
 
         Raises UserError for an answer that is not to be found in what the template writes, or not whole.
         """
-        found = conversation(self._template, messages, start, [*self._special.values()])
-        text, done = found.text, 0
+        text, cuts = conversation(self._template, messages, start, [*self._special.values()])
         spans: list[tuple[list[int], bool]] = []
-        for begin, end in found.answers:
-            if found.border is not None and done < found.border < begin:
-                spans.append((self.continuation(text[:done], text[: found.border]), False))
-                done = found.border
-            prompt = self.continuation(text[:done], text[:begin])
-            head = self.encode(text[:begin]) if done else prompt
-            answer = self.continuation(text[:begin], text[:end], head)
+        done = 0
+        for end, learn in cuts:
             # Some templates have a second end, of the whole conversation, behind the last answer's.
-            answer, rest = self.until_eos(answer, self._special)
-            spans += [(prompt, False), (answer, True), (rest, False)]
+            ids, rest = self.continuation(text[:done], text[:end]), list[int]()
+            if learn:
+                ids, rest = self.until_eos(ids, self._special)
+            spans += [(ids, learn), (rest, False)]
             done = end
-        if done < len(text):
-            spans.append((self.continuation(text[:done], text), False))
         return [(ids, learn) for ids, learn in spans if ids]
 
     def until_eos(self, ids: list[int], others: Collection[int] = ()) -> tuple[list[int], list[int]]:
@@ -205,13 +187,13 @@ class Tokenizer:
         tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
         return ChatTemplate(self.template, {**tokens, **self.names})
 
-    def _tail(self, before: str, after: str, head: list[int]) -> list[int] | None:
-        """What stands behind these first ids of a text; None where it does not begin with them."""
-        size = len(head)
+    def _tail(self, before: str, after: str) -> list[int] | None:
+        """What stands behind the ids of `before` in a longer text; None where it does not begin with them."""
         try:
-            whole = encoding(self.backend, after)
-        except UserError:  # two words that are one together, which is not known
+            head, whole = self.encode(before), encoding(self.backend, after)
+        except UserError:  # not every tokenizer knows all of `BEFORE`, or two words that are one together
             return None
+        size = len(head)
         if not head or whole.ids[:size] != head:
             return None
         # One unknown word that began before the border hides what of it stands behind. Blanks may go with

@@ -113,9 +113,7 @@ class ReferenceSamples:
                 f"{reference.config.context} tokens"
             )
         self.reference, self.tokenizer, self.seed = reference, tokenizer, seed
-        self.prompts = [
-            Prompt(np.array(ids, np.int32), "", {}, line, "") for line, ids in enumerate(asked, 1)
-        ]
+        self.prompts = [Prompt(np.array(ids, np.int32), "", {}, "") for ids in asked]
         self.sampling = SamplingOptions(response_length=length, batch_size=batch_size)
 
     def scores(
