@@ -67,6 +67,6 @@ def test_answers_refuse_it_before_anything_is_drawn():
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_a_seed_that_there_is_not_is_refused(seed):
-    with pytest.raises(UserError, match=f"seed is {seed}: it must be at least 0 and at most"):
+    with pytest.raises(UserError, match=f"seed is {seed}: it must lie between 0 and"):
         checked(Drawing(seed=seed))
     assert checked(Drawing(seed=2**63 - 1)).seed == 2**63 - 1
