@@ -203,3 +203,35 @@ def test_the_language_guide_quotes_its_files():
     assert ours
     for path, code in ours:
         assert occurs(code, (ROOT / path).read_text()), path
+
+
+def tree(text):
+    """Every path in README's tree; a description names files beside its own or inside of it."""
+    block = re.search(r"^```\nproximo/\n.*?^```$", text, flags=re.DOTALL | re.MULTILINE).group()
+    above = []
+    for line in block.splitlines()[1:-1]:
+        first, *named = re.findall(r"\w+(?:/|\.py)", line)
+        here = ROOT.joinpath(*above[: (len(line) - len(line.lstrip())) // 2])
+        above[len(here.relative_to(ROOT).parts) :] = [first]
+        yield [here / first]
+        yield from ([here / name, here / first / name] for name in named)
+
+
+def test_the_tree_is_there():
+    named = list(tree((ROOT / "README.md").read_text()))
+    assert len(named) > 60
+    assert [str(places[0]) for places in named if not any(place.exists() for place in places)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+    """`learn/update.py` is `proximo/learn/update.py`."""
+    named = set(re.findall(r"`([\w/]+/\w+\.py|\w+\.py)`", page.read_text()))
+    folders = [ROOT, *(folder for folder in ROOT.joinpath("proximo").rglob("*/") if folder.is_dir())]
+    missing = [name for name in named if not any((folder / name).exists() for folder in [*folders, *above()])]
+    assert missing == []
+
+
+def above():
+    """Folders whose content pages name without them."""
+    return [ROOT / "proximo", ROOT / "tests", ROOT / "benchmarks", ROOT / "examples"]

@@ -243,7 +243,7 @@ def test_a_wrong_count_is_told_with_both():
         np.array(1j),
         [None],
         [1.0],
-        np.datetime64("now"),
+        np.datetime64("2026-11-30"),
     ],
     ids=repr,
 )
