@@ -12,10 +12,11 @@ see that it is never learned.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from proximo.errors import UserError
-from proximo.language.text.messages import carries_loss
+from proximo.language.text.messages import carries_loss, common_prefix
 from proximo.language.text.templates import ChatTemplate, Messages
 
 Span: TypeAlias = tuple[int, int]
@@ -45,21 +46,21 @@ def conversation(
     learned = [index for index in theirs if index >= start and carries_loss(messages[index])]
     found = chat.render_marked(messages)
     if found is None:
-        text = chat.text(messages, False)
-        return text, _cuts(text, _searched(chat, text, messages, learned, ends), None)
+        written = _Written(chat, messages, chat.text(messages, False), ends)
+        return written.text, _cuts(written.text, written.spans(learned), None)
     text, spans = found
-    one_each = len(spans) == len(theirs)
+    written, one_each = _Written(chat, messages, text, ends), len(spans) == len(theirs)
     for index in learned:
         end = spans[theirs.index(index)][1] if one_each else len(text)
-        check_all_rendered(chat, text[:end], messages, index, _end_of_earlier(chat, text, messages, index))
-    prompt = _try_render(chat, messages[:start], True) if start else None
+        written.check(index, written.end_of_earlier(index), end)
+    prompt = written.part(messages[:start], True) if start else None
     border = len(prompt) if prompt is not None and text.startswith(prompt) else None
     if one_each:
         spans = [span for index, span in zip(theirs, spans, strict=True) if index in learned]
     elif silent := [index for index in theirs if index >= start and index not in learned]:
         raise _cannot_split(silent[0])
     elif start and border is None:
-        border = _begin(chat, text, messages, start, 0, ends)
+        border = written.begin(start, 0)
         if border is None:
             raise _cannot_split(start)
     if border is not None:  # some mark what prompts for an answer as well
@@ -78,31 +79,13 @@ def _cuts(text: str, spans: Sequence[Span], border: int | None) -> list[Cut]:
     return [*cuts, (len(text), False)]
 
 
-def _searched(
-    chat: ChatTemplate, text: str, messages: Messages, learned: Sequence[int], ends: Sequence[str]
-) -> list[Span]:
-    """Where these answers stand in a text without marks."""
-    spans: list[Span] = []
-    for index in learned:
-        floor = spans[-1][1] if spans else 0
-        begin = _begin(chat, text, messages, index, floor, ends)
-        end = _end(chat, text, messages, index, ends)
-        if begin is None or end is None or not floor <= begin <= end:
-            check_all_rendered(chat, text, messages, index)  # the likeliest reason
-            raise _cannot_split(index)
-        spans.append((begin, end))
-    for index, (begin, end) in zip(learned, spans, strict=True):
-        check_all_rendered(chat, text[:end], messages, index, begin)
-    return spans
-
-
 def render_checked(chat: ChatTemplate, messages: Messages) -> str:
     """Messages as one text. Raises UserError where something that the assistant wrote is not in it."""
-    text = chat.text(messages, False)
+    written = _Written(chat, messages, chat.text(messages, False), ())
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            check_all_rendered(chat, text, messages, index, _end_of_earlier(chat, text, messages, index))
-    return text
+            written.check(index, written.end_of_earlier(index))
+    return written.text
 
 
 def answer_affixes(chat: ChatTemplate) -> tuple[str, str]:
@@ -111,39 +94,133 @@ def answer_affixes(chat: ChatTemplate) -> tuple[str, str]:
     Raises UserError where the template fails on a question and an answer, or writes no answer.
     """
     talk = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PLACE}]
-    prompt, text = chat.text(talk[:1], True), chat.text(talk, False)
-    before, place, behind = text.partition(PLACE)
+    prompt = chat.text(talk[:1], True)
+    before, place, behind = chat.text(talk, False).partition(PLACE)
     if not place:
         raise UserError("the chat template writes nothing for the assistant")
-    same = next((at for at in range(len(prompt)) if not before.startswith(prompt[: at + 1])), len(prompt))
-    return prompt[same:], behind
+    return prompt[common_prefix(prompt, before) :], behind
 
 
-def check_all_rendered(chat: ChatTemplate, text: str, messages: Messages, index: int, begin: int = 0) -> None:
-    """Raises UserError unless all that a message says is in this text; blanks may differ.
+@dataclass(frozen=True)
+class _Written:
+    """Messages with the text that a template makes of them, and special tokens that may end an answer."""
 
-    begin  where its answer begins; what a message says may begin before it (`<think>`, in some prompts), but
-           not end there
-    """
-    for name, part in _message_parts(messages[index]):
-        if _ends_behind(part, text, begin):
-            continue
-        shown = part if len(part) <= 40 else f"{part[:40]}..."
-        found = f"the chat template leaves out {name} of message {index + 1}, {shown!r}"
-        before, alone = (_try_render(chat, messages[:size], False) or "" for size in (index, index + 1))
-        if index + 1 < len(messages) and alone.startswith(before) and _ends_behind(part, alone, len(before)):
-            raise UserError(
-                f"{found}, where messages follow: give each answer a record of its own, with the messages "
-                "before it as prompt and itself as completion"
-            )
-        raise UserError(f"{found}: give a template that writes it (--chat-template), or remove it")
+    chat: ChatTemplate
+    messages: Messages
+    text: str
+    ends: Sequence[str]
+
+    def part(self, messages: Messages, generation_prompt: bool) -> str | None:
+        """A part of the conversation as text; None where the template fails on it, or refuses it."""
+        try:
+            return self.chat.text(messages, generation_prompt)
+        except UserError:
+            return None
+
+    def spans(self, learned: Sequence[int]) -> list[Span]:
+        """Where these answers stand."""
+        spans: list[Span] = []
+        for index in learned:
+            floor = spans[-1][1] if spans else 0
+            begin, end = self.begin(index, floor), self.end(index)
+            if begin is None or end is None or not floor <= begin <= end:
+                self.check(index)  # the likeliest reason
+                raise _cannot_split(index)
+            spans.append((begin, end))
+        for index, (begin, end) in zip(learned, spans, strict=True):
+            self.check(index, begin, end)
+        return spans
+
+    def check(self, index: int, begin: int = 0, end: int | None = None) -> None:
+        """Raises UserError unless all that a message says is in the text up to an end; blanks may differ.
+
+        begin  where its answer begins; what a message says may begin before it (`<think>`, in some prompts),
+               but not end there
+        """
+        for name, part in _message_parts(self.messages[index]):
+            if _ends_behind(part, self.text[:end], begin):
+                continue
+            shown = part if len(part) <= 40 else f"{part[:40]}..."
+            found = f"the chat template leaves out {name} of message {index + 1}, {shown!r}"
+            before, alone = (self.part(self.messages[:size], False) or "" for size in (index, index + 1))
+            last = index + 1 == len(self.messages)
+            if not last and alone.startswith(before) and _ends_behind(part, alone, len(before)):
+                raise UserError(
+                    f"{found}, where messages follow: give each answer a record of its own, with the "
+                    "messages before it as prompt and itself as completion"
+                )
+            raise UserError(f"{found}: give a template that writes it (--chat-template), or remove it")
+
+    def begin(self, index: int, floor: int) -> int | None:
+        """Where an answer begins: behind what prompts for it, or else where its own text begins.
+
+        floor  where the answer before it ends
+        """
+        earlier = self.messages[:index]
+        prompted, before = self.part(earlier, True), self.part(earlier, False)
+        if prompted is not None and self.text.startswith(prompted):
+            return len(prompted)
+        places = self.places(index, first=True)
+        limit = min((place for place, _ in places or self.places(index)), default=None)
+        if limit is None:
+            return None
+        floor = max(floor, self.end_of_earlier(index))
+        if prompted and before is not None and prompted.startswith(before):
+            for asks in _beginnings(prompted[len(before) :], self.ends):
+                found = self.text.find(asks, floor, limit)
+                if found >= 0:
+                    return found + len(asks)
+        calls = self.messages[index].get("tool_calls")
+        own = [place for place, marked in places if marked.get("tool_calls") == calls]
+        return min(own, default=None)  # the name of a tool is not the first that its call has
+
+    def end(self, index: int) -> int | None:
+        """Where an answer ends, with what the template writes behind it as long as no message follows."""
+        last = self.part(self.messages[: index + 1], False)
+        if last is not None and self.text.startswith(last):
+            return len(last)
+        found = max(self.places(index), key=lambda one: one[0], default=None)
+        if found is None:
+            return None
+        place, marked = found
+        rest, last = self.text[place:], self.part([*self.messages[:index], marked], False)
+        if last is not None and last.count(PLACE) == 1:
+            behind = last.partition(PLACE)[2]
+            if rest.startswith(behind):
+                return place + len(behind)
+        if self.messages[index].get("tool_calls"):
+            return None
+        blanks = len(rest) - len(rest.lstrip())
+        token = max((end for end in self.ends if rest[blanks:].startswith(end)), key=len, default="")
+        return place + (blanks + len(token) if token else 0)
+
+    def end_of_earlier(self, index: int) -> int:
+        """Where the message before this one ends, which may say anything; 0 where it cannot be told."""
+        return max((place for place, _ in self.places(index - 1)), default=0) if index else 0
+
+    def places(self, index: int, first: bool = False) -> list[tuple[int, Mapping[str, Any]]]:
+        """Where the parts of a message end (or begin: `first`) in the text, and the message with each place.
+
+        A part is left out where a character put in there changes anything else, or vanishes.
+        """
+        found = []
+        for marked in _with_place(self.messages[index], first):
+            changed = self.part([*self.messages[:index], marked, *self.messages[index + 1 :]], False) or ""
+            before, _, after = changed.partition(PLACE)
+            blanks = len(self.text) - len(before) - len(after)  # those around its text, which were taken off
+            same = self.text.startswith(before) and self.text.endswith(after)
+            if changed.count(PLACE) != 1 or not same or blanks < 0:
+                continue
+            if not self.text[len(before) : len(before) + blanks].strip():
+                found.append((len(before) if first else len(before) + blanks, marked))
+        return found
 
 
 def _ends_behind(part: str, text: str, begin: int) -> bool:
     """Whether a text has this part, blanks aside, and its last one does not end before a place."""
-    written, part = _without_blanks(text), _without_blanks(part)
+    written, part, before = ("".join(one.split()) for one in (text, part, text[:begin]))
     place = written.rfind(part)
-    return place >= 0 and place + len(part) > len(_without_blanks(text[:begin]))
+    return place >= 0 and place + len(part) > len(before)
 
 
 def _message_parts(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -168,86 +245,6 @@ def _function(call: Any) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _begin(
-    chat: ChatTemplate, text: str, messages: Messages, index: int, floor: int, ends: Sequence[str]
-) -> int | None:
-    """Where an answer begins: behind what prompts for it, or else where its own text begins.
-
-    floor  where the answer before it ends
-    """
-    prompted, before = _try_render(chat, messages[:index], True), _try_render(chat, messages[:index], False)
-    if prompted is not None and text.startswith(prompted):
-        return len(prompted)
-    places = _places(chat, text, messages, index, first=True)
-    limit = min((place for place, _ in places or _places(chat, text, messages, index)), default=None)
-    if limit is None:
-        return None
-    floor = max(floor, _end_of_earlier(chat, text, messages, index))
-    if prompted and before is not None and prompted.startswith(before):
-        for asks in _beginnings(prompted[len(before) :], ends):
-            found = text.find(asks, floor, limit)
-            if found >= 0:
-                return found + len(asks)
-    own = [place for place, marked in places if marked.get("tool_calls") == messages[index].get("tool_calls")]
-    return min(own, default=None)  # the name of a tool is not the first that its call has
-
-
-def _end_of_earlier(chat: ChatTemplate, text: str, messages: Messages, index: int) -> int:
-    """Where the message before this one ends, which may say anything; 0 where it cannot be told."""
-    places = _places(chat, text, messages, index - 1) if index else []
-    return max((place for place, _ in places), default=0)
-
-
-def _beginnings(text: str, tokens: Sequence[str]) -> list[str]:
-    """A text, and all of its beginnings that end with a line or a special token, the longest first."""
-    ends = {place + 1 for place, symbol in enumerate(text) if symbol == "\n"}
-    ends |= {found.end() for token in tokens for found in re.finditer(re.escape(token), text)}
-    return [text[:end] for end in sorted({*ends, len(text)} - {0}, reverse=True)]
-
-
-def _end(chat: ChatTemplate, text: str, messages: Messages, index: int, ends: Sequence[str]) -> int | None:
-    """Where an answer ends, with what the template writes behind it as long as no message follows."""
-    last = _try_render(chat, messages[: index + 1], False)
-    if last is not None and text.startswith(last):
-        return len(last)
-    found = max(_places(chat, text, messages, index), key=lambda one: one[0], default=None)
-    if found is None:
-        return None
-    place, marked = found
-    rest, last = text[place:], _try_render(chat, [*messages[:index], marked], False)
-    if last is not None and last.count(PLACE) == 1:
-        written = last[last.index(PLACE) + 1 :]
-        if rest.startswith(written):
-            return place + len(written)
-    if messages[index].get("tool_calls"):
-        return None
-    blanks = len(rest) - len(rest.lstrip())
-    token = max((end for end in ends if rest[blanks:].startswith(end)), key=len, default="")
-    return place + (blanks + len(token) if token else 0)
-
-
-def _places(
-    chat: ChatTemplate, text: str, messages: Messages, index: int, first: bool = False
-) -> list[tuple[int, Mapping[str, Any]]]:
-    """Where the parts of a message end (or begin: `first`) in the text, and the message with each place.
-
-    A part is left out where a character put in there changes anything else, or vanishes.
-    """
-    found = []
-    for marked in _with_place(messages[index], first):
-        changed = _try_render(chat, [*messages[:index], marked, *messages[index + 1 :]], False)
-        if changed is None or changed.count(PLACE) != 1:
-            continue
-        place = changed.index(PLACE)
-        before, after = changed[:place], changed[place + 1 :]
-        blanks = len(text) - len(before) - len(after)  # those around a message's text, which were taken off
-        if not (text.startswith(before) and text.endswith(after) and blanks >= 0):
-            continue
-        if not text[place : place + blanks].strip():
-            found.append((place if first else place + blanks, marked))
-    return found
-
-
 def _with_place(message: Mapping[str, Any], first: bool) -> Iterator[Mapping[str, Any]]:
     """The message with a place before (or behind) each of its texts."""
 
@@ -266,16 +263,10 @@ def _with_place(message: Mapping[str, Any], first: bool) -> Iterator[Mapping[str
             yield {**message, "tool_calls": [*calls[:number], other, *calls[number + 1 :]]}
 
 
-def _try_render(chat: ChatTemplate, messages: Messages, generation_prompt: bool) -> str | None:
-    """A part of a conversation as text; None where the template fails on it, or refuses it."""
-    try:
-        return chat.text(messages, generation_prompt)
-    except UserError:
-        return None
-
-
-def _without_blanks(text: str) -> str:
-    return "".join(text.split())
+def _beginnings(text: str, tokens: Sequence[str]) -> list[str]:
+    """A text, and all of its beginnings that end with a line or a special token, the longest first."""
+    ends = {found.end() for token in ("\n", *tokens) for found in re.finditer(re.escape(token), text)}
+    return [text[:end] for end in sorted({*ends, len(text)} - {0}, reverse=True)]
 
 
 def _cannot_split(index: int) -> UserError:

@@ -32,7 +32,7 @@ from proximo.language.text.chat_records import (
     without_leading_answers,
 )
 from proximo.language.text.data_files import Source, lines_of
-from proximo.language.text.messages import carries_loss
+from proximo.language.text.messages import carries_loss, common_prefix
 from proximo.language.text.records import (
     ANSWERS,
     COMPLETION,
@@ -45,7 +45,6 @@ from proximo.language.text.records import (
     ParsedRecord,
     RawRecord,
     TooLong,
-    common_prefix,
     margin_of,
     read_all,
 )

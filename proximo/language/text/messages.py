@@ -5,6 +5,7 @@ carries loss. What a model of texts cannot take in is refused by name.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 from proximo.errors import UserError
@@ -105,6 +106,12 @@ def _carries_loss(message: Message, name: str) -> bool:
 def carries_loss(message: Message) -> bool:
     """Whether a message is to be learned: the assistant's, unless its `weight` is 0."""
     return message["role"] == "assistant" and message.get("weight") != 0
+
+
+def common_prefix(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many messages, or characters, two begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def describe_value(value: Any) -> str:

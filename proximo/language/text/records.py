@@ -20,13 +20,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from proximo.errors import UserError
 from proximo.language.text.data_files import Source, lines_of
-from proximo.language.text.messages import UNSEEN, describe_value, normalise_messages
+from proximo.language.text.messages import UNSEEN, common_prefix, describe_value, normalise_messages
 
 Columns: TypeAlias = tuple[str, ...]
 Invalid: TypeAlias = Literal["refuse", "drop"]
@@ -263,12 +262,6 @@ def _take_off_prompt(record: dict[str, Any], answers: Sequence[str]) -> None:
     size = len(prompt)
     if all(record[name][:size] == prompt and len(record[name]) > size for name in answers):
         record |= {name: record[name][size:] for name in answers}
-
-
-def common_prefix(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many messages, or characters, two begin with alike."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
