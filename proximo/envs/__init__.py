@@ -8,11 +8,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from proximo.envs.check_stream import Finding
     from proximo.envs.compare import check_fits, differences, space_differences
     from proximo.envs.description import EnvDescription, description_from_json, name_of
     from proximo.envs.episodes import Episode, EpisodeStatistics
     from proximo.envs.faults import check_finite
+    from proximo.envs.findings import Finding
     from proximo.envs.host import HostEnvs, Step
     from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, own_num_envs
     from proximo.envs.remake import constructor_of, select_environment
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
 
 _HOMES = {
-    "check_stream": ("Finding",),
+    "findings": ("Finding",),
     "compare": ("check_fits", "differences", "space_differences"),
     "description": ("EnvDescription", "description_from_json", "name_of"),
     "episodes": ("Episode", "EpisodeStatistics"),

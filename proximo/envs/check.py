@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 
 from proximo.envs.advice import running_statistics
-from proximo.envs.check_api import check_interface, check_policy, check_spaces
+from proximo.envs.check_api import check_interface, check_policy, check_spaces, has_error
 from proximo.envs.check_copies import (
     ALONE,
     check_close,
@@ -16,10 +16,11 @@ from proximo.envs.check_copies import (
     check_turns,
     check_vectors,
 )
-from proximo.envs.check_stream import Finding, check_large_seed, check_recording, check_seeds
+from proximo.envs.check_stream import check_large_seed, check_recording, check_seeds
+from proximo.envs.findings import Finding, error, warning
 from proximo.envs.make import make_one
 from proximo.envs.recording import Recording, record
-from proximo.envs.spaces import ObservationCodec, observation_codec
+from proximo.envs.spaces import observation_codec
 from proximo.errors import UserError
 
 
@@ -44,9 +45,9 @@ def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = Fa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Gymnasium warns about comes back as a finding
         findings = check_spaces(first)
-        if not _wrong(findings):
-            findings += check_policy(first) + check_interface(first)
-        if not _wrong(findings):
+        if not has_error(findings):
+            findings += [*check_policy(first), *check_interface(first)]
+        if not has_error(findings):
             findings += _streams(env, first, steps, seed, allow_import)
         if first is not env:
             findings += check_close(first)
@@ -54,69 +55,65 @@ def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = Fa
     return sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.level))
 
 
-def _wrong(findings: list[Finding]) -> bool:
-    return any(finding.level == "error" for finding in findings)
-
-
 def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool) -> list[Finding]:
     """What shows only when it runs, alone, beside a second copy, and in a vector."""
+    first.action_space.seed(seed)
     codec = observation_codec(first.observation_space)
-    one = record(first, codec, steps, seed)
-    findings = check_recording(first, codec, one)
+    one = record(first, codec, seed, (first.action_space.sample() for _ in range(steps)))
+    findings = list(check_recording(first, one))
     if one.crash is not None:
         return findings
     findings.append(check_large_seed(first))
-    again, second, of_copy = _record_second_copy(env, first, codec, one, seed, allow_import)
+    again, second, of_copy = _record_second_copy(env, first, one, allow_import)
     findings += of_copy
-    other = record(second, codec, min(steps, 100), seed + 1, one.actions, one.offset)
-    random = bool(first.spec and first.spec.nondeterministic)
+    other = record(second, codec, seed + 1, one.actions[:100], one.offset)
     carried = bool(running_statistics(first))  # from stream to stream, so that no two are equal
     if carried:
         one.after_first_end = None
     else:
-        findings += check_seeds(one, again, other, random)
+        findings += check_seeds(one, again, other, bool(first.spec and first.spec.nondeterministic))
     same = not carried and again.crash is None and again.states == one.states
     if same:
-        findings += check_state(second, codec, one, seed)
+        findings += check_state(second, one)
     if second is not first:
         if same:
-            findings += check_turns(first, second, codec, one, seed)
-        undisturbed = same and not _wrong(findings)
+            findings.append(check_turns(first, second, one))
+        undisturbed = same and not has_error(findings)
         findings += check_close(second)
         if undisturbed:
-            findings += check_closing(first, codec, one, seed)
-    if not _wrong(findings):
-        findings += check_vectors(env if second is not first else first, codec, one, seed, allow_import)
-    if not _wrong(findings) and second is not first and isinstance(env, str) and same:
-        findings += check_process(env, codec, one, seed, allow_import)
+            findings += check_closing(first, one)
+    if not has_error(findings):
+        findings += check_vectors(env if second is not first else first, one, allow_import)
+    if not has_error(findings) and second is not first and isinstance(env, str) and same:
+        findings += check_process(env, one, allow_import)
     return findings
 
 
 def _record_second_copy(
-    env: Any, first: gym.Env, codec: ObservationCodec, one: Recording, seed: int, allow_import: bool
+    env: Any, first: gym.Env, one: Recording, allow_import: bool
 ) -> tuple[Recording, gym.Env, list[Finding]]:
     """The same stream again: in a second copy, or in the first one where there can be no other."""
 
     def again(second: gym.Env) -> Recording:
-        return record(second, codec, len(one.actions), seed, one.actions, one.offset)
+        return record(second, one.codec, one.seed, one.actions, one.offset)
 
     if first is env:
         return again(first), first, []
     try:
         second = make_one(env, allow_import=allow_import)
-    except UserError as error:
-        return again(first), first, [_only_one(str(error))]
+    except UserError as raised:
+        return again(first), first, [_only_one(str(raised))]
     if second is first:
         message = "it gives the same object each time it is called: let it make a new environment"
-        return again(first), first, [Finding("error", "copies", message)]
+        return again(first), first, [error("copies", message)]
     recording = again(second)
     if recording.crash is None or recording.states:
         return recording, second, []
-    findings = check_close(second)  # it cannot even be reset; alone, perhaps, it can
+    findings = list(check_close(second))  # it cannot even be reset; alone, perhaps, it can
     alone = again(first)
     return alone, first, [*findings, _only_one(recording.crash)] if alone.crash is None else findings
 
 
 def _only_one(reason: str) -> Finding:
     message = f"a second copy cannot exist beside the first one: {reason}. {ALONE.capitalize()}"
-    return Finding("warning", "copies", message)
+    return warning("copies", message)

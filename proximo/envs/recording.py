@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,27 +10,32 @@ import gymnasium as gym
 import numpy as np
 
 from proximo.envs.spaces import EXACT, ObservationCodec, space_name
-from proximo.errors import EnvironmentFault
+from proximo.envs.vector import returned
+from proximo.errors import EnvironmentFault, Misfit
 
 FAILURES = (Exception, SystemExit)  # what an environment may raise; the last is `sys.exit()`
+FIRST = 50  # steps in which an observation is looked at again once the next one is there
 
 
 @dataclass
 class Recording:
     """A stream under random actions, in little: bytes to compare, extremes, times.
 
-    states     one per reset and per step: what was returned there, as bytes to compare (`digest`, `as_bytes`)
-    problems   (name, message) of what was wrong with a single value, the first of each kind
+    codec      of its observations; seed, of its first reset
     offset     [size], what the encoded observations are relative to, as in training
+    states     one per reset and per step: what was returned there, as bytes to compare (`digest`, `as_bytes`)
+    problems   name -> message of what was wrong with a single value, the first of each kind
     low, high  [size] extremes of the encoded observations
     changed    [size], how often an entry was another one than before; `lost`, how often float32 hid that
     """
 
+    codec: ObservationCodec
+    seed: int
+    offset: Any = None
     actions: list[Any] = field(default_factory=list)
     states: list[bytes] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
-    offset: Any = None
     low: Any = np.inf
     high: Any = -np.inf
     changed: Any = 0
@@ -45,59 +50,53 @@ class Recording:
         """A problem, unless there is one of that name."""
         self.problems.setdefault(name, message)
 
+    def exact(self, obs: Any) -> np.ndarray:
+        """An observation with all its digits, [size]."""
+        out = np.empty((1, *self.codec.shape), EXACT if np.any(self.codec.wide) else self.codec.dtype)
+        self.codec.encode(self.codec.batch_of_one(obs), out)
+        return out[0]
 
-class RecordedObservation:
-    """An observation, with all its digits, `exact`, and as the networks get it, `encoded`; each [size].
+    def encoded(self, exact: np.ndarray) -> np.ndarray:
+        """The same as the networks get it."""
+        return (exact - self.offset).astype(self.codec.dtype)
 
-    offset  what `encoded` is relative to; None for what training would choose where this is the first one
-    """
-
-    def __init__(self, codec: ObservationCodec, obs: Any, offset: np.ndarray | None) -> None:
-        batch = codec.batch_of_one(obs)
-        exact = np.empty((1, *codec.shape), EXACT if np.any(codec.wide) else codec.dtype)
-        codec.encode(batch, exact)
-        self.offset = codec.offset_from(batch, 1) if offset is None else offset
-        self.exact = exact[0]
-        self.encoded: np.ndarray = (self.exact - self.offset).astype(codec.dtype)
+    def digest(self, obs: Any) -> bytes:
+        """An observation, to be compared."""
+        return digest(self.encoded(self.exact(obs)))
 
 
 def record(
-    env: gym.Env,
-    codec: ObservationCodec,
-    steps: int,
-    seed: int,
-    actions: list[Any] | None = None,
-    offset: np.ndarray | None = None,
+    env: gym.Env, codec: ObservationCodec, seed: int, actions: Iterable[Any], offset: Any = None
 ) -> Recording:
-    """Run `steps` steps, with the given actions or random ones. What the environment raises is noted."""
-    recording = Recording(offset=offset)
-    env.action_space.seed(seed)
+    """Take these actions. What the environment raises is noted.
+
+    offset  None for what training would choose
+    """
+    recording = Recording(codec, seed, offset)
     place = "reset()"
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large for float32 is noted
         try:
-            obs, seen = _reset(env, codec, recording, seed)
-            for number in range(1, steps + 1):
-                action = env.action_space.sample() if actions is None else actions[number - 1]
+            obs, exact = _reset(env, recording, seed)
+            for number, action in enumerate(actions, 1):
                 place = f"step {number} with the action {action!r}"
                 recording.actions.append(action)
                 started = time.perf_counter()
                 following, reward, terminated, truncated, info = env.step(action)
                 recording.step_us.append((time.perf_counter() - started) * 1e6)
-                if number <= 50 and not _same(codec, obs, seen):
+                if number <= FIRST and not np.array_equal(recording.exact(obs), exact, equal_nan=True):
                     recording.note(
                         "buffers",
                         f"step {number} changed the observation that was returned before it: return a new "
                         "array each time (self.state.copy()), or stored experience is overwritten",
                     )
-                obs, seen = following, _observe(env, codec, recording, following, place, seen)
+                obs, exact = following, _observe(env, recording, following, place, exact)
                 _look_at_step(recording, reward, terminated, truncated, info, place)
                 recording.states[-1] += as_bytes(reward, terminated, truncated)
                 if as_bool(terminated) or as_bool(truncated):
                     recording.ends += 1
                     place = f"reset() after step {number}"
-                    obs, seen = _reset(env, codec, recording, None)
-                    if recording.ends == 1:
-                        recording.after_first_end = recording.states[-1]
+                    obs, exact = _reset(env, recording, None)
+                    recording.after_first_end = recording.after_first_end or recording.states[-1]
         except EnvironmentFault as error:  # the codec's: it says what does not fit
             recording.crash = f"{place}: {error}"
         except FAILURES as error:
@@ -105,27 +104,21 @@ def record(
     return recording
 
 
-def states(
-    env: gym.Env, codec: ObservationCodec, seed: int, actions: list[Any], offset: np.ndarray
-) -> Iterator[bytes]:
+def states(env: gym.Env, one: Recording, seed: int, actions: list[Any]) -> Iterator[bytes]:
     """The states of a `Recording` of these actions, one at a time. Raises what the environment raises."""
     obs, _ = env.reset(seed=seed)
-    yield digest(RecordedObservation(codec, obs, offset).encoded)
-    yield from continue_recording(env, codec, actions, offset)
+    yield one.digest(obs)
+    yield from continue_recording(env, one, actions)
 
 
-def continue_recording(
-    env: gym.Env, codec: ObservationCodec, actions: list[Any], offset: np.ndarray
-) -> Iterator[bytes]:
+def continue_recording(env: gym.Env, one: Recording, actions: list[Any]) -> Iterator[bytes]:
     """`states` without the first reset: from where the environment is."""
     for action in actions:
         obs, reward, terminated, truncated, _ = env.step(action)
-        yield digest(RecordedObservation(codec, obs, offset).encoded) + as_bytes(
-            reward, terminated, truncated
-        )
+        yield one.digest(obs) + as_bytes(reward, terminated, truncated)
         if as_bool(terminated) or as_bool(truncated):
-            obs, _ = env.reset()
-            yield digest(RecordedObservation(codec, obs, offset).encoded)
+            obs, _ = env.reset(seed=None)
+            yield one.digest(obs)
 
 
 def reason(error: BaseException) -> str:
@@ -156,112 +149,77 @@ def as_bytes(*values: Any) -> bytes:
         return repr(values).encode()
 
 
-def _reset(
-    env: gym.Env, codec: ObservationCodec, recording: Recording, seed: int | None
-) -> tuple[Any, RecordedObservation]:
+def _reset(env: gym.Env, recording: Recording, seed: int | None) -> tuple[Any, np.ndarray]:
     started = time.perf_counter()
-    obs, _ = env.reset(seed=seed) if seed is not None else env.reset()
+    obs, _ = env.reset(seed=seed)
     recording.reset_us.append((time.perf_counter() - started) * 1e6)
-    return obs, _observe(env, codec, recording, obs, "reset()", None)
-
-
-def _same(codec: ObservationCodec, obs: Any, seen: RecordedObservation) -> bool:
-    """Whether an observation still is what it was."""
-    return np.array_equal(RecordedObservation(codec, obs, seen.offset).exact, seen.exact, equal_nan=True)
+    return obs, _observe(env, recording, obs, "reset()", None)
 
 
 def _observe(
-    env: gym.Env,
-    codec: ObservationCodec,
-    recording: Recording,
-    obs: Any,
-    place: str,
-    before: RecordedObservation | None,
-) -> RecordedObservation:
-    space = env.observation_space
-    if not space.contains(obs):
+    env: gym.Env, recording: Recording, obs: Any, place: str, before: np.ndarray | None
+) -> np.ndarray:
+    """The observation, `exact`; `before`, the one before it in the episode."""
+    if not env.observation_space.contains(obs):
+        how = _difference(env.observation_space, obs)
+        remedy = "correct observation_space or what is returned"
         recording.note(
-            "observation space",
-            f"{place} returned an observation outside its space: "
-            f"{_difference(space, obs)}; correct observation_space or what is returned",
+            "observation space", f"{place} returned an observation outside its space: {how}; {remedy}"
         )
-    seen = RecordedObservation(codec, obs, recording.offset)
-    recording.offset = seen.offset
-    bad = ~np.isfinite(seen.encoded)
+    if recording.offset is None:
+        recording.offset = recording.codec.offset_from(recording.codec.batch_of_one(obs), 1)
+    exact = recording.exact(obs)
+    encoded = recording.encoded(exact)
+    bad = ~np.isfinite(encoded)
     if bad.any():
-        index = int(np.argmax(bad))
-        value = seen.exact[index]
-        why = "find the division by zero, the overflow or the unstable simulation behind it"
+        value = exact[np.argmax(bad)]
+        why = ": find the division by zero, the overflow or the unstable simulation behind it"
         if np.isfinite(value):
-            why = f"which is too large for float32 (at most {np.finfo(codec.dtype).max:.2g}): scale it"
-        recording.note("finite", f"{place} returned {value:g} in the observation{_colon(value)}{why}")
-    recording.low = np.minimum(recording.low, seen.encoded)
-    recording.high = np.maximum(recording.high, seen.encoded)
+            why = f", which is too large for float32 (at most {np.finfo(encoded.dtype).max:.2g}): scale it"
+        recording.note("finite", f"{place} returned {value:g} in the observation{why}")
+    recording.low = np.minimum(recording.low, encoded)
+    recording.high = np.maximum(recording.high, encoded)
     if before is not None:
-        changed = seen.exact != before.exact
+        changed = exact != before
         recording.changed = recording.changed + changed
-        recording.lost = recording.lost + (changed & (seen.encoded == before.encoded))
-    recording.states.append(digest(seen.encoded))
-    return seen
-
-
-def _colon(value: Any) -> str:
-    return ", " if np.isfinite(value) else ": "
+        recording.lost = recording.lost + (changed & (encoded == recording.encoded(before)))
+    recording.states.append(digest(encoded))
+    return exact
 
 
 def _look_at_step(
     recording: Recording, reward: Any, terminated: Any, truncated: Any, info: Any, place: str
 ) -> None:
-    if _kind(reward) not in ("i", "u", "f"):
-        how = "float(reward)" if _is_single(reward, "biufSU") else "one float"
-        recording.note("reward", f"{place} returned the reward {reward!r}, not one number: return {how}")
-    elif not np.isfinite(reward):
-        recording.note(
-            "finite",
-            f"{place} returned the reward {reward}: find the division by zero or the "
-            "logarithm of zero behind it",
-        )
+    """Reward and flags, looked at as in training."""
+    try:
+        number = returned.number(reward)
+    except Misfit as misfit:
+        recording.note("reward", f"{place}: {misfit}")
     else:
-        recording.rewards.append(float(reward))
+        if np.isfinite(number):
+            recording.rewards.append(number)
+        else:
+            why = "find the division by zero or the logarithm of zero behind it"
+            recording.note("finite", f"{place} returned the reward {reward}: {why}")
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
-        if _kind(flag) != "b":
-            how = f"bool({name})" if _is_single(flag, "biuf") else "True or False"
-            recording.note(name, f"{place} returned {name} = {flag!r}, not a bool: return {how}")
+        try:
+            returned.flag(flag, name)
+        except Misfit as misfit:
+            recording.note(name, f"{place}: {misfit}")
     if not isinstance(info, dict):
-        recording.note(
-            "info",
-            f"{place} returned a {type(info).__name__} as info: return a dict; {{}} will do",
-        )
-
-
-def _kind(value: Any) -> str:
-    """NumPy's letter for the kind of a scalar; "" for what is not one value."""
-    try:
-        array = np.asarray(value)
-    except Exception:  # ragged lists, and whatever an object of theirs does when it is asked
-        return ""
-    return array.dtype.kind if array.shape == () else ""
-
-
-def _is_single(value: Any, kinds: str) -> bool:
-    """Whether it is one value of such kinds, perhaps in an array or a list."""
-    try:
-        array = np.asarray(value)
-    except Exception:
-        return False
-    return array.size == 1 and array.dtype.kind in kinds
+        kind = type(info).__name__
+        recording.note("info", f"{place} returned a {kind} as info: return a dict; {{}} will do")
 
 
 def _difference(space: Any, obs: Any) -> str:
     """How an observation misses its space."""
     shape, dtype = getattr(obs, "shape", None), getattr(obs, "dtype", None)
-    low, high = getattr(space, "low", None), getattr(space, "high", None)
-    if low is None or high is None or shape is None:
+    if not hasattr(space, "low") or shape is None:
         return f"{type(obs).__name__} {obs!r:.60} is not in {space_name(space)}"
     if shape != space.shape:
         return f"its shape is {shape}, the space has {space.shape}"
     if dtype is not None and not np.can_cast(dtype, space.dtype):
         return f"its dtype is {dtype}, the space has {space.dtype} (use .astype(np.{space.dtype}))"
-    outside = np.argwhere(~((obs >= low) & (obs <= high)))
+    outside = np.argwhere(~((obs >= space.low) & (obs <= space.high)))
     where = tuple(outside[0].tolist()) if len(outside) else ()
-    return f"entry {list(where)} is {obs[where]}, outside {low[where]} to {high[where]}"
+    return f"entry {list(where)} is {obs[where]}, outside {space.low[where]} to {space.high[where]}"

@@ -195,16 +195,16 @@ class TextAction(Walk):
 @pytest.mark.parametrize(
     ("env", "name", "says"),
     [
-        (OldStep, "reset and step", "return obs, reward, terminated, truncated, info"),
-        (BareReset, "reset and step", "return obs, info"),
+        (OldStep, "reset and step", "return .observation, reward, terminated, truncated, info"),
+        (BareReset, "reset and step", "return .observation, info"),
         (NoSeed, "reset and step", "def reset.self, ., seed=None, options=None"),
         (Outside, "observation space", "outside -0.5 to 0.5"),
         (WrongDtype, "observation space", "its dtype is float64, the space has float32"),
         (NaNReward, "finite", "the reward nan"),
         (InfiniteObservation, "finite", "step 3 .* returned inf in the observation"),
-        (ArrayReward, "reward", r"return float\(reward\)"),
-        (NumberFlag, "terminated", r"return bool\(terminated\)"),
-        (TextFlag, "truncated", "truncated = 'False', not a bool: return True or False"),
+        (ArrayReward, "reward", r"float64 \(1,\) as its reward, which is not one number; return a float"),
+        (NumberFlag, "terminated", "as terminated, which is not a bool; return True or False"),
+        (TextFlag, "truncated", "str 'False' as truncated, which is not a bool; return True or False"),
         (TooLarge, "finite", r"step 3 .* returned 1e\+39 in the observation, which is too large for float32"),
         (
             NeedsSeed,
@@ -317,8 +317,8 @@ class Arrays(Walk):
 def test_an_environment_is_not_blamed_for_what_the_check_makes_of_its_arrays():
     found = findings(Arrays, "error")
     assert set(found) == {"reward", "terminated", "truncated"}
-    assert "return bool(terminated)" in found["terminated"]
-    assert "not a bool: return True or False" in found["truncated"]  # of two there is no bool
+    assert "array of bool (1,) as terminated, which is not a bool" in found["terminated"]
+    assert "array of bool (2,) as truncated, which is not a bool" in found["truncated"]
 
 
 class SameForEverySeed(Walk):
