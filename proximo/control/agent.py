@@ -13,7 +13,7 @@ from proximo.control.acting import Actor, actor_of
 from proximo.core.types import vector_of
 from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_single
 from proximo.envs.parts import codec_for
-from proximo.envs.spaces import space_name
+from proximo.envs.vector.returned import one_line
 from proximo.errors import UserError
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic
@@ -133,7 +133,7 @@ class Agent:
             obs = self.observation.empty(len(jax.tree.leaves(batch)[0]))
             self.observation.write(batch, obs)
         except Exception as error:  # whatever the caller handed in
-            space = space_name(self.spaces[0])
+            space = one_line(self.spaces[0])
             raise UserError(f"the observation is not of the space {space}, nor a batch of such") from error
         return obs, single
 

@@ -22,7 +22,7 @@ from gymnasium import Space, spaces
 from jaxtyping import Array, Float
 
 from proximo.control.agent import Agent
-from proximo.envs.spaces import space_name
+from proximo.envs.vector.returned import one_line
 from proximo.errors import UserError
 from proximo.runs.extras import needed
 from proximo.runs.sealed import write_file
@@ -115,7 +115,7 @@ def unlogged() -> Iterator[None]:
 def encoded(space: Space, value: Array) -> Array:
     """Flattened observations [batch, features] -> what the space's codec makes of them."""
     raise UserError(
-        f"the observation space {space_name(space)} has no ONNX form: Box, Discrete, MultiDiscrete and "
+        f"the observation space {one_line(space)} has no ONNX form: Box, Discrete, MultiDiscrete and "
         "MultiBinary have; wrap the environment with gymnasium.wrappers.FlattenObservation before training"
     )
 
@@ -187,7 +187,7 @@ class Ends:
 @singledispatch
 def acted(space: Space, ends: Ends, value: str) -> tuple[str, Any]:
     """The policy's actions [batch, ...] -> the environment's [batch, *shape], and their dtype."""
-    raise UserError(f"the action space {space_name(space)} has no ONNX form: use a simpler one")
+    raise UserError(f"the action space {one_line(space)} has no ONNX form: use a simpler one")
 
 
 @acted.register

@@ -16,11 +16,10 @@ from proximo.envs.recording import (
     as_bytes,
     continue_recording,
     digest,
-    reason,
     states,
 )
 from proximo.envs.vector import snapshot
-from proximo.errors import UserError
+from proximo.errors import UserError, reason
 
 TURNS = 200  # steps of two copies in turns
 AGAIN = 3  # times alone, before two copies are blamed for what chance may have done
@@ -139,10 +138,8 @@ def check_vectors(env: Any, one: Recording, allow_import: bool) -> Iterator[Find
     try:
         with make_envs(env, 1, allow_import=allow_import) as envs:
             yield _seam(envs, name, one, one.after_first_end)
-            has_own = (
-                isinstance(env, str) and envs.spec is not None and envs.spec.vector_entry_point is not None
-            )
-        if has_own:
+            spec = envs.spec if isinstance(env, str) else None
+        if spec is not None and spec.vector_entry_point is not None:
             name = "autoreset of its own vector"
             with make_envs(env, 1, vectorization_mode=own, allow_import=allow_import) as envs:
                 # Its random numbers are its own, so what the reset returns cannot be foreseen.

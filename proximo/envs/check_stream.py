@@ -8,9 +8,10 @@ from gymnasium.wrappers import TimeLimit
 
 from proximo.envs import advice
 from proximo.envs.findings import Finding, error, ok, warning
-from proximo.envs.recording import FAILURES, Recording, reason
+from proximo.envs.recording import FAILURES, Recording
 from proximo.envs.spaces import FAR
 from proximo.envs.vector.snapshot import layers
+from proximo.errors import reason
 
 LARGE_OBSERVATION = 1e4  # beyond it a network without a normaliser saturates
 LARGE_REWARD = 1e3  # beyond it the value loss swamps the rest without reward scaling

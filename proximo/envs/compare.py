@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from functools import singledispatch
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from gymnasium import Space, spaces
 
 from proximo.envs.description import EnvDescription
 from proximo.envs.host import HostEnvs
+from proximo.envs.parts import children
 from proximo.errors import EnvironmentDiffers, UserError
 
 
@@ -104,76 +104,58 @@ def _same_layers(recorded: tuple[str, ...], found: tuple[str, ...]) -> bool:
 
 # ---- spaces
 
+# Kind -> what must be equal in it, and how it is said where it is not: what it is here, and what is known.
+EQUAL = {
+    spaces.Box: {"shape": "has shape {}, not {}"},
+    spaces.Discrete: {"n": "has {} values, not {}", "start": "starts at {}, not at {}"},
+    spaces.MultiDiscrete: {"nvec": "has the values {}, not {}", "start": "has the start {}, not {}"},
+    spaces.MultiBinary: {"shape": "has shape {}, not {}"},
+}
 
-def _between(known: Space, here: Space, name: str) -> Iterator[Difference]:
+
+def _between(known: Any, here: Any, name: str) -> Iterator[Difference]:
     """How a space differs from the one that is known; `name` is what to call it."""
+    before, now = children(known), children(here)
     if type(known) is not type(here):
         yield Difference(f"{name} is a {type(here).__name__}, not a {type(known).__name__}", True)
-    else:
-        yield from _of_a_kind(known, here, name)
-
-
-@singledispatch
-def _of_a_kind(known: Any, here: Any, name: str) -> Iterator[Difference]:
-    """How two spaces of one kind differ; later kinds join with `_of_a_kind.register`."""
-    if known != here:
+    elif before is not None and now is not None:
+        yield from _between_parts(before, now, name)
+    elif type(known) in EQUAL:
+        found = list(_unequal(known, here, name))
+        yield from found
+        if isinstance(known, spaces.Box) and not found:
+            yield from _between_boxes(known, here, name)
+    elif known != here:
         yield Difference(f"{name} is {here}, not {known}", True)
 
 
-@_of_a_kind.register
-def _(known: spaces.Box, here: spaces.Box, name: str) -> Iterator[Difference]:
-    if known.shape != here.shape:
-        yield Difference(f"{name} has shape {here.shape}, not {known.shape}", True)
-        return
+def _between_parts(before: dict[Any, Any], now: dict[Any, Any], name: str) -> Iterator[Difference]:
+    if list(before) == list(now):
+        for key in before:
+            yield from _between(before[key], now[key], f"{name} {key!r}")
+    elif 0 in before or 0 in now:
+        yield Difference(f"{name} has {len(now)} parts, not {len(before)}", True)
+    else:
+        how = "order" if set(before) == set(now) else "parts"
+        here, known = (", ".join(map(str, names)) for names in (now, before))
+        yield Difference(f"{name} has the {how} {here}, not {known}", True)
+
+
+def _unequal(known: Any, here: Any, name: str) -> Iterator[Difference]:
+    for attribute, words in EQUAL[type(known)].items():
+        before, now = getattr(known, attribute), getattr(here, attribute)
+        if not np.array_equal(before, now):
+            texts = (one.tolist() if isinstance(one, np.ndarray) else one for one in (now, before))
+            yield Difference(f"{name} {words.format(*texts)}", True)
+
+
+def _between_boxes(known: spaces.Box, here: spaces.Box, name: str) -> Iterator[Difference]:
+    """Of one shape: what the numbers mean is the same."""
     if known.dtype != here.dtype:
         yield Difference(f"{name} is {here.dtype}, not {known.dtype}", False)
-    for side, before, now in (("low", known.low, here.low), ("high", known.high, here.high)):
+    for side in ("low", "high"):
+        before, now = (np.ravel(getattr(space, side)) for space in (known, here))
         if not np.array_equal(before, now):
-            at = int(np.flatnonzero(np.ravel(before != now))[0])
-            where = f"[{at}]" if np.size(before) > 1 else ""
-            yield Difference(
-                f"the {side}{where} of {name} is {np.ravel(now)[at]:g}, not {np.ravel(before)[at]:g}", False
-            )
-
-
-@_of_a_kind.register
-def _(known: spaces.Discrete, here: spaces.Discrete, name: str) -> Iterator[Difference]:
-    if known.n != here.n:
-        yield Difference(f"{name} has {here.n} values, not {known.n}", True)
-    if known.start != here.start:
-        yield Difference(f"{name} starts at {here.start}, not at {known.start}", True)
-
-
-@_of_a_kind.register
-def _(known: spaces.MultiDiscrete, here: spaces.MultiDiscrete, name: str) -> Iterator[Difference]:
-    for what, before, now in (("values", known.nvec, here.nvec), ("start", known.start, here.start)):
-        if not np.array_equal(before, now):
-            yield Difference(f"{name} has the {what} {now.tolist()}, not {before.tolist()}", True)
-
-
-@_of_a_kind.register
-def _(known: spaces.MultiBinary, here: spaces.MultiBinary, name: str) -> Iterator[Difference]:
-    if known.shape != here.shape:
-        yield Difference(f"{name} has shape {here.shape}, not {known.shape}", True)
-
-
-@_of_a_kind.register
-def _(known: spaces.Dict, here: spaces.Dict, name: str) -> Iterator[Difference]:
-    before, now = list(known.spaces), list(here.spaces)
-    if before != now:
-        how = "order" if sorted(before, key=str) == sorted(now, key=str) else "parts"
-        yield Difference(
-            f"{name} has the {how} {', '.join(map(str, now))}, not {', '.join(map(str, before))}", True
-        )
-        return
-    for key in before:
-        yield from _between(known[key], here[key], f"{name} {key!r}")
-
-
-@_of_a_kind.register
-def _(known: spaces.Tuple, here: spaces.Tuple, name: str) -> Iterator[Difference]:
-    if len(known.spaces) != len(here.spaces):
-        yield Difference(f"{name} has {len(here.spaces)} parts, not {len(known.spaces)}", True)
-        return
-    for index, (before, now) in enumerate(zip(known.spaces, here.spaces, strict=True)):
-        yield from _between(before, now, f"{name} {index}")
+            at = int(np.flatnonzero(before != now)[0])
+            where = f"[{at}]" if before.size > 1 else ""
+            yield Difference(f"the {side}{where} of {name} is {now[at]:g}, not {before[at]:g}", False)

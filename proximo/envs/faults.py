@@ -7,9 +7,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector.utils import create_empty_array
 
-from proximo.envs.spaces import space_name
 from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.envs.vector.returned import as_declared, form_of
 from proximo.errors import EnvironmentFault, EnvironmentRestarted, Misfit, WorkerError
 
 
@@ -155,27 +156,13 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 def _misfit(vector: Any) -> tuple[int, str] | None:
     """The first environment of a sync vector whose observation does not fit the space, and how."""
-    space = getattr(vector, "single_observation_space", None)
+    form = form_of(create_empty_array(vector.single_observation_space, 1), 1)
     for index, observation in enumerate(getattr(vector, "_env_obs", ())):
-        shape = getattr(observation, "shape", None)
-        if space is not None and space.shape is not None and shape is not None and shape != space.shape:
-            return index, (
-                f"it returned an observation of shape {shape}, its space declares {space.shape}; correct its "
-                "observation_space or what it returns"
-            )
-        if space is not None and (shape is None or space.shape is None) and not _contains(space, observation):
-            return index, (
-                f"it returned a {type(observation).__name__} as its observation, which is not in its space "
-                f"{space_name(space)}; correct its observation_space or what it returns"
-            )
+        try:
+            as_declared(observation, form)
+        except Misfit as misfit:
+            return index, str(misfit)
     return None
-
-
-def _contains(space: Any, observation: Any) -> bool:
-    try:
-        return bool(space.contains(observation))
-    except Exception:  # a space may stumble over what is far from it
-        return False
 
 
 def _when(step: int, action: Any, index: int | None) -> str:

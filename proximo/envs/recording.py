@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from proximo.envs.spaces import EXACT, ObservationCodec, space_name
+from proximo.envs.spaces import EXACT, ObservationCodec
 from proximo.envs.vector import returned
-from proximo.errors import EnvironmentFault, Misfit
+from proximo.errors import EnvironmentFault, Misfit, reason
 
 FAILURES = (Exception, SystemExit)  # what an environment may raise; the last is `sys.exit()`
 FIRST = 50  # steps in which an observation is looked at again once the next one is there
@@ -121,13 +121,6 @@ def continue_recording(env: gym.Env, one: Recording, actions: list[Any]) -> Iter
             yield one.digest(obs)
 
 
-def reason(error: BaseException) -> str:
-    """What an environment raised, on one line."""
-    if isinstance(error, SystemExit):
-        return "it asked the program to end (SystemExit)"
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 def digest(encoded: np.ndarray) -> bytes:
     """An encoded observation, to be compared: a thousand images are too many to keep."""
     return hashlib.blake2b(encoded.tobytes(), digest_size=16).digest()
@@ -162,10 +155,8 @@ def _observe(
     """The observation, `exact`; `before`, the one before it in the episode."""
     if not env.observation_space.contains(obs):
         how = _difference(env.observation_space, obs)
-        remedy = "correct observation_space or what is returned"
-        recording.note(
-            "observation space", f"{place} returned an observation outside its space: {how}; {remedy}"
-        )
+        what = f"{place} returned an observation outside its space: {how}"
+        recording.note("observation space", f"{what}; correct observation_space or what is returned")
     if recording.offset is None:
         recording.offset = recording.codec.offset_from(recording.codec.batch_of_one(obs), 1)
     exact = recording.exact(obs)
@@ -215,7 +206,7 @@ def _difference(space: Any, obs: Any) -> str:
     """How an observation misses its space."""
     shape, dtype = getattr(obs, "shape", None), getattr(obs, "dtype", None)
     if not hasattr(space, "low") or shape is None:
-        return f"{type(obs).__name__} {obs!r:.60} is not in {space_name(space)}"
+        return f"{type(obs).__name__} {obs!r:.60} is not in {returned.one_line(space)}"
     if shape != space.shape:
         return f"its shape is {shape}, the space has {space.shape}"
     if dtype is not None and not np.can_cast(dtype, space.dtype):

@@ -1,61 +1,47 @@
 """Spaces as plain data, so that a saved model knows what it sees and does without its environment."""
 
 import math
-from functools import singledispatch
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from proximo.envs.parts import children
 from proximo.errors import UserError
 
 LARGEST = 2**26  # entries of a space: an image of 4700 x 4700 in colour; a file must not fill the memory
 
 
-@singledispatch
-def space_to_json(space: Any) -> dict[str, Any]:
-    """A space as JSON-ready data; later kinds join with `space_to_json.register` and `READERS`.
-
-    Raises UserError for a kind that cannot be written.
-    """
-    raise UserError(f"spaces of kind {type(space).__name__} cannot be saved")
-
-
-@space_to_json.register
-def _(space: spaces.Box) -> dict[str, Any]:
-    return {
-        "kind": "Box",
+WRITERS: dict[type, Callable[[Any], dict[str, Any]]] = {
+    spaces.Box: lambda space: {
         "low": _bounds(space.low),
         "high": _bounds(space.high),
         "shape": list(space.shape),
         "dtype": str(space.dtype),
-    }
+    },
+    spaces.Discrete: lambda space: {
+        "n": int(space.n),
+        "start": int(space.start),
+        "dtype": str(space.dtype),
+    },
+    spaces.MultiDiscrete: lambda space: {
+        "nvec": space.nvec.tolist(),
+        "start": space.start.tolist(),
+        "dtype": str(space.dtype),
+    },
+    spaces.MultiBinary: lambda space: {"shape": list(space.shape)},
+    spaces.Dict: lambda space: {"spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()]},
+    spaces.Tuple: lambda space: {"spaces": [space_to_json(part) for part in space.spaces]},
+}
 
 
-@space_to_json.register
-def _(space: spaces.Discrete) -> dict[str, Any]:
-    return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
-
-
-@space_to_json.register
-def _(space: spaces.MultiDiscrete) -> dict[str, Any]:
-    whole = {"nvec": space.nvec.tolist(), "start": space.start.tolist()}
-    return {"kind": "MultiDiscrete", **whole, "dtype": str(space.dtype)}
-
-
-@space_to_json.register
-def _(space: spaces.MultiBinary) -> dict[str, Any]:
-    return {"kind": "MultiBinary", "shape": list(space.shape)}
-
-
-@space_to_json.register
-def _(space: spaces.Dict) -> dict[str, Any]:
-    return {"kind": "Dict", "spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()]}
-
-
-@space_to_json.register
-def _(space: spaces.Tuple) -> dict[str, Any]:
-    return {"kind": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
+def space_to_json(space: Any) -> dict[str, Any]:
+    """A space as JSON-ready data. Raises UserError for a kind that cannot be written."""
+    for kind, write in WRITERS.items():
+        if isinstance(space, kind):
+            return {"kind": kind.__name__, **write(space)}
+    raise UserError(f"spaces of kind {type(space).__name__} cannot be saved")
 
 
 def _bounds(bounds: np.ndarray) -> Any:
@@ -141,18 +127,9 @@ def _entries(data: dict[str, Any]) -> int:
     return sum(_entries(part) for part in data["spaces"]) if kind == "Tuple" else 0
 
 
-@singledispatch
 def is_single(space: Any, observation: Any) -> bool:
     """Whether this is one observation of the space, and not a batch of them."""
+    while inside := children(space):
+        key, space = next(iter(inside.items()))
+        observation = observation[key]
     return np.ndim(observation) == len(space.shape)
-
-
-@is_single.register
-def _(space: spaces.Dict, observation: Any) -> bool:
-    key, part = next(iter(space.spaces.items()))
-    return is_single(part, observation[key])
-
-
-@is_single.register
-def _(space: spaces.Tuple, observation: Any) -> bool:
-    return is_single(space.spaces[0], observation[0])

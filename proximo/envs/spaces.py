@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo.core.types import VECTOR, ActionKind, Binary, Categories, Continuous
+from proximo.envs.vector.returned import one_line
 from proximo.errors import EnvironmentFault, UserError
 
 FLOAT = np.dtype(np.float32)
@@ -63,12 +64,6 @@ class ObservationCodec:
         for name, image in self.images.items():
             image.encode(batch, out[name])
         return None
-
-    def encode_one(self, observation: Any) -> np.ndarray:
-        """Encode a single observation; returns float32 [size]. Raises EnvironmentFault if it does not fit."""
-        out = np.empty((1, *self.shape), self.dtype)
-        self.encode(self.batch_of_one(observation), out)
-        return out[0]
 
     def about(self, offset: np.ndarray) -> "ObservationCodec":
         """The codec whose float32 vectors are relative to `offset`, float32 [size].
@@ -126,12 +121,6 @@ class ActionCodec:
         return self.to_environment(np.asarray(action)[None])[0]
 
 
-def space_name(space: Any) -> str:
-    """The space in at most 80 characters and on one line (the repr of a Box can span many)."""
-    text = " ".join(repr(space).split())
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCodec"]:
     """The codecs of an environment's two spaces.
 
@@ -140,7 +129,7 @@ def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCode
     observed, acted = observation_codec(observation), action_codec(action)
     if observed.shape[0] == 0:
         raise UserError(
-            f"the observation space {space_name(observation)} has no entry, so a policy has nothing to "
+            f"the observation space {one_line(observation)} has no entry, so a policy has nothing to "
             "decide by: give it one (a constant will do: the shape (1,), and np.zeros(1, np.float32))"
         )
     return observed, acted
@@ -153,7 +142,7 @@ def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCode
 def observation_codec(space: Any) -> ObservationCodec:
     """The codec of an observation space. Raises UserError if no codec is registered for its kind."""
     raise UserError(
-        f"the observation space {space_name(space)} is not supported: use Box, Discrete, MultiDiscrete, "
+        f"the observation space {one_line(space)} is not supported: use Box, Discrete, MultiDiscrete, "
         "MultiBinary, Dict or Tuple, or wrap the environment with gymnasium.wrappers.TransformObservation"
     )
 
@@ -161,24 +150,12 @@ def observation_codec(space: Any) -> ObservationCodec:
 @observation_codec.register
 def _(space: spaces.Box) -> ObservationCodec:
     size = int(np.prod(space.shape))
-    shape = space.shape
-
-    def encode_vector(batch: Any, out: np.ndarray) -> None:
-        if batch.shape != out.shape:  # an assignment alone would repeat a [1, size] batch without a word
-            raise misfit(batch.shape[1:], shape)
-        out[:] = batch
-
-    def encode_flattened(batch: Any, out: np.ndarray) -> None:
-        if batch.shape != (len(out), *shape):
-            raise misfit(batch.shape[1:], shape)
-        out[:] = batch.reshape(len(out), size)
-
     wide = space.dtype.kind in "iuf" and not np.can_cast(space.dtype, FLOAT)
     switches = (space.low == 0) & (space.high == 1) & (space.dtype.kind in "iub")
     return ObservationCodec(
         shape=(size,),
         normalised=~np.asarray(switches, bool).reshape(size),
-        encode=encode_vector if len(shape) == 1 else encode_flattened,
+        encode=_flatten(space.shape),
         wide=np.full(size, wide),
     )
 
@@ -222,14 +199,24 @@ def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> Ob
 
 @observation_codec.register
 def _(space: spaces.MultiBinary) -> ObservationCodec:
-    shape, size = space.shape, int(np.prod(space.shape))
+    size = int(np.prod(space.shape))
+    return ObservationCodec((size,), np.zeros(size, bool), _flatten(space.shape))
 
-    def encode(batch: Any, out: np.ndarray) -> None:
+
+def _flatten(shape: tuple[int, ...]) -> Callable[[Any, np.ndarray], None]:
+    """An encoder of arrays [N, *shape]."""
+
+    def encode_vector(batch: Any, out: np.ndarray) -> None:
+        if batch.shape != out.shape:  # an assignment alone would repeat a [1, size] batch without a word
+            raise misfit(batch.shape[1:], shape)
+        out[:] = batch
+
+    def encode_flattened(batch: Any, out: np.ndarray) -> None:
         if batch.shape != (len(out), *shape):
             raise misfit(batch.shape[1:], shape)
-        out[:] = batch.reshape(len(out), size)
+        out[:] = batch.reshape(out.shape)
 
-    return ObservationCodec((size,), np.zeros(size, bool), encode)
+    return encode_vector if len(shape) == 1 else encode_flattened
 
 
 @observation_codec.register
@@ -287,7 +274,7 @@ def misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFaul
 def action_codec(space: Any) -> ActionCodec:
     """The codec of an action space. Raises UserError if no codec is registered for its kind."""
     raise UserError(
-        f"the action space {space_name(space)} is not supported: use Discrete, MultiDiscrete, MultiBinary or "
+        f"the action space {one_line(space)} is not supported: use Discrete, MultiDiscrete, MultiBinary or "
         "Box, or wrap the environment with gymnasium.wrappers.TransformAction"
     )
 
@@ -316,7 +303,7 @@ def _(space: spaces.MultiBinary) -> ActionCodec:
 def _require_entries(space: Any) -> None:
     """Raises UserError for actions of no entry."""
     if np.prod(space.shape) == 0:
-        raise UserError(f"the action space {space_name(space)} has no entry, so there is nothing to learn")
+        raise UserError(f"the action space {one_line(space)} has no entry, so there is nothing to learn")
 
 
 def _require_choices(space: Any, logits: int) -> None:
@@ -324,7 +311,7 @@ def _require_choices(space: Any, logits: int) -> None:
     _require_entries(space)
     if logits > MOST_CHOICES:
         raise UserError(
-            f"the action space {space_name(space)} asks for {logits:,} logits, and {MOST_CHOICES:,} are "
+            f"the action space {one_line(space)} asks for {logits:,} logits, and {MOST_CHOICES:,} are "
             "the most: make it several smaller choices (MultiDiscrete), or leave out what is never good"
         )
 

@@ -1,9 +1,11 @@
 """A broken environment is named in one line: which copy, when, after what, why, and what to do."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_probes import Dies, FailsAt, WrongShape
+from env_probes import Dies, FailsAt, Walk, WrongShape
 
 from proximo.envs import HostEnvs, check_finite, make_envs
 from proximo.errors import EnvironmentFault
@@ -70,6 +72,14 @@ def test_an_observation_of_the_wrong_shape(at, when):
     message, _ = fault_of(make_envs(WrongShape, 3, at=at))
     assert f"environment 0 of WrongShape failed at {when}" in message
     assert "it returned an observation of shape (3,), its space declares (2,); correct its" in message
+
+
+def test_so_it_is_named_in_gymnasiums_sync_vector():
+    vector = gym.vector.SyncVectorEnv([Walk, partial(WrongShape, at=2), Walk])
+    message, _ = fault_of(HostEnvs(vector, "Walks"))
+    assert message.startswith(
+        "environment 1 of Walks failed at step 2, after the action 1: it returned an obs"
+    )
 
 
 def rollout():

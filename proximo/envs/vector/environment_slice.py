@@ -10,7 +10,7 @@ import numpy as np
 from proximo.envs.vector import returned, snapshot
 from proximo.envs.vector.info import NOTHING, Masks, told
 from proximo.envs.vector.memory import READY, REMAKE, RESET, STEP, Shared
-from proximo.errors import as_error
+from proximo.errors import WorkerError, as_error
 
 
 class EnvironmentSlice:
@@ -68,7 +68,9 @@ class EnvironmentSlice:
                     self.envs[index - self.first].close()
         except BaseException as raised:
             error = as_error(raised)
-            returned.tag_environment(error, index)
+            if command in (RESET, STEP) and not isinstance(error, WorkerError):
+                error = returned.clearer_error(error, self.envs[index - self.first])
+            error.environment_index = index  # type: ignore[attr-defined]
             raise error from error.__cause__
 
     def save(self) -> list[dict[str, Any] | None]:
@@ -177,6 +179,6 @@ class EnvironmentSlice:
             returned.require_spaces(env, self.spaces)
         except BaseException as raised:
             error = as_error(raised)
-            returned.tag_environment(error, index)
+            error.environment_index = index  # type: ignore[attr-defined]
             raise error from error.__cause__
         return env

@@ -4,11 +4,13 @@ NumPy would put almost anything into an array: 280 into 8 bits as 24, one number
 into a flag as True. Here what does not fit is refused, in a line that says how.
 """
 
+import inspect
+import traceback
 from typing import Any
 
 import numpy as np
 
-from proximo.errors import Misfit, WorkerError
+from proximo.errors import Misfit
 
 OLD_API = "as in the old gym interface"
 TWO, FIVE = "return (observation, info)", "return (observation, reward, terminated, truncated, info)"
@@ -47,9 +49,8 @@ def as_declared(value: Any, form: Any, name: str = "observation") -> Any:
             key: as_declared(_part(value, key, name), part, f"{name}[{key!r}]") for key, part in form.items()
         }
     if not hasattr(value, "__len__") or len(value) != len(form):
-        raise Misfit(
-            f"its {name} is {short(value)}, its space declares a tuple of {len(form)} parts; {CORRECT}"
-        )
+        declared = f"its space declares a tuple of {len(form)} parts"
+        raise Misfit(f"its {name} is {short(value)}, {declared}; {CORRECT}")
     return tuple(as_declared(_part(value, i, name), part, f"{name}[{i}]") for i, part in enumerate(form))
 
 
@@ -93,14 +94,6 @@ def from_reset(result: Any) -> Any:
     raise Misfit(f"its reset returned {short(result)}, without an info, {OLD_API}; {TWO}")
 
 
-def tag_environment(error: BaseException, index: int) -> None:
-    """Let an error tell that environment `index` raised it. Raises another one where that says more."""
-    better = _better(error)
-    (better or error).environment_index = index  # type: ignore[union-attr, attr-defined]
-    if better is not None:
-        raise better from error
-
-
 def from_step(result: Any) -> Any:
     """The five things in what `step` returned. Raises Misfit."""
     count = len(result) if isinstance(result, tuple | list) else 0
@@ -126,13 +119,11 @@ def require_spaces(env: Any, spaces: tuple[Any, Any]) -> None:
     for kind, space in zip(("observation", "action"), spaces, strict=True):
         found = getattr(env, f"{kind}_space")
         if found != space:
-            raise Misfit(
-                f"its {kind} space is {line(found)}, that of the first copy is {line(space)}; let all copies "
-                "have the same"
-            )
+            first = f"that of the first copy is {one_line(space)}"
+            raise Misfit(f"its {kind} space is {one_line(found)}, {first}; let all copies have the same")
 
 
-def line(value: Any, longest: int = 80) -> str:
+def one_line(value: Any, longest: int = 80) -> str:
     """A value as text on one line."""
     text = " ".join(f"{value!r}".split())
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
@@ -142,7 +133,7 @@ def short(value: Any) -> str:
     """A value and its type on one line."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
-    return f"the {type(value).__name__} {line(value, 40)}"
+    return f"the {type(value).__name__} {one_line(value, 40)}"
 
 
 def as_array(value: Any) -> np.ndarray | None:
@@ -153,29 +144,29 @@ def as_array(value: Any) -> np.ndarray | None:
         return None
 
 
-def _better(error: BaseException) -> WorkerError | None:
-    """Of an end that was asked for, and of the old interface."""
-    text = str(error)
-    if isinstance(error, SystemExit):
-        return WorkerError(f"it asked the program to end (SystemExit: {text})")
-    if "reset() got an unexpected keyword argument 'seed'" in text:
+def clearer_error(error: Exception, env: Any) -> Exception:
+    """The Misfit behind an error, where the environment without its wrappers shows one; else the error.
+
+    A wrapper unpacks what the environment inside of it returned, and so stumbles before we look.
+    """
+    plain = env.unwrapped
+    try:
+        inspect.signature(plain.reset).bind(seed=0)
+    except TypeError:
         declare = "declare reset(self, *, seed=None, options=None)"
-        return Misfit(f"its reset takes no seed, {OLD_API} ({text}); {declare}")
-    if not isinstance(error, ValueError) or not _raised_in_gymnasium(error):
-        return None
-    # A wrapper unpacks what the environment inside of it returned, and so stumbles before we do.
-    if text == "not enough values to unpack (expected 5, got 4)":
-        return Misfit(f"its step returned four values, {OLD_API}; {FIVE}")
-    if text.startswith("too many values to unpack (expected 2"):
-        return Misfit(f"its reset returned more than two values, without an info, {OLD_API}; {TWO}")
-    return None
-
-
-def _raised_in_gymnasium(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("gymnasium.")
+        return Misfit(f"its reset takes no seed, {OLD_API} ({error}); {declare}")
+    except ValueError:  # compiled code need not have a signature
+        return error
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if isinstance(error, ValueError) and frame.f_globals.get("__name__", "").startswith("gymnasium."):
+        try:
+            from_reset(plain.reset(seed=0))
+            from_step(plain.step(plain.action_space.sample()))
+        except Misfit as misfit:
+            return misfit
+        except Exception:
+            return error
+    return error
 
 
 def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndarray:
@@ -189,40 +180,33 @@ def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndar
 
 def _converted(value: Any, leaf: Leaf) -> np.ndarray:
     """`value` as the array that is declared; only where that loses nothing but digits of a real number."""
-    array, declared = as_array(value), f"{leaf.dtype} {leaf.shape}"
+    array, name, dtype = as_array(value), leaf.name, leaf.dtype
     if array is None or array.dtype.kind not in "biuf":
-        raise Misfit(
-            f"it returned {short(value)} as its {leaf.name}, its space declares {declared}; {CORRECT}"
-        )
+        raise _misfit(f"{short(value)} as its {name}, its space declares {dtype} {leaf.shape}")
     if array.shape != leaf.shape:
-        raise Misfit(
-            f"it returned an {leaf.name} of shape {array.shape}, its space declares {leaf.shape}; {CORRECT}"
-        )
-    if array.dtype == leaf.dtype:
+        raise _misfit(f"an {name} of shape {array.shape}, its space declares {leaf.shape}")
+    if array.dtype == dtype:
         return array
-    if leaf.dtype.kind == "f":
+    if dtype.kind == "f":
         try:
             with np.errstate(over="raise"):
-                return array.astype(leaf.dtype)
+                return array.astype(dtype)
         except FloatingPointError:
             largest = array.reshape(-1)[np.argmax(np.abs(array))]
-            raise Misfit(
-                f"it returned {largest} in its {leaf.name}, too large for {leaf.dtype}, the dtype of its "
-                f"space; {CORRECT}"
-            ) from None
+            raise _misfit(f"{largest} in its {name}, too large for {dtype}, the dtype of its space") from None
     if array.dtype.kind == "f":
-        raise Misfit(
-            f"it returned {_first(array)} in its {leaf.name}, a {array.dtype}, but its space declares whole "
-            f"numbers ({leaf.dtype}); {CORRECT}"
-        )
-    low, high = (0, 1) if leaf.dtype.kind == "b" else (np.iinfo(leaf.dtype).min, np.iinfo(leaf.dtype).max)
+        found = f"{_first(array)} in its {name}, a {array.dtype}"
+        raise _misfit(f"{found}, but its space declares whole numbers ({dtype})")
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     outside = array[(array < low) | (array > high)]
     if outside.size:
-        raise Misfit(
-            f"it returned {_first(outside)} in its {leaf.name}, which {leaf.dtype}, the dtype of its space, "
-            f"cannot hold; {CORRECT}"
-        )
-    return array.astype(leaf.dtype)
+        found = f"{_first(outside)} in its {name}"
+        raise _misfit(f"{found}, which {dtype}, the dtype of its space, cannot hold")
+    return array.astype(dtype)
+
+
+def _misfit(what: str) -> Misfit:
+    return Misfit(f"it returned {what}; {CORRECT}")
 
 
 def _first(array: np.ndarray) -> Any:
@@ -237,6 +221,5 @@ def _part(value: Any, key: Any, name: str) -> Any:
     try:
         return value[key]
     except Exception as error:
-        raise Misfit(
-            f"its {name} is {short(value)}, without the part {key!r} of its space; {CORRECT}"
-        ) from error
+        found = f"its {name} is {short(value)}"
+        raise Misfit(f"{found}, without the part {key!r} of its space; {CORRECT}") from error
