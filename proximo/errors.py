@@ -1,10 +1,12 @@
 """What a user can meet: errors, which the command turns into one line and exit status 2, and warnings."""
 
 import contextlib
+import difflib
 import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -116,6 +118,13 @@ def of_a_signal(interrupt: KeyboardInterrupt) -> bool:
     return code is None or any(
         frame.f_code is code for frame, _ in traceback.walk_tb(interrupt.__traceback__)
     )
+
+
+def nearest(name: object, there: Iterable[object]) -> str:
+    """Which names a mistyped one may have meant."""
+    names = [str(one) for one in there]
+    close = difflib.get_close_matches(str(name), names, n=3)
+    return f"did you mean {', '.join(close)}?" if close else f"take one of {', '.join(names)}"
 
 
 def tell(warning: Warning) -> None:

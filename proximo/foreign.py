@@ -25,11 +25,12 @@ class Foreign(NamedTuple):
 def foreign(command: str) -> dict[str, Foreign]:
     """The words of other libraries that a command knows without having a counterpart."""
     found = {f"--{word}": Foreign() for word in NOTHING.split() if command in TRAINED}
-    for words, instead in ((INSTEAD if command in TRAINED else {}) | INSTEAD_OF.get(command, {})).items():
-        for word in words.split():
-            name, _, harmless = word.partition("=")
-            values = None if harmless == "*" else tuple(filter(None, harmless.split("|")))
-            found[f"--{name}"] = Foreign(values, instead)
+    for commands, table in {" ".join(TRAINED): INSTEAD, **INSTEAD_OF}.items():
+        for words, instead in table.items() if command in commands.split() else ():
+            for word in words.split():
+                name, _, harmless = word.partition("=")
+                values = None if harmless == "*" else tuple(filter(None, harmless.split("|")))
+                found[f"--{name}"] = Foreign(values, instead)
     return found
 
 
@@ -62,14 +63,17 @@ NOTHING = """
 """
 # Words, behind them the values that ask for nothing, `*` for any; and what to say instead of others.
 INSTEAD = {
+    "push-to-hub=false log-completions-hub-repo dataloader-drop-last=false dataset-streaming=false "
+    "disable-dropout=true ignore-data-skip=false is-encoder-decoder=false label-smoothing-factor=0|0.0 "
+    "length-column-name lora-dropout=0|0.0 max-tool-calling-iterations neftune-noise-alpha "
+    "multi-objective-aggregation=sum_then_normalize packing-strategy=bfd top-entropy-quantile=1|1.0 "
+    "trust-remote-code=false use-dora=false": "there is nothing of the kind here: leave it out",
     "gradient-accumulation-steps": "it multiplies --per-device-train-batch-size, which is missing: say that "
     "too, or --batch-size and, for memory, --micro-batch-tokens",
     "deepspeed fsdp fsdp-config accelerator-config parallelism-config "
     "num-processes": "say --data-parallel and --model-parallel, which share the work among devices",
     "load-in-4bit=false load-in-8bit=false": "quantised weights are not supported: say --lora-rank and "
     "--precision bfloat16",
-    "push-to-hub=false log-completions-hub-repo": "nothing is uploaded: RUN/model is a folder as the Hub "
-    "has them",
     "use-vllm=false vllm-mode vllm-model-impl vllm-enable-sleep-mode vllm-structured-outputs-regex "
     "vllm-server-base-url vllm-server-host vllm-server-port vllm-server-timeout vllm-group-port "
     "vllm-gpu-memory-utilization vllm-max-model-length vllm-tensor-parallel-size "
@@ -92,54 +96,44 @@ INSTEAD = {
     "auto-find-batch-size=false": "memory is --micro-batch-tokens: choose that",
     "bf16-full-eval=false": "say --precision bfloat16",
     "data-seed": "one seed is all: say --seed",
-    "dataloader-drop-last=false": "every record counts: leave it out",
     "dataset-config": "data are files: write that part of the data set to JSON lines, and say --data FILE",
     "dataset-kwargs": "say --completion-only, or --length: there are no others",
-    "dataset-streaming=false": "data are read whole: leave it out",
     "dataset-text-field": "the column is called text: rename it in the file",
-    "disable-dropout=true": "there is no dropout: leave it out",
     "do-predict=false": "say proximo lm generate after the run",
     "entropy-coef=0|0.0": "say --entropy-coefficient",
     "eval-on-start=false": "say proximo lm eval before the run",
     "fp16=false fp16-full-eval=false": "16-bit floats overflow: say --precision bfloat16",
     "generation-kwargs": "say --temperature and --response-length, one by one",
-    "ignore-data-skip=false": "a run goes on where it was: leave it out",
-    "is-encoder-decoder=false": "models with an encoder are not supported",
     "kl-estimator=k1": "a token's price is log pi - log pi_ref, which is k1; GRPO has --kl-estimate",
     "label-names": "columns have TRL's names: prompt, completion, chosen, rejected, messages, text",
-    "label-smoothing-factor=0|0.0": "labels are taken as they are: leave it out",
-    "length-column-name": "lengths are counted here: leave it out",
     "load-best-model-at-end=false": "the last model is saved, and eval_loss logged: choose --epochs by that",
-    "lora-dropout=0|0.0": "adapters have no dropout: leave it out",
     "lr-scheduler-kwargs": "say --schedule and --warmup: they have no others",
     "max-steps=-1": "say --epochs",
-    "max-tool-calling-iterations": "tools are not called: leave it out",
     "model-init-kwargs": "say --precision or --from-scratch, one by one",
     "model-revision=main": "fetch that version into a folder, and say --model FOLDER",
-    "multi-objective-aggregation=sum_then_normalize": "weighted rewards are summed before they are "
-    "compared: leave it out",
-    "neftune-noise-alpha": "embeddings get no noise: leave it out",
     "optim=adamw_torch|adamw_torch_fused|adamw optim-target-modules": "Adam with decoupled weight decay is "
     "the optimiser: leave it out",
     "optim-args": "say --adam-beta1, --adam-beta2, --adam-epsilon or --weight-decay",
     "overwrite-output-dir=false": "no run is overwritten: choose another --out, or go on with --resume RUN",
-    "packing-strategy=bfd": "texts are packed whole, as by bfd: leave it out",
     "reference-free=false": "the loss is relative to a reference: leave it out",
     "resume-from-checkpoint": "say --resume RUN alone",
     "save-steps save-strategy=no|epoch|steps": "say --checkpoint-every, in seconds",
     "shuffle-dataset=true train-sampling-strategy=random": "data are shuffled, by --seed: leave it out",
     "stop-token=eos": "the tokenizer's EOS ends a response: say --eos-token, or --stop for texts",
     "stop-token-id": "say --eos-token, with the token itself",
-    "top-entropy-quantile=1|1.0": "every token counts: leave it out",
     "truncation-mode=keep_start": "answers are cut at their end: say --overlong drop to leave long ones out",
-    "trust-remote-code=false": "nothing in a model's folder is executed: leave it out",
     "use-adaptive-entropy=false": "say --entropy-coefficient, which stays as it is",
-    "use-dora=false": "adapters are plain LoRA: leave it out",
     "use-rslora=false": "say --lora-alpha, as your alpha times the square root of the rank: that is the same",
     "warmup-steps=0": "say --warmup, as a share of the run",
     "report-to=none": "say --tensorboard or --wandb",
 }
-INSTEAD_OF = {
+INSTEAD_OF = {  # by the commands that it is for
+    "sft reward dpo": {"group-by-length": "rows of one length are not sought: leave it out"},
+    "dpo ppo grpo": {"chat-template-path": "say --chat-template, with the template's file"},
+    "ppo grpo": {
+        "num-train-epochs max-steps=-1": "responses are counted here: say --episodes (passes x prompts x "
+        "samples)",
+    },
     "train": {
         "capture-video": "say --video-every N",
         "clip-vloss": "say --value-loss clipped-squared-error",
@@ -149,30 +143,18 @@ INSTEAD_OF = {
         "exp-name": "say --out, the folder of the run",
     },
     "sft": {
-        "group-by-length": "texts are packed, so that nothing is padded: leave it out",
         "loss-type=nll|chunked_nll": "the loss is the next token's, nll: leave it out",
         "shuffle-dataset=*": "it is shuffled by TRL in any case",
         "dataset-text-field=text": "the column is called text: rename it in the file",
     },
     "reward": {
-        "group-by-length": "rows of one length are not sought: leave it out",
         "loss-type": "the loss is Bradley and Terry's: leave it out",
     },
     "dpo": {
-        "chat-template-path": "say --chat-template, with the template's file",
-        "group-by-length": "rows of one length are not sought: leave it out",
         "max-prompt-length max-completion-length": "say --length, of prompt and answer together",
     },
-    "ppo": {
-        "chat-template-path": "say --chat-template, with the template's file",
-        "num-train-epochs max-steps=-1": "responses are counted here: say --episodes (passes x prompts x "
-        "samples)",
-    },
     "grpo": {
-        "chat-template-path": "say --chat-template, with the template's file",
         "delta": "say --objective dual-clip:EPSILON,DELTA",
-        "max-steps=-1 num-train-epochs": "responses are counted here: say --episodes (passes x prompts x "
-        "samples)",
         "steps-per-generation": "say --minibatches",
     },
 }

@@ -1,10 +1,9 @@
 """`proximo lm COMMAND`: language models, from fine-tuning to PPO."""
 
-import difflib
 import importlib
 from typing import Any, NamedTuple
 
-from proximo.errors import UserError
+from proximo.errors import UserError, nearest
 
 USAGE = """usage: proximo lm COMMAND ...
 
@@ -40,9 +39,7 @@ def read(words: list[str]) -> Asked:
     if not words or words[0] in ("-h", "--help"):
         return Asked(None, 0 if words else 2)
     if words[0] not in MODULES:
-        near = difflib.get_close_matches(words[0], MODULES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"take one of {', '.join(MODULES)}"
-        raise UserError(f"there is no command {words[0]!r}: {hint}")
+        raise UserError(f"there is no command {words[0]!r}: {nearest(words[0], MODULES)}")
     from proximo.language import need_libraries
 
     need_libraries()

@@ -1,14 +1,13 @@
 """What a grid of runs is: settings x environments x seeds, and the published numbers it stands beside."""
 
 import dataclasses
-import difflib
 import shlex
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from proximo.control.config import Config, preset
-from proximo.errors import UserError
+from proximo.errors import UserError, nearest
 from proximo.options import as_words, with_options
 
 
@@ -59,9 +58,9 @@ class Grid:
     title: str
     settings: Sequence[Setting]
     environments: Sequence[str]
-    seeds: Sequence[int]
-    steps: int
     baseline: str
+    seeds: Sequence[int] = (0, 1, 2)
+    steps: int = 1_000_000
     references: Mapping[str, Published] = field(default_factory=dict)
 
 
@@ -130,15 +129,8 @@ def select(wanted: Iterable[Any], there: Sequence[Any], what: str) -> list[Any]:
     wanted = list(wanted)
     for name in wanted:
         if name not in there:
-            raise UserError(f"there is no {what} called {name!r}: {nearest(str(name), there)}")
+            raise UserError(f"there is no {what} called {name!r}: {nearest(name, there)}")
     return [name for name in there if name in wanted or not wanted]
-
-
-def nearest(name: str, there: Sequence[Any]) -> str:
-    """Which names a mistyped one may have meant."""
-    names = [str(one) for one in there]
-    close = difflib.get_close_matches(name, names, n=3)
-    return f"did you mean {', '.join(close)}?" if close else f"take one of {', '.join(names)}"
 
 
 # ---- which runs share an ensemble, and in what order they are begun

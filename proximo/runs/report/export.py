@@ -57,8 +57,7 @@ def _group(study: Study, group: Group, row: Row) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    names = ("mean", "interquartile_mean", "improvement")
-    return {name: _estimate(getattr(row, name)) for name in names}
+    return {name: _estimate(getattr(row, name)) for name in ("mean", "interquartile_mean", "improvement")}
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:

@@ -131,7 +131,7 @@ class Study:
         }
 
 
-def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
+def study_of(runs: Sequence[RunData]) -> Study:
     """Group the runs, in the order in which they were named, and compare the groups."""
     together: dict[str, list[RunData]] = {}
     for run in runs:
@@ -145,7 +145,7 @@ def study_of(runs: Sequence[RunData], now: datetime | None = None) -> Study:
     values = {name: [option_text(group.options, name) for group in groups] for name in names}
     known = [index for index, group in enumerate(groups) if group.options]
     differing = {name: row for name, row in values.items() if len({row[index] for index in known}) > 1}
-    return Study(groups, differing, _overall(groups), _notes(groups), now or datetime.now(UTC))
+    return Study(groups, differing, _overall(groups), _notes(groups), datetime.now(UTC))
 
 
 def _group(label: str, runs: list[RunData]) -> Group:
@@ -197,15 +197,10 @@ def comparison_rows(settings: Sequence[tuple[str, Sequence[np.ndarray]]]) -> lis
     for label, scores in settings:
         whole = all(len(sample) for sample in scores)
         against = whole and scores is not first and all(len(sample) for sample in first)
-        rows.append(
-            Row(
-                label,
-                sum(len(sample) for sample in scores),
-                statistics.mean(scores) if whole else None,
-                statistics.interquartile_mean(scores) if whole else None,
-                statistics.improvement(scores, first) if against else None,
-            )
-        )
+        middle = statistics.interquartile_mean(scores) if whole else None
+        better = statistics.improvement(scores, first) if against else None
+        mean, count = statistics.mean(scores) if whole else None, sum(map(len, scores))
+        rows.append(Row(label, count, mean, middle, better))
     return rows
 
 

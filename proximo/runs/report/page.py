@@ -61,14 +61,15 @@ def section(heading: str, *content: Markup | None) -> Markup:
 # ---- charts
 
 
-def figure(caption: object, *content: Markup | None, hint: str | None = None, class_: str = "") -> Markup:
+def figure(caption: object, *content: Markup | None, hint: str | None = None) -> Markup:
     """A chart with its caption above and its hint below."""
     below = tag("p", hint, class_="hint") if hint else None
-    return tag("figure", tag("figcaption", caption), *content, below, class_=f"chart {class_}".strip())
+    return tag("figure", tag("figcaption", caption), *content, below, class_="chart")
 
 
-def names_of(groups: list[Group]) -> list[tuple[int, str]]:
-    return [(number, group.words) for number, group in enumerate(groups)]
+def keys_of(groups: list[Group]) -> Markup | None:
+    """What their lines stand for; one alone needs no word."""
+    return legend([(n, group.words) for n, group in enumerate(groups)]) if len(groups) > 1 else None
 
 
 def learning(study: Study) -> Iterator[Markup]:
@@ -84,8 +85,7 @@ def learning(study: Study) -> Iterator[Markup]:
                 lines += [Line(c, number, faint=True) for c in curves if len(curves) > 1]
                 lines.append(Line(with_interval(curves), number, group.words))
         picture = plot(lines, f"{env}: return against steps", large=True, whole=len(groups) == 1)
-        keys = legend(names_of(groups)) if len(groups) > 1 else None
-        charts.append(figure(tag("b", env if many else "Return"), keys, picture))
+        charts.append(figure(tag("b", env if many else "Return"), keys_of(groups), picture))
     if len(study.runs) > len(study.groups):
         hint += (
             " Strong: the mean over seeds, as far as all of them have come, with its 95% interval "
@@ -128,8 +128,7 @@ def vitals(study: Study) -> Iterator[Markup]:
                 )
         if found:
             many = len(study.environments) > 1
-            keys = legend(names_of(groups)) if len(groups) > 1 else None
-            yield join(tag("h3", env) if many else None, keys, tag("div", *found, class_="pair"))
+            yield join(tag("h3", env) if many else None, keys_of(groups), tag("div", *found, class_="pair"))
 
 
 def _reached(lines: list[Line], limit: float | None) -> list[Mark]:
@@ -160,25 +159,20 @@ def metrics(study: Study) -> Iterator[Markup]:
     for env in study.environments:
         groups = study.on(env)
         names = dict.fromkeys(name for g in groups for run in g.runs for name in run.metrics if name != STEP)
-        keys = legend(names_of(groups)) if len(groups) > 1 else None
         for family, members in families(list(names)).items():
             charts = [small(metric, groups) for metric in members]
             heading = FAMILIES.get(family, family)
             where = f"{heading} ({env})" if len(study.environments) > 1 else heading
-            yield section(where, keys, tag("div", *charts, class_="small"), tag("p", SHADED, class_="hint"))
+            row = tag("div", *charts, class_="small")
+            yield section(where, keys_of(groups), row, tag("p", SHADED, class_="hint"))
 
 
 def small(metric: str, groups: list[Group]) -> Markup:
     """A small chart of one metric."""
     having = [(number, group) for number, group in enumerate(groups) if series_of(group.runs, metric)]
     lines = [Line(with_range(series_of(group.runs, metric)), number) for number, group in having]
-    last = group_last(having[0][1], metric) if len(groups) == 1 else None
-    caption = join(tag("b", metric.partition("/")[2] or metric), tag("span", last, class_="last"))
+    last = groups[0].mean(metric) if len(groups) == 1 else None
+    words = None if last is None else short(last)
+    caption = join(tag("b", metric.partition("/")[2] or metric), tag("span", words, class_="last"))
     hint = HINTS.get(metric) or (VITAL[metric].hint.partition(".")[0] + "." if metric in VITAL else None)
     return figure(caption, plot(lines, metric), hint=hint)
-
-
-def group_last(group: Group, metric: str) -> str:
-    """The mean of the last values, for the caption."""
-    value = group.mean(metric)
-    return "" if value is None else short(value)
