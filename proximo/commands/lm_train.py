@@ -4,21 +4,19 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
 from proximo.arguments import Watched, parse
 from proximo.core.ranges import at_least
 from proximo.errors import UserError, say
-from proximo.language.progress import facts, shown
+from proximo.language.face import carry_out
+from proximo.language.progress import facts
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.paths import short, whole
-from proximo.runs.process import Deadline, orderly_stop, prepare_process, take_turns
+from proximo.runs.process import Deadline, orderly_stop, prepare_process
 from proximo.words import groups, understood
-
-if TYPE_CHECKING:
-    from proximo.language.train.job import Iteration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,25 +112,21 @@ def carried_out(command: str, arguments: Watched, work: Work, deadline: Deadline
     if not arguments.quiet:
         for note in notes(work.trainer):
             say(f"note: {note}")
-    total, path = work.trainer.total, work.run.path
     with orderly_stop() as stop:
-        iteration, status, elapsed = take_turns(
-            shown(work.iterations(), f"lm {command}", total, not arguments.quiet),
-            lambda iteration: iteration.last,
-            deadline,
-            stop,
-        )
-    number, tokens = (work.number, 0) if iteration is None else (iteration.number, iteration.tokens)
+        found, status = carry_out(command, work, deadline, not arguments.quiet, stop)
+    path, known = short(found.folder), facts(found.metrics)
     if arguments.json:
-        print(json.dumps(result(work, command, number, tokens, elapsed, iteration)))
+        content = {name: value for name, value in vars(found).items() if name != "folder"}
+        speed = found.tokens / found.seconds
+        print(json.dumps({"run": str(path), **content, "tokens_per_second": speed}))
     else:
-        known = f"; {facts(iteration.metrics)}" if iteration is not None else ""
-        print(f"{number:,} of {total:,} iterations, {tokens:,} tokens in {elapsed:.1f} s{known}")
-        print(f"run: {short(path)}\nnext: {next_step(command, short(path))}")
+        done = f"{found.iterations:,} of {found.total:,} iterations, {found.tokens:,} tokens"
+        print(f"{done} in {found.seconds:.1f} s" + (f"; {known}" if known else ""))
+        print(f"run: {path}\nnext: {next_step(command, path)}")
     if status:
         names = work.options.rewards.reward if command in SAMPLING else ()
         again = " ".join(["", "--reward", *names]) if names else ""
-        say(f"stopped; go on with: proximo lm {command} --resume {short(path)}{again}")
+        say(f"stopped; go on with: proximo lm {command} --resume {path}{again}")
     return status
 
 
@@ -141,25 +135,3 @@ def next_step(command: str, path: Path) -> str:
     if command == "reward":
         return f"proximo lm ppo MODEL --data prompts.jsonl --reward-model {path}"
     return f'proximo lm generate {path} --prompt "..."'
-
-
-def result(
-    work: Work,
-    command: str,
-    number: int,
-    tokens: int,
-    elapsed: float,
-    iteration: "Iteration | None",
-) -> dict[str, Any]:
-    """What `--json` ends with."""
-    return {
-        "run": str(short(work.run.path)),
-        "command": command,
-        "iterations": number,
-        "total": work.trainer.total,
-        "tokens": tokens,
-        "seconds": elapsed,
-        "tokens_per_second": tokens / elapsed,
-        "metrics": {} if iteration is None else iteration.metrics,
-        "notes": list(notes(work.trainer)),
-    }

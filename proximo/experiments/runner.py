@@ -46,22 +46,17 @@ class Worker:
         Finalize(self, self.process.kill, exitpriority=0)  # else the interpreter's end would wait for it
         theirs.close()
         self.task: Task | None = None
-        self._before = Progress(0, 0)  # of the tasks before this one
-        self._now = Progress(0, 0)
+        self._made: dict[str, Progress] = {}  # of each task
 
     @property
-    def steps(self) -> int:
-        """Steps of all its tasks so far."""
-        return self._before.steps + self._now.steps
-
-    @property
-    def cells(self) -> int:
-        """Runs it has written so far."""
-        return self._before.cells + self._now.cells
+    def progress(self) -> Progress:
+        """Of all its tasks so far."""
+        made = self._made.values()
+        return Progress(sum(one.steps for one in made), sum(one.cells for one in made))
 
     def assign(self, task: Task | None) -> None:
         """The next task, or None for the end."""
-        self.task, self._before, self._now = task, Progress(self.steps, self.cells), Progress(0, 0)
+        self.task = task
         with contextlib.suppress(ConnectionError):  # `receive` says what became of it
             self.pipe.send(task)
 
@@ -71,8 +66,8 @@ class Worker:
             message = self.pipe.recv()
         except (EOFError, ConnectionError):
             raise UserError(self._exit_message()) from None
-        if isinstance(message, Progress):
-            self._now = message
+        if isinstance(message, Progress) and self.task is not None:
+            self._made[self.task.name] = message
         elif isinstance(message, Failed):
             error = UserError(message.message)
             error.add_note(message.trace)
@@ -137,7 +132,8 @@ def run(
                 for worker in workers:
                     if worker.pipe in ready:
                         _handle_message(worker, waiting, grids, places)
-                show(sum(worker.cells for worker in workers), sum(worker.steps for worker in workers))
+                made = [worker.progress for worker in workers]
+                show(sum(one.cells for one in made), sum(one.steps for one in made))
         finally:
             for worker in workers:
                 worker.process.kill()

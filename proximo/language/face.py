@@ -23,7 +23,7 @@ from proximo.language.running import described
 from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.options import options_from
-from proximo.runs.process import Deadline, prepare_process, take_turns
+from proximo.runs.process import Deadline, StopRequest, prepare_process, take_turns
 from proximo.runs.sealed import replace_file
 
 Rewards = str | RewardFunction | Sequence[str | RewardFunction]
@@ -136,7 +136,8 @@ def resume(run: Any, *, reward: Rewards = (), progress: bool = False) -> Languag
     folder = Path(_named(run))
     command = described(folder)["command"]
     functions, _ = functions_of(reward)
-    return _finished(command, go_on(command, folder, functions=functions), Deadline(None), progress)
+    work = go_on(command, folder, functions=functions)
+    return carry_out(command, work, Deadline(None), progress)[0]
 
 
 def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards = ()) -> LanguageRunResult:
@@ -150,22 +151,23 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
         functions, given["reward"] = functions_of(reward)
     options: Any = options_from(method(command)[0], _named(given))
     deadline = Deadline(options.run.max_time)
-    return _finished(command, begin(command, options, functions), deadline, progress)
+    return carry_out(command, begin(command, options, functions), deadline, progress)[0]
 
 
-def _finished(command: str, work: Work, deadline: Deadline, progress: bool) -> LanguageRunResult:
-    """Train to the end, or as long as there is time."""
+def carry_out(
+    command: str, work: Work, deadline: Deadline, progress: bool, stop: StopRequest | None = None
+) -> tuple[LanguageRunResult, int]:
+    """Train as long as `take_turns` does; returns also its exit status.
+
+    stop  of `orderly_stop`, where signals are to be heard
+    """
     total = work.trainer.total
-    last, _, seconds = take_turns(
-        shown(work.iterations(), f"lm {command}", total, progress),
-        lambda iteration: iteration.last,
-        deadline,
-    )
+    turns = shown(work.iterations(), f"lm {command}", total, progress)
+    last, status, seconds = take_turns(turns, lambda iteration: iteration.last, deadline, stop)
     done = (work.number, 0, {}) if last is None else (last.number, last.tokens, last.metrics)
     number, tokens, metrics = done
-    return LanguageRunResult(
-        work.run.path, command, number, total, tokens, seconds, metrics, notes(work.trainer)
-    )
+    place, known = work.run.path, notes(work.trainer)
+    return LanguageRunResult(place, command, number, total, tokens, seconds, metrics, known), status
 
 
 def functions_of(rewards: Rewards) -> tuple[list[RewardFunction], tuple[str, ...]]:

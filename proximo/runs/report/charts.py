@@ -6,7 +6,7 @@ and print could not change the colours. Colours are classes (s0, s1, ...) that t
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,10 +93,10 @@ class Frame(NamedTuple):
     low: float
     high: float
 
-    def x(self, values: np.ndarray) -> np.ndarray:
+    def x(self, values: Any) -> Any:
         return (values - self.left) / (self.right - self.left) * SIZE
 
-    def y(self, values: np.ndarray) -> np.ndarray:
+    def y(self, values: Any) -> Any:
         # What lies far outside is not seen; its digits would fill the file.
         return np.clip((self.high - values) / (self.high - self.low), -1.0, 2.0) * SIZE
 
@@ -146,18 +146,15 @@ def plot(
     frame = Frame(left, right, low, high)
     rows = ticks(low, high, 6 if large else 3)
     shapes = [
-        tag("path", class_="grid", d="".join(f"M0 {float(frame.y(np.array(y))):.0f}H{SIZE}" for y in rows)),
-        *(tag("path", class_="mark", d=f"M0 {float(frame.y(np.array(m.value))):.0f}H{SIZE}") for m in marks),
+        tag("path", class_="grid", d="".join(f"M0 {frame.y(y):.0f}H{SIZE}" for y in rows)),
+        *(tag("path", class_="mark", d=f"M0 {frame.y(m.value):.0f}H{SIZE}") for m in marks),
         *(_band(frame, line) for line in drawn),
         *(_path(frame, line) for line in sorted(drawn, key=lambda line: not line.faint)),
     ]
     words = [
-        *(_at("y", "top", float(frame.y(np.array(y))), tick_label(y, rows)) for y in rows),
-        *(
-            _at("x", "left", float(frame.x(np.array(x))), count(x))
-            for x in ticks(left, right, 5 if large else 2)
-        ),
-        *(_at("m", "top", float(frame.y(np.array(mark.value))), mark.label) for mark in marks),
+        *(_at("y", "top", frame.y(y), tick_label(y, rows)) for y in rows),
+        *(_at("x", "left", frame.x(x), count(x)) for x in ticks(left, right, 5 if large else 2)),
+        *(_at("m", "top", frame.y(mark.value), mark.label) for mark in marks),
     ]
     hits = _hits(frame, [line for line in drawn if not line.faint]) if large else Markup()
     return tag("div", _svg(name, *shapes), *words, hits, class_="plot large" if large else "plot")
@@ -230,16 +227,13 @@ def histogram(rows: Sequence[Histogram], bars: np.ndarray, name: str, number: in
         shape = "".join(f"M{a:.0f} {SIZE}V{h:.0f}H{b:.0f}V{SIZE}Z" for a, b, h, share in boxes if share)
         shapes = [tag("path", class_=f"bars {style(number)}", d=shape)]
         if row.episodes:
-            mean = np.clip(frame.x(np.array(row.mean)), 0, SIZE)
-            shapes.append(tag("path", class_="mean", d=f"M{float(mean):.0f} 0V{SIZE}"))
+            mean = np.clip(frame.x(row.mean), 0, SIZE)
+            shapes.append(tag("path", class_="mean", d=f"M{mean:.0f} 0V{SIZE}"))
         note = f"mean {short(row.mean)}, {row.episodes:,} episodes" if row.episodes else "no episode"
         words = tag("p", tag("b", row.label), f" {note}", class_="row")
         drawn.append(tag("div", words, _svg(f"{name}, {row.label}: {note}", *shapes), class_="bins"))
-    axis = [
-        _at("x", "left", float(frame.x(np.array(x))), tick_label(x, xs))
-        for xs in (ticks(frame.left, frame.right, 4),)
-        for x in xs
-    ]
+    xs = ticks(frame.left, frame.right, 4)
+    axis = [_at("x", "left", frame.x(x), tick_label(x, xs)) for x in xs]
     return tag("div", *drawn, tag("div", *axis, class_="axis"), class_="ridge")
 
 
