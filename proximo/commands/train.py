@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from proximo.arguments import RecipeArguments, Watched, config_from, parse, parse_recipe
-from proximo.control.config import Config, validated
 from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
-from proximo.envs import find_spec
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import as_words, changes
 from proximo.paths import short, whole
 from proximo.words import understood
 
 if TYPE_CHECKING:
-    from proximo.control.iteration import Snapshot
-    from proximo.runs.folder import RunFolder
+    from proximo.control.resume import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,65 +78,46 @@ def said(arguments: Train) -> dict[str, Any]:
 
 def run(arguments: Train | Resume) -> int:
     """Train; returns the exit status."""
-    from proximo.control.files import control_files
-    from proximo.control.resume import resume_run
-    from proximo.runs.folder import RunFolder
+    from proximo.control.run import begin, go_on
     from proximo.runs.process import prepare_process
 
     prepare_process()
     if isinstance(arguments, Resume):
-        changes = {name: getattr(arguments, name) for name in ("steps", "until")}
-        changes = {name: value for name, value in changes.items() if value is not None}
-        if arguments.env is not None:
-            find_spec(arguments.env, allow_import=True)
-        arguments.sinks.check_reports()  # before anything in the folder is moved
-        resumed = resume_run(
-            arguments.resume, out=arguments.out, env=arguments.env, typed=arguments.words, **changes
-        )
-        arguments.sinks.check(resumed.config.env, resumed.config.env_kwargs)
-        return carried_out(arguments, resumed.config, resumed.folder, resumed.start)
-    if arguments.seeds != 1:
+        given = {"out": arguments.out, "env": arguments.env, "typed": arguments.words}
+        given |= {name: getattr(arguments, name) for name in ("steps", "until")}
+        given = {name: value for name, value in given.items() if value is not None}
+        work = go_on(arguments.resume, arguments.sinks, allow_import=True, **given)
+    elif arguments.seeds != 1:
         return run_seeds(arguments)
-    config = validated(config_from(arguments))
-    arguments.sinks.check(config.env, config.env_kwargs)
-    folder = RunFolder.create(control_files(config, **said(arguments)), arguments.out)
-    return carried_out(arguments, config, folder, None)
+    else:
+        work = begin(config_from(arguments), arguments.sinks, arguments.out, **said(arguments))
+    return carried_out(arguments, work)
 
 
-def carried_out(
-    arguments: Train | Resume, config: Config, folder: "RunFolder", start: "Snapshot | None"
-) -> int:
-    """Train from the beginning or from a snapshot; returns the exit status.
+def carried_out(arguments: Train | Resume, work: "Work") -> int:
+    """Train from the beginning, or from where a run was; returns the exit status.
 
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
     one that was asked to stop; each can be gone on with.
     """
-    from proximo.control.progress import shown
-    from proximo.control.train import training
     from proximo.runs.process import Deadline, orderly_stop, take_turns
-    from proximo.runs.record import recorded
 
-    deadline, begun = Deadline(arguments.max_time), start.steps if start else 0
-    folder.sinks = arguments.sinks.open(folder.path, config)
-    run = recorded(training(config, start, allow_import=True), folder, arguments.checkpoint_every)
-    with orderly_stop() as stop, told_how_to_go_on(arguments, folder.path):
-        iteration, status, elapsed = take_turns(
-            shown(run, config, not arguments.quiet),
-            lambda iteration: iteration.last,
-            deadline,
-            stop,
-        )
+    folder, begun = work.folder.path, work.start.steps if work.start else 0
+    run = work.iterations(not arguments.quiet, arguments.checkpoint_every, allow_import=True)
+    with orderly_stop() as stop, told_how_to_go_on(arguments, folder):
+        deadline = Deadline(arguments.max_time)
+        iteration, status, elapsed = take_turns(run, lambda iteration: iteration.last, deadline, stop)
     if arguments.json:
-        print(json.dumps(result(folder.path, iteration, elapsed, begun)))
+        print(json.dumps(result(folder, iteration, elapsed, begun)))
     elif iteration is not None:
         where = "".join(f" --env {env}" for env in imported(arguments))
         print(
             f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\n"
-            f"run: {short(folder.path)}\nnext: proximo evaluate {short(folder.path)}{where}"
+            f"run: {short(folder)}\nnext: proximo evaluate {short(folder)}{where}"
         )
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
-    say(f"stopped; go on with: {going_on(arguments, folder.path)}")
+    say(f"stopped; go on with: {going_on(arguments, folder)}")
     return status
 
 

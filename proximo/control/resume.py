@@ -1,14 +1,15 @@
 """Going on with a training that was cut short: from its newest checkpoint that is whole."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.control.agent import Agent
 from proximo.control.config import Config, validated
 from proximo.control.files import control_files, load_checkpoint
-from proximo.control.iteration import Snapshot
+from proximo.control.iteration import Iteration, Snapshot
+from proximo.control.train import training
 from proximo.envs import check_fits, make_envs, name_of, own_num_envs, select_environment
 from proximo.errors import UserError
 from proximo.options import with_options
@@ -18,14 +19,24 @@ from proximo.runs.files import MODEL
 from proximo.runs.folder import RunFolder
 from proximo.runs.kinds import check_is_policy, language_command
 from proximo.runs.logs import SUPERSEDED
+from proximo.runs.record import CHECKPOINT_SECONDS, recorded
 
 
-class Resumed(NamedTuple):
-    """A run that can go on: its configuration, where it was, and where it is kept."""
+class Work(NamedTuple):
+    """A run to carry out: its configuration, where it is kept, and where it was, if it goes on."""
 
     config: Config
-    start: Snapshot
     folder: RunFolder
+    start: Snapshot | None = None
+
+    def iterations(
+        self, progress: bool, checkpoint_every: float = CHECKPOINT_SECONDS, **make_options: Any
+    ) -> Generator[Iteration, None, None]:
+        """Its training, recorded and, with `progress`, shown."""
+        from proximo.control.progress import shown
+
+        turns = training(self.config, self.start, **make_options)
+        return shown(recorded(turns, self.folder, checkpoint_every), self.config, progress)
 
 
 def resume_run(
@@ -35,7 +46,7 @@ def resume_run(
     env: Any = None,
     typed: Sequence[str] = (),
     **changes: Any,
-) -> Resumed:
+) -> Work:
     """Take up a run again.
 
     run      its folder
@@ -69,7 +80,7 @@ def resume_run(
     if out is None:
         with folder.writing():
             supersede_model(run)
-    return Resumed(config, start, folder)
+    return Work(config, folder, start)
 
 
 def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:

@@ -12,10 +12,9 @@ from proximo.control.agent import Agent
 from proximo.control.config import Config, preset, validated
 from proximo.control.evaluate import Evaluation, evaluate
 from proximo.control.files import control_files, load_agent
-from proximo.control.iteration import Snapshot
 from proximo.control.model import load_model
+from proximo.control.resume import Work, resume_run
 from proximo.control.sinks import SinkOptions
-from proximo.control.train import training
 from proximo.envs import find_spec
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, UserError
@@ -26,7 +25,6 @@ from proximo.runs.folder import RunFolder
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.kinds import check_is_policy
 from proximo.runs.process import prepare_process
-from proximo.runs.record import recorded
 from proximo.runs.sealed import settle
 
 
@@ -98,6 +96,31 @@ def configured(env: Any, preset_name: str, allow_import: bool, options: dict[str
     return with_options(preset(preset_name, env), **options)
 
 
+def begin(config: Config, sinks: SinkOptions, out: str | Path | None = None, **more: Any) -> Work:
+    """A new run, in a folder of its own. Raises UserError for what cannot be, before there is a folder.
+
+    more  what else `config.json` says of it, as of `control_files`
+    """
+    config = validated(config)
+    sinks.check(config.env, config.env_kwargs)
+    folder = RunFolder.create(control_files(config, **more), out)
+    folder.sinks = sinks.open(folder.path, config)
+    return Work(config, folder)
+
+
+def go_on(
+    run: str | Path, sinks: SinkOptions, *, allow_import: bool, env: Any = None, **options: Any
+) -> Work:
+    """A run that was cut short. Options and errors as of `resume_run`."""
+    if allow_import and isinstance(env, str):
+        find_spec(env, allow_import=True)
+    sinks.check_reports()  # before anything in the folder is moved
+    work = resume_run(run, env=env, **options)
+    sinks.check(work.config.env, work.config.env_kwargs)
+    work.folder.sinks = sinks.open(work.folder.path, work.config)
+    return work
+
+
 def train_config(
     config: Config,
     *,
@@ -107,17 +130,9 @@ def train_config(
     more: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> Run:
-    """`train` for a configuration that is complete already.
-
-    more  what else `config.json` says of the run, as of `control_files`
-    """
+    """`train` for a configuration that is complete already; `more` as of `begin`."""
     prepare_process()
-    sinks = sinks or SinkOptions()
-    config = validated(config)
-    sinks.check(config.env, config.env_kwargs)
-    folder = RunFolder.create(control_files(config, **(more or {})), out)
-    folder.sinks = sinks.open(folder.path, config)
-    return _carried_out(config, folder, None, progress, make_options)
+    return _carried_out(begin(config, sinks or SinkOptions(), out, **(more or {})), progress, make_options)
 
 
 def resume(
@@ -145,33 +160,19 @@ def resume(
     that was never interrupted; elsewhere the episodes that were under way start anew, and a warning says
     so. Raises UserError where there is nothing to go on from, or nothing left to do.
     """
-    from proximo.control.resume import resume_run
-
     prepare_process()
-    if allow_import and isinstance(env, str):
-        find_spec(env, allow_import=True)
-    resumed = resume_run(run, out=out, env=env, **changes)
-    resumed.folder.sinks = (sinks or SinkOptions()).open(resumed.folder.path, resumed.config)
-    options = {"allow_import": allow_import}
-    return _carried_out(resumed.config, resumed.folder, resumed.start, progress, options)
+    work = go_on(run, sinks or SinkOptions(), allow_import=allow_import, env=env, out=out, **changes)
+    return _carried_out(work, progress, {"allow_import": allow_import})
 
 
-def _carried_out(
-    config: Config,
-    folder: RunFolder,
-    start: Snapshot | None,
-    progress: bool,
-    make_options: dict[str, Any],
-) -> Run:
-    from proximo.control.progress import shown
-
-    last, iterations = None, recorded(training(config, start, **make_options), folder)
-    with contextlib.closing(shown(iterations, config, progress)) as rows:
-        for last in rows:  # noqa: B007 (read after the loop)
+def _carried_out(work: Work, progress: bool, make_options: dict[str, Any]) -> Run:
+    last, path = None, work.folder.path
+    with contextlib.closing(work.iterations(progress, **make_options)) as iterations:
+        for last in iterations:  # noqa: B007 (read after the loop)
             pass
     if last is None:
-        raise UserError(f"nothing was learned: training ended before its first update; see {folder.path}")
-    return Run(folder.path, last.agent, whole_env(config))
+        raise UserError(f"nothing was learned: training ended before its first update; see {path}")
+    return Run(path, last.agent, whole_env(work.config))
 
 
 def load(folder: str | Path) -> Agent:
