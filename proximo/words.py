@@ -38,9 +38,8 @@ ATTENTION_AND_MLP = {
     "c_fc": "up",
     "c_proj": "output down",
 }
-VALUES: dict[
-    tuple[str, str], dict[str, str]
-] = {  # (their word, our option): what their values are called here
+# (their word, our option): what their values are called here
+VALUES: dict[tuple[str, str], dict[str, str]] = {
     ("--lora-targets", "lora_targets"): ATTENTION_AND_MLP,
     ("--lora-target-modules", "lora_targets"): ATTENTION_AND_MLP,
     ("--lr-scheduler-type", "schedule"): {"constant_with_warmup": "constant"},

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 
 from proximo.arguments import RecipeArguments, Shown, config_from, parse_recipe
 
@@ -15,9 +16,7 @@ class Bench(Shown, RecipeArguments):
     """Rounds over the parts; the median is reported."""
 
 
-def read(words: list[str]) -> Bench:
-    """The arguments that were typed."""
-    return parse_recipe(Bench, "bench", words)
+read = partial(parse_recipe, Bench, "bench")
 
 
 def run(arguments: Bench) -> int:

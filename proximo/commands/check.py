@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import tyro
@@ -24,9 +25,7 @@ class Check(Shown):
     """Of the environment and of the random actions."""
 
 
-def read(words: list[str]) -> Check:
-    """The arguments that were typed."""
-    return parse(Check, "check", words)
+read = partial(parse, Check, "check")
 
 
 def with_arguments(env: str, env_kwargs: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """`proximo export RUN`: a trained policy for other programs."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -24,9 +25,7 @@ class Export:
     """Show the traceback of an error."""
 
 
-def read(words: list[str]) -> Export:
-    """The arguments that were typed."""
-    return parse(Export, "export", words)
+read = partial(parse, Export, "export")
 
 
 def run(arguments: Export) -> int:

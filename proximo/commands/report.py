@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -22,9 +23,7 @@ class Report(Shown):
     """Write the metrics of all runs as one table as well: run, seed, step, metric, value."""
 
 
-def read(words: list[str]) -> Report:
-    """The arguments that were typed."""
-    return parse(Report, "report", words)
+read = partial(parse, Report, "report")
 
 
 def run(arguments: Report) -> int:

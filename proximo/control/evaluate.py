@@ -121,8 +121,7 @@ def evaluate(
     )
     own = own_num_envs(where) if num_envs is None else None
     count = own or min(episodes, num_envs or MOST_ENVS)
-    envs = _arena(where, count, env_kwargs=kwargs, **make_options)
-    try:
+    with _arena(where, count, env_kwargs=kwargs, **make_options) as envs:
         check_fits(agent.environment, agent.spaces, envs)
         play = Play(agent, envs, seed, deterministic, max_steps)
         total = episodes
@@ -132,8 +131,6 @@ def evaluate(
             if narrow or total == max_episodes:
                 return found
             total = min(total + episodes, max_episodes)
-    finally:
-        envs.close()
 
 
 def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:

@@ -49,12 +49,6 @@ def load_model(folder: Path) -> Agent:
     return agent_of(read_folder(folder, (ARRAYS, DESCRIPTION)), folder)
 
 
-def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
-    """The agent in the content of a folder's files; `folder` is where they came from, for messages."""
-    description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
-    return agent_from(description, arrays_from(files[ARRAYS], folder / ARRAYS), folder)
-
-
 def model_files(agent: Agent) -> dict[str, bytes]:
     """The agent as the content of two files.
 
@@ -81,15 +75,15 @@ def model_files(agent: Agent) -> dict[str, bytes]:
     }
 
 
-def agent_from(description: Any, arrays: Mapping[str, np.ndarray], folder: Path) -> Agent:
-    """The agent that `model_files` described.
+def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
+    """The agent in the content of the files that `model_files` made.
 
-    description  its JSON, read
-    arrays       of the other file
-    folder       where they came from, for messages
+    folder  where they came from, for messages
 
     Raises UserError where they are of another format, do not fit each other, or hold what is not finite.
     """
+    description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
+    arrays = arrays_from(files[ARRAYS], folder / ARRAYS)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{folder / DESCRIPTION} is not of model format {FORMAT}, the one this version reads")
     try:
@@ -134,8 +128,7 @@ def bytes_of(agent: Agent) -> dict[str, bytes]:
 
 def agent_from_bytes(files: Mapping[str, bytes], key: np.ndarray) -> Agent:
     """The agent again; its own random stream goes on from `key`."""
-    place = Path("the agent's bytes")
-    agent = agent_from(json.loads(files[DESCRIPTION]), arrays_from(files[ARRAYS], place / ARRAYS), place)
+    agent = agent_of(files, Path("the agent's bytes"))
     agent._key = jax.random.wrap_key_data(jax.numpy.asarray(key))
     return agent
 

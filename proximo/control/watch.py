@@ -51,14 +51,11 @@ def watch(
     if not has_screen():
         raise UserError("there is no screen to open a window on: say --video FILE.mp4 to make a film")
     check_rate(fps)
-    envs = _drawn_for(agent, env, "human", env_kwargs, **make_options)
-    if fps is not None:
-        inner = envs.vector.envs[0].unwrapped  # type: ignore[attr-defined]
-        inner.metadata = {**inner.metadata, "render_fps": fps}
-    try:
+    with _drawn_for(agent, env, "human", env_kwargs, **make_options) as envs:
+        if fps is not None:
+            inner = envs.vector.envs[0].unwrapped  # type: ignore[attr-defined]
+            inner.metadata = {**inner.metadata, "render_fps": fps}
         yield from moments(Play(agent, envs, seed, deterministic), episodes)
-    finally:
-        envs.close()
 
 
 def film(
@@ -89,23 +86,20 @@ def film(
     path = absolute(path)
     check_film(path)
     check_rate(fps)
-    envs = _drawn_for(agent, env, "rgb_array", env_kwargs, **make_options)
     ends: list[Moment] = []
 
-    def pictures(play: Play) -> Iterator[np.ndarray]:
+    def pictures(envs: HostEnvs) -> Iterator[np.ndarray]:
         first: np.ndarray | None = None
-        for moment in moments(play, episodes):
+        for moment in moments(Play(agent, envs, seed, deterministic), episodes):
             picture = drawn(envs)
             first = picture if first is None else first
             yield captioned(in_size(picture, first.shape), moment)
             if moment.over:
                 ends.append(moment)
 
-    try:
+    with _drawn_for(agent, env, "rgb_array", env_kwargs, **make_options) as envs:
         rate = fps or (envs.vector.metadata or {}).get("render_fps") or FRAMES_PER_SECOND
-        write_film(path, pictures(Play(agent, envs, seed, deterministic)), float(rate))
-    finally:
-        envs.close()
+        write_film(path, pictures(envs), float(rate))
     return ends
 
 
@@ -150,12 +144,9 @@ def moments(play: Play, episodes: int) -> Iterator[Moment]:
 def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
     """Raises UserError where no film of an environment can be made: it draws its first picture."""
     check_packages()
-    envs = make_drawn(env, "rgb_array", env_kwargs=env_kwargs)
-    try:
+    with make_drawn(env, "rgb_array", env_kwargs=env_kwargs) as envs:
         envs.reset([0])
         drawn(envs)
-    finally:
-        envs.close()
 
 
 def check_film(path: Path) -> None:

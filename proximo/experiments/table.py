@@ -30,29 +30,28 @@ def markdown(summary: dict[str, Any]) -> str:
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summary))])
 
 
+ESTIMATES = {"score": "score", "interquartile_mean": "IQM", "better_than_baseline": "P(> {baseline})"}
+
+
 def settings(summary: dict[str, Any]) -> Table:
     """A row for each setting: published, ours with its interval, how likely it beats the baseline."""
     rows = summary["settings"]
-    published = any(row["published"] is not None for row in rows)
     title = f"{summary['title']}: {summary['runs']} of {summary['of']} runs of {summary['steps']:,} steps"
+    columns: list[tuple[str, list[str]]] = [("setting", [row["label"] for row in rows])]
+    if any(row["published"] is not None for row in rows):
+        columns.append(("published", [number(row["published"]) for row in rows]))
+    for name, label in list(ESTIMATES.items())[: 3 if len(rows) > 1 else 2]:
+        values = [row[name] for row in rows]
+        columns.append((label.format_map(summary), [number(one[0] if one else None) for one in values]))
+        columns.append(("95% interval", [interval(one) for one in values]))
+    if any(row["best_moment"] is not None for row in rows):
+        columns.append(("best moment", [number(row["best_moment"]) for row in rows]))
+    columns.append(("runs", [runs(row) for row in rows]))
     table = Table(title=title, title_justify="left")
-    table.add_column("setting")
-    columns = ["published"] if published else []
-    columns += ["score", "95% interval", "IQM", "95% interval"]
-    names = ["score", "interquartile_mean"]
-    if len(rows) > 1:
-        columns += [f"P(> {summary['baseline']})", "95% interval"]
-        names.append("better_than_baseline")
-    peaks = any(row["best_moment"] is not None for row in rows)
-    columns += ["best moment"] if peaks else []
-    for column in [*columns, "runs"]:
-        table.add_column(column, justify="right")
-    for row in rows:
-        estimates = [row[name] for name in names]
-        cells = [row["label"], *([number(row["published"])] if published else [])]
-        cells += [cell for one in estimates for cell in (number(one[0] if one else None), interval(one))]
-        cells += [number(row["best_moment"])] if peaks else []
-        table.add_row(*cells, runs(row))
+    for position, (head, _) in enumerate(columns):
+        table.add_column(head, justify="right" if position else "left")
+    for cells in zip(*(column for _, column in columns), strict=True):
+        table.add_row(*cells)
     return table
 
 
