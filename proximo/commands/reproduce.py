@@ -3,11 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from proximo.arguments import Watched, parse
-from proximo.errors import UserError, say
+from proximo.core.ranges import at_least
+from proximo.errors import say
 from proximo.paths import short, whole
 
 
@@ -26,9 +28,9 @@ class Reproduce(Watched):
     """Run these settings alone, such as `clip-0.2`."""
     seeds: tuple[int, ...] = ()
     """Run these seeds alone."""
-    processes: int | None = None
+    processes: Annotated[int | None, at_least(1)] = None
     """Worker processes; as many as there are cores unless said otherwise."""
-    members: int = 12
+    members: Annotated[int, at_least(1)] = 12
     """Most runs that one process trains side by side."""
     results: Path = Path("results")
     """Where finished runs are kept."""
@@ -56,10 +58,6 @@ def run(arguments: Reproduce) -> int:
     from proximo.experiments.reproduce import run_missing, write_summary
 
     grid = find_grid(arguments.grid)
-    for name in ("processes", "members"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}: it must be at least 1")
     wanted = cells(grid, arguments.only, arguments.setting, arguments.seeds)
     if arguments.plots:
         from proximo.experiments.plots import require_matplotlib

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -49,13 +48,6 @@ class Rates:
         return self.loop / self.env_only
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """How long one call takes, its device work included."""
-    started = time.perf_counter()
-    jax.block_until_ready(work())
-    return time.perf_counter() - started
-
-
 def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     """Time each part on the same environments, interleaved, so that a noisy machine hits all alike.
 
@@ -95,9 +87,10 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     for _, work in itertools.product(range(2), parts.values()):  # compile, and warm the caches
         work()
     times: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(repeats):
-        for name, work in parts.items():
-            times[name].append(seconds(work))
+    for _, (name, work) in itertools.product(range(repeats), parts.items()):
+        started = time.perf_counter()
+        jax.block_until_ready(work())  # its device work included
+        times[name].append(time.perf_counter() - started)
     forever.close()
     envs.close()
     plain.vector.close()

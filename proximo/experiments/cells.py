@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -224,7 +225,7 @@ class Record:
             "configuration": digest(cell.config, known),
             "steps": self.steps,
             "episodes": len(self.returns),
-            "score": round_significant(float(np.mean(self.returns[-LAST:])), 5) if self.returns else None,
+            "score": round_mean(self.returns[-LAST:], 5),
             "curve": curve(self.ends, self.returns, cell.config.steps),
             "seconds": round(seconds, 1),
             "members": members,
@@ -253,7 +254,12 @@ def curve(ends: list[int], returns: list[float], steps: int) -> list[float | Non
     for end, value in zip(ends, returns, strict=True):
         # The step at which a fiftieth ends belongs to it; what lies beyond the training to the last.
         sums[min(max(end - 1, 0) * POINTS // steps, POINTS - 1)].append(value)
-    return [round_significant(float(np.mean(values)), 4) if values else None for values in sums]
+    return [round_mean(values, 4) for values in sums]
+
+
+def round_mean(values: Sequence[float], digits: int) -> float | None:
+    """The mean to so many significant digits; None without any value."""
+    return round_significant(float(np.mean(values)), digits) if values else None
 
 
 def round_significant(value: float, digits: int) -> float:

@@ -87,20 +87,18 @@ def _row(
 ) -> dict[str, Any]:
     ours, theirs = scores[setting.name], scores[grid.baseline]
     shared = [env for env in ours if env in theirs]
-    is_baseline = setting.name == grid.baseline
-    better = [] if is_baseline else [(ours[env], theirs[env]) for env in shared]
+    pairs = ([ours[env] for env in shared], [theirs[env] for env in shared])
+    is_compared = bool(shared) and setting.name != grid.baseline
     samples = list(ours.values())
     count = sum(map(len, runs.values()))
     return {
         "setting": setting.name,
         "label": setting.label,
         **_published(setting.published),
-        "score": _plain(statistics.mean(samples) if samples else None),
-        "interquartile_mean": _plain(statistics.interquartile_mean(samples) if samples else None),
+        "score": _plain(statistics.mean(samples)) if samples else None,
+        "interquartile_mean": _plain(statistics.interquartile_mean(samples)) if samples else None,
         "best_moment": _best_moment(grid, runs),
-        "better_than_baseline": _plain(
-            statistics.improvement(*map(list, zip(*better, strict=True))) if better else None
-        ),
+        "better_than_baseline": _plain(statistics.improvement(*pairs)) if is_compared else None,
         "runs": count,
         "of": len(grid.environments) * len(grid.seeds),
         "diverged": sum("diverged" in run for of_env in runs.values() for run in of_env),
@@ -114,7 +112,7 @@ def _best_moment(grid: Grid, runs: dict[str, list[dict[str, Any]]]) -> float | N
         peaks = [max((x for x in run["curve"] if x is not None), default=None) for run in runs[env]]
         known = [peak for peak in peaks if peak is not None]
         means += [float(np.mean(known)) / grid.references[env].value] if known else []
-    return files.round_significant(float(np.mean(means)), DIGITS) if means else None
+    return files.round_mean(means, DIGITS)
 
 
 def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: Finished) -> dict[str, Any]:
@@ -122,7 +120,7 @@ def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: 
     for setting in grid.settings:
         scores = _scores(runs[setting.name][env])
         rows[setting.name] = {
-            "mean": files.round_significant(float(np.mean(scores)), DIGITS) if scores else None,
+            "mean": files.round_mean(scores, DIGITS),
             "scores": {str(run["seed"]): run["score"] for run in runs[setting.name][env]},
             **_published(setting.scores.get(env)),
         }
@@ -143,8 +141,6 @@ def _published(number: Published | None) -> dict[str, Any]:
     return {"published": number.value, "source": number.source}
 
 
-def _plain(estimate: statistics.Estimate | None) -> list[float | None] | None:
+def _plain(estimate: statistics.Estimate) -> list[float | None]:
     """[value, low, high]."""
-    if estimate is None:
-        return None
     return [None if number is None else files.round_significant(number, DIGITS) for number in estimate]

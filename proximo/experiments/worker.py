@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from proximo.envs import make_one
 from proximo.errors import UpdateDiverged, UserError
@@ -157,7 +156,7 @@ def run_random(task: RandomPolicy, places: OutputFolders) -> None:
         "grid": task.grid,
         "env": task.env,
         "episodes": RANDOM_EPISODES,
-        "score": cells.round_significant(float(np.mean(returns)), 5),
+        "score": cells.round_mean(returns, 5),
     }
     cells.write_json(cells.random_path(places.results, task.grid, task.env), content)
 
