@@ -100,10 +100,11 @@ def carried_out(arguments: Train | Resume, work: "Work") -> int:
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
     one that was asked to stop; each can be gone on with.
     """
+    from proximo.control.run import iterations
     from proximo.runs.process import Deadline, orderly_stop, take_turns
 
     folder, begun = work.folder.path, work.start.steps if work.start else 0
-    run = work.iterations(not arguments.quiet, arguments.checkpoint_every, allow_import=True)
+    run = iterations(work, not arguments.quiet, arguments.checkpoint_every, allow_import=True)
     with orderly_stop() as stop, told_how_to_go_on(arguments, folder):
         deadline = Deadline(arguments.max_time)
         iteration, status, elapsed = take_turns(run, lambda iteration: iteration.last, deadline, stop)

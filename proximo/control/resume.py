@@ -1,15 +1,14 @@
 """Going on with a training that was cut short: from its newest checkpoint that is whole."""
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.control.agent import Agent
 from proximo.control.config import Config, validated
 from proximo.control.files import control_files, load_checkpoint
-from proximo.control.iteration import Iteration, Snapshot
-from proximo.control.train import training
+from proximo.control.iteration import Snapshot
 from proximo.envs import check_fits, make_envs, name_of, own_num_envs, select_environment
 from proximo.errors import UserError
 from proximo.options import with_options
@@ -19,7 +18,6 @@ from proximo.runs.files import MODEL
 from proximo.runs.folder import RunFolder
 from proximo.runs.kinds import check_is_policy, language_command
 from proximo.runs.logs import SUPERSEDED
-from proximo.runs.record import CHECKPOINT_SECONDS, recorded
 
 
 class Work(NamedTuple):
@@ -28,15 +26,6 @@ class Work(NamedTuple):
     config: Config
     folder: RunFolder
     start: Snapshot | None = None
-
-    def iterations(
-        self, progress: bool, checkpoint_every: float = CHECKPOINT_SECONDS, **make_options: Any
-    ) -> Generator[Iteration, None, None]:
-        """Its training, recorded and, with `progress`, shown."""
-        from proximo.control.progress import shown
-
-        turns = training(self.config, self.start, **make_options)
-        return shown(recorded(turns, self.folder, checkpoint_every), self.config, progress)
 
 
 def resume_run(

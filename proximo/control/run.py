@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from proximo.control.files import control_files, load_agent
 from proximo.control.model import load_model
 from proximo.control.resume import Work, resume_run
 from proximo.control.sinks import SinkOptions
+from proximo.control.train import Iteration, training
 from proximo.envs import find_spec
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, UserError
@@ -25,6 +26,7 @@ from proximo.runs.folder import RunFolder
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.kinds import check_is_policy
 from proximo.runs.process import prepare_process
+from proximo.runs.record import CHECKPOINT_SECONDS, recorded
 from proximo.runs.sealed import settle
 
 
@@ -121,6 +123,16 @@ def go_on(
     return work
 
 
+def iterations(
+    work: Work, progress: bool, checkpoint_every: float = CHECKPOINT_SECONDS, **make_options: Any
+) -> Generator[Iteration, None, None]:
+    """The training of a run, recorded and, with `progress`, shown."""
+    from proximo.control.progress import shown
+
+    turns = training(work.config, work.start, **make_options)
+    return shown(recorded(turns, work.folder, checkpoint_every), work.config, progress)
+
+
 def train_config(
     config: Config,
     *,
@@ -167,8 +179,8 @@ def resume(
 
 def _carried_out(work: Work, progress: bool, make_options: dict[str, Any]) -> Run:
     last, path = None, work.folder.path
-    with contextlib.closing(work.iterations(progress, **make_options)) as iterations:
-        for last in iterations:  # noqa: B007 (read after the loop)
+    with contextlib.closing(iterations(work, progress, **make_options)) as turns:
+        for last in turns:  # noqa: B007 (read after the loop)
             pass
     if last is None:
         raise UserError(f"nothing was learned: training ended before its first update; see {path}")
