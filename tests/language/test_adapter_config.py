@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proximo.errors import UserError
-from proximo.language.files.adapter_config import adapter_config
+from proximo.language.files.adapter_config import adapter_config, of_map
 from proximo.language.files.adapter_files import base_folder
 
 # Every field that PEFT 0.21 writes for plain adapters.
@@ -148,3 +148,8 @@ def test_the_base_is_taken_in_the_version_that_the_adapters_name(tmp_path, monke
     read(place, base_model_name_or_path="somebody/something", revision="v1.1")
     assert base_folder(place) == tmp_path
     assert asked == {"name": "somebody/something", "revision": "v1.1"}
+
+
+@pytest.mark.parametrize(("hub", "rank"), [("0.attn.q_proj", 4), ("q_proj", 4), ("0.up_proj", 8), ("k", 8)])
+def test_a_pattern_is_whole_names_at_the_end(hub, rank):
+    assert of_map(hub, {"rank_pattern": {"q_proj": 4, "proj": 2, "attn": 1}}, "rank_pattern", 8) == rank

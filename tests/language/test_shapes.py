@@ -146,11 +146,14 @@ def test_preferences_that_share_no_prompt_are_refused(record, message):
 def test_answers_that_all_repeat_their_prompt_lose_it():
     records = [
         {"prompt": "q: a\n", "chosen": "q: a\nb", "rejected": "q: a\nc"},
-        {"prompt": "q: d\n", "chosen": "q: d\ne", "rejected": "q: d\nf"},
+        {"prompt": "q: d\n", "chosen": "q: d\ne", "rejected": "q: d\nf", "who": "x"},
     ]
     found = read_preferences(records, LETTERS, 99)
     assert [LETTERS.decode(one.chosen_ids) for one in found.records] == ["b", "e"]
-    assert found.notes("f") == ("f: all answers repeat their prompt, which is taken off them (2 records)",)
+    assert found.notes("f") == (
+        "f: all answers repeat their prompt, which is taken off them (2 records)",
+        "f: columns that nothing reads: who (1 record)",
+    )
     # One of several may begin with its prompt by chance: Hello, says who is greeted.
     hello = {"prompt": "hi", "chosen": "hi there", "rejected": "hi."}
     found = read_preferences([hello, {"prompt": "ho", "chosen": "a", "rejected": "b"}], LETTERS, 99)
