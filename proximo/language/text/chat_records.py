@@ -144,10 +144,8 @@ def with_record_context(tokenizer: Tokenizer, given: RawRecord) -> Tokenizer:
         return without
     if not (isinstance(tools, list) and all(isinstance(one, Mapping) for one in tools)):
         raise UserError('"tools" must be a list of objects, one for each function')
-    found, messages = (
-        replace(without, names={**without.names, "tools": tools}),
-        given.record[given.kind.columns[0]],
-    )
+    found = replace(without, names={**without.names, "tools": tools})
+    messages = given.record[given.kind.columns[0]]
     if found.chat(messages, False) == without.chat(messages, False):
         raise UserError('the chat template does not write "tools": take one that does, or remove the column')
     return found
