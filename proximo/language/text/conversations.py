@@ -157,9 +157,10 @@ class _Written:
         floor  where the answer before it ends
         """
         earlier = self.messages[:index]
-        prompted, before = self.part(earlier, True), self.part(earlier, False)
+        prompted = self.part(earlier, True)
         if prompted is not None and self.text.startswith(prompted):
             return len(prompted)
+        before = self.part(earlier, False)
         places = self.places(index, first=True)
         limit = min((place for place, _ in places or self.places(index)), default=None)
         if limit is None:
