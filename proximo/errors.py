@@ -53,7 +53,7 @@ class MachineChanged(Told):
     """A run goes on where it did not begin: on other hardware, or with other versions."""
 
 
-class EnvironmentAdvice(Told):
+class EnvironmentAdvice(Told, UserWarning):
     """What is likely to keep a policy from learning in an environment; training goes on."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from proximo.errors import UserError
 from proximo.runs.files import CONFIG
-from proximo.runs.sealed import content_of, parsed
+from proximo.runs.sealed import json_object
 
 SCORES = ("reward",)  # commands whose models score a text, and do not write one
 
@@ -54,7 +54,6 @@ def is_policy_run(place: Path) -> bool:
 def config_of(place: Path) -> dict[str, Any]:
     """The configuration of a run or a model; empty where there is none that can be read."""
     try:
-        content = parsed(content_of(place / CONFIG), place / CONFIG)
+        return json_object(place / CONFIG)
     except UserError:
         return {}
-    return content if isinstance(content, dict) else {}

@@ -104,7 +104,7 @@ def sentence(options: dict[str, Any], preset: str | None) -> str:
 
 def method(options: dict[str, Any]) -> str:
     """What the method is called."""
-    step, objective = _choice(options, "actor_step"), _choice(options, "objective")
+    step, objective = part_of(options, "actor_step"), part_of(options, "objective")
     moved, name = str(step.get("name", "")), str(objective.get("name", ""))
     if moved in METHODS:
         return METHODS[moved]
@@ -115,6 +115,7 @@ def method(options: dict[str, Any]) -> str:
     return f"Proximal Policy Optimization with {told}"
 
 
-def _choice(options: dict[str, Any], name: str) -> dict[str, Any]:
-    value = options.get(name)
+def part_of(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """What stands under a name, if it is an object: from a file it may be anything."""
+    value = content.get(name)
     return value if isinstance(value, dict) else {}

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from proximo.runs.report.charts import key, short, whisker
-from proximo.runs.report.groups import FEW_SEEDS, Group, Row, Study, option_text
+from proximo.runs.report.groups import FEW_SEEDS, Row, Study, option_text
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.read import RunData
-from proximo.runs.report.recipe import PARTS
+from proximo.runs.report.recipe import PARTS, part_of
 from proximo.runs.statistics import Estimate
 
 NONE = "–"  # noqa: RUF001 (a dash, as in any printed table)
@@ -71,7 +70,7 @@ def all_options(study: Study) -> Markup:
     """Every option by its part; where groups differ, the values of all of them."""
     parts: dict[str, dict[str, str]] = {"run": {}, "network": {}, "update": {}}
     for group in study.groups:
-        homes = {n: p for p in PARTS for n in _part(group, p)}
+        homes = {n: p for p in PARTS for n in part_of(group.runs[0].config, p)}
         for name in group.options:
             values = dict.fromkeys(option_text(other.options, name) for other in study.groups)
             parts[homes.get(name, "run")][name] = " | ".join(values)
@@ -94,11 +93,6 @@ def _options(title: str, options: Sequence[tuple[str, str]]) -> Markup:
         return Markup()
     rows = [(tag("code", name), text) for name, text in options]
     return tag("div", tag("h3", title), table((), rows, "options"), class_="part")
-
-
-def _part(group: Group, part: str) -> dict[str, Any]:
-    found = group.runs[0].config.get(part)
-    return found if isinstance(found, dict) else {}
 
 
 def _named_runs(study: Study) -> Iterator[tuple[Markup, RunData]]:
@@ -152,8 +146,7 @@ def values_of(study: Study, part: str) -> dict[str, str]:
     """`versions` or `fingerprint` of all runs; where they differ, all values."""
     found: dict[str, dict[str, None]] = {}
     for run in study.runs:
-        content = run.config.get(part)
-        for name, value in content.items() if isinstance(content, dict) else ():
+        for name, value in part_of(run.config, part).items():
             text = value if isinstance(value, str) else json.dumps(value)
             found.setdefault(name, {})[text] = None
     return {name: " | ".join(values) for name, values in found.items()}
