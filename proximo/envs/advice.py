@@ -91,14 +91,12 @@ def precision_advice(
     first = int(np.argmax(lost))
     verb = "lies" if lost.sum() == 1 else "lie"
     place, step = float(offset[first]) + float(value[first]), float(np.spacing(np.abs(value[first])))
-    remedy = "subtract an offset in the environment"
+    remedy = ", or declare and return float64: then training subtracts what the first observation has"
     if np.broadcast_to(codec.wide, lost.shape)[first]:
-        remedy += " (training subtracts the first observation, where it normalises them)"
-    else:
-        remedy += ", or declare and return float64: then training subtracts what the first observation has"
+        remedy = " (training subtracts the first observation, where it normalises them)"
     return [
         f"{_entries(lost)} of the observation {verb} near {place:.3g}, where float32 has steps of {step:.3g} "
-        f"and smaller changes are lost: {remedy}"
+        f"and smaller changes are lost: subtract an offset in the environment{remedy}"
     ]
 
 

@@ -23,12 +23,7 @@ from proximo.envs.vector.parallel import ParallelVectorEnv
 # They only look on, so an environment is the same without them.
 ONLOOKERS = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection")
 STATISTICS = ("NormalizeObservation", "NormalizeReward")  # what they have seen is in no file of a run
-OF_A_VECTOR = (
-    "num_envs",
-    "vectorization_mode",
-    "vector_kwargs",
-    "wrappers",
-)  # arguments of `make_vec` itself
+OF_A_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")  # arguments of `make_vec`
 DRAWING = "render_mode"  # how it is drawn does not change what it is
 TAGS = ("__array__", "__float__", "__object__", "__tuple__")  # stand where JSON has no form of its own
 
@@ -65,18 +60,16 @@ class EnvDescription:
 
 def description_from_json(data: Mapping[str, Any]) -> EnvDescription:
     """What `as_json` gave. Raises ValueError, KeyError or TypeError where it is not that."""
-    names, obstacle = (
-        [data["name"], *data["layers"], *(name for name, _ in data["wrappers"])],
-        data["obstacle"],
-    )
-    arguments = [data["kwargs"], *(kwargs for _, kwargs in data["wrappers"])]
+    added = tuple((name, kwargs) for name, kwargs in data["wrappers"])
+    obstacle, layers = data["obstacle"], tuple(data["layers"])
+    names = [data["name"], *layers, *(name for name, _ in added)]
+    arguments = [data["kwargs"], *(kwargs for _, kwargs in added)]
     if not all(isinstance(name, str) for name in names) or not isinstance(obstacle, str | None):
         raise TypeError("a name in the description of the environment is no text")
     if not all(isinstance(kwargs, dict) for kwargs in arguments):
         raise TypeError("the arguments of the environment are no object")
-    added = tuple((name, kwargs) for name, kwargs in data["wrappers"])
-    rest = (tuple(data["layers"]), obstacle, bool(data["only_name"]))
-    return EnvDescription(data["name"], data["kwargs"], added, *rest)
+    only_name = bool(data["only_name"])
+    return EnvDescription(data["name"], data["kwargs"], added, layers, obstacle, only_name)
 
 
 def name_of(env: Any) -> str:
@@ -142,10 +135,12 @@ def _of_object(env: Any, kwargs: Mapping[str, Any], made: gym.Env | None) -> Env
     if isinstance(env, functools.partial):
         return _of_object(env.func, {**env.keywords, **kwargs}, made)
     named = name_of(made) if made is not None and isinstance(env, gym.vector.VectorEnv) else name_of(env)
-    what = (
-        "its environments lie in other processes" if made is None else "Gymnasium's registry has no such id"
-    )
-    return EnvDescription(named, plain_arguments(kwargs), (), () if made is None else _layers(made), what)
+    if made is None:
+        return EnvDescription(
+            named, plain_arguments(kwargs), obstacle="its environments lie in other processes"
+        )
+    what = "Gymnasium's registry has no such id"
+    return EnvDescription(named, plain_arguments(kwargs), layers=_layers(made), obstacle=what)
 
 
 def _of_spec(spec: EnvSpec, made: gym.Env | None) -> EnvDescription:

@@ -93,15 +93,11 @@ class EpisodeStatistics:
 
     def mean_return(self) -> float:
         """Mean return of the recent episodes; NaN before the first has ended."""
-        return (
-            float(np.mean([episode.episode_return for episode in self.recent]))
-            if self.recent
-            else float("nan")
-        )
+        return float(np.mean([one.episode_return for one in self.recent])) if self.recent else np.nan
 
     def mean_length(self) -> float:
         """Mean length of the recent episodes in steps; NaN before the first has ended."""
-        return float(np.mean([episode.length for episode in self.recent])) if self.recent else float("nan")
+        return float(np.mean([one.length for one in self.recent])) if self.recent else np.nan
 
     def metrics(self) -> dict[str, float]:
         """What to log of the episodes beside their returns and lengths: nothing that no environment told."""

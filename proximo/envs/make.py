@@ -36,7 +36,8 @@ FAMILIES = {
 }
 
 # A word in the complaint about a missing package -> the extra that installs it.
-EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "envpool": "envpool"}
+EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "ale_py": "atari", "envpool": "envpool"}
+USE_SYNC = "use vectorization_mode='sync'"
 
 
 def make_envs(
@@ -69,29 +70,22 @@ def make_envs(
     """
     kwargs |= env_kwargs or {}
     own = {name: value for name, value in kwargs.items() if name != "vector_kwargs"}
-    envs = _made(env, num_envs, vectorization_mode, allow_import, kwargs)
+    mode = "sync" if vectorization_mode is None else vectorization_mode
+    if mode not in VECTORIZATION_MODES:
+        raise UserError(f"vectorization_mode is {mode!r}: use one of {', '.join(VECTORIZATION_MODES)}")
+    if num_envs is not None and num_envs < 1:
+        raise UserError(f"num_envs is {num_envs}: ask for at least 1")
+    count = 1 if num_envs is None else num_envs
+    # EnvPool's environments are both a VectorEnv and an Env, hence vectors come first.
+    if isinstance(env, gym.vector.VectorEnv):
+        envs = _from_vector(env, num_envs, kwargs)
+    elif isinstance(env, str | EnvSpec):
+        envs = _from_id(env, count, mode, allow_import, kwargs)
+    else:
+        envs = _from_constructor(env, count, mode, kwargs)
     envs.release = mark_in_use(envs, envs.vector)  # what is refused stays open: it is somebody else's
     envs.description = described(env, own, envs.vector)
     return envs
-
-
-def _made(
-    env: Any,
-    num_envs: int | None,
-    vectorization_mode: str | None,
-    allow_import: bool,
-    kwargs: dict[str, Any],
-) -> HostEnvs:
-    mode = _mode(vectorization_mode)
-    if num_envs is not None and num_envs < 1:
-        raise UserError(f"num_envs is {num_envs}: ask for at least 1")
-    # EnvPool's environments are both a VectorEnv and an Env, hence vectors come first.
-    if isinstance(env, gym.vector.VectorEnv):
-        return _from_vector(env, num_envs, kwargs)
-    count = 1 if num_envs is None else num_envs
-    if isinstance(env, str | EnvSpec):
-        return _from_id(env, count, mode, allow_import, kwargs)
-    return _from_constructor(env, count, mode, kwargs)
 
 
 def make_one(
@@ -139,19 +133,12 @@ def find_spec(env_id: str | EnvSpec, *, allow_import: bool = False) -> EnvSpec:
             f"{env_id!r} names a module to import, which runs its code: type it on the command line, or pass "
             f"allow_import=True if you trust {module!r}"
         )
-    if name.startswith("ALE/"):
-        _register_atari(name)
+    if name.startswith("ALE/") and name not in gym.registry:
+        _attempt(name, lambda: gym.register_envs(importlib.import_module("ale_py")))
     spec = gym.registry.get(name)
     if spec is None:
         raise UserError(_unknown(name))
     return spec
-
-
-def _mode(vectorization_mode: str | None) -> str:
-    mode = "sync" if vectorization_mode is None else vectorization_mode
-    if mode not in VECTORIZATION_MODES:
-        raise UserError(f"vectorization_mode is {mode!r}: use one of {', '.join(VECTORIZATION_MODES)}")
-    return mode
 
 
 def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[str, Any]) -> HostEnvs:
@@ -159,9 +146,7 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[s
     if options:
         raise UserError(f"options {options} cannot be given to a vector: make it with them")
     if num_envs not in (None, env.num_envs):
-        raise UserError(
-            f"num_envs is {num_envs}, but the vector environment holds {env.num_envs}: leave num_envs out"
-        )
+        raise UserError(f"num_envs is {num_envs}, but the vector holds {env.num_envs}: leave num_envs out")
     inner = getattr(env.unwrapped, "envs", None)  # a SyncVectorEnv is best called what it holds
     return HostEnvs(env, name_of(inner[0] if inner and env.spec is None else env), owned=False)
 
@@ -173,9 +158,7 @@ def _from_id(
     options = kwargs.pop("vector_kwargs", {})
     if mode == "vector_entry_point":
         if spec.vector_entry_point is None:
-            raise UserError(
-                f"{spec.id} has no vector version of its own: use vectorization_mode='sync' or 'async'"
-            )
+            raise UserError(f"{spec.id} has no vector version of its own: {USE_SYNC} or 'async'")
         make_vector = partial(gym.make_vec, spec, count, mode, options, **kwargs)
         return HostEnvs(_attempt(spec.id, make_vector), spec.id)
     entry = spec.entry_point  # by name, another process finds it again: not in the program that was typed
@@ -191,18 +174,11 @@ def _from_id(
 def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
     name, made = name_of(env), isinstance(env, gym.Env)
     if mode == "vector_entry_point":
+        raise UserError(f"vectorization_mode={mode!r} needs a registered id: {USE_SYNC} or 'async'")
+    if made and (count != 1 or mode == "async"):
         raise UserError(
-            "vectorization_mode='vector_entry_point' needs a registered id: use 'sync' or 'async'"
-        )
-    if made and count != 1:
-        raise UserError(
-            f"num_envs is {count}, but one environment instance can only be one: pass the class, or a "
-            "function that makes a new environment"
-        )
-    if made and mode == "async":
-        raise UserError(
-            "vectorization_mode is 'async', but an environment instance stays in this process: pass the "
-            "class, or a function that makes a new environment"
+            f"num_envs is {count} and vectorization_mode {mode!r}, but one environment instance can only be "
+            "one, and stays in this process: pass the class, or a function that makes a new environment"
         )
     options = kwargs.pop("vector_kwargs", {})
     if made:
@@ -219,10 +195,8 @@ def _workers(name: str, mode: str, count: int, named: bool) -> int:
     """
     if mode == "async":
         if multiprocessing.current_process().daemon:
-            raise UserError(
-                f"{name} cannot have processes of its own in a worker of a pool, which may start none: "
-                "use vectorization_mode='sync'"
-            )
+            why = "in a worker of a pool, which may start none"
+            raise UserError(f"{name} cannot have processes of its own {why}: {USE_SYNC}")
         return count
     return spare_workers(count) if mode in ("parallel", "auto") and named else 0
 
@@ -301,15 +275,6 @@ def _import(module: str, env_id: str) -> None:
             f"the module of {env_id!r} could not be imported ({reason(raised)}): check its name and that it "
             "is installed or lies in the current folder"
         ) from raised
-
-
-def _register_atari(name: str) -> None:
-    if name in gym.registry:
-        return
-    try:
-        gym.register_envs(importlib.import_module("ale_py"))
-    except ImportError as error:
-        raise UserError(f'{name} needs a package that is missing: pip install "proximo[atari]"') from error
 
 
 def _unknown(name: str) -> str:

@@ -44,17 +44,15 @@ class PassedInfos:
 
     def begin(self, obs: Any, info: Any) -> np.ndarray | None:
         """After a reset of all: the legal actions, bool [N, M]; None where none tells. Raises Misfit."""
-        info = info if isinstance(info, dict) else {}
         self.source, self.masked = NOWHERE, np.ones(self.num_envs, bool)
         if not self.masks.size:
             return None
-        if info.get(MASK) is not None:
+        if isinstance(info, dict) and info.get(MASK) is not None:
             self.source, self.masked = IN_INFO, _those(info, MASK, self.num_envs)
-        elif isinstance(self.vector.unwrapped, CALLS):
-            self.masked = np.array(self.vector.unwrapped.call("has_wrapper_attr", METHOD), bool)
-            self.source = BY_METHOD if self.masked.all() else NOWHERE
-        if self.source == NOWHERE and isinstance(obs, dict) and MASK in obs:
-            self.source, self.masked = IN_OBSERVATION, np.ones(self.num_envs, bool)
+        elif isinstance(self.vector.unwrapped, CALLS) and all(self._call("has_wrapper_attr", METHOD)):
+            self.source = BY_METHOD
+        elif isinstance(obs, dict) and MASK in obs:
+            self.source = IN_OBSERVATION
         return self.legal(obs, info, np.zeros(self.num_envs, bool))
 
     def legal(self, obs: Any, info: Any, ended: np.ndarray) -> np.ndarray | None:
@@ -64,22 +62,26 @@ class PassedInfos:
         """
         if self.source == NOWHERE:
             return None
-        info = info if isinstance(info, dict) else {}
-        ignored = np.zeros(self.num_envs, bool) if self.resets else ended
+        given = self.masked
         if self.source == BY_METHOD:
-            rows, given = self.vector.unwrapped.call(METHOD), self.masked  # type: ignore[attr-defined]
+            rows = self._call(METHOD)
         elif self.source == IN_INFO:
+            info = info if isinstance(info, dict) else {}
             rows, given = info.get(MASK), _those(info, MASK, self.num_envs)
         else:
-            rows, given = obs[MASK], self.masked
+            rows = obs[MASK]
         found = np.ones((self.num_envs, self.masks.size), bool)
         for index in np.flatnonzero(self.masked):
+            ignored = bool(ended[index]) and not self.resets
             try:
-                found[index] = self.masks.legal(rows[index] if given[index] else None, bool(ignored[index]))
+                found[index] = self.masks.legal(rows[index] if given[index] else None, ignored)
             except Misfit as error:
                 error.environment_index = int(index)  # type: ignore[attr-defined]
                 raise
         return found
+
+    def _call(self, *words: Any) -> Any:
+        return self.vector.unwrapped.call(*words)  # type: ignore[attr-defined]
 
     def told(self, info: Any, ended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Success and cost of a step, each float64 [N], NaN where none is told. Raises Misfit.
@@ -108,9 +110,8 @@ class PassedInfos:
             return self.nothing
         array = as_array(values)
         if array is None or array.shape[:1] != (self.num_envs,):
-            raise Misfit(
-                f"the {name!r} in its infos is {short(values)}; return an array of {self.num_envs} numbers"
-            )
+            remedy = f"return an array of {self.num_envs} numbers"
+            raise Misfit(f"the {name!r} in its infos is {short(values)}; {remedy}")
         found = self.nothing.copy()
         given = _those(info, name, self.num_envs)
         if f"_{name}" not in info and array.dtype.kind == "f":

@@ -295,20 +295,15 @@ def _(space: spaces.MultiDiscrete) -> ActionCodec:
 
 @action_codec.register
 def _(space: spaces.MultiBinary) -> ActionCodec:
-    _require_entries(space)
+    _require_choices(space)
     shape = None if len(space.shape) == 1 else space.shape
     return ActionCodec(Binary(int(np.prod(space.shape))), _shifted(0, space.dtype, shape))
 
 
-def _require_entries(space: Any) -> None:
-    """Raises UserError for actions of no entry."""
+def _require_choices(space: Any, logits: int = 0) -> None:
+    """Raises UserError for actions of no entry, or of more logits than a policy can have."""
     if np.prod(space.shape) == 0:
         raise UserError(f"the action space {one_line(space)} has no entry, so there is nothing to learn")
-
-
-def _require_choices(space: Any, logits: int) -> None:
-    """Raises UserError for actions of no entry, or of more logits than a policy can have."""
-    _require_entries(space)
     if logits > MOST_CHOICES:
         raise UserError(
             f"the action space {one_line(space)} asks for {logits:,} logits, and {MOST_CHOICES:,} are "
@@ -331,7 +326,7 @@ def _shifted(start: Any, dtype: Any, shape: tuple[int, ...] | None) -> Callable[
 def _(space: spaces.Box) -> ActionCodec:
     # The policy's action stays as it was sampled; only what the environment sees is clipped. Clipping what is
     # stored would make its log-probability that of another action, and the ratio before any update not 1.
-    _require_entries(space)
+    _require_choices(space)
     size, shape, dtype = int(np.prod(space.shape)), space.shape, space.dtype
     if dtype.kind in "iu":
         return ActionCodec(Continuous(size), _rounded(space))

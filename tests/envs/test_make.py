@@ -80,7 +80,7 @@ def test_observations_are_not_copied_twice():
         (lambda: make_envs(Walk(), 2), "pass the class, or a function"),
         (
             lambda: make_envs(Walk(), vectorization_mode="async"),
-            "an environment instance stays in this process",
+            "one environment instance .* stays in this process",
         ),
         (
             lambda: make_envs(Walk, 2, vector_kwargs={"autoreset_mode": "SameStep"}),

@@ -29,10 +29,8 @@ def finite(value: Any, name: str) -> float:
         return np.nan
     array = as_array(value)
     if array is None or array.size != 1 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise Misfit(
-            f"the {name!r} in its info is {short(value)}, which is not one finite number; return a float or "
-            "a bool, or leave it out"
-        )
+        remedy = "return a float or a bool, or leave it out"
+        raise Misfit(f"the {name!r} in its info is {short(value)}, which is not one finite number; {remedy}")
     return float(array.reshape(()))
 
 
@@ -78,9 +76,9 @@ class Masks:
             raise Misfit(f"its info has no {MASK!r}, which it had at the reset; return one in every step")
         flags = _flat(mask)
         if flags is None or flags.shape != (self.size,):
+            remedy = f"return an int8 array of shape ({self.size},)"
             raise Misfit(
-                f"its action mask is {short(mask)}, its action space has {self.size} values; return an "
-                f"int8 array of shape ({self.size},)"
+                f"its action mask is {short(mask)}, its action space has {self.size} values; {remedy}"
             )
         found = flags.astype(bool)
         if (found != flags).any():

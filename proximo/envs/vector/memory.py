@@ -44,20 +44,16 @@ class Shared:
     """
 
     def __init__(self, num_envs: int, observation: gym.Space, action: gym.Space) -> None:
-        self.specs: dict[str, tuple[tuple[int, ...], np.dtype]] = {
-            "command": ((num_envs,), np.dtype(np.int64)),
-            "at": ((num_envs,), np.dtype(np.int64)),
-            "failed": ((num_envs,), np.dtype(bool)),
-            "seeds": ((num_envs,), np.dtype(np.int64)),
-            "actions": ((num_envs, *(action.shape or ())), np.dtype(action.dtype)),
-            "reward": ((num_envs,), np.dtype(np.float64)),
-            "terminated": ((num_envs,), np.dtype(bool)),
-            "truncated": ((num_envs,), np.dtype(bool)),
-            "success": ((num_envs,), np.dtype(np.float64)),
-            "cost": ((num_envs,), np.dtype(np.float64)),
-            "legal": ((num_envs, int(choices(action).sum())), np.dtype(bool)),
-            "masked": ((num_envs,), np.dtype(bool)),
+        rows: dict[str, type] = {
+            **dict.fromkeys(("command", "at", "seeds"), np.int64),
+            **dict.fromkeys(("failed", "terminated", "truncated", "masked"), bool),
+            **dict.fromkeys(("reward", "success", "cost"), np.float64),
         }
+        self.specs: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+            name: ((num_envs,), np.dtype(kind)) for name, kind in rows.items()
+        }
+        self.specs["actions"] = ((num_envs, *(action.shape or ())), np.dtype(action.dtype))
+        self.specs["legal"] = ((num_envs, int(choices(action).sum())), np.dtype(bool))
 
         def named(shape: tuple[int, ...], dtype: Any) -> Any:
             name = f"obs {len(self.specs)}"

@@ -70,9 +70,8 @@ def number(reward: Any) -> float:
     """A reward that is one real number. Raises Misfit."""
     array = as_array(reward)
     if array is None or array.shape != () or array.dtype.kind not in "iuf":
-        raise Misfit(
-            f"its step returned {short(reward)} as its reward, which is not one number; return a float"
-        )
+        what = f"its step returned {short(reward)} as its reward"
+        raise Misfit(f"{what}, which is not one number; return a float")
     return float(array)
 
 
