@@ -1,8 +1,8 @@
 """An environment that misbehaves, said in one line: which one, when, after what action, and why."""
 
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
-from types import FrameType
 from typing import Any
 
 import gymnasium as gym
@@ -24,12 +24,12 @@ def fault(
     """
     refused = getattr(error, "refused", "")
     ending = f"; it was not made anew: {refused}" if refused else ""
-    text = _failure(vector, name, step, action, error)
+    found = _misfit(vector.unwrapped, error) or error
     # What is wrong by its own declaration, or from the first step on, shows in a check.
-    misfit = isinstance(error, Misfit) or _gathering(error)
-    hints = ["run `proximo check` on it"] * (misfit or step <= 1) + ["--debug shows its traceback"] * (
-        not misfit
-    )
+    hints = ["run `proximo check` on it"] if isinstance(found, Misfit) or step <= 1 else []
+    if not isinstance(found, Misfit):
+        hints.append("--debug shows its traceback")
+    text = _failure(vector, name, step, action, found)
     return EnvironmentFault(f"{text}{ending} ({'; '.join(hints)})")
 
 
@@ -50,19 +50,19 @@ def restart_message(
 
 def _failure(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, error: Exception) -> str:
     """Which environment failed, when and why."""
-    index = _guilty(vector.unwrapped, error)
+    index, text = _guilty(vector.unwrapped, error), f"{error}"
     dead = _dead_worker(vector.unwrapped, error)
     if dead is not None:
-        return (
-            f"environment {dead[0]} of {name} failed {_when(step, action, dead[0])}: its process ended with "
-            f"exit status {dead[1]}; look for a crash in native code, or too little memory"
-        )
+        index, status = dead
+        why = "look for a crash in native code, or too little memory"
+        text = f"its process ended with exit status {status}; {why}"
+    elif not isinstance(error, EnvironmentFault | WorkerError):
+        text = f"{type(error).__name__}: {error}"
     where = f"environment {index} of {name}" if index is not None else f"an environment of {name}"
-    # A misfit is found by the vector when it puts the observations together; say what does not fit.
-    misfit = _misfit(vector.unwrapped) if _gathering(error) else None
-    kind = "" if isinstance(error, EnvironmentFault | WorkerError) else f"{type(error).__name__}: "
-    reason = misfit[1] if misfit else " ".join(f"{kind}{error}".split())
-    return f"{where} failed {_when(step, action, index)}: {reason}"
+    when = "at its reset"
+    if step:
+        when = f"at step {step}, after the action {_text(action if index is None else action[index])}"
+    return f"{where} failed {when}: {' '.join(text.split())}"
 
 
 def check_finite(
@@ -120,10 +120,7 @@ def _guilty(vector: Any, error: BaseException) -> int | None:
     """
     if hasattr(error, "environment_index"):
         return int(error.environment_index)
-    if _gathering(error):
-        misfit = _misfit(vector)
-        return misfit[0] if misfit else None
-    for frame in _frames(error):
+    for frame, _ in traceback.walk_tb(error.__traceback__):
         local = frame.f_locals
         if frame.f_code.co_name == "_raise_if_errors" and "index" in local:
             return int(local["index"])
@@ -141,36 +138,18 @@ def _dead_worker(vector: Any, error: BaseException) -> tuple[int, int | None] | 
     return next(((i, worker.exitcode) for i, worker in enumerate(workers) if not worker.is_alive()), None)
 
 
-def _gathering(error: BaseException) -> bool:
-    """Whether it was raised while the sync vector put the observations together, after all had stepped."""
-    return any("concatenate" in frame.f_code.co_name for frame in _frames(error))
-
-
-def _frames(error: BaseException) -> list[FrameType]:
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append(trace.tb_frame)
-        trace = trace.tb_next
-    return frames
-
-
-def _misfit(vector: Any) -> tuple[int, str] | None:
-    """The first environment of a sync vector whose observation does not fit the space, and how."""
+def _misfit(vector: Any, error: BaseException) -> Misfit | None:
+    """What does not fit, where Gymnasium's sync vector failed to put the observations together."""
+    if not any("concatenate" in frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return None
     form = form_of(create_empty_array(vector.single_observation_space, 1), 1)
     for index, observation in enumerate(getattr(vector, "_env_obs", ())):
         try:
             as_declared(observation, form)
         except Misfit as misfit:
-            return index, str(misfit)
+            misfit.environment_index = index  # type: ignore[attr-defined]
+            return misfit
     return None
-
-
-def _when(step: int, action: Any, index: int | None) -> str:
-    return "at its reset" if step == 0 else f"at step {step}, after the action {_action(action, index)}"
-
-
-def _action(action: Any, index: int | None) -> str:
-    return _text(action if index is None or action is None else action[index])
 
 
 def _text(action: Any) -> str:
