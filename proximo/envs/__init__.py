@@ -8,56 +8,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from proximo.envs.compare import check_fits, differences, space_differences
+    from proximo.envs.compare import check_fits
     from proximo.envs.description import EnvDescription, description_from_json, name_of
     from proximo.envs.episodes import Episode, EpisodeStatistics
     from proximo.envs.faults import check_finite
-    from proximo.envs.findings import Finding
-    from proximo.envs.host import HostEnvs, Step
-    from proximo.envs.make import family, find_spec, make_envs, make_one, max_episode_steps, own_num_envs
-    from proximo.envs.remake import constructor_of, select_environment
+    from proximo.envs.host import HostEnvs
+    from proximo.envs.make import family, find_spec, make_envs, make_one, own_num_envs
+    from proximo.envs.remake import select_environment
     from proximo.envs.space_json import is_single, space_from_json, space_to_json
-    from proximo.envs.spaces import ActionCodec, ObservationCodec, action_codec, observation_codec
+    from proximo.envs.spaces import ObservationCodec, action_codec, observation_codec
 
 _HOMES = {
-    "findings": ("Finding",),
-    "compare": ("check_fits", "differences", "space_differences"),
+    "compare": ("check_fits",),
     "description": ("EnvDescription", "description_from_json", "name_of"),
     "episodes": ("Episode", "EpisodeStatistics"),
     "faults": ("check_finite",),
-    "host": ("HostEnvs", "Step"),
-    "make": ("family", "find_spec", "make_envs", "make_one", "max_episode_steps", "own_num_envs"),
-    "remake": ("select_environment", "constructor_of"),
+    "host": ("HostEnvs",),
+    "make": ("family", "find_spec", "make_envs", "make_one", "own_num_envs"),
+    "remake": ("select_environment",),
     "space_json": ("is_single", "space_from_json", "space_to_json"),
-    "spaces": ("ActionCodec", "ObservationCodec", "action_codec", "observation_codec"),
+    "spaces": ("ObservationCodec", "action_codec", "observation_codec"),
 }
 
 __all__ = [
-    "ActionCodec",
     "EnvDescription",
     "Episode",
     "EpisodeStatistics",
-    "Finding",
     "HostEnvs",
     "ObservationCodec",
-    "Step",
     "action_codec",
     "check_finite",
     "check_fits",
-    "constructor_of",
     "description_from_json",
-    "differences",
     "family",
     "find_spec",
     "is_single",
     "make_envs",
     "make_one",
-    "max_episode_steps",
     "name_of",
     "observation_codec",
     "own_num_envs",
     "select_environment",
-    "space_differences",
     "space_from_json",
     "space_to_json",
 ]

@@ -3,14 +3,15 @@
 `check` reports them, and a training warns of them once, as it begins.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from proximo.envs.description import visible
 from proximo.envs.spaces import FAR, ObservationCodec
+from proximo.envs.vector.snapshot import layers
 
 REACH = 2.0  # standard deviations that the first policy's actions lie within, but for one in twenty
 WIDEST, NARROWEST = 20.0, 0.1  # bounds of so many standard deviations: it sees a tenth, or their ends alone
@@ -50,7 +51,9 @@ def unreachable_actions(space: Any, std: float = 1.0) -> list[str]:
 
 def running_statistics(env: Any) -> list[str]:
     """Wrappers of an environment, or of a vector, that normalise by running statistics of their own."""
-    names = dict.fromkeys(type(layer).__name__ for layer in _wrappers(env) if _has_statistics(layer))
+    inner = visible(env)[:1] if isinstance(env, gym.vector.VectorEnv) else []
+    wrapped = [layer for one in (env, *inner) for layer in layers(one) if layer is not layer.unwrapped]
+    names = dict.fromkeys(type(layer).__name__ for layer in wrapped if _has_statistics(layer))
     return [
         f"{name} keeps running statistics that are no part of the model: evaluation and a run that goes on "
         "begin with others, and logged returns may be scaled ones; leave the wrapper out, for training "
@@ -117,16 +120,6 @@ def _remedy(space: spaces.Box) -> str:
     if not space.is_bounded():
         return "take a Box from -1 to 1 and scale it in step()"
     return f"wrap it: {RESCALE}"
-
-
-def _wrappers(env: Any) -> Iterator[Any]:
-    """Those of a vector and of its first environment, or of one environment, from the outside in."""
-    while isinstance(env, gym.Wrapper | gym.vector.VectorWrapper):
-        yield env
-        env = env.env
-    inner = getattr(env, "envs", None)
-    if isinstance(env, gym.vector.VectorEnv) and inner:
-        yield from _wrappers(inner[0])
 
 
 def _has_statistics(layer: Any) -> bool:

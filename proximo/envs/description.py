@@ -9,7 +9,7 @@ import functools
 import hashlib
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.envs.vector.snapshot import layers
 
 # They only look on, so an environment is the same without them.
 ONLOOKERS = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection")
@@ -110,7 +111,8 @@ def described(env: Any, kwargs: Mapping[str, Any], vector: gym.vector.VectorEnv)
         spec = getattr(vector, "spec", None)
         first = _of_spec(spec, None) if isinstance(spec, EnvSpec) else _of_object(env, kwargs, None)
         unequal = None
-    over = next((name for name in _vector_wrappers(vector) if name not in ONLOOKERS), None)
+    *wrapped, _ = (type(layer).__name__ for layer in layers(vector))
+    over = next((name for name in wrapped if name not in ONLOOKERS), None)
     obstacle = f"its vector is wrapped in {over}" if over else unequal
     return first if obstacle is None else replace(first, obstacle=obstacle)
 
@@ -118,12 +120,6 @@ def described(env: Any, kwargs: Mapping[str, Any], vector: gym.vector.VectorEnv)
 def visible(vector: gym.vector.VectorEnv) -> list[gym.Env]:
     """The environments of a vector that lie in this process, as far as it shows them."""
     return [env for env in getattr(vector.unwrapped, "envs", None) or () if isinstance(env, gym.Env)]
-
-
-def _vector_wrappers(vector: Any) -> Iterator[str]:
-    while vector is not vector.unwrapped:
-        yield type(vector).__name__
-        vector = vector.env
 
 
 def _of_one(env: Any, kwargs: Mapping[str, Any], made: gym.Env) -> EnvDescription:

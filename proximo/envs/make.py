@@ -116,11 +116,6 @@ def family(env_id: str) -> str:
     return next((name for prefix, name in FAMILIES.items() if place.startswith(prefix)), "other")
 
 
-def max_episode_steps(env_id: str) -> int | None:
-    """The time limit of a registered environment in steps, or None. Raises UserError if it is unknown."""
-    return find_spec(env_id).max_episode_steps
-
-
 def find_spec(env_id: str | EnvSpec, *, allow_import: bool = False) -> EnvSpec:
     """The registry's entry for an id. Raises UserError, with the nearest names, if there is none."""
     if isinstance(env_id, EnvSpec):

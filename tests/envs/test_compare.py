@@ -9,7 +9,8 @@ import pytest
 from env_probes import Walk
 from gymnasium import spaces as S
 
-from proximo.envs import EnvDescription, check_fits, differences, make_envs, space_differences
+from proximo.envs import EnvDescription, check_fits, make_envs
+from proximo.envs.compare import differences, space_differences
 from proximo.errors import EnvironmentDiffers, UserError
 
 BOX = S.Box(-1.0, 1.0, (2,), np.float32)

@@ -11,8 +11,9 @@ import pytest
 from env_probes import Walk
 from gymnasium import wrappers
 
-from proximo.envs import EnvDescription, constructor_of, description_from_json, make_envs, select_environment
+from proximo.envs import EnvDescription, description_from_json, make_envs, select_environment
 from proximo.envs.description import NotPlain, plain, restored, wrapper_called
+from proximo.envs.remake import constructor_of
 from proximo.errors import UserError
 
 

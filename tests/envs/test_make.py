@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from env_probes import Walk
 
-from proximo.envs import family, find_spec, make_envs, make_one, max_episode_steps
+from proximo.envs import family, find_spec, make_envs, make_one
 from proximo.errors import UserError
 
 
@@ -114,7 +114,7 @@ def test_a_module_is_imported_only_where_that_is_allowed(tmp_path, monkeypatch, 
         make_envs("probe_module_of_a_user:Probe-v0")
     assert "probe_module_of_a_user" not in sys.modules
     assert make_envs("probe_module_of_a_user:Probe-v0", allow_import=True).name == "Probe-v0"
-    assert max_episode_steps("Probe-v0") == 7
+    assert find_spec("Probe-v0").max_episode_steps == 7
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_atari_without_its_package(monkeypatch):
         make_envs("ALE/Pong-v5")
 
 
-def test_families_and_limits_are_read_from_the_registry(registered):
+def test_families_are_read_from_the_registry(registered):
     registered("OfMyOwn-v0", Walk)
     registered("ALE/Ponglike-v5", "ale_py.env:AtariEnv")
     expected = {
@@ -156,7 +156,6 @@ def test_families_and_limits_are_read_from_the_registry(registered):
         "OfMyOwn-v0": "other",
     }
     assert {name: family(name) for name in expected} == expected
-    assert max_episode_steps("HalfCheetah-v5") == 1000 and max_episode_steps("Blackjack-v1") is None
     assert find_spec("CartPole-v1").id == "CartPole-v1"
 
 

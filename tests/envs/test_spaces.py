@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from proximo.core.types import Binary, Categories, Continuous
-from proximo.envs import ActionCodec, ObservationCodec, action_codec, observation_codec
-from proximo.envs.spaces import codecs
+from proximo.envs import ObservationCodec, action_codec, observation_codec
+from proximo.envs.spaces import ActionCodec, codecs
 from proximo.errors import EnvironmentFault, UserError
 
 shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)

@@ -86,9 +86,9 @@ def native(env: gym.Env) -> bool:
     return all(_known(layer) and not offers(layer) for layer in layers(env))
 
 
-def layers(env: gym.Env) -> Iterator[gym.Env]:
-    """The environment from its outermost wrapper to itself."""
-    while isinstance(env, gym.Wrapper):
+def layers(env: Any) -> Iterator[Any]:
+    """An environment or a vector, from its outermost wrapper to itself."""
+    while isinstance(env, gym.Wrapper | gym.vector.VectorWrapper):
         yield env
         env = env.env
     yield env
