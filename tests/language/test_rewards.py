@@ -14,7 +14,7 @@ from proximo.language.model.heads import new_reward_model
 from proximo.language.train import rewards
 from proximo.language.train.options import RewardOptions
 from proximo.language.train.responses import Responses
-from proximo.language.train.rewards import called, model_scores, reward_function, source_names
+from proximo.language.train.rewards import all_called, model_scores, reward_function, source_names
 from proximo.language.train.rollout import checked_weights
 
 
@@ -171,7 +171,7 @@ COMPLETIONS = ["a", "b  \n" + "b" * 200, "c"]
 
 
 def scores(function, **columns):
-    return called("mine", function, PROMPTS, COMPLETIONS, [[1], [2], [3]], columns)
+    return all_called({"mine": function}, PROMPTS, COMPLETIONS, [[1], [2], [3]], columns)["mine"]
 
 
 def failure(function):
@@ -259,7 +259,7 @@ def test_a_function_cannot_change_what_is_ours():
         prompts.clear(), completions.reverse(), completion_ids[0].clear()
         return [1, np.float64(2)]
 
-    scores = called("mine", spoils, prompts, completions, ids, {})
+    scores = all_called({"mine": spoils}, prompts, completions, ids, {})["mine"]
     assert scores.tolist() == [1.0, 2.0] and scores.dtype == np.float32
     assert (prompts, completions, ids) == (["a", "b"], ["x", "y"], [[1], [2]])
 

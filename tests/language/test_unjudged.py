@@ -14,7 +14,7 @@ from workplace import lines, workplace
 import proximo.language as language
 from proximo.errors import UserError
 from proximo.language.train.options import GRPOOptions, PPOOptions
-from proximo.language.train.rewards import all_called, called, weighted
+from proximo.language.train.rewards import all_called, weighted
 from proximo.language.train.sampling import Experience, Frozen, estimate
 
 MODEL = small_model(layers=1)
@@ -37,9 +37,8 @@ def test_what_a_function_does_not_judge_is_left_out_of_the_sum():
         [[1], [2], [3]],
         {"task": ["sum", "word", "both"]},
     )
-    found = weighted(dict(zip(("arithmetic", "spelling"), parts, strict=True)), (1.0, 2.0))
-    assert found.total.tolist() == [1.0, 10.0, 11.0]
-    np.testing.assert_array_equal(found.parts["arithmetic"], [1.0, np.nan, 3.0])
+    assert weighted(parts, (1.0, 2.0)).tolist() == [1.0, 10.0, 11.0]
+    np.testing.assert_array_equal(parts["arithmetic"], [1.0, np.nan, 3.0])
 
 
 def test_a_source_is_measured_over_what_it_judges():
@@ -105,7 +104,7 @@ def test_measuring_leaves_them_out(tmp_path):
 
 
 def scores(function, **more):
-    return called("mine", function, ["a", "b"], ["x", "yy"], [[1], [2, 3]], more)
+    return all_called({"mine": function}, ["a", "b"], ["x", "yy"], [[1], [2, 3]], more)["mine"]
 
 
 def test_coroutines_are_waited_for():
@@ -137,8 +136,8 @@ def test_coroutines_wait_side_by_side_in_one_loop_and_in_a_notebook_too():
     async def in_a_notebook():
         return all_called({"first": first, "second": second}, ["p"], ["c"], [[1]], {})
 
-    assert asyncio.run(in_a_notebook()) == [[1.0], [1.0]]
-    assert all_called({"first": first}, ["p"], ["c"], [[1]], {}) == [[1.0]]
+    assert asyncio.run(in_a_notebook()) == {"first": [1.0], "second": [1.0]}
+    assert all_called({"first": first}, ["p"], ["c"], [[1]], {}) == {"first": [1.0]}
     assert len({*seen}) == 1  # what a function keeps open, such as a connection, stays usable
 
 

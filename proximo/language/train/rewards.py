@@ -38,13 +38,6 @@ columns               the data's other columns, a list each
 """
 
 
-class Scored(NamedTuple):
-    """Scores of a batch: the weighted sum, and each source's own, [B] each; NaN where nothing was judged."""
-
-    total: Float[np.ndarray, "B"]
-    parts: dict[str, Float[np.ndarray, "B"]]
-
-
 TAKEN = ("std",)
 """Metrics of rewards that are of no single source: `rewards/std`, of the weighted sum."""
 
@@ -116,51 +109,37 @@ def as_asked(prompt: Any, completion: str) -> tuple[Any, Any]:
     return prompt[:-1], [{"role": "assistant", "content": last["content"] + completion}]
 
 
-def called(
-    name: str,
-    function: RewardFunction,
-    prompts: Sequence[Any],
-    completions: Sequence[str],
-    completion_ids: Sequence[list[int]],
-    columns: Mapping[str, Sequence[Any]],
-) -> Float[np.ndarray, "B"]:
-    """A function's scores; NaN for a completion that it does not judge (None).
-
-    Raises UserError for whatever goes wrong in it, with the completion and the prompt where there is one to
-    blame: after an exception the function is called once more with each completion alone, up to the first
-    that it raises at.
-    """
-    return all_called({name: function}, prompts, completions, completion_ids, columns)[0]
-
-
 def all_called(
     functions: Mapping[str, RewardFunction],
     prompts: Sequence[Any],
     completions: Sequence[str],
     completion_ids: Sequence[list[int]],
     columns: Mapping[str, Sequence[Any]],
-) -> list[Float[np.ndarray, "B"]]:
-    """The scores of several functions, as of `called`; those that are `async` wait side by side."""
+) -> dict[str, Float[np.ndarray, "B"]]:
+    """The scores of functions by their names; NaN for a completion that a function does not judge (None).
+
+    Those that are `async` wait side by side. Raises UserError for whatever goes wrong in one, with the
+    completion and the prompt where there is one to blame: after an exception the function is called once more
+    with each completion alone, up to the first that it raises at.
+    """
     pairs = [as_asked(*pair) for pair in zip(prompts, completions, strict=True)]
-    calls = []
+    calls, begun = [], []
     for name, function in functions.items():
-        own: dict[str, Any] = {
+        own = {
             "prompts": [prompt for prompt, _ in pairs],
             "completions": [answer for _, answer in pairs],
-            "completion_ids": map(list, completion_ids),
+            "completion_ids": [list(ids) for ids in completion_ids],
         }
-        given = _wanted(function, {key: list(values) for key, values in (own | dict(columns)).items()})
-        calls.append(Call(name, function, given, prompts, completions))
-    begun: list[Any] = []
+        calls.append(Call(name, function, _wanted(function, own | dict(columns)), prompts, completions))
     with contextlib.ExitStack() as stack:
         for call in calls:
             begun.append(call.begun())
             stack.callback(getattr(begun[-1], "close", int))  # a coroutine nobody waits for complains
         results = iter(_waited_for([found for found in begun if inspect.isawaitable(found)]))
-    return [
-        call.numbers(next(results) if inspect.isawaitable(found) else found)
+    return {
+        call.name: call.numbers(next(results) if inspect.isawaitable(found) else found)
         for call, found in zip(calls, begun, strict=True)
-    ]
+    }
 
 
 class Call(NamedTuple):
@@ -265,10 +244,7 @@ NOT_PASSED = {
 
 def check_arguments(name: str, function: RewardFunction) -> None:
     """Raises UserError for a function that cannot do without what TRL alone passes."""
-    try:
-        takes = inspect.signature(function).parameters
-    except (ValueError, TypeError):
-        return
+    takes = _parameters(function) or {}
     for argument, instead in NOT_PASSED.items():
         found = takes.get(argument)
         if found is not None and found.default is found.empty and found.kind != found.VAR_KEYWORD:
@@ -278,16 +254,19 @@ def check_arguments(name: str, function: RewardFunction) -> None:
             )
 
 
-def _wanted(function: RewardFunction, given: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Those arguments that a function takes; all of them where it does not say, as some of C do not."""
+def _wanted(function: RewardFunction, given: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Those arguments that a function takes; all of them where it does not say."""
+    takes = _parameters(function)
+    every = takes is None or any(p.kind == p.VAR_KEYWORD for p in takes.values())
+    return {name: list(values) for name, values in given.items() if every or name in (takes or {})}
+
+
+def _parameters(function: RewardFunction) -> Mapping[str, inspect.Parameter] | None:
+    """What a function takes; None where it does not say, as some of C do not."""
     try:
-        takes = inspect.signature(function).parameters.values()
+        return inspect.signature(function).parameters
     except (ValueError, TypeError):
-        return given
-    if any(p.kind == p.VAR_KEYWORD for p in takes):
-        return given
-    known = {p.name for p in takes}
-    return {key: value for key, value in given.items() if key in known}
+        return None
 
 
 def _number(score: Any) -> np.float32:
@@ -332,10 +311,10 @@ def model_scores(
     return np.asarray(_scores(model, responses, jnp.asarray(width), rows))
 
 
-def weighted(parts: dict[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Scored:
+def weighted(parts: Mapping[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Float[np.ndarray, "B"]:
     """The weighted sum of several scores; a source that does not judge a completion is left out of its sum.
 
-    Raises UserError where no source judges any of them.
+    NaN where none does. Raises UserError where no source judges any of them.
     """
     columns = np.stack(list(parts.values()))
     judged = ~np.isnan(columns)
@@ -345,4 +324,4 @@ def weighted(parts: dict[str, Float[np.ndarray, "B"]], weights: Sequence[float])
             "return a number for some of them"
         )
     total = np.tensordot(np.asarray(weights, np.float32), np.where(judged, columns, np.float32(0)), 1)
-    return Scored(np.where(judged.any(axis=0), total, np.float32(np.nan)), parts)
+    return np.where(judged.any(axis=0), total, np.float32(np.nan))

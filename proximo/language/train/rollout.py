@@ -22,7 +22,6 @@ from proximo.language.train.respond import stop_sequences
 from proximo.language.train.responses import Responses
 from proximo.language.train.rewards import (
     RewardFunction,
-    Scored,
     all_called,
     check_arguments,
     model_scores,
@@ -142,41 +141,40 @@ class Rollouts:
         )
         completion_ids = [row[:n].tolist() for row, n in zip(out.ids, out.lengths, strict=True)]
         completions = [self.tokenizer.decode(tokens) for tokens in completion_ids]
-        scored = self.scored(chosen[rows].tolist(), completions, completion_ids, responses, width)
-        told = {f"rewards/{name}": part[~np.isnan(part)] for name, part in scored.parts.items()}
-        metrics = {name: float(np.mean(part)) for name, part in told.items() if len(part)}
-        judged = scored.total[~np.isnan(scored.total)]
-        metrics["rewards/std"] = float(np.std(judged))
-        if len(judged) < len(scored.total):
-            metrics["val/unjudged"] = float(len(scored.total) - len(judged))
+        parts = self.scores([prompts[row] for row in rows], completions, completion_ids, responses, width)
+        score = weighted(parts, self.weights)
+        judged = {f"rewards/{name}": part[~np.isnan(part)] for name, part in parts.items()}
+        metrics = {name: float(np.mean(part)) for name, part in judged.items() if len(part)}
+        metrics["rewards/std"] = float(np.std(score[~np.isnan(score)]))
+        if unjudged := np.isnan(score).sum():
+            metrics["val/unjudged"] = float(unjudged)
         return Rollout(
             responses,
             width,
             out.log_probs[:, :length],
-            scored.total,
+            score,
             metrics,
             [prompts[row].text for row in rows],
             completions,
-            scored.parts,
+            parts,
         )
 
-    def scored(
+    def scores(
         self,
-        asked: Sequence[int],
+        prompts: Sequence[Prompt],
         completions: Sequence[str],
         completion_ids: Sequence[list[int]],
         responses: Responses,
         width: int,
-    ) -> Scored:
-        """What all sources of reward say of a batch, weighted; `asked` are the numbers of its prompts."""
-        prompts = [self.prompts[number] for number in asked]
+    ) -> dict[str, Float[np.ndarray, "B"]]:
+        """What each source of reward says of a batch; NaN where it does not judge."""
         given = [prompt.given for prompt in prompts]
         columns = {
             name: [prompt.columns.get(name) for prompt in prompts]
             for name in dict.fromkeys(name for prompt in prompts for name in prompt.columns)
         }
         functions = dict(zip(self.names, self.functions, strict=False))
-        said = all_called(functions, given, completions, completion_ids, columns)
+        scores = all_called(functions, given, completions, completion_ids, columns)
         conversations = [not isinstance(prompt, str) for prompt in given]
         for name, model in self.models.items():
             reading = self.readings.get(name)
@@ -188,8 +186,8 @@ class Rollouts:
                     f"the reward model {name} gives {found[wrong]} for completion {wrong} of the batch "
                     f"({shown(completions[wrong])}): its weights are too large, or damaged"
                 )
-            said.append(found)
-        return weighted(dict(zip(self.names, said, strict=True)), self.weights)
+            scores[name] = found
+        return scores
 
     def check_first(self, metrics: dict[str, float], precision: str) -> None:
         """Raises UserError unless the first iteration began where it must.
