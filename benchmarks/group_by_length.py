@@ -22,12 +22,10 @@ from benchmarks.worker_language import config_of, options
 from proximo.language.model.adapters import trainable
 from proximo.language.model.compiling import jit
 from proximo.language.model.transformer import new_model
-from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.options import PPOOptions
 from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import (
-    UpdateOptions,
     minibatch_order,
     part_loss,
     run_epochs,
@@ -63,7 +61,7 @@ def seconds(shape: Shape, batch: Batch) -> dict[str, list[float]]:
     for _ in range(1 + ROUNDS):
         for name, times in found.items():
             steps = replace(plain.steps, group_by_length=name == "grouped")
-            asked = update_options(replace(plain, steps=steps), critic_estimator(plain))
+            asked = update_options(replace(plain, steps=steps))
             moments, order = adam(weights), jnp.asarray(minibatch_order(0, 0, steps, BATCH))
             started = time.perf_counter()
             done = learning(weights, frozen, moments, batch, order, asked)
@@ -74,7 +72,7 @@ def seconds(shape: Shape, batch: Batch) -> dict[str, list[float]]:
 
 @jit
 def learning(
-    weights: Any, frozen: Any, moments: Any, batch: Batch, order: jax.Array, asked: UpdateOptions
+    weights: Any, frozen: Any, moments: Any, batch: Batch, order: jax.Array, asked: PPOOptions
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """All steps on one batch of responses."""
     loss = partial(part_loss, frozen=frozen, price=0.0, options=asked)

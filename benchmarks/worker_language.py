@@ -35,7 +35,6 @@ from proximo.language.text.data import Prompt
 from proximo.language.text.tokenizer import Tokenizer, word_tokenizer
 from proximo.language.train import rollout, sampling
 from proximo.language.train.critics import own_critic
-from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import (
     CriticOptions,
@@ -95,8 +94,7 @@ def trainer(shape: Shape, critic: str) -> sampling.SamplingTrainer:
     ]
     models = {"reward": new_reward_model(trunk, keys[3])}
     rollouts = rollout.Rollouts(prompts, words, chosen.sampling, (), models, (1.0,), 0)
-    trained = jax.tree.map(lambda _: True, policy)
-    return sampling.SamplingTrainer(chosen, critic_estimator(chosen), policy, trained, model, rollouts)
+    return sampling.SamplingTrainer(chosen, policy, model, rollouts)
 
 
 def ppo(shape: Shape, critic: str) -> Callable[[int], int]:

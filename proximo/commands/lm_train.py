@@ -13,7 +13,7 @@ from proximo.core.ranges import at_least
 from proximo.errors import UserError, say
 from proximo.language.face import carry_out
 from proximo.language.progress import facts
-from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
+from proximo.language.starting import SAMPLING, Work, begin, go_on, method
 from proximo.paths import short, whole
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
 from proximo.words import groups, understood
@@ -110,7 +110,7 @@ def carried_out(command: str, arguments: Watched, work: Work, deadline: Deadline
     one that was asked to stop; each can be gone on with.
     """
     if not arguments.quiet:
-        for note in notes(work.trainer):
+        for note in work.trainer.notes:
             say(f"note: {note}")
     with orderly_stop() as stop:
         found, status = carry_out(command, work, deadline, not arguments.quiet, stop)

@@ -21,7 +21,7 @@ from proximo.language.text.data import Overlong, Preference, read_preferences, r
 from proximo.language.text.data_files import lines_of
 from proximo.language.text.records import Invalid
 from proximo.language.text.tokenizer import load_tokenizer
-from proximo.language.train.building import ppo_trainer
+from proximo.language.train.building import sampling_trainer
 from proximo.language.train.options import (
     LARGEST_SEED,
     PPOOptions,
@@ -209,7 +209,7 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
         run=RunOptions(seed=options.seed),
     )
     # Nothing is learned: its prompts and rewards are what is needed.
-    trainer = ppo_trainer(asked, functions, greedy=True)
+    trainer = sampling_trainer(asked, functions, greedy=True)
     source, model = trainer.rollouts, trainer.reference
     prompts = source.prompts
     batches = [source.collected(model, number) for number in range(-(-len(prompts) // options.batch_size))]

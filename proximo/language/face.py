@@ -20,7 +20,7 @@ from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
 from proximo.language.running import described
-from proximo.language.starting import SAMPLING, Work, begin, go_on, method, notes
+from proximo.language.starting import SAMPLING, Work, begin, go_on, method
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.options import options_from
 from proximo.runs.process import Deadline, StopRequest, prepare_process, take_turns
@@ -166,7 +166,7 @@ def carry_out(
     last, status, seconds = take_turns(turns, lambda iteration: iteration.last, deadline, stop)
     done = (work.number, 0, {}) if last is None else (last.number, last.tokens, last.metrics)
     number, tokens, metrics = done
-    place, known = work.run.path, notes(work.trainer)
+    place, known = work.run.path, work.trainer.notes
     return LanguageRunResult(place, command, number, total, tokens, seconds, metrics, known), status
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from proximo.errors import UserError
 from proximo.language.train.job import Iteration, Trainer, training
@@ -64,16 +65,22 @@ def entry(trainer: Trainer, iteration: Iteration, seconds: float) -> Entry:
 
 
 def recorded(
-    trainer: Trainer, folder: RunFolder, every: float, state: Any = None, number: int = 0
+    trainer: Trainer,
+    folder: RunFolder,
+    every: float,
+    state: Any = None,
+    number: int = 0,
+    mesh: Mesh | None = None,
 ) -> Generator[Iteration, None, None]:
     """The trainer's iterations, each logged, with a checkpoint now and then, and one wherever it ends.
 
     every          seconds between two checkpoints; 0 for one after each iteration
     state, number  to go on from. The model is saved without an iteration too: a run may have been killed
                    just before it was
+    mesh           as of `training`
     """
     begun = None if state is None else Iteration(number, trainer.total, state, {}, 0, ())
-    return record.recorded(training(trainer, state, number), folder, every, begun)
+    return record.recorded(training(trainer, state, number, mesh), folder, every, begun)
 
 
 def described(run: Path) -> dict[str, Any]:

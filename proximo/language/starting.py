@@ -1,5 +1,6 @@
 """A training command from its options to the first iteration: begun anew, or where it was cut short."""
 
+import importlib
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,6 @@ from proximo.errors import UserError
 from proximo.language.inputs import refuse_other_inputs, sums_of_inputs, with_folders
 from proximo.language.running import described, language_files, recorded, restored
 from proximo.language.train.job import Iteration, Trainer
-from proximo.language.train.meshed import meshed
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.learn.mesh import in_host_memory, mesh_of
 from proximo.options import as_json, from_json
@@ -16,51 +16,39 @@ from proximo.runs.files import CONFIG
 from proximo.runs.folder import RunFolder
 from proximo.runs.sinks import Sinks
 
-COMMANDS = ("sft", "reward", "ppo", "dpo", "grpo")
+TRAINERS = {  # the module of proximo.language.train, its options, and what makes a trainer of them
+    "sft": ("sft", "SFTOptions", "sft_trainer"),
+    "reward": ("reward_model", "RewardModelOptions", "reward_model_trainer"),
+    "ppo": ("building", "PPOOptions", "sampling_trainer"),
+    "dpo": ("dpo", "DPOOptions", "dpo_trainer"),
+    "grpo": ("building", "GRPOOptions", "sampling_trainer"),
+}
+COMMANDS = tuple(TRAINERS)
 SAMPLING = ("ppo", "grpo")  # those that take reward functions
 
 
 class Work(NamedTuple):
-    """A trainer and where it stands.
+    """A trainer and where it stands."""
 
-    options  of the command
-    trainer  what is to be done
-    run      its folder
-    every    seconds between two checkpoints
-    state    to go on from; None for the beginning
-    number   iterations that are done
-    """
-
-    options: Any
-    trainer: Trainer
-    run: RunFolder
-    every: float
-    state: Any = None
-    number: int = 0
+    options: Any  # of the command
+    trainer: Trainer  # what is to be done
+    run: RunFolder  # its folder
+    every: float  # seconds between two checkpoints
+    state: Any = None  # to go on from; None for the beginning
+    number: int = 0  # iterations that are done
 
     def iterations(self) -> Generator[Iteration, None, None]:
         """Those that are left, logged and reported, with checkpoints, and the model at the end."""
         self.run.sinks = Sinks(*self.options.run.reports.reports(self.run.path, as_json(self.options)))
-        yield from recorded(self.trainer, self.run, self.every, self.state, self.number)
+        mesh = mesh_of(self.options.model.mesh)
+        yield from recorded(self.trainer, self.run, self.every, self.state, self.number, mesh)
 
 
 def method(command: str) -> tuple[type, Callable[..., Trainer]]:
     """The options of a training command, and what makes a trainer of them; imported when it is asked for."""
-    if command == "sft":
-        from proximo.language.train.sft import SFTOptions, sft_trainer
-
-        return SFTOptions, sft_trainer
-    if command == "reward":
-        from proximo.language.train.reward_model import RewardModelOptions, reward_model_trainer
-
-        return RewardModelOptions, reward_model_trainer
-    if command == "dpo":
-        from proximo.language.train.dpo import DPOOptions, dpo_trainer
-
-        return DPOOptions, dpo_trainer
-    from proximo.language.train.building import GRPOOptions, PPOOptions, grpo_trainer, ppo_trainer
-
-    return (PPOOptions, ppo_trainer) if command == "ppo" else (GRPOOptions, grpo_trainer)
+    module, options, build = TRAINERS[command]
+    found = importlib.import_module(f"proximo.language.train.{module}")
+    return getattr(found, options), getattr(found, build)
 
 
 def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None = None) -> Work:
@@ -74,8 +62,7 @@ def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None
     options = with_folders(options)
     options.run.reports.check_reports()
     trainer = build(options) if functions is None else build(options, functions)
-    trainer = meshed(trainer, options.model.mesh)
-    more = {"inputs": sums_of_inputs(options), "notes": list(notes(trainer))}
+    more = {"inputs": sums_of_inputs(options), "notes": list(trainer.notes)}
     run = RunFolder.create(language_files(command, options, trainer, **more), options.run.out)
     return Work(options, trainer, run, options.run.checkpoint_every)
 
@@ -107,17 +94,10 @@ def go_on(
         trainer = build(options, _same_rewards(options.rewards.reward, names, functions))
     else:
         trainer = build(options)
-    trainer = meshed(trainer, options.model.mesh)
     with in_host_memory(mesh_of(options.model.mesh)):
         folder, state, number = restored(run, language_files(command, options, trainer), trainer, typed)
     every = options.run.checkpoint_every if every is None else every
     return Work(options, trainer, folder, every, state, number)
-
-
-def notes(trainer: Trainer) -> tuple[str, ...]:
-    """What the user should know of how data and model were read, a line each."""
-    found: tuple[str, ...] = getattr(trainer, "notes", ())
-    return found
 
 
 def _same_rewards(

@@ -29,10 +29,8 @@ from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.sharding import shard
 from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.train import labelled
-from proximo.language.train.estimators import critic_estimator
 from proximo.language.train.job import Outcome, training
 from proximo.language.train.labelled import new_learner
-from proximo.language.train.meshed import Meshed, meshed
 from proximo.language.train.optimise import Optimisation, compiled_in
 from proximo.language.train.options import PPOOptions, StepOptions
 from proximo.language.train.policy import new_policy
@@ -87,12 +85,13 @@ class Imitating:
 
     def __init__(self, model):
         self.first, self.frozen = partition_trainable(model)
+        self.given = []  # states, as the iterations get them
 
     def begin(self):
         return new_learner(self.first)
 
     def iterate(self, state, number):
-        self.given = held(state)
+        self.given.append(held(state))
         given = compiled_in(self.optimisation), 1.0, self.frozen, Imitation(), ROWS // 2
         learner, columns, facts = labelled.update(state, texts(), *given)
         return Outcome(learner, {"loss": float(columns["loss"].sum()), "norm": float(facts["grad_norm"])}, 0)
@@ -132,7 +131,7 @@ def updated(policy, mesh):
     )
     weights, frozen = eqx.partition(policy, trainable(policy))
     order = minibatch_order(0, 0, asked.steps, ROWS)
-    options = update_options(asked, critic_estimator(asked))
+    options = update_options(asked)
     arrays = (weights, adam(weights), frozen, responses(), order, options)
     with on_mesh(mesh):
         compiled = learning.lower(*arrays).compile()
@@ -162,8 +161,8 @@ def computed(mesh_options):
     policy = shard(new_policy(model), mesh)
     after, work = updated(policy, mesh)
     adapted = with_adapters(model, LoRA(4, 8.0, ("key", "down")), jax.random.key(0))
-    trainer = meshed(Imitating(shard(adapted, mesh)), mesh_options)
-    *_, last = training(trainer)
+    trainer = Imitating(shard(adapted, mesh))
+    *_, last = training(trainer, mesh=mesh)
     results = {
         "samples": samples,
         "step": (last.state, last.metrics),
@@ -213,7 +212,6 @@ def report_of(folder):
     alone, apart = whole_run(folder), whole_run(folder, data_parallel=2, model_parallel=2)
     whole, (all_operations, _), policy, trainer = computed(MeshOptions())
     found = {
-        "untouched": isinstance(trainer, Imitating),
         "moved": difference(policy, whole["update"]["weights"]),
         "whole_run": difference(alone, apart),
         "learned": difference(alone["model"], load_file(folder / "base" / "model.safetensors")),
@@ -222,8 +220,8 @@ def report_of(folder):
         results, (operations, sent), policy, trainer = computed(
             MeshOptions(data_parallel=data, model_parallel=model)
         )
-        state = trainer.begin()
-        trainer.iterate(jax.device_get(state), 0)  # as from a checkpoint
+        checkpoint = jax.device_get(trainer.begin())
+        next(training(trainer, checkpoint, 1, mesh_of(MeshOptions(data_parallel=data, model_parallel=model))))
         found[f"{data} x {model}"] = {
             "difference": {name: difference(results[name], whole[name]) for name in whole},
             "operations": operations / all_operations,
@@ -231,10 +229,8 @@ def report_of(folder):
             "policy": held(policy),
             "moments": held(results["update"]["moments"]),
             "weights": held(results["update"]["weights"]),
-            "state": held(state),
-            "resumed": trainer.trainer.given,
-            "meshed": isinstance(trainer, Meshed) and trainer.notes == Imitating.notes,
-            "template": jax.eval_shape(trainer.begin) == jax.eval_shape(trainer.trainer.begin),
+            "state": trainer.given[0],
+            "resumed": trainer.given[-1],
         }
     return found
 

@@ -6,11 +6,10 @@ from small_models import small_model
 
 from proximo.core import FixedKL
 from proximo.language.files.model_options import ModelOptions
-from proximo.language.model.adapters import LoRA, trainable, with_adapters, without_adapters
+from proximo.language.model.adapters import LoRA, with_adapters, without_adapters
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.critics import own_critic
-from proximo.language.train.estimators import critic_estimator, group_estimator
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import (
     CriticOptions,
@@ -22,7 +21,7 @@ from proximo.language.train.options import (
 )
 from proximo.language.train.policy import Policy, new_policy
 from proximo.language.train.rollout import Rollouts
-from proximo.language.train.sampling import SamplingTrainer, update_options
+from proximo.language.train.sampling import SamplingTrainer
 
 TOKENIZER = character_tokenizer("abcdefghijklm")  # 16 tokens with its own three
 PROMPTS = read_prompts([{"prompt": text} for text in ("a", "bc", "def", "ghij")], TOKENIZER, 8).records
@@ -66,21 +65,13 @@ def ppo(options, model=None, lora=None, critics=(), functions=(count_of_a,)):
     if lora:
         model = with_adapters(model, LoRA(lora, 16.0, ("query", "value")), jax.random.key(1))
     policy = new_policy(model, *(own_critic(trunk) for trunk in critics))
-    source = rollouts(options, functions)
-    trained, reference = trainable(policy), without_adapters(model)
-    return SamplingTrainer(options, critic_estimator(options), policy, trained, reference, source)
+    return SamplingTrainer(options, policy, without_adapters(model), rollouts(options, functions))
 
 
 def grpo(options, functions=(count_of_a,)):
     """A trainer of GRPO on a small model."""
     model = small_model(layers=1)
-    policy, source = Policy(model), rollouts(options, functions)
-    return SamplingTrainer(options, group_estimator(options), policy, trainable(policy), model, source)
-
-
-def for_updates(options):
-    """What an update of PPO depends on."""
-    return update_options(options, critic_estimator(options))
+    return SamplingTrainer(options, Policy(model), model, rollouts(options, functions))
 
 
 def distance(a, b):

@@ -21,7 +21,7 @@ from proximo.language.model.likelihood import likelihood
 from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import with_tokens
 from proximo.language.text.tokenizer import character_tokenizer
-from proximo.language.train.building import ppo_trainer
+from proximo.language.train.building import sampling_trainer
 from proximo.language.train.options import RewardOptions
 
 TOKENIZER = character_tokenizer("0123456789 abc")  # 17 tokens with its own three
@@ -97,7 +97,7 @@ def test_policy_reference_and_sampler_agree_on_it(place):
     """PPO's own check of its first iteration holds them to 1e-3 nats; a reward model without those rows."""
     trunk = small_model(vocabulary=17, layers=1)
     save_reward_model(place / "reward", new_reward_model(trunk, jax.random.key(1)), TOKENIZER)
-    trainer = ppo_trainer(
+    trainer = sampling_trainer(
         options(
             data=str(place / "prompts.jsonl"),
             model=ModelOptions(model=str(place / "base")),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import FREE, distance, for_updates, options, ppo, rollouts
+from policies import FREE, distance, options, ppo, rollouts
 from small_models import small_model
 
 from proximo.core import SquaredError
@@ -16,12 +16,12 @@ from proximo.errors import UserError
 from proximo.language.model.adapters import trainable
 from proximo.language.model.layers import Linear
 from proximo.language.train.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
-from proximo.language.train.estimators import critic_estimator
+from proximo.language.train.estimators import estimator_of
 from proximo.language.train.job import training
 from proximo.language.train.options import checked_ppo
 from proximo.language.train.policy import new_policy, said
 from proximo.language.train.responses import Batch, Responses, response_mask
-from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, part_loss
+from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, part_loss, update_options
 
 ALL = jnp.ones((1, 5))
 PAIRS = dict(sampling=dict(response_length=6, batch_size=4, samples=2))
@@ -76,8 +76,8 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
 
     def batch(critic):
         asking = replace(asked, critic=replace(asked.critic, **critic))
-        learner = Learner(policy, None, *critic_estimator(asking).begin())
-        return estimate(learner, given, for_updates(asking), frozen)[0]
+        learner = Learner(policy, None, *estimator_of(asking).begin())
+        return estimate(learner, given, update_options(asking), frozen)[0]
 
     plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})
     valid = np.asarray(plain.mask) > 0
@@ -97,7 +97,7 @@ def gradient(policy, batch):
     """Of the critics' loss; the actor's is 0 where no advantage is."""
     asked = options(critic=dict(value_loss=SquaredError()), steps=dict(), kl=FREE)
     weights, frozen = eqx.partition(policy, trainable(policy))
-    loss = partial(part_loss, frozen=frozen, price=0.0, options=for_updates(asked))
+    loss = partial(part_loss, frozen=frozen, price=0.0, options=update_options(asked))
     return jax.jit(jax.grad(loss, has_aux=True))(weights, batch)[0]
 
 

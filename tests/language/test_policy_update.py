@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import for_updates, options
+from policies import options
 
 from proximo.language.train.parts import cut_to_length
 from proximo.language.train.responses import Batch, Responses
-from proximo.language.train.sampling import mean_metrics, run_epochs
+from proximo.language.train.sampling import mean_metrics, run_epochs, update_options
 from proximo.learn.descend import adam
 
 # Two responses of two and four tokens, in four columns; a prompt of two.
@@ -37,7 +37,7 @@ def updated(mask, order, rate=0.0, loss=shares, **steps):
     batch, weights = batch_of(mask, jnp.sum(mask, axis=1).astype(int)), jnp.ones(())
     learning = jax.jit(partial(run_epochs, loss))
     order = jnp.array([order])
-    weight, _, metrics = learning(weights, adam(weights), batch, order, rate, for_updates(given))
+    weight, _, metrics = learning(weights, adam(weights), batch, order, rate, update_options(given))
     return metrics | {"weight": weight}
 
 

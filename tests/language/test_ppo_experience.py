@@ -7,19 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import FREE, for_updates, grpo, options, ppo, rollouts
+from policies import FREE, grpo, options, ppo, rollouts
 from small_models import small_model
 
 from proximo.core import FixedKL, k1, whiten
 from proximo.language.model.layers import Linear
 from proximo.language.train.critics import Critic
-from proximo.language.train.estimators import critic_estimator
+from proximo.language.train.estimators import estimator_of
 from proximo.language.train.experience import returns_of
 from proximo.language.train.job import training
 from proximo.language.train.options import GRPOOptions, RewardOptions
 from proximo.language.train.policy import new_policy, reference_log_probs, said
 from proximo.language.train.responses import Responses, response_mask
-from proximo.language.train.sampling import Experience, Frozen, Learner, estimate
+from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, update_options
 
 DRAW = np.random.default_rng(0)
 WIDTH, LENGTH = 2, 5
@@ -42,9 +42,9 @@ def learned_from(**given):
     asked = options(kl=PRICE, **given)
     order, number = jnp.zeros((1, 1, 4), int), jnp.asarray(0)
     experience = Experience(RESPONSES, jnp.zeros_like(MASK), SCORE, order, number)
-    learner = Learner(POLICY, None, *critic_estimator(asked).begin())
+    learner = Learner(POLICY, None, *estimator_of(asked).begin())
     nothing = jax.tree.map(lambda _: None, POLICY)
-    batch, _, facts = estimate(learner, experience, for_updates(asked), Frozen(nothing, REFERENCE))
+    batch, _, facts = estimate(learner, experience, update_options(asked), Frozen(nothing, REFERENCE))
     return batch, facts
 
 

@@ -17,7 +17,7 @@ from proximo.language.files.folder import load_reward_model, save_model, save_re
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.tokenizer import character_tokenizer
-from proximo.language.train.building import ppo_trainer
+from proximo.language.train.building import sampling_trainer
 from proximo.language.train.options import RewardOptions
 from proximo.language.train.reading import Reading
 from proximo.runs.sealed import write_bytes
@@ -66,7 +66,7 @@ def rollout(place, reward_model, data):
         sampling=dict(response_length=8, batch_size=1, samples=16),
         rewards=RewardOptions(reward_model=(reward_model,)),
     )
-    trainer = ppo_trainer(asked)
+    trainer = sampling_trainer(asked)
     found = trainer.rollouts.collected(trainer.reference, 0)
     finished = np.asarray(found.responses.finished)
     assert finished.any() and not finished.all()

@@ -13,7 +13,7 @@ from proximo.language.files.folder import load_reward_model, save_model, save_re
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.tokenizer import character_tokenizer
-from proximo.language.train.building import grpo_trainer, ppo_trainer
+from proximo.language.train.building import sampling_trainer
 from proximo.language.train.options import GRPOOptions, RewardOptions
 from proximo.runs.named import named_leaves
 
@@ -65,48 +65,50 @@ def ones(completions):
 
 def test_reward_models_of_one_last_name_add_up(place):
     both = rewarded(place, "first/reward", "second/reward", weights=(1.0, 2.0, 3.0))
-    found = ppo_trainer(asked(place, rewards=both), [ones]).rollouts.collected(POLICY, 0)
+    found = sampling_trainer(asked(place, rewards=both), [ones]).rollouts.collected(POLICY, 0)
     first, second = found.parts["reward"], found.parts["reward-2"]
     assert abs(first - second).max() > 0.01
     assert found.score == pytest.approx(1.0 + 2.0 * first + 3.0 * second, abs=1e-5)
-    one = ppo_trainer(asked(place, rewards=rewarded(place, "second/reward"))).rollouts.collected(POLICY, 0)
+    one = sampling_trainer(asked(place, rewards=rewarded(place, "second/reward"))).rollouts.collected(
+        POLICY, 0
+    )
     assert second == pytest.approx(one.score, abs=1e-5)
 
 
 def test_a_weight_for_each_folder(place):
     both = rewarded(place, "first/reward", "second/reward", weights=(1.0,))
     with pytest.raises(UserError, match="1 reward_weights for 0 functions and 2 models: give one each"):
-        ppo_trainer(asked(place, rewards=both))
+        sampling_trainer(asked(place, rewards=both))
 
 
 def test_reward_models_read_no_more_tokens_at_once_than_asked(place):
     parts = asked(place, rewards=rewarded(place, "first/reward"), steps=dict(micro_batch_tokens=100))
     whole = replace(parts, steps=replace(parts.steps, micro_batch_tokens=None))
-    scores = [ppo_trainer(each).rollouts.collected(POLICY, 0).score for each in (parts, whole)]
-    assert ppo_trainer(parts).rollouts.micro_batch_tokens == 100
+    scores = [sampling_trainer(each).rollouts.collected(POLICY, 0).score for each in (parts, whole)]
+    assert sampling_trainer(parts).rollouts.micro_batch_tokens == 100
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
 
 # ---- prompts
 
 
-@pytest.mark.parametrize(("kind", "make"), [(None, ppo_trainer), (GRPOOptions, grpo_trainer)])
-def test_functions_get_prompts_as_they_stand_in_the_data(place, kind, make):
+@pytest.mark.parametrize("kind", [None, GRPOOptions])
+def test_functions_get_prompts_as_they_stand_in_the_data(place, kind):
     seen = {}
 
     def record(prompts, completions, level):
         seen.update(prompts=prompts, level=level, completions=completions)
         return ones(completions)
 
-    found = make(asked(place, kind, data="talk.jsonl"), [record]).rollouts.collected(POLICY, 0)
+    found = sampling_trainer(asked(place, kind, data="talk.jsonl"), [record]).rollouts.collected(POLICY, 0)
     spoken = [[{"role": "assistant", "content": text}] for text in found.completions]
     expected = {"prompts": [CONVERSATION] * 4, "level": [3] * 4, "completions": spoken}
     assert seen == expected  # 2 prompts, 2 responses to each
     assert found.prompts == ["12 "] * 4  # what the model read, as the template wrote it
 
 
-@pytest.mark.parametrize(("kind", "make"), [(None, ppo_trainer), (GRPOOptions, grpo_trainer)])
-def test_an_answer_that_the_prompt_begins_is_judged_whole(place, kind, make, tmp_path):
+@pytest.mark.parametrize("kind", [None, GRPOOptions])
+def test_an_answer_that_the_prompt_begins_is_judged_whole(place, kind, tmp_path):
     # As in TRL: the model goes on with "34", and functions get that as the answer's beginning.
     begun = [*CONVERSATION, {"role": "assistant", "content": "34"}]
     path, seen = lines(tmp_path / "begun.jsonl", [{"prompt": begun}]), {}
@@ -115,23 +117,23 @@ def test_an_answer_that_the_prompt_begins_is_judged_whole(place, kind, make, tmp
         seen.update(prompts=prompts, completions=completions)
         return ones(completions)
 
-    found = make(asked(place, kind, data=path), [record]).rollouts.collected(POLICY, 0)
+    found = sampling_trainer(asked(place, kind, data=path), [record]).rollouts.collected(POLICY, 0)
     assert found.prompts == ["1234"] * 4  # the template writes no end behind an answer
     assert seen["prompts"] == [CONVERSATION] * 4
     answers = [[{"role": "assistant", "content": f"34{text}"}] for text in found.completions]
     assert seen["completions"] == answers
 
 
-@pytest.mark.parametrize(("kind", "make"), [(None, ppo_trainer), (GRPOOptions, grpo_trainer)])
-def test_prompts_that_cannot_be_used_are_left_out_on_demand(place, kind, make, tmp_path):
+@pytest.mark.parametrize("kind", [None, GRPOOptions])
+def test_prompts_that_cannot_be_used_are_left_out_on_demand(place, kind, tmp_path):
     records = [{"prompt": text} for text in ("1", "1234567890123", "2", "", "zz")]
     path = lines(tmp_path / "mixed.jsonl", records)
     asking = asked(place, kind, data=path, sampling=dict(prompt_length=5))
     with pytest.raises(UserError, match=r'line 2: has 13 tokens, of 5 that fit.*overlong "drop"'):
-        make(asking, [ones])
+        sampling_trainer(asking, [ones])
     with pytest.raises(UserError, match='line 4: "prompt" is empty'):
-        make(replace(asking, overlong="drop"), [ones])
-    trainer = make(replace(asking, overlong="drop", invalid="drop"), [ones])
+        sampling_trainer(replace(asking, overlong="drop"), [ones])
+    trainer = sampling_trainer(replace(asking, overlong="drop", invalid="drop"), [ones])
     assert [prompt.text for prompt in trainer.rollouts.prompts] == ["1", "2"]
     assert trainer.notes[-2:] == (
         f"{path}: 0 records were cut to the length, 1 left out as too long",
@@ -145,7 +147,7 @@ def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from, crit
     critic = dict(critic=critics, critic_from=critic_from and str(place / critic_from))
     asking = asked(place, critic=critic)
     asking = replace(asking, model=replace(asking.model, lora_rank=2))
-    trainer = ppo_trainer(asking, [ones])
+    trainer = sampling_trainer(asking, [ones])
     learned = set(named_leaves(trainer.first))
     assert {name.partition(".")[0] for name in learned} == {"model", "critics"}
     assert all(".up" in name or ".down" in name or ".score" in name for name in learned)
@@ -155,7 +157,9 @@ def test_with_adapters_a_critic_of_its_own_has_some_too(place, critic_from, crit
 
 
 def test_a_critic_may_be_smaller_than_the_actor(place):
-    trainer = ppo_trainer(asked(place, critic=dict(critic="two", critic_from=str(place / "small"))), [ones])
+    trainer = sampling_trainer(
+        asked(place, critic=dict(critic="two", critic_from=str(place / "small"))), [ones]
+    )
     first, second = trainer.first.critics
     assert trainer.first.model.embedding.shape[1] == 16
     assert first.trunk.embedding.shape[1] == second.trunk.embedding.shape[1] == 8
@@ -164,7 +168,7 @@ def test_a_critic_may_be_smaller_than_the_actor(place):
 
 
 def test_a_critic_from_a_reward_model_begins_as_that(place):
-    trainer = ppo_trainer(
+    trainer = sampling_trainer(
         asked(place, critic=dict(critic="two", critic_from=str(place / "first/reward"))), [ones]
     )
     scorer = load_reward_model(place / "first/reward")
@@ -179,16 +183,16 @@ def test_a_critic_from_a_reward_model_begins_as_that(place):
 def test_a_prompt_must_fit_every_model_that_reads_it(place):
     # The policy would take 60 tokens beside a response of 4, the reward model of 16 only 12.
     with pytest.raises(UserError, match="line 2: has 13 tokens, of 12 that fit"):
-        ppo_trainer(asked(place, rewards=rewarded(place, "first/reward", "short")))
+        sampling_trainer(asked(place, rewards=rewarded(place, "first/reward", "short")))
     critic = dict(critic="separate", critic_from=str(place / "short"))
     with pytest.raises(UserError, match="line 2: has 13 tokens, of 12 that fit"):
-        ppo_trainer(asked(place, critic=critic), [ones])
-    assert len(ppo_trainer(asked(place), [ones]).rollouts.prompts) == 2
+        sampling_trainer(asked(place, critic=critic), [ones])
+    assert len(sampling_trainer(asked(place), [ones]).rollouts.prompts) == 2
 
 
 def test_a_response_must_fit_every_model_that_reads_it(place):
     with pytest.raises(UserError, match=r"response_length is 16: .* has a context of 16 tokens"):
-        ppo_trainer(asked(place, sampling=dict(response_length=16), rewards=rewarded(place, "short")))
+        sampling_trainer(asked(place, sampling=dict(response_length=16), rewards=rewarded(place, "short")))
 
 
 def test_a_reward_model_of_other_tokens_is_refused(place, tmp_path):
@@ -202,14 +206,14 @@ def test_a_reward_model_of_other_tokens_is_refused(place, tmp_path):
         {"critic": dict(critic="two", critic_from=words), "rewards": rewarded(place, "first/reward")},
     ):
         with pytest.raises(UserError, match=said):
-            ppo_trainer(asked(place, **given))
+            sampling_trainer(asked(place, **given))
 
 
 def test_a_reward_model_may_have_rows_for_more_tokens_than_there_are(place, tmp_path):
     # As Qwen2.5's sizes do: 151,936 and 152,064 rows for the same tokenizer.
     trunk = small_model(vocabulary=TOKENIZER.vocab_size + 1, layers=1)
     save_reward_model(tmp_path / "more", new_reward_model(trunk, jax.random.key(0)), TOKENIZER)
-    rollout = ppo_trainer(asked(place, rewards=rewarded(tmp_path, "more"))).rollouts.collected(POLICY, 0)
+    rollout = sampling_trainer(asked(place, rewards=rewarded(tmp_path, "more"))).rollouts.collected(POLICY, 0)
     assert all(rollout.score != 0)
 
 
@@ -218,7 +222,7 @@ def test_a_reward_model_of_fewer_tokens_is_refused(place, tmp_path):
     words = character_tokenizer(SYMBOLS[:-1])
     save_reward_model(tmp_path / "fewer", new_reward_model(trunk, jax.random.key(0)), words)
     with pytest.raises(UserError, match=r"knows 20 tokens, the policy's tokenizer has 21"):
-        ppo_trainer(asked(place, rewards=rewarded(tmp_path, "fewer")))
+        sampling_trainer(asked(place, rewards=rewarded(tmp_path, "fewer")))
 
 
 # ---- what GRPO shares
@@ -227,9 +231,9 @@ def test_a_reward_model_of_fewer_tokens_is_refused(place, tmp_path):
 def test_grpo_refuses_numbers_that_cannot_be(place):
     nan = RewardOptions(missing_eos_penalty=float("nan"))
     with pytest.raises(UserError, match="missing_eos_penalty is nan: it must be finite"):
-        grpo_trainer(asked(place, GRPOOptions, rewards=nan), [ones])
+        sampling_trainer(asked(place, GRPOOptions, rewards=nan), [ones])
     with pytest.raises(UserError, match="seed is -1: it must lie between 0"):
-        grpo_trainer(asked(place, GRPOOptions, run=dict(seed=-1)), [ones])
+        sampling_trainer(asked(place, GRPOOptions, run=dict(seed=-1)), [ones])
 
 
 # ---- measuring
@@ -238,8 +242,8 @@ def test_grpo_refuses_numbers_that_cannot_be(place):
 def test_a_greedy_policy_can_be_measured(place):
     likeliest = asked(place, sampling=dict(temperature=0.0))
     with pytest.raises(UserError, match="a greedy policy cannot explore"):
-        ppo_trainer(likeliest, [ones])
-    source = ppo_trainer(likeliest, [ones], greedy=True).rollouts
+        sampling_trainer(likeliest, [ones])
+    source = sampling_trainer(likeliest, [ones], greedy=True).rollouts
     found = source.collected(POLICY, 0)
     for first, second in (found.completions[:2], found.completions[2:]):
         assert first == second  # both answers to a prompt are the likeliest

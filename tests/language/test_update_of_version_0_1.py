@@ -17,6 +17,7 @@ import safetensors.numpy
 from policies import grpo, options, ppo
 
 from proximo.core import ClippedSquaredError, FixedKL
+from proximo.language.train.estimators import estimator_of
 from proximo.language.train.loss import prepared
 from proximo.language.train.options import GRPOOptions
 from proximo.language.train.responses import Responses
@@ -67,7 +68,7 @@ def case(request):
     learner, update_options = trainer.begin()._replace(weights=first), trainer.update_options
     frozen = Frozen(trainer.frozen, trainer.reference)
     batch, _, facts = jax.jit(estimate)(learner, given, update_options, frozen)
-    estimator = update_options.estimator
+    estimator = estimator_of(update_options)
     price, facts = estimator.price(learner.kl), facts | estimator.adapted(learner.kl, 0.0, len(score))[1]
     loss = partial(part_loss, frozen=trainer.frozen, price=price, options=update_options)
     return name, trainer, now, batch, facts, loss

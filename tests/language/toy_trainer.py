@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ class ToyOptions:
 class Toy:
     """A random walk; in iteration `worse` the metric is no number, in `infinite` the state is not finite."""
 
+    notes: ClassVar[tuple[str, ...]] = ()
     total: int = 5
     size: int = 3
     worse: int = -1

@@ -26,16 +26,13 @@ ALL = "all-linear"  # each of these that a model has
 
 @dataclass(frozen=True)
 class LoRA:
-    """Which maps are adapted, and how.
+    """Which maps are adapted, and how."""
 
-    rank     of the change; 8 is enough for most tasks (their section 7.2)
-    alpha    the change counts alpha / rank times, so that the learning rate need not follow the rank
-    targets  maps of each layer: of query, key, value, output, gate, up, down, or `all-linear` for all; the
-             paper's choice is query and value
-    """
-
-    rank: int = 8
+    rank: int = 8  # of the change; 8 is enough for most tasks (their section 7.2)
+    # the change counts alpha / rank times, so that the learning rate need not follow the rank
     alpha: float = 16.0
+    # maps of each layer: of query, key, value, output, gate, up, down, or `all-linear` for all; the
+    # paper's choice is query and value
     targets: tuple[str, ...] = ("query", "value")
 
     def __post_init__(self) -> None:
@@ -51,18 +48,12 @@ class LoRA:
 
 
 class AdaptedLinear(eqx.Module):
-    """x W + b + scale (x down) up.
+    """x W + b + scale (x down) up."""
 
-    base   the frozen map
-    down   [inputs, rank]
-    up     [rank, outputs], zeros at the start: the model is then the one it was
-    scale  alpha / rank
-    """
-
-    base: Linear
+    base: Linear  # the frozen map
     down: Float[Array, "inputs rank"]
-    up: Float[Array, "rank outputs"]
-    scale: float = eqx.field(static=True)
+    up: Float[Array, "rank outputs"]  # zeros at the start: the model is then the one it was
+    scale: float = eqx.field(static=True)  # alpha / rank
 
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
         y = self.base(x)

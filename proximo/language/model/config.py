@@ -1,7 +1,7 @@
 """What a model's `config.json` says, in the terms of one decoder-only transformer."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,82 +11,50 @@ from proximo.language.model.rotary import Rotary, rotary_of
 
 @dataclass(frozen=True)
 class Layer:
-    """What differs between a model's layers.
+    """What differs between a model's layers."""
 
-    window  tokens that a query sees, itself included; None for all before it
-    rotary  how positions turn queries and keys; None where positions are learned
-    """
-
-    window: int | None
-    rotary: Rotary | None
+    window: int | None  # tokens that a query sees, itself included; None for all before it
+    rotary: Rotary | None  # how positions turn queries and keys; None where positions are learned
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a transformer; every family is a choice of these.
+    """The shape of a transformer; every family is a choice of these."""
 
-    family              `model_type` of the file, such as "llama"
-    vocabulary          tokens that the embedding has, V
-    size                width of the residual stream, D
-    heads, kv_heads     query heads H; key and value heads K, which divide them (grouped queries)
-    head_size           width of a head
-    inner               width of the MLP
-    context             longest sequence in tokens
-    layers              one entry per layer
-    activation          "gelu" (tanh), "gelu-exact" or "silu"
-    gated               MLP of the form down(activation(gate x) * up x)
-    layer_norm          LayerNorm with biases instead of RMSNorm
-    norm_epsilon        added under the norms' root
-    norm_offset         added to an RMSNorm's stored weight: 1 in Gemma, which stores w - 1
-    sandwich            norms after attention and MLP too (Gemma)
-    learned_positions   a table of positions is added to the embedding (GPT-2)
-    query_key_norm      RMSNorm of each head's queries and keys
-    attention_bias      on queries, keys and values
-    output_bias         on the attention's output
-    inner_bias          on the MLP
-    attention_scale     of query-key products
-    attention_cap       they are held within +- this by tanh; None for not at all
-    logit_cap           the same of the logits
-    embedding_scale     of the embedded tokens
-    tied                the head is the embedding, turned round
-    source              the file itself, canonical JSON, to be written back
-    absent              ids that no token has, as ranges (first, one behind the last): they are never drawn.
-                        No file says them; they are known where there is a tokenizer (`with_tokens`)
-    dtype               "float32", "bfloat16" or "float16": what weights are saved in; as the files had them
-                        that a model came from. Those that learn are float32 whatever it says
-    generation          the content of `generation_config.json`, canonical JSON, to be written back
-    """
-
-    family: str
-    vocabulary: int
-    size: int
-    heads: int
+    family: str  # `model_type` of the file, such as "llama"
+    vocabulary: int  # tokens that the embedding has, V
+    size: int  # width of the residual stream, D
+    heads: int  # query heads H; key and value heads K, which divide them (grouped queries)
     kv_heads: int
-    head_size: int
-    inner: int
-    context: int
-    layers: tuple[Layer, ...]
-    activation: str
-    source: str
-    gated: bool = True
-    layer_norm: bool = False
-    norm_epsilon: float = 1e-6
-    norm_offset: float = 0.0
-    sandwich: bool = False
-    learned_positions: bool = False
-    query_key_norm: bool = False
-    attention_bias: bool = False
-    output_bias: bool = False
-    inner_bias: bool = False
-    attention_scale: float = 1.0
-    attention_cap: float | None = None
-    logit_cap: float | None = None
-    embedding_scale: float = 1.0
-    tied: bool = True
+    head_size: int  # width of a head
+    inner: int  # width of the MLP
+    context: int  # longest sequence in tokens
+    layers: tuple[Layer, ...]  # one entry per layer
+    activation: str  # "gelu" (tanh), "gelu-exact" or "silu"
+    source: str  # the file itself, canonical JSON, to be written back
+    gated: bool = True  # MLP of the form down(activation(gate x) * up x)
+    layer_norm: bool = False  # LayerNorm with biases instead of RMSNorm
+    norm_epsilon: float = 1e-6  # added under the norms' root
+    norm_offset: float = 0.0  # added to an RMSNorm's stored weight: 1 in Gemma, which stores w - 1
+    sandwich: bool = False  # norms after attention and MLP too (Gemma)
+    learned_positions: bool = False  # a table of positions is added to the embedding (GPT-2)
+    query_key_norm: bool = False  # RMSNorm of each head's queries and keys
+    attention_bias: bool = False  # on queries, keys and values
+    output_bias: bool = False  # on the attention's output
+    inner_bias: bool = False  # on the MLP
+    attention_scale: float = 1.0  # of query-key products
+    attention_cap: float | None = None  # they are held within +- this by tanh; None for not at all
+    logit_cap: float | None = None  # the same of the logits
+    embedding_scale: float = 1.0  # of the embedded tokens
+    tied: bool = True  # the head is the embedding, turned round
     initial_std: float = 0.02
+    # ids that no token has, as ranges (first, one behind the last): they are never drawn. No file says
+    # them; they are known where there is a tokenizer (`with_tokens`)
     absent: tuple[tuple[int, int], ...] = ()
+    # "float32", "bfloat16" or "float16": what weights are saved in; as the files had them that a model
+    # came from. Those that learn are float32 whatever it says
     dtype: str = "float32"
-    generation: str = "{}"
+    generation: str = "{}"  # the content of `generation_config.json`, canonical JSON, to be written back
 
     def as_json(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -116,7 +84,7 @@ def model_config(content: Mapping[str, Any]) -> ModelConfig:
     if not isinstance(family, str) or family not in FAMILIES:
         raise UserError(f"model_type {family!r} is not supported: take one of {', '.join(FAMILIES)}")
     try:
-        config = FAMILIES[family](content)
+        config = _gpt2(content) if family == "gpt2" else _rotary_family(content)
     except KeyError as error:
         raise UserError(f"config.json of a {family} model has no {error}") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -155,13 +123,20 @@ def _gpt2(c: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-def _rotary_family(c: Mapping[str, Any], **differences: Any) -> ModelConfig:
-    """What Llama and all after it share."""
+def _rotary_family(c: Mapping[str, Any]) -> ModelConfig:
+    """Llama and all after it."""
+    family = c["model_type"]
+    c = {**DEFAULTS.get(family, {}), **c}
     size, heads = c["hidden_size"], c["num_attention_heads"]
     head_size = c.get("head_dim") or size // heads
-    kinds = _layer_kinds(c)
-    shared = dict(
-        family=c["model_type"],
+    gemma = family in ("gemma2", "gemma3_text")
+    if gemma and c.get("use_bidirectional_attention"):
+        raise ValueError("bidirectional attention is not supported")
+    activation = ("hidden_activation", "gelu_pytorch_tanh") if gemma else ("hidden_act", "silu")
+    attention_cap, logit_cap = (50.0, 30.0) if family == "gemma2" else (None, None)
+    bias = bool(c.get("attention_bias", False)) and family not in ("mistral", "qwen2")
+    return ModelConfig(
+        family=family,
         vocabulary=c["vocab_size"],
         size=size,
         heads=heads,
@@ -171,16 +146,24 @@ def _rotary_family(c: Mapping[str, Any], **differences: Any) -> ModelConfig:
         context=c.get("max_position_embeddings", 2048),
         layers=tuple(
             Layer(c["sliding_window"] if kind == "sliding_attention" else None, rotary_of(c, kind, head_size))
-            for kind in kinds
+            for kind in _layer_kinds(c)
         ),
-        activation=_activation(c, "hidden_act", "silu"),
+        activation=_activation(c, *activation),
         source=_source(c),
         norm_epsilon=c.get("rms_norm_eps", 1e-6),
-        attention_scale=head_size**-0.5,
-        tied=c.get("tie_word_embeddings", False),
+        norm_offset=1.0 if gemma else 0.0,
+        sandwich=gemma,
+        query_key_norm=family in ("qwen3", "gemma3_text"),
+        attention_bias=bias or family == "qwen2",
+        output_bias=bias,
+        inner_bias=family == "llama" and bool(c.get("mlp_bias", False)),
+        attention_scale=(c.get("query_pre_attn_scalar", 256) if gemma else head_size) ** -0.5,
+        attention_cap=c.get("attn_logit_softcapping", attention_cap) if gemma else None,
+        logit_cap=c.get("final_logit_softcapping", logit_cap) if gemma else None,
+        embedding_scale=size**0.5 if gemma else 1.0,
+        tied=c.get("tie_word_embeddings", gemma),
         initial_std=c.get("initializer_range", 0.02),
     )
-    return ModelConfig(**{**shared, **differences})
 
 
 def _layer_kinds(c: Mapping[str, Any]) -> list[str]:
@@ -204,69 +187,16 @@ def _layer_kinds(c: Mapping[str, Any]) -> list[str]:
     return [full if (index + 1) % every == 0 else sliding for index in range(number)]
 
 
-def _llama(c: Mapping[str, Any]) -> ModelConfig:
-    bias = bool(c.get("attention_bias", False))
-    return _rotary_family(c, attention_bias=bias, output_bias=bias, inner_bias=bool(c.get("mlp_bias", False)))
-
-
-def _mistral(c: Mapping[str, Any]) -> ModelConfig:
-    return _rotary_family({"sliding_window": 4096, "num_key_value_heads": 8, **c})
-
-
-def _qwen2(c: Mapping[str, Any]) -> ModelConfig:
-    return _rotary_family({"sliding_window": 4096, **c}, attention_bias=True)
-
-
-def _qwen3(c: Mapping[str, Any]) -> ModelConfig:
-    bias = bool(c.get("attention_bias", False))
-    c = {"head_dim": 128, "sliding_window": 4096, **c}
-    return _rotary_family(c, attention_bias=bias, output_bias=bias, query_key_norm=True)
-
-
-def _gemma(c: Mapping[str, Any], **differences: Any) -> ModelConfig:
-    if c.get("use_bidirectional_attention"):
-        raise ValueError("bidirectional attention is not supported")
-    bias = bool(c.get("attention_bias", False))
-    return _rotary_family(
-        {"head_dim": 256, "sliding_window": 4096, "num_key_value_heads": 4, **c},
-        activation=_activation(c, "hidden_activation", "gelu_pytorch_tanh"),
-        norm_offset=1.0,
-        sandwich=True,
-        attention_bias=bias,
-        output_bias=bias,
-        attention_scale=c.get("query_pre_attn_scalar", 256) ** -0.5,
-        embedding_scale=c["hidden_size"] ** 0.5,
-        tied=c.get("tie_word_embeddings", True),
-        **differences,
-    )
-
-
-def _gemma2(c: Mapping[str, Any]) -> ModelConfig:
-    return _gemma(
-        c,
-        attention_cap=c.get("attn_logit_softcapping", 50.0),
-        logit_cap=c.get("final_logit_softcapping", 30.0),
-    )
-
-
-def _gemma3(c: Mapping[str, Any]) -> ModelConfig:
-    return _gemma(
-        c,
-        query_key_norm=True,
-        attention_cap=c.get("attn_logit_softcapping"),
-        logit_cap=c.get("final_logit_softcapping"),
-    )
-
-
-FAMILIES: dict[Any, Callable[[Mapping[str, Any]], ModelConfig]] = {
-    "gpt2": _gpt2,
-    "llama": _llama,
-    "mistral": _mistral,
-    "qwen2": _qwen2,
-    "qwen3": _qwen3,
-    "gemma2": _gemma2,
-    "gemma3_text": _gemma3,
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": 4096, "num_key_value_heads": 8},
+    "qwen2": {"sliding_window": 4096},
+    "qwen3": {"sliding_window": 4096, "head_dim": 128},
+    "gemma2": {"sliding_window": 4096, "head_dim": 256, "num_key_value_heads": 4},
+    "gemma3_text": {"sliding_window": 4096, "head_dim": 256, "num_key_value_heads": 4},
 }
+"""What a family's files may leave out."""
+
+FAMILIES = ("gpt2", "llama", *DEFAULTS)
 
 
 def _activation(c: Mapping[str, Any], field: str, default: str) -> str:

@@ -13,19 +13,15 @@ from proximo.language.model.transformer import Transformer
 
 
 class RewardModel(eqx.Module):
-    """One number for a text: score(hidden state of its last token) + shift.
+    """One number for a text: score(hidden state of its last token) + shift."""
 
-    trunk  the transformer; its head for tokens is not needed, and not kept
-    score  [D, 1], without bias, as the Hub's sequence classification with one label
-    shift  added to every score, so that they can be centred; the Hub's format has no place for it but a
-           field of our own in `config.json`, so `transformers` returns our scores less this number
-    pad_id of a model that was trained elsewhere: a text ends before the tokens with this id, even where they
-           mean its end, since `transformers` reads its score there; None for one of ours
-    """
-
-    trunk: Transformer
-    score: Linear
+    trunk: Transformer  # the transformer; its head for tokens is not needed, and not kept
+    score: Linear  # [D, 1], without bias, as the Hub's sequence classification with one label
+    # added to every score, so that they can be centred; the Hub's format has no place for it but a
+    # field of our own in `config.json`, so `transformers` returns our scores less this number
     shift: float = eqx.field(static=True, default=0.0)
+    # of a model that was trained elsewhere: a text ends before the tokens with this id, even where they
+    # mean its end, since `transformers` reads its score there; None for one of ours
     pad_id: int | None = eqx.field(static=True, default=None)
 
     def scores(

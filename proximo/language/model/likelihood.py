@@ -16,16 +16,11 @@ MOST_LOGITS = 2**23
 
 
 class TokenScores(NamedTuple):
-    """What a model says of some tokens, each from those before it.
+    """What a model says of some tokens, each from those before it."""
 
-    log_prob  log softmax(logits / temperature)[id], in nats
-    entropy   of the distribution that the token is from, in nats
-    best      no other token has a higher logit
-    """
-
-    log_prob: Float[Array, "*shape"]
-    entropy: Float[Array, "*shape"]
-    best: Bool[Array, "*shape"]
+    log_prob: Float[Array, "*shape"]  # log softmax(logits / temperature)[id], in nats
+    entropy: Float[Array, "*shape"]  # of the distribution that the token is from, in nats
+    best: Bool[Array, "*shape"]  # no other token has a higher logit
 
 
 def likelihood(

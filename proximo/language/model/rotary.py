@@ -12,16 +12,11 @@ from jaxtyping import Array, Float, Int
 
 @dataclass(frozen=True)
 class Llama3:
-    """Llama 3's stretching: by how often a wave turns within the context that the model was trained with.
+    """Llama 3's stretching: by how often a wave turns within the context that the model was trained with."""
 
-    low      below so many turns it is stretched
-    high     above so many it stays; between the two it is blended
-    context  tokens
-    """
-
-    low: float
-    high: float
-    context: int
+    low: float  # below so many turns it is stretched
+    high: float  # above so many it stays; between the two it is blended
+    context: int  # tokens
 
     def unscaled(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
         """How much of each wave stays as it was, 0 to 1."""
@@ -31,18 +26,12 @@ class Llama3:
 
 @dataclass(frozen=True)
 class YaRN:
-    """YaRN's (Peng et al. 2023, arXiv 2309.00071): the same, but linear in the number of the wave.
+    """YaRN's (Peng et al. 2023, arXiv 2309.00071): the same, but linear in the number of the wave."""
 
-    fast     the wave that turns so often within the context, and those before it, stay as they are
-    slow     the one that turns so often, and those after it, are stretched
-    context  tokens of the model's training
-    whole    whether the two are rounded, outwards, to waves that there are
-    """
-
-    fast: float
-    slow: float
-    context: int
-    whole: bool
+    fast: float  # the wave that turns so often within the context, and those before it, stay as they are
+    slow: float  # the one that turns so often, and those after it, are stretched
+    context: int  # tokens of the model's training
+    whole: bool  # whether the two are rounded, outwards, to waves that there are
 
     def unscaled(self, rotary: "Rotary", plain: Float[np.ndarray, "half"]) -> Float[np.ndarray, "half"]:
         """How much of each wave stays as it was, 0 to 1."""
@@ -61,20 +50,13 @@ class YaRN:
 
 @dataclass(frozen=True)
 class Rotary:
-    """The turning speeds of one kind of layer.
+    """The turning speeds of one kind of layer."""
 
-    theta        base of the wavelengths, 10000 in the paper
-    head_size    width of a head; its halves are turned against each other
-    factor       how far the context was stretched: wavelengths are longer by it
-    unstretched  which wavelengths stay as they are; None stretches all alike
-    amplitude    of the rotations: queries and keys are longer by it (YaRN: 0.1 log(factor) + 1)
-    """
-
-    theta: float
-    head_size: int
-    factor: float = 1.0
-    unstretched: Llama3 | YaRN | None = None
-    amplitude: float = 1.0
+    theta: float  # base of the wavelengths, 10000 in the paper
+    head_size: int  # width of a head; its halves are turned against each other
+    factor: float = 1.0  # how far the context was stretched: wavelengths are longer by it
+    unstretched: Llama3 | YaRN | None = None  # which wavelengths stay as they are; None stretches all alike
+    amplitude: float = 1.0  # of the rotations: queries and keys are longer by it (YaRN: 0.1 log(factor) + 1)
 
     def frequencies(self) -> Float[np.ndarray, "half"]:
         """Radians per position.

@@ -17,25 +17,16 @@ from proximo.language.model.transformer import Transformer, positions_of
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How responses are drawn.
+    """How responses are drawn."""
 
-    length          most tokens of a response, its end token included
-    temperature     logits are divided by it; 0 takes the likeliest token
-    samples         responses to each prompt, which is computed once
-    top_k           draw among the k likeliest tokens; 0 for all
-    top_p           draw among the likeliest tokens that have this share together; 1 for all
-    min_p           draw among tokens at least so likely, as a share of the likeliest; 0 for all
-    eos_ids         a response ends with one of them
-    stop_sequences  or with one of these sequences of tokens, none of which is empty
-    """
-
-    length: int
-    temperature: float = 1.0
-    samples: int = 1
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    eos_ids: tuple[int, ...] = ()
+    length: int  # most tokens of a response, its end token included
+    temperature: float = 1.0  # logits are divided by it; 0 takes the likeliest token
+    samples: int = 1  # responses to each prompt, which is computed once
+    top_k: int = 0  # draw among the k likeliest tokens; 0 for all
+    top_p: float = 1.0  # draw among the likeliest tokens that have this share together; 1 for all
+    min_p: float = 0.0  # draw among tokens at least so likely, as a share of the likeliest; 0 for all
+    eos_ids: tuple[int, ...] = ()  # a response ends with one of them
+    # or with one of these sequences of tokens, none of which is empty
     stop_sequences: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -45,18 +36,12 @@ class Sampling:
 
 
 class Samples(NamedTuple):
-    """Responses, those to one prompt side by side.
+    """Responses, those to one prompt side by side."""
 
-    ids        [B, T], padded after the end
-    log_probs  [B, T], under the distribution they were drawn from, in nats; 0 after the end
-    lengths    [B], tokens of each, its end token included
-    finished   [B], ended by itself, not at the limit
-    """
-
-    ids: Int[Array, "B T"]
-    log_probs: Float[Array, "B T"]
-    lengths: Int[Array, "B"]
-    finished: Bool[Array, "B"]
+    ids: Int[Array, "B T"]  # padded after the end
+    log_probs: Float[Array, "B T"]  # under the distribution they were drawn from, in nats; 0 after the end
+    lengths: Int[Array, "B"]  # tokens of each, its end token included
+    finished: Bool[Array, "B"]  # ended by itself, not at the limit
 
 
 class Cache(NamedTuple):

@@ -26,16 +26,13 @@ COLUMNS, ROWS, ENTRIES, WHOLE = Split(None, MODEL), Split(MODEL, None), Split(MO
 
 
 class Rule(NamedTuple):
-    """Where the arrays of some name lie.
+    """Where the arrays of some name lie."""
 
-    pattern  of the end of the name
-    splits   the first of these that divides the array is taken; whole on every device where none does
-    heads    only between attention's heads, never through one: where a model has fewer of them (the keys
-             and values of grouped queries), or a number that does not divide, every device holds all
-    """
-
-    pattern: str
+    pattern: str  # of the end of the name
+    # the first of these that divides the array is taken; whole on every device where none does
     splits: tuple[Split, ...]
+    # only between attention's heads, never through one: where a model has fewer of them (the keys and
+    # values of grouped queries), or a number that does not divide, every device holds all
     heads: bool = False
 
 

@@ -30,20 +30,13 @@ from proximo.learn.mesh import laid_out_batch
 
 
 class Transformer(eqx.Module):
-    """A language model: from tokens to the logits of the next ones.
-
-    embedding  [V, D]
-    positions  [context, D] where they are learned, else None
-    blocks     the layers
-    norm       before the head
-    head       None where the embedding serves as one (tied)
-    """
+    """A language model: from tokens to the logits of the next ones."""
 
     embedding: Float[Array, "V D"]
-    positions: Float[Array, "context D"] | None
-    blocks: tuple[Block, ...]
-    norm: Norm
-    head: Linear | None
+    positions: Float[Array, "context D"] | None  # [context, D] where they are learned, else None
+    blocks: tuple[Block, ...]  # the layers
+    norm: Norm  # before the head
+    head: Linear | None  # None where the embedding serves as one (tied)
     config: ModelConfig = eqx.field(static=True)
 
     def embed(self, ids: Int[Array, "B L"], positions: Int[Array, "B L"]) -> Float[Array, "B L D"]:

@@ -11,7 +11,7 @@ from proximo.errors import UserError
 from proximo.language.files.adapter_files import base_folder, is_reward_model, load_merged_model
 from proximo.language.files.folder import load_reward_model
 from proximo.language.files.loading import add_adapters, load_model_and_tokenizer
-from proximo.language.model.adapters import trainable, without_adapters
+from proximo.language.model.adapters import without_adapters
 from proximo.language.model.heads import RewardModel, without_head
 from proximo.language.model.layers import Linear
 from proximo.language.model.sharding import shard
@@ -21,7 +21,6 @@ from proximo.language.text.records import Dataset
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_files import read_backend
 from proximo.language.train.critics import own_critic
-from proximo.language.train.estimators import critic_estimator, group_estimator
 from proximo.language.train.options import GRPOOptions, PPOOptions, checked_grpo, checked_ppo
 from proximo.language.train.policy import Policy, new_policy
 from proximo.language.train.reading import reading_of
@@ -40,37 +39,23 @@ class Base:
     options: PPOOptions | GRPOOptions
 
 
-def ppo_trainer(
-    options: PPOOptions, functions: Sequence[RewardFunction] | None = None, greedy: bool = False
+def sampling_trainer(
+    options: PPOOptions | GRPOOptions,
+    functions: Sequence[RewardFunction] | None = None,
+    greedy: bool = False,
 ) -> SamplingTrainer:
-    """A trainer of PPO: model, critic, reference, prompts and rewards as the options say.
+    """A trainer of PPO or GRPO: model, critic, reference, prompts and rewards as the options say.
 
     functions  rewards from Python; those that `options.rewards.reward` names unless given
     greedy     whether temperature 0 will do, where nothing is to be learned
 
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
-    options = checked_ppo(options, greedy)
+    options = checked_ppo(options, greedy) if isinstance(options, PPOOptions) else checked_grpo(options)
     base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
-    policy = _with_critic(base, options)
+    policy = _with_critic(base, options) if isinstance(options, PPOOptions) else Policy(base.model)
     rollouts = _rollouts(base, policy, functions)
-    reference = without_adapters(base.model)
-    return SamplingTrainer(options, critic_estimator(options), policy, trainable(policy), reference, rollouts)
-
-
-def grpo_trainer(options: GRPOOptions, functions: Sequence[RewardFunction] | None = None) -> SamplingTrainer:
-    """A trainer of GRPO: model, reference, prompts and rewards as the options say.
-
-    functions  as of `ppo_trainer`
-
-    Raises UserError for options that cannot be, and for files that are missing or damaged.
-    """
-    options = checked_grpo(options)
-    base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
-    policy = Policy(base.model)
-    rollouts = _rollouts(base, policy, functions)
-    reference = without_adapters(base.model)
-    return SamplingTrainer(options, group_estimator(options), policy, trainable(policy), reference, rollouts)
+    return SamplingTrainer(options, policy, without_adapters(base.model), rollouts)
 
 
 def _with_critic(base: Base, options: PPOOptions) -> Policy:

@@ -11,14 +11,10 @@ from proximo.language.model.transformer import Transformer
 
 
 class Critic(eqx.Module):
-    """Hidden state -> value, units of reward.
+    """Hidden state -> value, units of reward."""
 
-    score  [D, 1], the head
-    trunk  what it reads with; None where it reads the actor's hidden states
-    """
-
-    score: Linear
-    trunk: Transformer | None = None
+    score: Linear  # [D, 1], the head
+    trunk: Transformer | None = None  # what it reads with; None where it reads the actor's hidden states
 
     def everywhere(self, hidden: Float[Array, "... D"]) -> Float[Array, "..."]:
         """The value at each place, of hidden states."""

@@ -139,16 +139,11 @@ class ComparedRows:
 @traceable
 @dataclass(frozen=True)
 class PairLoss:
-    """What pairs cost, the mean over them.
+    """What pairs cost, the mean over them."""
 
-    objective   what a pair costs
-    beta        price of a nat from the reference
-    checkpoint  as of `Transformer.hidden`
-    """
-
-    objective: PreferenceLoss
-    beta: float
-    checkpoint: bool = False
+    objective: PreferenceLoss  # what a pair costs
+    beta: float  # price of a nat from the reference
+    checkpoint: bool = False  # as of `Transformer.hidden`
 
     def __call__(self, model: Transformer, part: Pairs) -> dict[str, Array]:
         log_prob = answer_log_probs(model, part, self.checkpoint)

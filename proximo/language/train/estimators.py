@@ -11,7 +11,7 @@ An estimator is all that tells the two methods apart; `sampling` trains with eit
                                      the scores as they count, and `scores` with these counted in
     (batch, signals)                 the batch with advantages, and with targets for critics; and facts of it
     value_loss(values, part)         what critics add to the loss of a part, and their metrics
-    kl_in, warmup                    where a nat is paid for; iterations at first in which the actor is held
+    warmup                           iterations at first in which the actor is held
 
 The members of GRPO's family differ in how a response is judged (`GroupAdvantage`), and in what counts alike
 in the mean (`loss.token_weights`):
@@ -27,14 +27,13 @@ full.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from proximo.core import (
-    GroupAdvantage,
     KLController,
     Moments,
     Scalar,
@@ -48,53 +47,36 @@ from proximo.core import (
     standard_deviation,
     whiten,
 )
-from proximo.core.arrays import traceable
 from proximo.language.train.critics import critic_of_row, own_value, where_they_agree
 from proximo.language.train.experience import returns_of
-from proximo.language.train.options import CriticOptions, GRPOOptions, PPOOptions
+from proximo.language.train.options import GRPOOptions, PPOOptions
 from proximo.language.train.responses import Batch
 
 Metrics = dict[str, Array]
 
 
 class Signals(NamedTuple):
-    """What responses are judged by.
+    """What responses are judged by."""
 
-    score   [B], units of reward; 0 where nothing judged a response
-    judged  [B], whether anything did
-    kl      [B, T], log pi - log pi_ref of each token, in nats; 0 where there is no token
-    values  [B, C, T + 1], what each of C critics says before each token, and after the last place
-    price   units of reward for a nat, where it is paid in the reward; else 0
-    """
-
-    score: Float[Array, "B"]
-    judged: Bool[Array, "B"]
-    kl: Float[Array, "B T"]
-    values: Float[Array, "B C T1"]
-    price: Scalar
+    score: Float[Array, "B"]  # units of reward; 0 where nothing judged a response
+    judged: Bool[Array, "B"]  # whether anything did
+    kl: Float[Array, "B T"]  # log pi - log pi_ref of each token, in nats; 0 where there is no token
+    values: Float[Array, "B C T1"]  # what each of C critics says before each token, and after the last place
+    price: Scalar  # units of reward for a nat, where it is paid in the reward; else 0
 
 
-@traceable
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CriticEstimator:
-    """A critic, or two that disagree: generalised advantages of tokens, whitened (Ziegler et al. 2019).
+    """A critic, or two that disagree: generalised advantages of tokens, whitened (Ziegler et al. 2019)."""
 
-    Fields are as of `PPOOptions` and its parts; `bootstrap` as of `returns_of`.
-    """
-
-    critic: CriticOptions
-    kl: KLController
-    kl_in: Literal["reward", "loss"]
-    whiten_rewards: bool
-    scale_scores: bool
-    bootstrap: bool
+    options: PPOOptions
 
     @property
     def warmup(self) -> int:
-        return self.critic.critic_warmup
+        return self.options.critic.critic_warmup
 
     def begin(self) -> tuple[KLController, Moments]:
-        return jax.tree.map(jnp.float32, self.kl), empty_moments(())
+        return jax.tree.map(jnp.float32, self.options.kl), empty_moments(())
 
     def price(self, kl: KLController) -> Scalar:
         return kl.beta
@@ -107,10 +89,10 @@ class CriticEstimator:
         self, score: Float[Array, "B"], judged: Bool[Array, "B"], lengths: Int[Array, "B"], scores: Moments
     ) -> tuple[Float[Array, "B"], Moments]:
         scores = merge(scores, moments_of(score[None], judged[None].astype(score.dtype)))
-        return (score / standard_deviation(scores) if self.scale_scores else score), scores
+        return (score / standard_deviation(scores) if self.options.scale_scores else score), scores
 
     def __call__(self, batch: Batch, signals: Signals) -> tuple[Batch, Metrics]:
-        options, values, counts = self.critic, signals.values, batch.mask
+        options, values, counts = self.options.critic, signals.values, batch.mask
         value = jnp.mean(values, axis=1)
         returns = returns_of(
             signals.score,
@@ -123,9 +105,9 @@ class CriticEstimator:
             lam=options.gae_lambda,
             critic_lam=options.critic_lambda,
             length_lam=options.length_lambda,
-            whiten_rewards=self.whiten_rewards,
+            whiten_rewards=self.options.whiten_rewards,
             counts=counts,
-            bootstrap=self.bootstrap,
+            bootstrap=self.options.rewards.truncated == "bootstrap",
         )
         advantage, bonus = whiten(returns.advantage, counts), None
         facts = {"val/explained_var": explained_variance(value[:, :-1], returns.target, counts)}
@@ -141,7 +123,7 @@ class CriticEstimator:
     def value_loss(self, values: Float[Array, "B C T1"], part: Batch) -> tuple[Array, Metrics]:
         """Of two critics each learns from its own responses, which count as if they were half of the
         minibatch's tokens, and the losses are added (AsyPPO)."""
-        options, value = self.critic, own_value(part.critic, values)
+        options, value = self.options.critic, own_value(part.critic, values)
         loss = masked_sum(options.value_loss(value, part.value, part.target) * part.weight, part.mask)
         moved = jnp.abs(value - part.value) > getattr(options.value_loss, "epsilon", jnp.inf)
         clipped = masked_sum(moved * part.share, part.mask)
@@ -149,40 +131,18 @@ class CriticEstimator:
         return values.shape[1] * options.value_coefficient * loss, metrics
 
 
-def critic_estimator(options: PPOOptions) -> CriticEstimator:
-    """PPO's estimator."""
-    return CriticEstimator(
-        critic=options.critic,
-        kl=options.kl,
-        kl_in=options.kl_in,
-        whiten_rewards=options.whiten_rewards,
-        scale_scores=options.scale_scores,
-        bootstrap=options.rewards.truncated == "bootstrap",
-    )
-
-
-@traceable
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GroupEstimator:
-    """A response is judged against its group's other responses (Shao et al. 2024, DeepSeekMath).
+    """A response is judged against its group's other responses (Shao et al. 2024, DeepSeekMath)."""
 
-    Fields are as of `GRPOOptions` and its parts; `beta` is None for 0, and then no KL is computed.
-    """
-
-    advantage: GroupAdvantage
-    beta: float | None
-    kl_in: Literal["reward", "loss"]
-    skip_equal_groups: bool
-    soft_overlong: int
-    samples: int
-    response_length: int
+    options: GRPOOptions
     warmup: ClassVar[int] = 0
 
     def begin(self) -> tuple[None, None]:
         return None, None
 
     def price(self, kl: None) -> Scalar | None:
-        return self.beta
+        return self.options.beta
 
     def adapted(self, kl: None, nats: Scalar, episodes: int) -> tuple[None, Metrics]:
         return None, {}
@@ -190,15 +150,17 @@ class GroupEstimator:
     def scored(
         self, score: Float[Array, "B"], judged: Bool[Array, "B"], lengths: Int[Array, "B"], scores: None
     ) -> tuple[Float[Array, "B"], None]:
-        return score - overlong_penalty(lengths, self.response_length, self.soft_overlong), None
+        longest, margin = self.options.sampling.response_length, self.options.soft_overlong
+        return score - overlong_penalty(lengths, longest, margin), None
 
     def __call__(self, batch: Batch, signals: Signals) -> tuple[Batch, Metrics]:
+        options, samples = self.options, self.options.sampling.samples
         paid = signals.score - signals.price * jnp.sum(signals.kl, axis=1)
-        groups, score, judged = (x.reshape(-1, self.samples) for x in (paid, signals.score, signals.judged))
+        groups, score, judged = (x.reshape(-1, samples) for x in (paid, signals.score, signals.judged))
         spread = differ(score, judged)  # of the scores alone: their KLs always differ a little
-        mask, advantage = batch.mask, self.advantage(groups, judged).reshape(-1, 1)
-        if self.skip_equal_groups:
-            mask = mask * jnp.repeat(spread[:, 0], self.samples)[:, None]
+        mask, advantage = batch.mask, options.advantage(groups, judged).reshape(-1, 1)
+        if options.skip_equal_groups:
+            mask = mask * jnp.repeat(spread[:, 0], samples)[:, None]
         advantage = select(jnp.broadcast_to(advantage, mask.shape), mask)
         facts = {"objective/equal_groups": 1.0 - jnp.mean(spread.astype(jnp.float32))}
         return batch._replace(mask=mask, advantage=advantage), facts
@@ -210,17 +172,9 @@ class GroupEstimator:
 Estimator = CriticEstimator | GroupEstimator
 
 
-def group_estimator(options: GRPOOptions) -> GroupEstimator:
-    """GRPO's estimator."""
-    return GroupEstimator(
-        advantage=options.advantage,
-        beta=options.beta or None,
-        kl_in=options.kl_in,
-        skip_equal_groups=options.skip_equal_groups,
-        soft_overlong=options.soft_overlong,
-        samples=options.sampling.samples,
-        response_length=options.sampling.response_length,
-    )
+def estimator_of(options: PPOOptions | GRPOOptions) -> Estimator:
+    """The estimator of a method."""
+    return CriticEstimator(options) if isinstance(options, PPOOptions) else GroupEstimator(options)
 
 
 def overlong_penalty(lengths: Array, longest: int, margin: int) -> Float[Array, "B"]:

@@ -10,16 +10,11 @@ from proximo.language.train.responses import Responses, response_mask
 
 
 class Returns(NamedTuple):
-    """[B, T] each, 0 where there is no token.
+    """[B, T] each, 0 where there is no token."""
 
-    reward     the score at the last token, less the price of divergence at each
-    advantage  generalised, not yet whitened
-    target     what the critic is to say
-    """
-
-    reward: Float[Array, "B T"]
-    advantage: Float[Array, "B T"]
-    target: Float[Array, "B T"]
+    reward: Float[Array, "B T"]  # the score at the last token, less the price of divergence at each
+    advantage: Float[Array, "B T"]  # generalised, not yet whitened
+    target: Float[Array, "B T"]  # what the critic is to say
 
 
 def token_rewards(

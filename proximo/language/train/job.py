@@ -12,22 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from jax.sharding import Mesh
+
 from proximo.errors import UserError
+from proximo.language.model.sharding import shard
+from proximo.learn.mesh import on_mesh
 
 
 class Outcome(NamedTuple):
-    """What one iteration did.
+    """What one iteration did."""
 
-    state        a tree of arrays: all that the next iteration needs, together with its number
-    metrics      numbers, by TRL's names
-    tokens       that went through the model
-    completions  samples to look at, as rows of plain data; mostly none
-    """
-
-    state: Any
-    metrics: dict[str, float]
-    tokens: int
-    completions: tuple[dict[str, Any], ...] = ()
+    state: Any  # a tree of arrays: all that the next iteration needs, together with its number
+    metrics: dict[str, float]  # numbers, by TRL's names
+    tokens: int  # that went through the model
+    completions: tuple[dict[str, Any], ...] = ()  # samples to look at, as rows of plain data; mostly none
 
 
 class Trainer(Protocol):
@@ -36,6 +34,11 @@ class Trainer(Protocol):
     @property
     def total(self) -> int:
         """Iterations that the run has."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how data and model were read, a line each."""
         ...
 
     def begin(self) -> Any:
@@ -52,16 +55,13 @@ class Trainer(Protocol):
 
 
 class Iteration(NamedTuple):
-    """A trainer after `number` of `total` iterations.
-
-    tokens  that went through the model in all iterations since `training` was called
-    """
+    """A trainer after `number` of `total` iterations."""
 
     number: int
     total: int
     state: Any
     metrics: dict[str, float]
-    tokens: int
+    tokens: int  # that went through the model in all iterations since `training` was called
     completions: tuple[dict[str, Any], ...]
 
     @property
@@ -75,14 +75,19 @@ class Iteration(NamedTuple):
         return self.number >= self.total
 
 
-def training(trainer: Trainer, state: Any = None, number: int = 0) -> Iterator[Iteration]:
+def training(
+    trainer: Trainer, state: Any = None, number: int = 0, mesh: Mesh | None = None
+) -> Iterator[Iteration]:
     """The trainer's iterations, from the beginning or from a state after `number` of them.
+
+    mesh  of several devices: iterations run there, and the state is laid out, from a checkpoint too
 
     Raises UserError when an iteration leaves the finite numbers; what was yielded before stays good.
     """
     state, tokens = trainer.begin() if state is None else state, 0
     while number < trainer.total:
-        outcome = trainer.iterate(state, number)
+        with on_mesh(mesh):
+            outcome = trainer.iterate(shard(state, mesh), number)
         for name, value in outcome.metrics.items():
             if not math.isfinite(value):
                 raise UserError(

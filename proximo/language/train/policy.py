@@ -15,14 +15,10 @@ from proximo.language.train.responses import Responses, segments_of
 
 
 class Policy(eqx.Module):
-    """The actor and its critics.
+    """The actor and its critics."""
 
-    model    the language model
-    critics  whose mean is the value; none of them in GRPO
-    """
-
-    model: Transformer
-    critics: tuple[Critic, ...] = ()
+    model: Transformer  # the language model
+    critics: tuple[Critic, ...] = ()  # whose mean is the value; none of them in GRPO
 
 
 def new_policy(model: Transformer, *critics: Critic) -> Policy:
@@ -31,16 +27,11 @@ def new_policy(model: Transformer, *critics: Critic) -> Policy:
 
 
 class Said(NamedTuple):
-    """What a policy says of responses.
+    """What a policy says of responses."""
 
-    log_prob  [B, T], of their tokens, in nats
-    entropy   [B, T], in nats
-    values    [B, C, T + 1], of each critic, before each token, and after the last place
-    """
-
-    log_prob: Float[Array, "B T"]
-    entropy: Float[Array, "B T"]
-    values: Float[Array, "B C T1"]
+    log_prob: Float[Array, "B T"]  # of their tokens, in nats
+    entropy: Float[Array, "B T"]  # in nats
+    values: Float[Array, "B C T1"]  # of each critic, before each token, and after the last place
 
 
 def said(

@@ -27,16 +27,12 @@ ASKED: Messages = [{"role": "user", "content": "question"}, {"role": "assistant"
 
 @dataclass(frozen=True)
 class Reading:
-    """How a reward model that was trained elsewhere is read.
+    """How a reward model that was trained elsewhere is read."""
 
-    closing  what its chat template writes behind an answer, end token included; None where it has none
-    eos_ids  the ends of a response, in whose place that stands
-    notes    what the user should know, a line each
-    """
-
+    # what its chat template writes behind an answer, end token included; None where it has none
     closing: tuple[int, ...] | None
-    eos_ids: tuple[int, ...]
-    notes: tuple[str, ...]
+    eos_ids: tuple[int, ...]  # the ends of a response, in whose place that stands
+    notes: tuple[str, ...]  # what the user should know, a line each
 
     def closed(self, ids: Iterable[int]) -> list[int]:
         """An answer in a conversation as that model learned it."""

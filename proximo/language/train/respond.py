@@ -50,23 +50,16 @@ class Drawing:
 
 
 class Answer(NamedTuple):
-    """An answer to a prompt.
+    """An answer to a prompt."""
 
-    prompt      as it was given: text or messages
-    completion  text, without the end token
-    tokens      of the answer; its end token counts
-    finished    whether it ended by itself, not at the limit
-    log_prob    of all its tokens together, in nats, under the distribution they were drawn from; of the
-                likeliest answer (temperature 0) at temperature 1
-    columns     what else stood in the prompt's record
-    """
-
-    prompt: Any
-    completion: str
-    tokens: int
-    finished: bool
+    prompt: Any  # as it was given: text or messages
+    completion: str  # text, without the end token
+    tokens: int  # of the answer; its end token counts
+    finished: bool  # whether it ended by itself, not at the limit
+    # of all its tokens together, in nats, under the distribution they were drawn from; of the likeliest
+    # answer (temperature 0) at temperature 1
     log_prob: float
-    columns: Mapping[str, Any]
+    columns: Mapping[str, Any]  # what else stood in the prompt's record
 
 
 def length_of(drawing: Drawing, config: ModelConfig) -> int:

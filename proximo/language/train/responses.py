@@ -11,18 +11,13 @@ from proximo.core import Scalar
 class Responses(NamedTuple):
     """Prompts, each followed by a response: what the model reads.
 
-    ids       [B, W + T], prompts padded on the left, responses on the right
-    prompts   [B], tokens of each prompt, at most W
-    lengths   [B], tokens of each response, at most T; its end token counts
-    finished  [B], the response ended with its end token, not at the limit
-
     Masks come from the lengths, never from the ids: an end token may serve as padding too.
     """
 
-    ids: Int[Array, "B L"]
-    prompts: Int[Array, "B"]
-    lengths: Int[Array, "B"]
-    finished: Array
+    ids: Int[Array, "B L"]  # prompts padded on the left, responses on the right
+    prompts: Int[Array, "B"]  # tokens of each prompt, at most W
+    lengths: Int[Array, "B"]  # tokens of each response, at most T; its end token counts
+    finished: Array  # [B], the response ended with its end token, not at the limit
 
 
 def segments_of(responses: Responses, width: Scalar) -> Int[Array, "B L"]:
@@ -38,31 +33,21 @@ def response_mask(lengths: Int[Array, "B"], length: int) -> Float[Array, "B T"]:
 
 
 class Batch(NamedTuple):
-    """What an update needs of an iteration's responses, [B, T] each unless said otherwise.
-
-    log_prob            of the tokens when they were sampled, in nats
-    reference_log_prob  of the reference, in nats
-    mask                1 for a token that is learned from
-    advantage           as the objective sees it
-    bonus               1 where entropy is rewarded; everywhere unless given
-    value, target       what the critic that learns from a response said before each token, and should say;
-                        None without a critic
-    critic              [B], its number
-    weight              share of each token in the loss of its minibatch; None where there is no minibatch
-    share               the same in its metrics, where every token counts alike
-    """
+    """What an update needs of an iteration's responses, [B, T] each unless said otherwise."""
 
     responses: Responses
-    log_prob: Float[Array, "B T"]
-    reference_log_prob: Float[Array, "B T"]
-    mask: Float[Array, "B T"]
-    advantage: Any = None
-    bonus: Any = None
+    log_prob: Float[Array, "B T"]  # of the tokens when they were sampled, in nats
+    reference_log_prob: Float[Array, "B T"]  # of the reference, in nats
+    mask: Float[Array, "B T"]  # 1 for a token that is learned from
+    advantage: Any = None  # as the objective sees it
+    bonus: Any = None  # 1 where entropy is rewarded; everywhere unless given
+    # what the critic that learns from a response said before each token, and should say; None without a
+    # critic
     value: Any = None
     target: Any = None
-    critic: Any = None
-    weight: Any = None
-    share: Any = None
+    critic: Any = None  # [B], its number
+    weight: Any = None  # share of each token in the loss of its minibatch; None where there is no minibatch
+    share: Any = None  # the same in its metrics, where every token counts alike
 
     @property
     def width(self) -> int:

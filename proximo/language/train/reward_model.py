@@ -233,14 +233,11 @@ def preference_loss(
 @traceable
 @dataclass(frozen=True)
 class BradleyTerry:
-    """What pairs cost, the mean over them: preference_loss + centring (r(chosen) + r(rejected))^2.
+    """What pairs cost, the mean over them: preference_loss + centring (r(chosen) + r(rejected))^2."""
 
-    centring    only differences of rewards are learned from pairs; this holds their sum near 0
-    checkpoint  as of `Transformer.hidden`
-    """
-
+    # only differences of rewards are learned from pairs; this holds their sum near 0
     centring: float | None = None
-    checkpoint: bool = False
+    checkpoint: bool = False  # as of `Transformer.hidden`
 
     def __call__(self, model: RewardModel, part: Pairs) -> dict[str, Array]:
         ids, segments = (x.reshape(-1, x.shape[-1]) for x in (part.ids, part.segments))

@@ -143,16 +143,12 @@ def all_called(
 
 
 class Call(NamedTuple):
-    """A reward function on its way through a batch.
-
-    given    its arguments
-    prompts, completions  for messages
-    """
+    """A reward function on its way through a batch."""
 
     name: str
     function: RewardFunction
-    given: Mapping[str, Sequence[Any]]
-    prompts: Sequence[Any]
+    given: Mapping[str, Sequence[Any]]  # its arguments
+    prompts: Sequence[Any]  # for messages
     completions: Sequence[str]
 
     def begun(self) -> Any:

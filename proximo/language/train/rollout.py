@@ -37,22 +37,14 @@ SAME = {"float32": 1e-3, "tensorfloat32": 1e-2, "bfloat16": 1e-1}
 
 
 class Rollout(NamedTuple):
-    """One batch of responses with their scores.
+    """One batch of responses with their scores."""
 
-    responses  prompts with responses; [B, W + T]
-    width      W, columns of the prompts
-    log_prob   [B, T], of the tokens when they were sampled, in nats
-    score      [B], units of reward; NaN where nothing judged a response
-    metrics    of each source of reward
-    prompts, completions, parts  to look at
-    """
-
-    responses: Responses
-    width: int
-    log_prob: Float[np.ndarray, "B T"]
-    score: Float[np.ndarray, "B"]
-    metrics: dict[str, float]
-    prompts: list[Any]
+    responses: Responses  # prompts with responses; [B, W + T]
+    width: int  # W, columns of the prompts
+    log_prob: Float[np.ndarray, "B T"]  # of the tokens when they were sampled, in nats
+    score: Float[np.ndarray, "B"]  # units of reward; NaN where nothing judged a response
+    metrics: dict[str, float]  # of each source of reward
+    prompts: list[Any]  # to look at
     completions: list[str]
     parts: dict[str, Float[np.ndarray, "B"]]
 

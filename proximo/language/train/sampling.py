@@ -6,7 +6,7 @@ steps and a response is an episode: `gae`, the objectives, the value losses and 
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +18,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from proximo.core import Scalar, k1, masked_mean, select
-from proximo.core.arrays import traceable
 from proximo.language.files.adapter_files import save_with_adapters
+from proximo.language.files.loading import partition_trainable
 from proximo.language.model.compiling import jit
 from proximo.language.text.packing import epoch_permutation
-from proximo.language.train.estimators import Estimator, Signals
+from proximo.language.train.estimators import Signals, estimator_of
 from proximo.language.train.experience import response_facts
 from proximo.language.train.job import Outcome
 from proximo.language.train.loss import policy_loss, prepared
 from proximo.language.train.optimise import (
-    Optimisation,
     adam_step,
     compiled_in,
     in_precision,
@@ -43,86 +42,63 @@ from proximo.language.train.rollout import Rollouts
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
 from proximo.learn.update import State, Task, minibatch_steps
 
+Method = PPOOptions | GRPOOptions
 
-@traceable
-@dataclass(frozen=True, kw_only=True)
-class UpdateOptions:
-    """What an update depends on. Runs that differ in anything else, or in a number, compile once.
 
-    Fields are as of the commands' options; a coefficient of 0 is None, and then nothing is computed for it.
+def update_options(options: Method) -> Method:
+    """What an update depends on: runs that differ in anything else, or in a number, compile once.
+
+    What it does not depend on is left empty. A coefficient of 0 is None, and then nothing is computed for it.
     """
-
-    estimator: Estimator
-    steps: StepOptions
-    optimisation: Optimisation
-    temperature: float
-    response_length: int
-    missing_eos_penalty: float
-    mask_truncated: bool
-
-
-def update_options(options: PPOOptions | GRPOOptions, estimator: Estimator) -> UpdateOptions:
-    """What an update depends on, of a command's options."""
-    coefficient: Any = options.steps.entropy_coefficient or None
-    return UpdateOptions(
-        estimator=estimator,
-        steps=replace(options.steps, entropy_coefficient=coefficient),
+    entropy: Any = options.steps.entropy_coefficient or None
+    changes: dict[str, Any] = dict(
+        data="",
+        episodes=0,
+        samples_every=0,
+        model=None,
+        sampling=replace(options.sampling, batch_size=0, prompt_length=0, stop=()),
+        rewards=replace(options.rewards, reward=(), reward_model=(), reward_weights=()),
+        steps=replace(options.steps, entropy_coefficient=entropy),
         optimisation=compiled_in(options.optimisation),
-        temperature=options.sampling.temperature,
-        response_length=options.sampling.response_length,
-        missing_eos_penalty=options.rewards.missing_eos_penalty,
-        mask_truncated=options.rewards.truncated == "mask",
+        run=None,
     )
+    if isinstance(options, GRPOOptions):
+        changes["beta"] = options.beta or None
+    return replace(options, **changes)
 
 
 class Learner(NamedTuple):
-    """All that learning changes.
+    """All that learning changes."""
 
-    weights     the policy's trained arrays; None where an array is frozen
-    moments     Adam's
-    kl, scores  what the estimator carries on; None where it carries nothing
-    """
-
-    weights: Any
-    moments: Any
-    kl: Any = None
+    weights: Any  # the policy's trained arrays; None where an array is frozen
+    moments: Any  # Adam's
+    kl: Any = None  # what the estimator carries on; None where it carries nothing
     scores: Any = None
 
 
 class Frozen(NamedTuple):
-    """What does not learn.
+    """What does not learn."""
 
-    weights    the policy's other arrays; None where an array learns
-    reference  the model that the policy is tethered to
-    """
-
-    weights: Any
-    reference: Any
+    weights: Any  # the policy's other arrays; None where an array learns
+    reference: Any  # the model that the policy is tethered to
 
 
 class Experience(NamedTuple):
-    """An iteration's responses with their scores.
-
-    log_prob  [B, T], of the tokens when they were sampled, in nats
-    score     [B], units of reward; NaN where nothing judged a response, and then nothing is learned from it
-    order     rows of each minibatch (`minibatch_order`)
-    number    of the iteration, from 0
-    """
+    """An iteration's responses with their scores."""
 
     responses: Responses
-    log_prob: Float[Array, "B T"]
+    log_prob: Float[Array, "B T"]  # of the tokens when they were sampled, in nats
+    # units of reward; NaN where nothing judged a response, and then nothing is learned from it
     score: Float[Array, "B"]
-    order: Int[Array, "K minibatches rows"]
-    number: Int[Array, ""]
+    order: Int[Array, "K minibatches rows"]  # rows of each minibatch (`minibatch_order`)
+    number: Int[Array, ""]  # of the iteration, from 0
 
 
 class SamplingTrainer:
     """The trainer (see `job.Trainer`).
 
     options    checked
-    estimator  of the method: `estimators.critic_estimator(options)` or `estimators.group_estimator(options)`
-    policy     to begin with
-    trained    tree of booleans: which of its arrays learn
+    policy     to begin with; of its arrays those learn that `trainable` names
     reference  the model that the policy is tethered to
     rollouts   prompts, sampling and scores
     """
@@ -130,21 +106,19 @@ class SamplingTrainer:
     def __init__(
         self,
         options: PPOOptions | GRPOOptions,
-        estimator: Estimator,
         policy: Policy,
-        trained: Any,
         reference: Any,
         rollouts: Rollouts,
     ) -> None:
         self.options, self.rollouts, self.reference = options, rollouts, reference
-        self.update_options, self.notes = update_options(options, estimator), rollouts.notes
-        self.first, self.frozen = eqx.partition(policy, trained)
+        self.update_options, self.notes = update_options(options), rollouts.notes
+        self.first, self.frozen = partition_trainable(policy)
         self.rows = options.sampling.batch_size * options.sampling.samples
         self.total = -(-options.episodes // self.rows)
 
     def begin(self) -> Learner:
         """The policy as it was given, and nothing seen."""
-        return Learner(self.first, adam(self.first), *self.update_options.estimator.begin())
+        return Learner(self.first, adam(self.first), *estimator_of(self.options).begin())
 
     def iterate(self, state: Learner, number: int) -> Outcome:
         """Sample responses, score them, and learn from them."""
@@ -188,17 +162,17 @@ def minibatch_order(
 
 @jit
 def update(
-    learner: Learner, experience: Experience, options: UpdateOptions, remaining: Scalar, frozen: Frozen
+    learner: Learner, experience: Experience, options: Method, remaining: Scalar, frozen: Frozen
 ) -> tuple[Learner, dict[str, Array]]:
     """One iteration: epochs of minibatch steps on a batch of responses.
 
     learner    as it was when the responses were sampled
-    options    numbers in it are traced, so changing one does not compile again
+    options    of `update_options`; numbers in it are traced, so changing one does not compile again
     remaining  share of the run still to come; drives the learning rate
 
     Returns the learner after it, and metrics: facts of the batch before it, and means over the steps taken.
     """
-    estimator, number = options.estimator, experience.number
+    estimator, number = estimator_of(options), experience.number
     batch, scores, facts = estimate(learner, experience, options, frozen)
     rate = learning_rate_at(options.optimisation, remaining)
     moments, held = learner.moments, None
@@ -221,10 +195,10 @@ def update(
 
 
 def estimate(
-    learner: Learner, experience: Experience, options: UpdateOptions, frozen: Frozen
+    learner: Learner, experience: Experience, options: Method, frozen: Frozen
 ) -> tuple[Batch, Any, dict[str, Array]]:
     """What the steps learn from, `Learner.scores` after it, and facts of the batch before them."""
-    estimator, responses = options.estimator, experience.responses
+    estimator, responses = estimator_of(options), experience.responses
     policy = eqx.combine(learner.weights, frozen.weights)
     log_prob, values, reference_log_prob = forward_passes(policy, frozen.reference, experience, options)
     mask = response_mask(responses.lengths, log_prob.shape[1])
@@ -232,11 +206,11 @@ def estimate(
     nats, judged = jnp.sum(kl, axis=1), ~jnp.isnan(experience.score)
     score = jnp.where(judged, experience.score, 0.0)
     score, scores = estimator.scored(score, judged, responses.lengths, learner.scores)
-    score = score - options.missing_eos_penalty * ~responses.finished
-    price = estimator.price(learner.kl) if estimator.kl_in == "reward" else None
+    score = score - options.rewards.missing_eos_penalty * ~responses.finished
+    price = estimator.price(learner.kl) if options.kl_in == "reward" else None
     price = 0.0 if price is None else price
     counts = mask * judged[:, None]
-    if options.mask_truncated:
+    if options.rewards.truncated == "mask":
         counts = counts * responses.finished[:, None]
     batch, told = estimator(
         Batch(responses, log_prob, reference_log_prob, counts), Signals(score, judged, kl, values, price)
@@ -250,11 +224,11 @@ def estimate(
 
 
 def forward_passes(
-    policy: Policy, reference: Any, experience: Experience, options: UpdateOptions
+    policy: Policy, reference: Any, experience: Experience, options: Method
 ) -> tuple[Float[Array, "B T"], Float[Array, "B C T1"], Float[Array, "B T"]]:
     """Log-probabilities of the policy, what its critics say, and log-probabilities of the reference."""
     policy, reference = (in_precision(tree, options.optimisation) for tree in (policy, reference))
-    responses, temperature = experience.responses, options.temperature
+    responses, temperature = experience.responses, options.sampling.temperature
     count, length = responses.ids.shape
     width = length - experience.log_prob.shape[1]
 
@@ -269,7 +243,7 @@ def forward_passes(
 
 
 def part_loss(
-    weights: Any, part: Batch, frozen: Any, price: Scalar | None, options: UpdateOptions
+    weights: Any, part: Batch, frozen: Any, price: Scalar | None, options: Method
 ) -> tuple[Array, dict[str, Array]]:
     """The share that some rows have in a minibatch's loss, and in its metrics.
 
@@ -277,9 +251,11 @@ def part_loss(
 
     price  of a nat from the reference; None for nothing
     """
-    steps, estimator, optimisation = options.steps, options.estimator, options.optimisation
+    steps, optimisation = options.steps, options.optimisation
     policy = in_precision(eqx.combine(weights, frozen), optimisation)
-    now = said(policy, part.responses, part.width, options.temperature, optimisation.gradient_checkpointing)
+    now = said(
+        policy, part.responses, part.width, options.sampling.temperature, optimisation.gradient_checkpointing
+    )
     loss, metrics = policy_loss(
         now.log_prob,
         now.entropy,
@@ -287,10 +263,10 @@ def part_loss(
         steps.objective,
         ratio_of=steps.ratio,
         entropy_coefficient=steps.entropy_coefficient,
-        kl_coefficient=price if estimator.kl_in == "loss" else None,
+        kl_coefficient=price if options.kl_in == "loss" else None,
         kl_estimate=steps.kl_estimate,
     )
-    value_loss, more = estimator.value_loss(now.values, part)
+    value_loss, more = estimator_of(options).value_loss(now.values, part)
     return loss + value_loss, metrics | more
 
 
@@ -301,7 +277,7 @@ def run_epochs(
     batch: Batch,
     order: Int[Array, "K minibatches rows"],
     rate: Scalar,
-    options: UpdateOptions,
+    options: Method,
     held: Bool[Array, ""] | None = None,
 ) -> tuple[Any, Adam, dict[str, Array]]:
     """Weights and Adam's moments after epochs of minibatch steps, and metrics (`mean_metrics`).
@@ -324,7 +300,7 @@ def run_epochs(
 
     task = Task(
         rows=lambda weights: batch,
-        prepared=partial(prepared, aggregation=steps.aggregation, longest=options.response_length),
+        prepared=partial(prepared, aggregation=steps.aggregation, longest=options.sampling.response_length),
         gradient=gradient,
         descend=step_of_adam,
         part_rows=part_rows,

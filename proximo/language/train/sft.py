@@ -105,11 +105,9 @@ class NextToken:
     """The loss of language models: -log p(token | those before it in its text), the mean over all that count.
 
     Every token that carries loss counts alike, whatever its row or its micro-batch. Batches are `Packed`.
-
-    checkpoint  as of `Transformer.hidden`
     """
 
-    checkpoint: bool = False
+    checkpoint: bool = False  # as of `Transformer.hidden`
 
     def __call__(self, model: Transformer, part: Any) -> dict[str, Array]:
         hidden = model.hidden(part.ids, part.segments, part.positions, self.checkpoint)
