@@ -17,7 +17,7 @@ from proximo.language.files.loading import load_model_and_tokenizer
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.language_model import LanguageModel
 from proximo.language.model.heads import new_reward_model
-from proximo.language.model.likelihood import likelihood
+from proximo.language.model.likelihood import score_tokens
 from proximo.language.model.sampler import Sampling, sample
 from proximo.language.model.transformer import with_tokens
 from proximo.language.text.tokenizer import character_tokenizer
@@ -65,13 +65,13 @@ def test_what_is_absent_has_no_probability_and_the_rest_has_all():
     expected = np.exp(plain[..., ids]) / np.exp(plain[..., ids]).sum(-1, keepdims=True)
     np.testing.assert_allclose(probability[..., ids], expected, atol=1e-6)
     # The log-probability of a text, and the entropy, are of that distribution.
-    log_prob, entropy = likelihood(model, hidden, jnp.array([[4, 5, 6]]), temperature=1.0)
+    log_prob, entropy, _ = score_tokens(model, hidden, jnp.array([[4, 5, 6]]), temperature=1.0)
     place = [[ids.index(4), ids.index(5), ids.index(6)]]
     chosen = np.take_along_axis(expected, np.array(place)[..., None], -1)[..., 0]
     np.testing.assert_allclose(log_prob, np.log(chosen), atol=1e-5)
     np.testing.assert_allclose(entropy, -(expected * np.log(expected)).sum(-1), atol=1e-5)
     # Nothing pulls at a row that is absent.
-    slope = jax.grad(lambda m: jnp.sum(likelihood(m, hidden, jnp.array([[4, 5, 6]]))[0]))(model)
+    slope = jax.grad(lambda m: jnp.sum(score_tokens(m, hidden, jnp.array([[4, 5, 6]]))[0]))(model)
     assert not slope.head.weight[:, 17:].any() and slope.head.weight[:, 4].any()
 
 

@@ -8,7 +8,7 @@ import pytest
 from small_models import small_model
 
 from proximo.language.model import likelihood as module
-from proximo.language.model.likelihood import likelihood, loss_of_tokens, score_tokens
+from proximo.language.model.likelihood import loss_of_tokens, score_tokens
 
 MODEL = small_model(vocabulary=11, layers=1)
 IDS = jax.random.randint(jax.random.key(1), (3, 7), 0, 11)
@@ -39,19 +39,19 @@ def test_by_hand():
 def test_a_temperature_by_hand():
     # At 1/2 the odds are squared: 1 : 1 : 4.
     hidden = jnp.log(jnp.array([[[1.0, 1.0, 2.0]]]))
-    log_prob, entropy = likelihood(FIXED, hidden, jnp.array([[2]]), temperature=0.5)
+    log_prob, entropy, _ = score_tokens(FIXED, hidden, jnp.array([[2]]), temperature=0.5)
     np.testing.assert_allclose(log_prob, [[np.log(2 / 3)]], rtol=1e-6)
     # -(2/3) log(2/3) - 2 (1/6) log(1/6)
     np.testing.assert_allclose(entropy, [[np.log(1.5) * 2 / 3 + np.log(6.0) / 3]], rtol=1e-6)
 
 
 def test_an_even_distribution_has_the_highest_entropy():
-    _, entropy = likelihood(FIXED, jnp.full((1, 1, 8), 3.0), jnp.array([[5]]))
+    entropy = score_tokens(FIXED, jnp.full((1, 1, 8), 3.0), jnp.array([[5]])).entropy
     np.testing.assert_allclose(entropy, np.log(8.0), rtol=1e-6)
 
 
 def test_large_logits_do_no_harm():
-    log_prob, entropy = likelihood(FIXED, jnp.array([[[3e4, -3e4, 0.0]]]), jnp.array([[0]]))
+    log_prob, entropy, _ = score_tokens(FIXED, jnp.array([[[3e4, -3e4, 0.0]]]), jnp.array([[0]]))
     np.testing.assert_array_equal(log_prob, 0.0)
     np.testing.assert_array_equal(entropy, 0.0)
 
@@ -60,7 +60,7 @@ def said_and_slope(model, hidden):
     """What is said, and the slope of a mixture of all of it in the hidden states and the weights."""
 
     def mixture(arguments):
-        log_prob, entropy = likelihood(*arguments, IDS, temperature=0.7)
+        log_prob, entropy, _ = score_tokens(*arguments, IDS, temperature=0.7)
         weight = jnp.arange(1.0, IDS.size + 1.0).reshape(IDS.shape)
         return jnp.sum(weight * log_prob) + jnp.sum(jnp.sin(weight) * entropy)
 
@@ -86,7 +86,7 @@ def test_logits_are_never_all_there_at_once():
     ids = jnp.zeros((2, 1024), jnp.int32)  # 2^25 logits
 
     def loss(model, hidden):
-        return jnp.sum(likelihood(model, hidden, ids)[0])
+        return jnp.sum(score_tokens(model, hidden, ids)[0])
 
     compiled = jax.jit(jax.grad(loss)).lower(model, jnp.zeros((2, 1024, 4))).compile()
     memory = compiled.memory_analysis()

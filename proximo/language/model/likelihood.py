@@ -23,14 +23,6 @@ class TokenScores(NamedTuple):
     best: Bool[Array, "*shape"]  # no other token has a higher logit
 
 
-def likelihood(
-    model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
-) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-    """The log-probability and the entropy of `score_tokens`."""
-    log_prob, entropy, _ = score_tokens(model, hidden, ids, temperature)
-    return log_prob, entropy
-
-
 def score_tokens(
     model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
 ) -> TokenScores:
@@ -92,5 +84,5 @@ def loss_of_tokens(
     ids, segments, positions, checkpoint  as of `Transformer.hidden`
     """
     hidden = model.hidden(ids, segments, positions, checkpoint)
-    log_prob, _ = likelihood(model, hidden[:, :-1], ids[:, 1:])
+    log_prob = score_tokens(model, hidden[:, :-1], ids[:, 1:]).log_prob
     return jnp.pad(-log_prob, ((0, 0), (1, 0)))

@@ -21,20 +21,16 @@ class Critic(eqx.Module):
         return number(self.score, hidden)
 
 
-def shared_critic(model: Transformer) -> Critic:
-    """A critic on the actor's trunk that says 0 everywhere."""
-    return Critic(_silent(model))
-
-
 def own_critic(trunk: Transformer, score: Linear | None = None) -> Critic:
     """A critic with a trunk of its own, which may be smaller than the actor's.
 
     score  the head, such as a reward model's; one that says 0 everywhere unless given
     """
-    return Critic(_silent(trunk) if score is None else score, trunk)
+    return Critic(zero_head(trunk) if score is None else score, trunk)
 
 
-def _silent(model: Transformer) -> Linear:
+def zero_head(model: Transformer) -> Linear:
+    """A critic's head that says 0 everywhere."""
     return Linear(jnp.zeros((model.config.size, 1)), jnp.zeros(1))
 
 

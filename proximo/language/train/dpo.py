@@ -171,9 +171,7 @@ class PairLoss:
         }
         return {name: float(np.mean(column)) for name, column in named.items()}
 
-    def evaluation(self, columns: Columns) -> dict[str, float]:
-        """The same."""
-        return self.metrics(columns)
+    evaluation = metrics
 
 
 def answer_log_probs(model: Transformer, pairs: Pairs, checkpoint: bool = False) -> Float[Array, "B 2"]:

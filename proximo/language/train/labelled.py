@@ -7,7 +7,7 @@ Epochs over the data, steps, the evaluation on held-out data and the log are the
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +17,20 @@ from jaxtyping import Array, Int
 from proximo.core import Scalar
 from proximo.language.files.adapter_files import save_with_adapters
 from proximo.language.files.loading import combine, partition_trainable
-from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.compiling import jit
 from proximo.language.text.packing import batch_indices
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.job import Outcome
 from proximo.language.train.optimise import (
+    Learner,
     Optimisation,
-    adam_step,
     compiled_in,
     in_precision,
     learning_rate_at,
     remaining_at,
     rows_of_part,
+    step_of_adam,
 )
-from proximo.language.train.options import RunOptions
 from proximo.learn.descend import adam, in_parts
 from proximo.learn.update import State, Task, minibatch_step
 
@@ -74,30 +73,6 @@ class Loss(Protocol):
         ...
 
 
-class LabelledOptions(Protocol):
-    """What the trainer asks of a command's options."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def micro_batch_tokens(self) -> int | None: ...
-    @property
-    def model(self) -> ModelOptions: ...
-    @property
-    def optimisation(self) -> Optimisation: ...
-    @property
-    def run(self) -> RunOptions: ...
-
-
-class Learner(NamedTuple):
-    """All that learning changes: the trained arrays, and Adam's moments of them."""
-
-    weights: Any
-    moments: Any
-
-
 def write_model(trainer: "LabelledTrainer", weights: Any, folder: Path) -> None:
     """Write a language model with its tokenizer (`save_with_adapters`)."""
     model = combine(weights, trainer.frozen)
@@ -107,7 +82,7 @@ def write_model(trainer: "LabelledTrainer", weights: Any, folder: Path) -> None:
 class LabelledTrainer:
     """The trainer (see `job.Trainer`).
 
-    options    checked
+    options    checked, those of a command: epochs, batch_size, micro_batch_tokens, model, optimisation, run
     model      to begin with, adapters included
     tokenizer  saved with it
     loss       what is minimised
@@ -120,7 +95,7 @@ class LabelledTrainer:
 
     def __init__(
         self,
-        options: LabelledOptions,
+        options: Any,
         model: Any,
         tokenizer: Tokenizer,
         loss: Loss,
@@ -224,7 +199,7 @@ def update(
         rows=lambda weights: batch,
         prepared=lambda batch: (batch, jnp.ones((), bool)),  # all of it counts
         gradient=jax.grad(share, has_aux=True),
-        descend=partial(adam_step, options=options),
+        descend=step_of_adam(options),
         part_rows=part_rows,
     )
     state = State(learner.weights, learner.moments, rate, jnp.zeros((), bool))
@@ -240,7 +215,7 @@ def scatter_rows(columns: dict[str, Array], places: Int[Array, "b"], rows: int) 
 
 
 def evaluate_rows(
-    weights: Any, frozen: Any, rows: Rows, loss: Loss, options: LabelledOptions, batch_size: int
+    weights: Any, frozen: Any, rows: Rows, loss: Loss, options: Any, batch_size: int
 ) -> Columns:
     """What a loss says of all rows, in their order, without a step."""
     found = []

@@ -1,13 +1,15 @@
 """How weights follow gradients: options, schedules, the numbers that passes compute in, the size of parts."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from proximo.core import Scalar
 from proximo.core.arrays import traceable
@@ -49,6 +51,15 @@ class Optimisation:
     """Keep only the layers' inputs and compute the rest again: less memory, a third more work."""
 
 
+class Learner(NamedTuple):
+    """All that learning changes."""
+
+    weights: Any  # the trained arrays; None where an array is frozen
+    moments: Any  # Adam's
+    kl: Any = None  # what an estimator carries on; None where there is none, or it carries nothing
+    scores: Any = None
+
+
 def learning_rate_at(options: Optimisation, remaining: Scalar) -> Float[Array, ""]:
     """The learning rate where a share `remaining` of the run is still to come; `done` is the rest of it.
 
@@ -83,16 +94,10 @@ def compiled_in(options: Optimisation) -> Optimisation:
     return replace(options, weight_decay=decay)
 
 
-def adam_step(
-    weights: Any, memory: Adam, gradients: Any, rate: Scalar, moving: Bool[Array, ""], options: Optimisation
-) -> tuple[Any, Adam, Float[Array, ""]]:
+def step_of_adam(options: Optimisation) -> Callable[..., tuple[Any, Adam, Float[Array, ""]]]:
     """`descend` as the options have it."""
-    return descend(
-        weights,
-        memory,
-        gradients,
-        rate,
-        moving,
+    return partial(
+        descend,
         max_grad_norm=options.max_grad_norm,
         epsilon=options.adam_epsilon,
         beta1=options.adam_beta1,

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core import Scalar
-from proximo.language.model.likelihood import likelihood
+from proximo.language.model.likelihood import score_tokens
 from proximo.language.model.transformer import Transformer
-from proximo.language.train.critics import Critic, shared_critic
+from proximo.language.train.critics import Critic, zero_head
 from proximo.language.train.responses import Responses, segments_of
 
 
@@ -23,7 +23,7 @@ class Policy(eqx.Module):
 
 def new_policy(model: Transformer, *critics: Critic) -> Policy:
     """An actor with these critics; unless any is given, one on its own trunk that says 0 everywhere."""
-    return Policy(model, critics or (shared_critic(model),))
+    return Policy(model, critics or (Critic(zero_head(model)),))
 
 
 class Said(NamedTuple):
@@ -48,18 +48,17 @@ def said(
     """
     segments = segments_of(responses, width)
     hidden = policy.model.hidden(responses.ids, segments, checkpoint=checkpoint)
-    log_prob, entropy = likelihood(
-        policy.model, hidden[:, width - 1 : -1], responses.ids[:, width:], temperature
-    )
+    scores = score_tokens(policy.model, hidden[:, width - 1 : -1], responses.ids[:, width:], temperature)
 
     def value_of(critic: Critic) -> Float[Array, "B T1"]:
         own = critic.trunk
         read = hidden if own is None else own.hidden(responses.ids, segments, checkpoint=checkpoint)
         return critic.everywhere(read[:, width - 1 :])
 
-    if not policy.critics:
-        return Said(log_prob, entropy, jnp.zeros((len(log_prob), 0, log_prob.shape[1] + 1)))
-    return Said(log_prob, entropy, jnp.stack([value_of(critic) for critic in policy.critics], axis=1))
+    rows, length = scores.log_prob.shape
+    nothing = jnp.zeros((rows, 0, length + 1))
+    values = [value_of(critic) for critic in policy.critics]
+    return Said(scores.log_prob, scores.entropy, jnp.stack(values, axis=1) if values else nothing)
 
 
 def reference_log_probs(
@@ -67,5 +66,5 @@ def reference_log_probs(
 ) -> Float[Array, "B T"]:
     """Log-probabilities of the response tokens under a model that does not learn."""
     hidden = model.hidden(responses.ids, segments_of(responses, width))
-    log_prob, _ = likelihood(model, hidden[:, width - 1 : -1], responses.ids[:, width:], temperature)
-    return jax.lax.stop_gradient(log_prob)
+    scores = score_tokens(model, hidden[:, width - 1 : -1], responses.ids[:, width:], temperature)
+    return jax.lax.stop_gradient(scores.log_prob)

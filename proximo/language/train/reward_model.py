@@ -6,9 +6,8 @@ The number is read at an answer's last token.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,55 +82,31 @@ class RewardModelOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-class ReferenceSamples:
-    """Answers of a language model to the prompts of a reward model's data: its scores' zero and unit.
+def reference_scorer(
+    reference: Transformer, tokenizer: Tokenizer, prompts: Sequence[Ids], options: RewardModelOptions
+) -> Callable[[RewardModel], Float[np.ndarray, "samples"]]:
+    """What scores about SAMPLES answers of a language model to the data's prompts, always the same ones.
 
-    reference   the language model
-    tokenizer   of both
-    prompts     ids of each; those that leave no room for an answer are not asked
-    length      most tokens of an answer
-    batch_size  answers that are drawn at once
-    seed        of the draw
+    prompts  ids of each; those that leave no room for an answer are not asked
 
     Raises UserError where no prompt leaves room.
     """
-
-    def __init__(
-        self,
-        reference: Transformer,
-        tokenizer: Tokenizer,
-        prompts: Sequence[Ids],
-        length: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        room = reference.config.context - length
-        asked = list(dict.fromkeys(tuple(map(int, ids)) for ids in prompts if len(ids) <= room))
-        if not asked:
-            raise UserError(
-                f"sample_length is {length}: no prompt leaves so much room in a context of "
-                f"{reference.config.context} tokens"
-            )
-        self.reference, self.tokenizer, self.seed = reference, tokenizer, seed
-        self.prompts = [Prompt(np.array(ids, np.int32), "", {}, "") for ids in asked]
-        self.sampling = SamplingOptions(response_length=length, batch_size=batch_size)
-
-    def scores(
-        self, model: RewardModel, micro_batch_tokens: int | None = None
-    ) -> Float[np.ndarray, "samples"]:
-        """The scores of about SAMPLES answers, always the same ones. Arguments as of `model_scores`."""
-        rollouts = Rollouts(
-            self.prompts,
-            self.tokenizer,
-            self.sampling,
-            (),
-            {"score": model},
-            (1.0,),
-            self.seed,
-            micro_batch_tokens=micro_batch_tokens,
+    length, context = options.sample_length, reference.config.context
+    asked = dict.fromkeys(tuple(map(int, ids)) for ids in prompts if len(ids) <= context - length)
+    if not asked:
+        raise UserError(
+            f"sample_length is {length}: no prompt leaves so much room in a context of {context} tokens"
         )
-        batches = range(-(-SAMPLES // self.sampling.batch_size))
-        return np.concatenate([rollouts.collected(self.reference, number).score for number in batches])
+    rows = [Prompt(np.array(ids, np.int32), "", {}, "") for ids in asked]
+    sampling = SamplingOptions(response_length=length, batch_size=options.batch_size)
+
+    def scores(model: RewardModel) -> Float[np.ndarray, "samples"]:
+        given = rows, tokenizer, sampling, (), {"score": model}, (1.0,), options.run.seed
+        rollouts = Rollouts(*given, options.micro_batch_tokens)
+        batches = range(-(-SAMPLES // options.batch_size))
+        return np.concatenate([rollouts.collected(reference, number).score for number in batches])
+
+    return scores
 
 
 def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
@@ -152,8 +127,7 @@ def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
     samples = None
     if options.normalise == "samples":
         prompts = [pair.prompt_ids for pair in pairs]
-        how = options.sample_length, options.batch_size, options.run.seed
-        samples = ReferenceSamples(without_adapters(trunk), tokenizer, prompts, *how)
+        samples = reference_scorer(without_adapters(trunk), tokenizer, prompts, options)
     model = new_reward_model(trunk, head_key)
     return reward_training(options, model, tokenizer, pairs, held_out, (*tokenizer.notes, *notes), samples)
 
@@ -165,47 +139,36 @@ def reward_training(
     pairs: Sequence[Preference],
     held_out: Sequence[Preference] = (),
     notes: tuple[str, ...] = (),
-    samples: ReferenceSamples | None = None,
+    samples: Callable[[RewardModel], Float[np.ndarray, "samples"]] | None = None,
 ) -> LabelledTrainer:
     """A trainer on these pairs. Arguments as of `LabelledTrainer`; `held_out` may be empty.
 
-    samples  of the language model that it begins from, where they are the measure of its scores
+    samples  scores of samples of the language model that it begins from, where they are the measure
     """
     length = row_length(options.length, model.trunk.config)
     centring = options.center_rewards_coefficient or None
     loss = BradleyTerry(centring, options.optimisation.gradient_checkpointing)
     rows, evaluation = PairRows(pairs, length), PairRows(held_out, length) if held_out else None
     answers = PairRows(pairs[:NORMALISED_ON], length)
-    write = partial(write_reward_model, options=options, answers=answers, samples=samples)
+
+    def write(trainer: LabelledTrainer, weights: Any, folder: Path) -> None:
+        """Write the model with its tokenizer; and beside it how far it can be believed.
+
+        A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
+        """
+        model = merge_adapters(combine(weights, trainer.frozen))
+        mean, std = 0.0, 1.0
+        if options.normalise != "nothing":
+            scores = samples(model) if samples else trainer.columns(weights, answers)["scores"]
+            # Where it scores all alike there is no unit to take, but the model is still to be kept.
+            mean, std = float(scores.mean()), float(scores.std()) or 1.0
+        save_reward_model(folder, normalised(model, mean, std), tokenizer)
+        if evaluation is not None:
+            scores = trainer.columns(weights, evaluation)["scores"]
+            report = {"scale": std, **calibration(probabilities(scores), np.ones(len(scores)))}
+            replace_file(folder.parent / CALIBRATION, (json.dumps(report, indent=1) + "\n").encode())
+
     return LabelledTrainer(options, model, tokenizer, loss, rows, evaluation, notes, write)
-
-
-def write_reward_model(
-    trainer: LabelledTrainer,
-    weights: Any,
-    folder: Path,
-    options: RewardModelOptions,
-    answers: PairRows,
-    samples: ReferenceSamples | None,
-) -> None:
-    """Write the model with its tokenizer; and beside it how far it can be believed.
-
-    A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
-    """
-    model: RewardModel = merge_adapters(combine(weights, trainer.frozen))
-    mean, std = 0.0, 1.0
-    if options.normalise != "nothing":
-        if samples is None:
-            scores = trainer.columns(weights, answers)["scores"]
-        else:
-            scores = samples.scores(model, options.micro_batch_tokens)
-        # Where it scores all alike there is no unit to take, but the model is still to be kept.
-        mean, std = float(scores.mean()), float(scores.std()) or 1.0
-    save_reward_model(folder, normalised(model, mean, std), trainer.tokenizer)
-    if trainer.held_out is not None:
-        scores = trainer.columns(weights, trainer.held_out)["scores"]
-        report = {"scale": std, **calibration(probabilities(scores), np.ones(len(scores)))}
-        replace_file(folder.parent / CALIBRATION, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def split_held_out(

@@ -27,12 +27,13 @@ from proximo.language.train.experience import response_facts
 from proximo.language.train.job import Outcome
 from proximo.language.train.loss import policy_loss, prepared
 from proximo.language.train.optimise import (
-    adam_step,
+    Learner,
     compiled_in,
     in_precision,
     learning_rate_at,
     remaining_at,
     rows_of_part,
+    step_of_adam,
 )
 from proximo.language.train.options import GRPOOptions, PPOOptions, StepOptions
 from proximo.language.train.parts import cut_to_length, sort_by_length
@@ -65,15 +66,6 @@ def update_options(options: Method) -> Method:
     if isinstance(options, GRPOOptions):
         changes["beta"] = options.beta or None
     return replace(options, **changes)
-
-
-class Learner(NamedTuple):
-    """All that learning changes."""
-
-    weights: Any  # the policy's trained arrays; None where an array is frozen
-    moments: Any  # Adam's
-    kl: Any = None  # what the estimator carries on; None where it carries nothing
-    scores: Any = None
 
 
 class Frozen(NamedTuple):
@@ -291,18 +283,18 @@ def run_epochs(
     if steps.group_by_length and part_rows < len(lengths):  # all of them are cut to the longest already
         gradient, order = cut_to_length(gradient), sort_by_length(order, lengths)
 
-    def step_of_adam(
-        weights: Any, adam: Adam, gradients: Any, rate: Array, moving: Array
-    ) -> tuple[Any, Adam, Array]:
+    adam_step = step_of_adam(options.optimisation)
+
+    def descend(weights: Any, adam: Adam, gradients: Any, *how: Array) -> tuple[Any, Adam, Array]:
         gradients = freeze_actor(held, gradients, jax.tree.map(jnp.zeros_like, gradients))
-        moved, adam, norm = adam_step(weights, adam, gradients, rate, moving, options.optimisation)
+        moved, adam, norm = adam_step(weights, adam, gradients, *how)
         return freeze_actor(held, moved, weights), adam, norm  # weight decay moves without a gradient
 
     task = Task(
         rows=lambda weights: batch,
         prepared=partial(prepared, aggregation=steps.aggregation, longest=options.sampling.response_length),
         gradient=gradient,
-        descend=step_of_adam,
+        descend=descend,
         part_rows=part_rows,
         target_kl=steps.target_kl,
         kl="policy/approxkl_avg",
