@@ -19,7 +19,7 @@ from proximo.core import Clip, DualClip, KLController, Objective, PreferenceLoss
 from proximo.core.ranges import Range, above, at_least, between
 from proximo.errors import UserError
 from proximo.language.evaluation import EvaluationOptions
-from proximo.language.starting import COMMANDS, method
+from proximo.language.running import COMMANDS, method
 from proximo.language.train.respond import Drawing
 from proximo.learn.actor_steps import ActorStep
 from proximo.options import (

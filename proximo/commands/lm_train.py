@@ -13,7 +13,7 @@ from proximo.core.ranges import at_least
 from proximo.errors import UserError, say
 from proximo.language.face import carry_out
 from proximo.language.progress import facts
-from proximo.language.starting import SAMPLING, Work, begin, go_on, method
+from proximo.language.running import SAMPLING, Work, begin, go_on, method
 from proximo.paths import short, whole
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
 from proximo.words import groups, understood

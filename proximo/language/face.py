@@ -19,8 +19,7 @@ from proximo.errors import UserError
 from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
-from proximo.language.running import described
-from proximo.language.starting import SAMPLING, Work, begin, go_on, method
+from proximo.language.running import SAMPLING, Work, begin, described, go_on, method
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.options import options_from
 from proximo.runs.process import Deadline, StopRequest, prepare_process, take_turns

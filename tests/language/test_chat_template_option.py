@@ -13,7 +13,7 @@ from proximo.language.files.folder import load_model, save_model
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.inputs import refuse_other_inputs, sums_of_inputs
 from proximo.language.language_model import load
-from proximo.language.starting import SAMPLING, method
+from proximo.language.running import SAMPLING, method
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import load_tokenizer
 from proximo.language.train.sft import SFTOptions

@@ -2,15 +2,20 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from examples.language import parentheses
+from examples.language import new_folder, parentheses, sentiment, written
 from examples.language.bandit import worth
 from examples.language.digits import sequences, share_right
 from examples.language.parentheses import closed, closing, open_brackets
-from examples.language.reviews import gold, preferred, review
+from examples.language.reviews import WORDS, gold, preferred, review
 from examples.language.walks import NODES, Graph
+from proximo.language.files.folder import save_model
+from proximo.language.files.loading import load_model_and_tokenizer
+from proximo.language.files.model_options import ModelOptions
+from proximo.language.text.tokenizer import word_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -83,3 +88,14 @@ def test_an_example_runs_and_says_what_it_reached(tmp_path, capsys):
     said = json.loads((tmp_path / "figures.json").read_text())
     assert [row["good"] for row in said] == [False, False, True]
     assert capsys.readouterr().out.count("NO") == 2
+
+
+def test_a_policy_is_as_far_from_itself_as_rounding(tmp_path, monkeypatch):
+    """What the pipeline measures of a policy: 64 answers, each worth something, and a KL of 0."""
+    monkeypatch.setattr(sentiment, "JUDGED", 64)
+    base = new_folder(tmp_path / "base", word_tokenizer(WORDS), layers=1, size=32, context=32)
+    drawn = load_model_and_tokenizer(ModelOptions(model=str(base), from_scratch=True), jax.random.key(0))
+    save_model(tmp_path / "model", *drawn)
+    prompts = written(tmp_path / "prompts.jsonl", [{"prompt": "the film was"}])
+    found = sentiment.judged(tmp_path, tmp_path, prompts)
+    assert found.gold.shape == (64,) and abs(found.kl) < 1e-3

@@ -23,7 +23,7 @@ from proximo.core import (
 )
 from proximo.errors import UserError
 from proximo.language.inputs import model_folder, with_folders
-from proximo.language.starting import COMMANDS, method
+from proximo.language.running import COMMANDS, method
 from proximo.language.train.options import GRPOOptions, PPOOptions, checked_ppo
 from proximo.options import as_json, flat_options, from_json, options_from, unknown
 

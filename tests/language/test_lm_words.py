@@ -17,7 +17,7 @@ from proximo.core import (
     Standardised,
 )
 from proximo.errors import UserError
-from proximo.language.starting import COMMANDS
+from proximo.language.running import COMMANDS
 from proximo.language.train.options import GRPOOptions
 from proximo.options import flat_name, flat_options, is_part, own_options
 from proximo.words import GROUP, SAID_BY_OTHERS, Dialect

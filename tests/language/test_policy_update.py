@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from policies import options
 
-from proximo.language.train.parts import cut_to_length
-from proximo.language.train.responses import Batch, Responses
+from proximo.language.train.responses import Batch, Responses, cut_to_length
 from proximo.language.train.sampling import mean_metrics, run_epochs, update_options
 from proximo.learn.descend import adam
 

@@ -17,7 +17,7 @@ from proximo.language.train.estimators import estimator_of
 from proximo.language.train.experience import returns_of
 from proximo.language.train.job import training
 from proximo.language.train.options import GRPOOptions, RewardOptions
-from proximo.language.train.policy import new_policy, reference_log_probs, said
+from proximo.language.train.policy import Policy, new_policy, said
 from proximo.language.train.responses import Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, update_options
 
@@ -51,7 +51,7 @@ def learned_from(**given):
 def by_hand(**given):
     """`returns_of` on what policy and reference say."""
     now = said(POLICY, RESPONSES, WIDTH)
-    reference = reference_log_probs(REFERENCE, RESPONSES, WIDTH)
+    reference = said(Policy(REFERENCE), RESPONSES, WIDTH).log_prob
     ends = RESPONSES.lengths, RESPONSES.finished
     known, kl = dict(beta=0.3, gamma=1.0, lam=0.95) | given, k1(reference - now.log_prob)
     return returns_of(SCORE, kl, now.values[:, 0], *ends, **known)

@@ -10,6 +10,7 @@ from small_models import small_model
 
 from proximo.errors import UserError
 from proximo.language.files.folder import load_reward_model, save_model
+from proximo.language.files.loading import load_model_and_tokenizer
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.heads import new_reward_model
 from proximo.language.text.data import Preference
@@ -24,6 +25,7 @@ from proximo.language.train.reward_model import (
     checked,
     facts_of,
     preference_loss,
+    reference_scorer,
     reward_model_trainer,
     reward_training,
     split_held_out,
@@ -287,12 +289,15 @@ def test_samples_of_the_model_that_it_began_from_can_be_the_measure(tmp_path):
     made = made_from_files(tmp_path, normalise="samples", sample_length=6)
     state = made.begin()
     made.save(state, tmp_path / "model")
-    on_samples = made.write.keywords["samples"].scores(load_reward_model(tmp_path / "model"))
+    small, _ = load_model_and_tokenizer(made.options.model, jax.random.key(0))
+    prompts = [pair.prompt_ids for pair in made.rows.pairs]
+    scores = reference_scorer(small, TOKENIZER, prompts, made.options)
+    on_samples = scores(load_reward_model(tmp_path / "model"))
     assert on_samples.shape == (512,)
     np.testing.assert_allclose([on_samples.mean(), on_samples.std()], [0.0, 1.0], atol=1e-4)
     plain = made_from_files(tmp_path)
     plain.save(state, tmp_path / "plain")
-    on_samples = made.write.keywords["samples"].scores(load_reward_model(tmp_path / "plain"))
+    on_samples = scores(load_reward_model(tmp_path / "plain"))
     assert abs(on_samples.mean()) > 0.05 or abs(on_samples.std() - 1.0) > 0.05
 
 

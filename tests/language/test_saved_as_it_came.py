@@ -14,7 +14,7 @@ from workplace import SYMBOLS, lines
 
 import proximo.language as language
 from proximo.language.files.folder import load_model, save_model
-from proximo.language.starting import COMMANDS, method
+from proximo.language.running import COMMANDS, method
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.options import options_from
 

@@ -6,7 +6,7 @@ from trl_words import EARLIER, TRL
 from proximo.commands.lm_train import arguments_of
 from proximo.errors import UserError
 from proximo.foreign import PARTS, foreign
-from proximo.language.starting import COMMANDS
+from proximo.language.running import COMMANDS
 from proximo.options import flat_name
 from proximo.words import Dialect, understood
 

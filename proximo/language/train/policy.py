@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -59,12 +58,3 @@ def said(
     nothing = jnp.zeros((rows, 0, length + 1))
     values = [value_of(critic) for critic in policy.critics]
     return Said(scores.log_prob, scores.entropy, jnp.stack(values, axis=1) if values else nothing)
-
-
-def reference_log_probs(
-    model: Transformer, responses: Responses, width: int, temperature: Scalar = 1.0
-) -> Float[Array, "B T"]:
-    """Log-probabilities of the response tokens under a model that does not learn."""
-    hidden = model.hidden(responses.ids, segments_of(responses, width))
-    scores = score_tokens(model, hidden[:, width - 1 : -1], responses.ids[:, width:], temperature)
-    return jax.lax.stop_gradient(scores.log_prob)

@@ -36,9 +36,8 @@ from proximo.language.train.optimise import (
     step_of_adam,
 )
 from proximo.language.train.options import GRPOOptions, PPOOptions, StepOptions
-from proximo.language.train.parts import cut_to_length, sort_by_length
-from proximo.language.train.policy import Policy, reference_log_probs, said
-from proximo.language.train.responses import Batch, Responses, response_mask
+from proximo.language.train.policy import Policy, said
+from proximo.language.train.responses import Batch, Responses, cut_to_length, response_mask, sort_by_length
 from proximo.language.train.rollout import Rollouts
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
 from proximo.learn.update import State, Task, minibatch_steps
@@ -226,7 +225,7 @@ def forward_passes(
 
     def both(part: Responses) -> tuple[Array, Array, Array]:
         now = said(policy, part, width, temperature)
-        return now.log_prob, now.values, reference_log_probs(reference, part, width, temperature)
+        return now.log_prob, now.values, said(Policy(reference), part, width, temperature).log_prob
 
     rows = rows_of_part(count, length, options.steps.micro_batch_tokens)
     parts = jax.lax.map(both, in_parts(responses, rows))
