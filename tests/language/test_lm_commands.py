@@ -404,7 +404,7 @@ def test_what_was_chosen_for_a_tokenizer_is_said(there, capsys):
         ("grpo base --data prompts.jsonl --reward rewards_of_mine:ones --beta inf", "beta is inf"),
         ("ppo base --data prompts.jsonl --response-length 4", "give --reward or --reward-model"),
         ("ppo base --data prompts.jsonl --reward nowhere", "write module:function"),
-        ("ppo base --data prompts.jsonl --reward rewards_of_mine:none", "has no none"),
+        ("ppo base --data prompts.jsonl --reward rewards_of_mine:none", "has no function none"),
         ("ppo base --data prompts.jsonl --temperature 0", "a greedy policy cannot explore"),
         ("ppo base --data prompts.jsonl --kl adaptive:x", "x"),
         ("grpo base --data prompts.jsonl --samples 1 --reward rewards_of_mine:ones", "samples is 1"),

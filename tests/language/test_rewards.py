@@ -141,8 +141,8 @@ def module(tmp_path, monkeypatch):
         ("inner", "import math\nmath.pie\n", "has no attribute 'pie', inner.py line 2)"),
         ("absent", "import no_such_thing\n", "No module named 'no_such_thing', absent.py line 1)"),
         ("raises", "raise ValueError('two\\nlines')\n", "(ValueError: two lines, raises.py line 1)"),
-        ("good", "def g():\n    pass\n", "good has no f"),
-        ("number", "f = 3\n", "f is not a function"),
+        ("good", "def g():\n    pass\n", "good has no function f"),
+        ("number", "f = 3\n", "number has no function f"),
     ],
 )
 def test_a_mistake_in_the_users_module_is_told(module, name, text, message):

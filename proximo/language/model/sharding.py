@@ -9,7 +9,6 @@ All devices belong to one process.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -69,8 +68,8 @@ def partition_specs(tree: Tree, model: int) -> Tree:
 
     Raises ValueError for an array that no rule, or more than one, says anything of.
     """
-    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_attention)
-    sizes = {_name(path): node.head_size for path, node in found if _is_attention(node)}
+    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, Attention))
+    sizes = {_name(path): node.head_size for path, node in found if isinstance(node, Attention)}
 
     def split(path: Any, leaf: Any) -> Split:
         name, shape = _name(path), np.shape(leaf)
@@ -82,7 +81,8 @@ def partition_specs(tree: Tree, model: int) -> Tree:
         unit = 1
         if rules[0].heads:
             unit = sizes[name[: name.rindex("attention.") + len("attention")]]
-        return next((s for s in rules[0].splits if _divides(s, shape, unit, model)), WHOLE)
+        fitting = (s for s in rules[0].splits if shape[tuple(s).index(MODEL)] % (unit * model) == 0)
+        return next(fitting, WHOLE)
 
     splits: Tree = jax.tree_util.tree_map_with_path(split, tree)
     return splits
@@ -97,14 +97,5 @@ def shard(tree: Tree, mesh: Mesh | None) -> Tree:
     return placed
 
 
-def _divides(split: Split, shape: Sequence[int], unit: int, model: int) -> bool:
-    axis = tuple(split).index(MODEL)
-    return shape[axis] % (unit * model) == 0
-
-
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _is_attention(node: Any) -> bool:
-    return isinstance(node, Attention)

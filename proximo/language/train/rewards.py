@@ -57,11 +57,9 @@ def reward_function(name: str) -> RewardFunction:
     except Exception as error:  # the user's own code: anything may be wrong in it
         what = f"{type(error).__name__}: {one_line(error)}{_line_of(error)}"
         raise UserError(f"--reward {name!r}: cannot import {module} ({what})") from error
-    if not hasattr(imported, attribute):
-        raise UserError(f"--reward {name!r}: {module} has no {attribute}")
-    function: RewardFunction = getattr(imported, attribute)
-    if not callable(function):
-        raise UserError(f"--reward {name!r}: {attribute} is not a function")
+    function: RewardFunction | None = getattr(imported, attribute, None)
+    if function is None or not callable(function):
+        raise UserError(f"--reward {name!r}: {module} has no function {attribute}")
     return function
 
 
