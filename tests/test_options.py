@@ -20,7 +20,7 @@ from proximo.core.ranges import Range, above, at_least, between
 from proximo.errors import UserError
 from proximo.language.evaluation import EvaluationOptions
 from proximo.language.running import COMMANDS, method
-from proximo.language.train.respond import Drawing
+from proximo.language.train.respond import GenerationOptions
 from proximo.learn.actor_steps import ActorStep
 from proximo.options import (
     also,
@@ -116,7 +116,7 @@ def outside(bounds):
     yield math.nan
 
 
-KINDS = (Config, Drawing, EvaluationOptions, *(method(command)[0] for command in COMMANDS))
+KINDS = (Config, GenerationOptions, EvaluationOptions, *(method(command)[0] for command in COMMANDS))
 CHOICES = [
     kind
     for union in (Objective, ValueLoss, KLController, PreferenceLoss, ActorStep)

@@ -30,7 +30,7 @@ from proximo.language.files.folder import load_model
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
 from proximo.language.train.options import SamplingOptions
-from proximo.language.train.policy import Policy, said
+from proximo.language.train.policy import Policy, evaluate_responses
 from proximo.language.train.responses import response_mask
 from proximo.language.train.rollout import Rollouts
 
@@ -70,8 +70,8 @@ def judged(folder: Path, reference: Path, prompts: Path) -> Judged:
     sampling = SamplingOptions(response_length=LONGEST, batch_size=JUDGED)
     asked = read_prompts(prompts, tokenizer, 8).records
     rollouts = Rollouts(asked, tokenizer, sampling, [gold], {}, (1.0,), seed=99)
-    rollout = rollouts.collected(model, 0)
-    old = said(Policy(load_model(reference)), rollout.responses, rollout.width).log_prob
+    rollout = rollouts.collect(model, 0)
+    old = evaluate_responses(Policy(load_model(reference)), rollout.responses, rollout.width).log_prob
     mask = response_mask(rollout.responses.lengths, old.shape[1])
     return Judged(rollout.score, float(((rollout.log_prob - old) * mask).sum(1).mean()))
 

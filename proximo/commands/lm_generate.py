@@ -13,7 +13,7 @@ from proximo.errors import UserError
 from proximo.language.language_model import load
 from proximo.language.text.messages import normalise_messages
 from proximo.language.text.records import Invalid
-from proximo.language.train.respond import Answer, Drawing, answers, prompts_of
+from proximo.language.train.respond import Answer, GenerationOptions, answers, prompts_of
 from proximo.options import also
 from proximo.runs.process import prepare_process
 from proximo.runs.sealed import writing
@@ -39,7 +39,9 @@ class Generate(Shown):
     """What becomes of prompts that are too long: `refuse` all, or `drop`."""
     invalid: Invalid = "refuse"
     """What becomes of records that are wrong, such as empty prompts: `refuse` all, or `drop`."""
-    drawing: Annotated[Drawing, tyro.conf.OmitArgPrefixes] = field(default_factory=Drawing)
+    drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=GenerationOptions
+    )
     eos_token: str | None = None
     """The token that ends a text, where the tokenizer does not say."""
     pad_token: str | None = None

@@ -13,7 +13,7 @@ from proximo.core.ranges import at_least
 from proximo.errors import UserError, say
 from proximo.language.face import carry_out
 from proximo.language.progress import facts
-from proximo.language.running import SAMPLING, Work, begin, go_on, method
+from proximo.language.running import SAMPLING, TrainingState, begin, method, resume_training
 from proximo.paths import short, whole
 from proximo.runs.process import Deadline, orderly_stop, prepare_process
 from proximo.words import groups, understood
@@ -91,7 +91,7 @@ def run(asked: Asked) -> int:
     if isinstance(arguments, Resume):
         deadline = Deadline(arguments.max_time)  # it takes time to read data and models too
         names = arguments.reward if asked.command in SAMPLING else None
-        work = go_on(
+        work = resume_training(
             asked.command,
             arguments.resume,
             names,
@@ -103,7 +103,7 @@ def run(asked: Asked) -> int:
     return carried_out(asked.command, arguments, begin(asked.command, arguments.options), deadline)
 
 
-def carried_out(command: str, arguments: Watched, work: Work, deadline: Deadline) -> int:
+def carried_out(command: str, arguments: Watched, work: TrainingState, deadline: Deadline) -> int:
     """Train from wherever it stands; returns the exit status.
 
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for

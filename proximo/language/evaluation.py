@@ -29,7 +29,7 @@ from proximo.language.train.options import (
     RunOptions,
     SamplingOptions,
 )
-from proximo.language.train.reading import Reading, reading_of
+from proximo.language.train.reading import RewardReadout, reading_of
 from proximo.language.train.reward_model import RewardModelOptions, reward_training
 from proximo.language.train.rewards import RewardFunction
 from proximo.language.train.sft import SFTOptions, fine_tuning
@@ -176,7 +176,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
     }
 
 
-def _closed(pair: Preference, reading: Reading | None) -> Preference:
+def _closed(pair: Preference, reading: RewardReadout | None) -> Preference:
     """A pair as a reward model that was trained elsewhere reads it; an answer that was cut has no end."""
     if reading is None or not pair.conversation:
         return pair
@@ -212,7 +212,7 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
     trainer = sampling_trainer(asked, functions, greedy=True)
     source, model = trainer.rollouts, trainer.reference
     prompts = source.prompts
-    batches = [source.collected(model, number) for number in range(-(-len(prompts) // options.batch_size))]
+    batches = [source.collect(model, number) for number in range(-(-len(prompts) // options.batch_size))]
     count = len(prompts) * options.samples  # the last batch runs on into a second pass
     score, length, finished = (
         np.concatenate(parts)[:count]

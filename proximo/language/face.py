@@ -19,7 +19,7 @@ from proximo.errors import UserError
 from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
-from proximo.language.running import SAMPLING, Work, begin, described, go_on, method
+from proximo.language.running import SAMPLING, TrainingState, begin, method, read_config, resume_training
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.options import options_from
 from proximo.runs.process import Deadline, StopRequest, prepare_process, take_turns
@@ -133,9 +133,9 @@ def resume(run: Any, *, reward: Rewards = (), progress: bool = False) -> Languag
     """
     prepare_process()
     folder = Path(_named(run))
-    command = described(folder)["command"]
+    command = read_config(folder)["command"]
     functions, _ = functions_of(reward)
-    work = go_on(command, folder, functions=functions)
+    work = resume_training(command, folder, functions=functions)
     return carry_out(command, work, Deadline(None), progress)[0]
 
 
@@ -154,7 +154,7 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
 
 
 def carry_out(
-    command: str, work: Work, deadline: Deadline, progress: bool, stop: StopRequest | None = None
+    command: str, work: TrainingState, deadline: Deadline, progress: bool, stop: StopRequest | None = None
 ) -> tuple[LanguageRunResult, int]:
     """Train as long as `take_turns` does; returns also its exit status.
 

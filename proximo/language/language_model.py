@@ -18,7 +18,7 @@ from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer, with_tokens
 from proximo.language.text.chat_records import with_template_variables
 from proximo.language.text.tokenizer import Tokenizer, load_tokenizer
-from proximo.language.train.respond import Drawing, answers, prompts_of
+from proximo.language.train.respond import GenerationOptions, answers, prompts_of
 from proximo.options import options_from
 from proximo.runs.forks import refuse_after_fork
 
@@ -87,7 +87,7 @@ class LanguageModel:
 
         Raises UserError for prompts that are empty or too long, and for options that cannot be.
         """
-        drawing = options_from(Drawing, options)
+        drawing = options_from(GenerationOptions, options)
         records = [{"prompt": prompt} for prompt in as_prompts(prompts)]
         asked = prompts_of(records, self.config, self.tokenizer, drawing).records
         found = [one.completion for one in answers(self.transformer, self.tokenizer, asked, drawing)]

@@ -44,7 +44,7 @@ COMMANDS = tuple(TRAINERS)
 SAMPLING = ("ppo", "grpo")  # those that take reward functions
 
 
-class Work(NamedTuple):
+class TrainingState(NamedTuple):
     """A trainer and where it stands."""
 
     options: Any  # of the command
@@ -58,7 +58,7 @@ class Work(NamedTuple):
         """Those that are left, logged and reported, with checkpoints, and the model at the end."""
         self.run.sinks = Sinks(*self.options.run.reports.reports(self.run.path, as_json(self.options)))
         mesh = mesh_of(self.options.model.mesh)
-        yield from recorded(self.trainer, self.run, self.every, self.state, self.number, mesh)
+        yield from record_iterations(self.trainer, self.run, self.every, self.state, self.number, mesh)
 
 
 def method(command: str) -> tuple[type, Callable[..., Trainer]]:
@@ -68,7 +68,7 @@ def method(command: str) -> tuple[type, Callable[..., Trainer]]:
     return getattr(found, options), getattr(found, build)
 
 
-def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None = None) -> Work:
+def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None = None) -> TrainingState:
     """Everything that a run needs, and its folder.
 
     functions  rewards from Python; those that the options name are imported unless given
@@ -81,17 +81,17 @@ def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None
     trainer = build(options) if functions is None else build(options, functions)
     more = {"inputs": sums_of_inputs(options), "notes": list(trainer.notes)}
     run = RunFolder.create(language_files(command, options, trainer, **more), options.run.out)
-    return Work(options, trainer, run, options.run.checkpoint_every)
+    return TrainingState(options, trainer, run, options.run.checkpoint_every)
 
 
-def go_on(
+def resume_training(
     command: str,
     run: Path,
     names: Sequence[str] | None = None,
     functions: Sequence[RewardFunction] | None = None,
     every: float | None = None,
     typed: Sequence[str] = (),
-) -> Work:
+) -> TrainingState:
     """A run that was cut short, from its newest checkpoint that is whole.
 
     names      reward functions that the user named again, `module:function`: the run's file imports none
@@ -101,7 +101,7 @@ def go_on(
 
     Raises UserError where there is no run of this command, and where data, models or rewards are others.
     """
-    said = described(run)
+    said = read_config(run)
     if said["command"] != command:
         raise UserError(f"{run} is a run of `proximo lm {said['command']}`, not of `proximo lm {command}`")
     kind, build = method(command)
@@ -112,9 +112,9 @@ def go_on(
     else:
         trainer = build(options)
     with in_host_memory(mesh_of(options.model.mesh)):
-        folder, state, number = restored(run, language_files(command, options, trainer), trainer, typed)
+        folder, state, number = restore(run, language_files(command, options, trainer), trainer, typed)
     every = options.run.checkpoint_every if every is None else every
-    return Work(options, trainer, folder, every, state, number)
+    return TrainingState(options, trainer, folder, every, state, number)
 
 
 def _same_rewards(
@@ -168,7 +168,7 @@ def entry(trainer: Trainer, iteration: Iteration, seconds: float) -> Entry:
     )
 
 
-def recorded(
+def record_iterations(
     trainer: Trainer,
     folder: RunFolder,
     every: float,
@@ -187,7 +187,7 @@ def recorded(
     return record.recorded(training(trainer, state, number, mesh), folder, every, begun)
 
 
-def described(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
     """What `config.json` says of a run: its "command", its "options" as plain data, and more.
 
     Raises UserError if there is no such run.
@@ -198,7 +198,7 @@ def described(run: Path) -> dict[str, Any]:
     return content
 
 
-def restored(
+def restore(
     run: Path, files: RunFiles, trainer: Trainer, typed: Sequence[str] = ()
 ) -> tuple[RunFolder, Any, int]:
     """A run to go on with: its folder, the state of its newest whole checkpoint, and iterations done.

@@ -31,7 +31,7 @@ from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.train import labelled
 from proximo.language.train.job import Outcome, training
 from proximo.language.train.labelled import new_learner
-from proximo.language.train.optimise import Optimisation, compiled_in
+from proximo.language.train.optimise import Optimisation, static_options
 from proximo.language.train.options import PPOOptions, StepOptions
 from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
@@ -92,7 +92,7 @@ class Imitating:
 
     def iterate(self, state, number):
         self.given.append(held(state))
-        given = compiled_in(self.optimisation), 1.0, self.frozen, Imitation(), ROWS // 2
+        given = static_options(self.optimisation), 1.0, self.frozen, Imitation(), ROWS // 2
         learner, columns, facts = labelled.update(state, texts(), *given)
         return Outcome(learner, {"loss": float(columns["loss"].sum()), "norm": float(facts["grad_norm"])}, 0)
 

@@ -107,7 +107,7 @@ def test_policy_reference_and_sampler_agree_on_it(place):
     )
     outcome = trainer.iterate(trainer.begin(), 0)
     assert abs(outcome.metrics["objective/kl"]) < 1e-4 and outcome.metrics["policy/entropy_avg"] > 0.1
-    drawn = trainer.rollouts.collected(trainer.reference, 1).responses.ids
+    drawn = trainer.rollouts.collect(trainer.reference, 1).responses.ids
     assert drawn.max() < 17
 
 

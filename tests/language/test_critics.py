@@ -19,7 +19,7 @@ from proximo.language.train.critics import critic_of_row, lowest, own_critic, ow
 from proximo.language.train.estimators import estimator_of
 from proximo.language.train.job import training
 from proximo.language.train.options import checked_ppo
-from proximo.language.train.policy import new_policy, said
+from proximo.language.train.policy import evaluate_responses, new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, part_loss, update_options
 
@@ -69,7 +69,7 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
     model, trunk, draw = small_model(layers=1), small_model(layers=1, seed=3), np.random.default_rng(0)
     heads = [Linear(jnp.asarray(draw.normal(size=(16, 1)), jnp.float32), jnp.zeros(1)) for _ in range(2)]
     policy = new_policy(model, *(own_critic(trunk, head) for head in heads))
-    rollout = rollouts(asked).collected(model, 0)
+    rollout = rollouts(asked).collect(model, 0)
     order, number = jnp.zeros((1, 1, 4), int), jnp.asarray(0)
     given = Experience(rollout.responses, *map(jnp.asarray, (rollout.log_prob, rollout.score)), order, number)
     frozen = Frozen(jax.tree.map(lambda _: None, policy), model)
@@ -81,7 +81,7 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
 
     plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})
     valid = np.asarray(plain.mask) > 0
-    values = np.asarray(said(policy, rollout.responses, rollout.width).values)[:, :, :-1]
+    values = np.asarray(evaluate_responses(policy, rollout.responses, rollout.width).values)[:, :, :-1]
     gap, many = np.std(values, axis=1), valid.sum()
     low, high = np.sort(gap[valid])[many // 4], -np.sort(-gap[valid])[many // 2]
     assert 0 < (valid & (gap < low)).sum() < (valid & (gap > high)).sum() < many

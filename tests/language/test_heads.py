@@ -16,7 +16,7 @@ from proximo.language.model.layers import Linear
 from proximo.language.model.transformer import new_model
 from proximo.language.train.critics import Critic
 from proximo.language.train.optimise import Optimisation, in_precision
-from proximo.language.train.policy import new_policy, said
+from proximo.language.train.policy import evaluate_responses, new_policy
 from proximo.language.train.responses import Responses
 
 
@@ -67,7 +67,7 @@ def test_so_does_a_critics():
     hidden = policy.model.hidden(ids)[0, 1:]
     assert hidden.dtype == jnp.bfloat16
     by_hand = np.asarray(hidden, np.float32) @ np.linspace(-0.5, 0.5, 16) + 3.0
-    np.testing.assert_allclose(said(policy, responses, 2).values[0, 0], by_hand, rtol=1e-5)
+    np.testing.assert_allclose(evaluate_responses(policy, responses, 2).values[0, 0], by_hand, rtol=1e-5)
 
 
 def test_a_new_head_is_as_wide_as_it_should_be():

@@ -17,7 +17,7 @@ from proximo.language.train.estimators import estimator_of
 from proximo.language.train.experience import returns_of
 from proximo.language.train.job import training
 from proximo.language.train.options import GRPOOptions, RewardOptions
-from proximo.language.train.policy import Policy, new_policy, said
+from proximo.language.train.policy import Policy, evaluate_responses, new_policy
 from proximo.language.train.responses import Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, update_options
 
@@ -50,8 +50,8 @@ def learned_from(**given):
 
 def by_hand(**given):
     """`returns_of` on what policy and reference say."""
-    now = said(POLICY, RESPONSES, WIDTH)
-    reference = said(Policy(REFERENCE), RESPONSES, WIDTH).log_prob
+    now = evaluate_responses(POLICY, RESPONSES, WIDTH)
+    reference = evaluate_responses(Policy(REFERENCE), RESPONSES, WIDTH).log_prob
     ends = RESPONSES.lengths, RESPONSES.finished
     known, kl = dict(beta=0.3, gamma=1.0, lam=0.95) | given, k1(reference - now.log_prob)
     return returns_of(SCORE, kl, now.values[:, 0], *ends, **known)
@@ -113,7 +113,7 @@ def test_what_was_sampled_is_what_is_learned_from_and_what_functions_get():
         seen.extend(completion_ids)
         return [0.0] * len(completions)
 
-    rollout = rollouts(options(), [reward]).collected(small_model(layers=1), 0)
+    rollout = rollouts(options(), [reward]).collect(small_model(layers=1), 0)
     kept = [
         row[:n].tolist()
         for row, n in zip(rollout.responses.ids[:, rollout.width :], rollout.responses.lengths, strict=True)

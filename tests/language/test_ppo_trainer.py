@@ -295,13 +295,13 @@ def test_the_family_of_grpo(given):
 
 def test_prompts_wait_their_turn_and_answers_to_one_stand_side_by_side():
     asked = options(GRPOOptions, sampling=dict(batch_size=2, samples=3))
-    rollout = rollouts(asked).collected(small_model(layers=1), 0)
+    rollout = rollouts(asked).collect(small_model(layers=1), 0)
     assert rollout.prompts[:3] == [rollout.prompts[0]] * 3
     assert {rollout.prompts[0], rollout.prompts[3]} < {prompt.text for prompt in PROMPTS}
 
 
 def test_scores_are_those_of_the_completions():
-    rollout = rollouts(options()).collected(small_model(layers=1), 0)
+    rollout = rollouts(options()).collect(small_model(layers=1), 0)
     assert rollout.score.tolist() == count_of_a(rollout.completions)
     answers = rollout.responses.ids[:, rollout.width :]
     ids = [row[:n].tolist() for row, n in zip(answers, rollout.responses.lengths, strict=True)]

@@ -19,7 +19,7 @@ from proximo.language.model.heads import new_reward_model
 from proximo.language.text.tokenizer import character_tokenizer
 from proximo.language.train.building import sampling_trainer
 from proximo.language.train.options import RewardOptions
-from proximo.language.train.reading import Reading
+from proximo.language.train.reading import RewardReadout
 from proximo.runs.sealed import write_bytes
 
 # As ChatML: the template ends an answer with EOS and a line break, which TRL's trainer scores at.
@@ -67,7 +67,7 @@ def rollout(place, reward_model, data):
         rewards=RewardOptions(reward_model=(reward_model,)),
     )
     trainer = sampling_trainer(asked)
-    found = trainer.rollouts.collected(trainer.reference, 0)
+    found = trainer.rollouts.collect(trainer.reference, 0)
     finished = np.asarray(found.responses.finished)
     assert finished.any() and not finished.all()
     return found, trainer.notes
@@ -174,14 +174,14 @@ def test_without_a_template_the_note_says_where_the_score_is_read(place, tmp_pat
 
 
 def test_an_answer_gets_the_templates_end_in_the_place_of_its_own():
-    reading = Reading(closing=(1, 9), eos_ids=(1, 2), notes=())
+    reading = RewardReadout(closing=(1, 9), eos_ids=(1, 2), notes=())
     assert reading.closed([5, 6, 1]) == reading.closed([5, 6, 2]) == reading.closed([5, 6]) == [5, 6, 1, 9]
     assert reading.closed([1]) == [1, 9]
     # A base model's own end behind the template's, as sft teaches where the two are not the same.
     assert reading.closed([5, 1, 9, 2]) == [5, 1, 9]
     # A template that ends with the answer: it was learned without an end.
-    assert Reading((), (1,), ()).closed([5, 6, 1]) == [5, 6]
-    assert Reading(None, (1,), ()).closed([5, 6, 1]) == [5, 6, 1]
+    assert RewardReadout((), (1,), ()).closed([5, 6, 1]) == [5, 6]
+    assert RewardReadout(None, (1,), ()).closed([5, 6, 1]) == [5, 6, 1]
 
 
 def test_a_pad_that_is_no_id_is_told(tmp_path):

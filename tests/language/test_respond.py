@@ -4,7 +4,7 @@ from policies import PROMPTS, TOKENIZER, options, rollouts
 from small_models import small_model
 
 from proximo.language.model import sampler
-from proximo.language.train.respond import Drawing, answers, prompts_of
+from proximo.language.train.respond import GenerationOptions, answers, prompts_of
 
 MODEL = small_model(vocabulary=TOKENIZER.vocab_size, layers=1)
 
@@ -15,7 +15,7 @@ def programs():
 
 
 def texts(*prompts):
-    drawing = Drawing(max_new_tokens=5, batch_size=2, samples=2)
+    drawing = GenerationOptions(max_new_tokens=5, batch_size=2, samples=2)
     asked = prompts_of([{"prompt": text} for text in prompts], MODEL.config, TOKENIZER, drawing)
     return list(answers(MODEL, TOKENIZER, asked.records, drawing))
 
@@ -31,8 +31,8 @@ def test_prompts_of_any_length_are_answered_by_one_program():
 
 def test_iterations_sample_with_one_program():
     source = rollouts(options())
-    source.collected(MODEL, 0)
+    source.collect(MODEL, 0)
     before = programs()
-    widths = {source.collected(MODEL, number).width for number in (1, 2)}
+    widths = {source.collect(MODEL, number).width for number in (1, 2)}
     assert programs() == before and len({len(prompt.ids) for prompt in PROMPTS}) == 4
     assert widths == {8}  # of prompts of 1 to 4 tokens

@@ -14,13 +14,13 @@ from proximo.language.model.heads import new_reward_model
 from proximo.language.train import rewards
 from proximo.language.train.options import RewardOptions
 from proximo.language.train.responses import Responses
-from proximo.language.train.rewards import all_called, model_scores, reward_function, source_names
+from proximo.language.train.rewards import call_rewards, model_scores, reward_function, source_names
 from proximo.language.train.rollout import checked_weights
 
 
 def collected(*functions):
     """A batch of eight responses, scored."""
-    return rollouts(options(), functions).collected(small_model(layers=1), 0)
+    return rollouts(options(), functions).collect(small_model(layers=1), 0)
 
 
 def score(completions):
@@ -103,7 +103,7 @@ def test_the_options_limit_reaches_the_reward_model(monkeypatch):
     source = rollouts(options(), ())
     source.models, source.names, source.weights = {"rm": MODEL}, ["rm"], (1.0,)
     source.micro_batch_tokens = 24
-    source.collected(small_model(layers=1), 0)
+    source.collect(small_model(layers=1), 0)
     assert seen == [24]
 
 
@@ -115,7 +115,7 @@ def test_a_models_score_that_is_no_number_is_told():
     source.models = {"rm": replace(broken, score=replace(broken.score, weight=weight))}
     source.names, source.weights = ["rm"], (1.0,)
     with pytest.raises(UserError, match=r"the reward model rm gives -?(inf|nan) for completion 0 of the"):
-        source.collected(small_model(layers=1), 0)
+        source.collect(small_model(layers=1), 0)
 
 
 # ---- where functions come from
@@ -171,7 +171,7 @@ COMPLETIONS = ["a", "b  \n" + "b" * 200, "c"]
 
 
 def scores(function, **columns):
-    return all_called({"mine": function}, PROMPTS, COMPLETIONS, [[1], [2], [3]], columns)["mine"]
+    return call_rewards({"mine": function}, PROMPTS, COMPLETIONS, [[1], [2], [3]], columns)["mine"]
 
 
 def failure(function):
@@ -259,7 +259,7 @@ def test_a_function_cannot_change_what_is_ours():
         prompts.clear(), completions.reverse(), completion_ids[0].clear()
         return [1, np.float64(2)]
 
-    scores = all_called({"mine": spoils}, prompts, completions, ids, {})["mine"]
+    scores = call_rewards({"mine": spoils}, prompts, completions, ids, {})["mine"]
     assert scores.tolist() == [1.0, 2.0] and scores.dtype == np.float32
     assert (prompts, completions, ids) == (["a", "b"], ["x", "y"], [[1], [2]])
 

@@ -16,7 +16,7 @@ import pytest
 from toy_trainer import Toy, files
 
 from proximo.errors import CheckpointDamaged, UserError
-from proximo.language.running import described, recorded, restored
+from proximo.language.running import read_config, record_iterations, restore
 from proximo.language.train.job import training
 from proximo.runs.folder import RunFolder
 
@@ -29,12 +29,12 @@ def new_run(path, trainer=None):
 
 def finish(trainer, path, every=1e9):
     """A whole run in a new folder; its last iteration."""
-    return list(recorded(trainer, new_run(path, trainer), every))[-1]
+    return list(record_iterations(trainer, new_run(path, trainer), every))[-1]
 
 
 def go_on(trainer, path, every=1e9):
-    run, state, number = restored(path, files(trainer), trainer)
-    return list(recorded(trainer, run, every, state, number))
+    run, state, number = restore(path, files(trainer), trainer)
+    return list(record_iterations(trainer, run, every, state, number))
 
 
 def log(path, name="metrics.jsonl"):
@@ -78,7 +78,7 @@ def test_what_a_run_leaves(tmp_path):
 
 def test_a_run_is_described(tmp_path):
     new_run(tmp_path / "run")
-    said = described(tmp_path / "run")
+    said = read_config(tmp_path / "run")
     assert said["command"] == "toy"
     assert said["options"]["size"] == 3 and said["options"]["run"]["seed"] == 4
     assert json.loads((tmp_path / "run/config.json").read_text())["versions"]["jax"] == jax.__version__
@@ -97,7 +97,7 @@ def test_what_is_no_run_is_not_described(tmp_path, content):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match="is not"):
-        described(tmp_path)
+        read_config(tmp_path)
 
 
 # ---- checkpoints
@@ -111,7 +111,7 @@ def test_the_newest_two_are_kept(tmp_path):
 
 def test_now_and_then(tmp_path):
     run = new_run(tmp_path)
-    iterations = recorded(Toy(), run, every=1e9)
+    iterations = record_iterations(Toy(), run, every=1e9)
     next(iterations)
     assert numbers(tmp_path) == []  # not due for long
     iterations.close()
@@ -138,7 +138,7 @@ def test_a_failed_iteration_leaves_the_one_before(tmp_path):
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_resumed_run_is_the_whole_run(tmp_path, stop):
     whole = finish(Toy(), tmp_path / "whole")
-    stopped = recorded(Toy(), new_run(tmp_path / "run"), 1e9)
+    stopped = record_iterations(Toy(), new_run(tmp_path / "run"), 1e9)
     list(itertools.islice(stopped, stop))
     stopped.close()
     same(go_on(Toy(), tmp_path / "run")[-1].state, whole.state)
@@ -153,7 +153,7 @@ def test_a_resumed_run_is_the_whole_run(tmp_path, stop):
 def test_the_clock_goes_on(tmp_path):
     run = new_run(tmp_path)
     run._started -= 1000.0
-    list(recorded(Toy(total=2), run, 1e9))
+    list(record_iterations(Toy(total=2), run, 1e9))
     go_on(Toy(total=3), tmp_path)
     assert log(tmp_path)[-1]["time/time_elapsed"] > 1000.0
 
@@ -193,9 +193,9 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(tmp_path):
     whole = finish(Toy(), tmp_path, every=0.0)
     flip_a_byte(tmp_path / "checkpoints/000000000005/state.safetensors")
     with pytest.warns(CheckpointDamaged, match="an older checkpoint is taken"):
-        run, state, number = restored(tmp_path, files(Toy()), Toy())
+        run, state, number = restore(tmp_path, files(Toy()), Toy())
     assert numbers(tmp_path) == [4] == [number]  # the damaged one would outrank new ones
-    again = list(recorded(Toy(), run, 0.0, state, number))
+    again = list(record_iterations(Toy(), run, 0.0, state, number))
     assert [iteration.number for iteration in again] == [5]
     same(again[-1].state, whole.state)
     assert numbers(tmp_path) == [4, 5]
@@ -204,19 +204,19 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(tmp_path):
 def test_a_run_without_a_whole_checkpoint_does_not_start_over(tmp_path):
     new_run(tmp_path)
     with pytest.raises(UserError, match="there is no checkpoint"):
-        restored(tmp_path, files(Toy()), Toy())
-    list(recorded(Toy(total=2), RunFolder(tmp_path, files(Toy())), 0.0))
+        restore(tmp_path, files(Toy()), Toy())
+    list(record_iterations(Toy(total=2), RunFolder(tmp_path, files(Toy())), 0.0))
     for checkpoint in (tmp_path / "checkpoints").iterdir():
         flip_a_byte(checkpoint / "state.safetensors")
     with pytest.raises(UserError, match=r"none of 2 checkpoints .* can be used; the newest: .*SHA-256"):
-        restored(tmp_path, files(Toy()), Toy())
+        restore(tmp_path, files(Toy()), Toy())
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     finish(Toy(size=3), tmp_path)
     message = r"the newest: .*walk is float32\[3\], but its description asks for float32\[4\]"
     with pytest.raises(UserError, match=message):
-        restored(tmp_path, files(Toy(size=4)), Toy(size=4))
+        restore(tmp_path, files(Toy(size=4)), Toy(size=4))
 
 
 # ---- killed
@@ -247,7 +247,7 @@ def test_killed_while_it_writes_checkpoints(tmp_path):
             process.kill()
             process.wait()
     trainer = Toy(total=10**6, size=10**6)
-    _, state, number = restored(tmp_path, files(trainer), trainer)
+    _, state, number = restore(tmp_path, files(trainer), trainer)
     assert number == max(numbers(tmp_path)) >= 4
     whole = next(itertools.islice(training(trainer), number - 1, None))
     same(state, whole.state)

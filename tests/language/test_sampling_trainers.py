@@ -65,13 +65,11 @@ def ones(completions):
 
 def test_reward_models_of_one_last_name_add_up(place):
     both = rewarded(place, "first/reward", "second/reward", weights=(1.0, 2.0, 3.0))
-    found = sampling_trainer(asked(place, rewards=both), [ones]).rollouts.collected(POLICY, 0)
+    found = sampling_trainer(asked(place, rewards=both), [ones]).rollouts.collect(POLICY, 0)
     first, second = found.parts["reward"], found.parts["reward-2"]
     assert abs(first - second).max() > 0.01
     assert found.score == pytest.approx(1.0 + 2.0 * first + 3.0 * second, abs=1e-5)
-    one = sampling_trainer(asked(place, rewards=rewarded(place, "second/reward"))).rollouts.collected(
-        POLICY, 0
-    )
+    one = sampling_trainer(asked(place, rewards=rewarded(place, "second/reward"))).rollouts.collect(POLICY, 0)
     assert second == pytest.approx(one.score, abs=1e-5)
 
 
@@ -84,7 +82,7 @@ def test_a_weight_for_each_folder(place):
 def test_reward_models_read_no_more_tokens_at_once_than_asked(place):
     parts = asked(place, rewards=rewarded(place, "first/reward"), steps=dict(micro_batch_tokens=100))
     whole = replace(parts, steps=replace(parts.steps, micro_batch_tokens=None))
-    scores = [sampling_trainer(each).rollouts.collected(POLICY, 0).score for each in (parts, whole)]
+    scores = [sampling_trainer(each).rollouts.collect(POLICY, 0).score for each in (parts, whole)]
     assert sampling_trainer(parts).rollouts.micro_batch_tokens == 100
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
@@ -100,7 +98,7 @@ def test_functions_get_prompts_as_they_stand_in_the_data(place, kind):
         seen.update(prompts=prompts, level=level, completions=completions)
         return ones(completions)
 
-    found = sampling_trainer(asked(place, kind, data="talk.jsonl"), [record]).rollouts.collected(POLICY, 0)
+    found = sampling_trainer(asked(place, kind, data="talk.jsonl"), [record]).rollouts.collect(POLICY, 0)
     spoken = [[{"role": "assistant", "content": text}] for text in found.completions]
     expected = {"prompts": [CONVERSATION] * 4, "level": [3] * 4, "completions": spoken}
     assert seen == expected  # 2 prompts, 2 responses to each
@@ -117,7 +115,7 @@ def test_an_answer_that_the_prompt_begins_is_judged_whole(place, kind, tmp_path)
         seen.update(prompts=prompts, completions=completions)
         return ones(completions)
 
-    found = sampling_trainer(asked(place, kind, data=path), [record]).rollouts.collected(POLICY, 0)
+    found = sampling_trainer(asked(place, kind, data=path), [record]).rollouts.collect(POLICY, 0)
     assert found.prompts == ["1234"] * 4  # the template writes no end behind an answer
     assert seen["prompts"] == [CONVERSATION] * 4
     answers = [[{"role": "assistant", "content": f"34{text}"}] for text in found.completions]
@@ -213,7 +211,7 @@ def test_a_reward_model_may_have_rows_for_more_tokens_than_there_are(place, tmp_
     # As Qwen2.5's sizes do: 151,936 and 152,064 rows for the same tokenizer.
     trunk = small_model(vocabulary=TOKENIZER.vocab_size + 1, layers=1)
     save_reward_model(tmp_path / "more", new_reward_model(trunk, jax.random.key(0)), TOKENIZER)
-    rollout = sampling_trainer(asked(place, rewards=rewarded(tmp_path, "more"))).rollouts.collected(POLICY, 0)
+    rollout = sampling_trainer(asked(place, rewards=rewarded(tmp_path, "more"))).rollouts.collect(POLICY, 0)
     assert all(rollout.score != 0)
 
 
@@ -244,6 +242,6 @@ def test_a_greedy_policy_can_be_measured(place):
     with pytest.raises(UserError, match="a greedy policy cannot explore"):
         sampling_trainer(likeliest, [ones])
     source = sampling_trainer(likeliest, [ones], greedy=True).rollouts
-    found = source.collected(POLICY, 0)
+    found = source.collect(POLICY, 0)
     for first, second in (found.completions[:2], found.completions[2:]):
         assert first == second  # both answers to a prompt are the likeliest

@@ -171,7 +171,7 @@ def test_an_evaluation_counts_every_token_once():
     """5 rows in batches of 3, or of 8: the last is filled up with rows that do not count again."""
     held_out = TEXTS[:5]
     few, all_at_once = (trainer(held_out=held_out, batch_size=size) for size in (3, 8))
-    close(few.evaluated(few.first), all_at_once.evaluated(few.first))
+    close(few.evaluate_held_out(few.first), all_at_once.evaluate_held_out(few.first))
 
 
 def test_an_evaluation_comes_with_each_epoch():

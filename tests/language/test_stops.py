@@ -7,7 +7,7 @@ from small_tokenizers import byte_level, metaspace, write
 
 from proximo.errors import UserError
 from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
-from proximo.language.train.respond import Drawing, answers, checked, stop_sequences
+from proximo.language.train.respond import GenerationOptions, answers, checked, stop_sequences
 
 STOPS = ("\n\n", "world", " hello", "user", "fox!")
 
@@ -60,7 +60,7 @@ def test_a_stop_without_tokens_is_refused():
 
 
 def test_answers_refuse_it_before_anything_is_drawn():
-    drawing = Drawing(stop=("",), max_new_tokens=4)
+    drawing = GenerationOptions(stop=("",), max_new_tokens=4)
     with pytest.raises(UserError, match="stop is ''"):
         next(answers(small_model(layers=1), TOKENIZER, PROMPTS[:1], drawing))
 
@@ -68,5 +68,5 @@ def test_answers_refuse_it_before_anything_is_drawn():
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_a_seed_that_there_is_not_is_refused(seed):
     with pytest.raises(UserError, match=f"seed is {seed}: it must lie between 0 and"):
-        checked(Drawing(seed=seed))
-    assert checked(Drawing(seed=2**63 - 1)).seed == 2**63 - 1
+        checked(GenerationOptions(seed=seed))
+    assert checked(GenerationOptions(seed=2**63 - 1)).seed == 2**63 - 1

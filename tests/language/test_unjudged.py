@@ -14,14 +14,14 @@ from workplace import lines, workplace
 import proximo.language as language
 from proximo.errors import UserError
 from proximo.language.train.options import GRPOOptions, PPOOptions
-from proximo.language.train.rewards import all_called, weighted
+from proximo.language.train.rewards import call_rewards, weighted
 from proximo.language.train.sampling import Experience, Frozen, estimate
 
 MODEL = small_model(layers=1)
 
 
 def collected(*functions, **given):
-    return rollouts(options(**given), functions).collected(MODEL, 0)
+    return rollouts(options(**given), functions).collect(MODEL, 0)
 
 
 # ---- None
@@ -30,7 +30,7 @@ def collected(*functions, **given):
 def test_what_a_function_does_not_judge_is_left_out_of_the_sum():
     """Two tasks in one data set, a function for each: 1 x 1, 2 x 5, and 1 x 3 + 2 x 4."""
     arithmetic, spelling = (lambda task, **_: [1.0, None, 3.0]), (lambda task, **_: [None, 5.0, 4.0])
-    parts = all_called(
+    parts = call_rewards(
         {"arithmetic": arithmetic, "spelling": spelling},
         ["a", "b", "c"],
         ["x", "y", "z"],
@@ -68,7 +68,7 @@ def test_a_batch_that_nothing_judges_is_refused():
 def test_nothing_is_learned_from_what_is_not_judged(make, kind):
     trainer, judged = make(options(kind)), np.array([True, False, True, True] * 2)
     score = np.arange(8, dtype=np.float32)
-    found = trainer.rollouts.collected(MODEL, 0)
+    found = trainer.rollouts.collect(MODEL, 0)
     given = map(jnp.asarray, (found.log_prob, np.where(judged, score, np.nan), np.zeros((1, 1, 8), int), 0))
     frozen = Frozen(trainer.frozen, trainer.reference)
     experience = Experience(found.responses, *given)
@@ -104,7 +104,7 @@ def test_measuring_leaves_them_out(tmp_path):
 
 
 def scores(function, **more):
-    return all_called({"mine": function}, ["a", "b"], ["x", "yy"], [[1], [2, 3]], more)["mine"]
+    return call_rewards({"mine": function}, ["a", "b"], ["x", "yy"], [[1], [2, 3]], more)["mine"]
 
 
 def test_coroutines_are_waited_for():
@@ -134,10 +134,10 @@ def test_coroutines_wait_side_by_side_in_one_loop_and_in_a_notebook_too():
         return await meets("b", "a")
 
     async def in_a_notebook():
-        return all_called({"first": first, "second": second}, ["p"], ["c"], [[1]], {})
+        return call_rewards({"first": first, "second": second}, ["p"], ["c"], [[1]], {})
 
     assert asyncio.run(in_a_notebook()) == {"first": [1.0], "second": [1.0]}
-    assert all_called({"first": first}, ["p"], ["c"], [[1]], {}) == {"first": [1.0]}
+    assert call_rewards({"first": first}, ["p"], ["c"], [[1]], {}) == {"first": [1.0]}
     assert len({*seen}) == 1  # what a function keeps open, such as a connection, stays usable
 
 
@@ -167,7 +167,7 @@ def test_a_coroutine_is_not_left_behind_where_another_function_fails():
         return [1.0, 2.0]
 
     with pytest.raises(UserError, match="other raised TypeError"):
-        all_called({"mine": fine, "other": len}, ["a", "b"], ["x", "y"], [[1], [2]], {})
+        call_rewards({"mine": fine, "other": len}, ["a", "b"], ["x", "y"], [[1], [2]], {})
 
 
 # ---- what TRL passes besides the data

@@ -18,7 +18,7 @@ from policies import grpo, options, ppo
 
 from proximo.core import ClippedSquaredError, FixedKL
 from proximo.language.train.estimators import estimator_of
-from proximo.language.train.loss import prepared
+from proximo.language.train.loss import prepare_minibatch
 from proximo.language.train.options import GRPOOptions
 from proximo.language.train.responses import Responses
 from proximo.language.train.sampling import Experience, Frozen, estimate, part_loss, run_epochs
@@ -69,7 +69,7 @@ def case(request):
     frozen = Frozen(trainer.frozen, trainer.reference)
     batch, _, facts = jax.jit(estimate)(learner, given, update_options, frozen)
     estimator = estimator_of(update_options)
-    price, facts = estimator.price(learner.kl), facts | estimator.adapted(learner.kl, 0.0, len(score))[1]
+    price, facts = estimator.price(learner.kl), facts | estimator.adapt_price(learner.kl, 0.0, len(score))[1]
     loss = partial(part_loss, frozen=trainer.frozen, price=price, options=update_options)
     return name, trainer, now, batch, facts, loss
 
@@ -87,7 +87,7 @@ def test_what_is_learned_from(case):
 def test_the_loss_and_its_gradient(case):
     name, trainer, now, batch, _, loss = case
     opts = trainer.options
-    part, _ = prepared(batch, opts.steps.aggregation, opts.sampling.response_length)
+    part, _ = prepare_minibatch(batch, opts.steps.aggregation, opts.sampling.response_length)
     (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(now, part)
     close(value, FACTS[name]["loss"])
     for key, expected in FACTS[name]["metrics"].items():

@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from proximo.language.running import language_files, recorded, restored
+from proximo.language.running import language_files, record_iterations, restore
 from proximo.language.train.job import Outcome
 from proximo.language.train.options import RunOptions
 from proximo.runs.folder import RunFolder
@@ -58,11 +58,11 @@ def go_on_forever(path):
     """A checkpoint after every iteration, from wherever the run stood."""
     endless = Toy(total=10**6, size=10**6)
     run, state, number = (
-        restored(path, files(endless), endless)
+        restore(path, files(endless), endless)
         if (path / "checkpoints").exists()
         else (RunFolder(path, files(endless)), None, 0)
     )
-    for _ in recorded(endless, run, 0.0, state, number):
+    for _ in record_iterations(endless, run, 0.0, state, number):
         pass
 
 

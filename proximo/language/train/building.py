@@ -31,7 +31,7 @@ from proximo.learn.mesh import in_host_memory, mesh_of
 
 
 @dataclass(frozen=True)
-class Base:
+class LoadedModel:
     """What a run begins with: the model with its tokenizer, and the options that named them."""
 
     model: Transformer
@@ -52,24 +52,24 @@ def sampling_trainer(
     Raises UserError for options that cannot be, and for files that are missing or damaged.
     """
     options = checked_ppo(options, greedy) if isinstance(options, PPOOptions) else checked_grpo(options)
-    base = Base(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
-    policy = _with_critic(base, options) if isinstance(options, PPOOptions) else Policy(base.model)
+    base = LoadedModel(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
+    policy = _policy_with_critics(base, options) if isinstance(options, PPOOptions) else Policy(base.model)
     rollouts = _rollouts(base, policy, functions)
     return SamplingTrainer(options, policy, without_adapters(base.model), rollouts)
 
 
-def _with_critic(base: Base, options: PPOOptions) -> Policy:
+def _policy_with_critics(base: LoadedModel, options: PPOOptions) -> Policy:
     model, critic = base.model, options.critic
     if critic.critic == "shared":
         return new_policy(model)
     # Two begin alike, but for their adapters: it is what they learn from that makes them differ.
-    trunk, score = _beginning_of_critics(base, critic.critic_from)
+    trunk, score = _initial_critic(base, critic.critic_from)
     keys = jax.random.split(jax.random.key(options.run.seed), 2 if critic.critic == "two" else 1)
     own = [own_critic(add_adapters(trunk, options.model, key), score) for key in keys]
     return new_policy(model, *(shard(each, mesh_of(options.model.mesh)) for each in own))
 
 
-def _beginning_of_critics(base: Base, folder: str | None) -> tuple[Transformer, Linear | None]:
+def _initial_critic(base: LoadedModel, folder: str | None) -> tuple[Transformer, Linear | None]:
     """A trunk without adapters, of the policy's model or of a folder's, and a head where that has one."""
     if folder is None:
         return without_head(without_adapters(base.model)), None
@@ -82,7 +82,7 @@ def _beginning_of_critics(base: Base, folder: str | None) -> tuple[Transformer, 
     return trunk, None
 
 
-def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:
+def _rollouts(base: LoadedModel, policy: Policy, functions: Sequence[RewardFunction] | None) -> Rollouts:
     options, rewards = base.options, base.options.rewards
     if functions is None:
         functions = [reward_function(name) for name in rewards.reward]
@@ -110,7 +110,7 @@ def _rollouts(base: Base, policy: Policy, functions: Sequence[RewardFunction] | 
     )
 
 
-def _prompts(options: PPOOptions | GRPOOptions, base: Base, context: int) -> Dataset[Prompt]:
+def _prompts(options: PPOOptions | GRPOOptions, base: LoadedModel, context: int) -> Dataset[Prompt]:
     """Prompts that leave room for a response; `context` is the shortest of all models that read both."""
     sampling = options.sampling
     room = context - sampling.response_length
@@ -123,7 +123,7 @@ def _prompts(options: PPOOptions | GRPOOptions, base: Base, context: int) -> Dat
     return read_prompts(options.data, base.tokenizer, longest, options.overlong, invalid=options.invalid)
 
 
-def _reward_model(folder: str, base: Base) -> RewardModel:
+def _reward_model(folder: str, base: LoadedModel) -> RewardModel:
     mesh = mesh_of(base.options.model.mesh)
     with in_host_memory(mesh):
         found = load_reward_model(folder)
@@ -131,7 +131,7 @@ def _reward_model(folder: str, base: Base) -> RewardModel:
     return shard(found, mesh)
 
 
-def _check_tokens(folder: str, model: Transformer, base: Base) -> None:
+def _check_tokens(folder: str, model: Transformer, base: LoadedModel) -> None:
     """Raises UserError where a model beside the policy would read its tokens as others.
 
     Its tokenizer, if it has one, must give them the same ids; PAD may differ, since nobody reads it.

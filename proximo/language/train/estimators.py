@@ -5,9 +5,9 @@ An estimator is all that tells the two methods apart; `sampling` trains with eit
     begin()                          what it carries from one batch to the next, as two parts of the learner:
                                      `kl`, which says what a nat from the reference costs, and `scores`
     price(kl)                        that price, in units of reward; None where nothing is paid
-    adapted(kl, nats, episodes)      `kl` after a batch of so many responses whose KL was `nats` in the mean,
+    adapt_price(kl, nats, episodes)  `kl` after a batch of so many responses whose KL was `nats` in the mean,
                                      and what to log of it
-    scored(score, judged, lengths, scores)
+    adjust_scores(score, judged, lengths, scores)
                                      the scores as they count, and `scores` with these counted in
     (batch, signals)                 the batch with advantages, and with targets for critics; and facts of it
     value_loss(values, part)         what critics add to the loss of a part, and their metrics
@@ -81,11 +81,11 @@ class CriticEstimator:
     def price(self, kl: KLController) -> Scalar:
         return kl.beta
 
-    def adapted(self, kl: KLController, nats: Scalar, episodes: int) -> tuple[KLController, Metrics]:
+    def adapt_price(self, kl: KLController, nats: Scalar, episodes: int) -> tuple[KLController, Metrics]:
         told = {"objective/kl_coefficient": jnp.asarray(kl.beta, jnp.float32)}
         return kl.adapted(nats, float(episodes)), told
 
-    def scored(
+    def adjust_scores(
         self, score: Float[Array, "B"], judged: Bool[Array, "B"], lengths: Int[Array, "B"], scores: Moments
     ) -> tuple[Float[Array, "B"], Moments]:
         scores = merge(scores, moments_of(score[None], judged[None].astype(score.dtype)))
@@ -144,10 +144,10 @@ class GroupEstimator:
     def price(self, kl: None) -> Scalar | None:
         return self.options.beta
 
-    def adapted(self, kl: None, nats: Scalar, episodes: int) -> tuple[None, Metrics]:
+    def adapt_price(self, kl: None, nats: Scalar, episodes: int) -> tuple[None, Metrics]:
         return None, {}
 
-    def scored(
+    def adjust_scores(
         self, score: Float[Array, "B"], judged: Bool[Array, "B"], lengths: Int[Array, "B"], scores: None
     ) -> tuple[Float[Array, "B"], None]:
         longest, margin = self.options.sampling.response_length, self.options.soft_overlong

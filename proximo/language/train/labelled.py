@@ -24,11 +24,11 @@ from proximo.language.train.job import Outcome
 from proximo.language.train.optimise import (
     Learner,
     Optimisation,
-    compiled_in,
     in_precision,
     learning_rate_at,
     remaining_at,
     rows_of_part,
+    static_options,
     step_of_adam,
 )
 from proximo.learn.descend import adam, in_parts
@@ -124,7 +124,7 @@ class LabelledTrainer:
         learner, columns, facts = update(
             state,
             batch,
-            compiled_in(options.optimisation),
+            static_options(options.optimisation),
             remaining_at(number, self.total),
             self.frozen,
             self.loss,
@@ -137,7 +137,7 @@ class LabelledTrainer:
         metrics = self.loss.metrics(columns) | {name: float(value) for name, value in facts.items()}
         metrics |= {"epoch": done / count, "num_tokens": float(self.tokens_until(done))}
         if self.held_out is not None and epoch_ends(number, self.batch_size, count, self.total):
-            metrics |= self.evaluated(learner.weights)
+            metrics |= self.evaluate_held_out(learner.weights)
         return Outcome(learner, metrics, int(self.rows.tokens[seen].sum()))
 
     def tokens_until(self, rows: int) -> int:
@@ -146,7 +146,7 @@ class LabelledTrainer:
         order = batch_indices(self.options.run.seed, epochs, len(self.rows), len(self.rows))
         return int(epochs * self.rows.tokens.sum() + self.rows.tokens[order[:rest]].sum())
 
-    def evaluated(self, weights: Any) -> dict[str, float]:
+    def evaluate_held_out(self, weights: Any) -> dict[str, float]:
         """What is logged of the rows that were held out."""
         assert self.held_out is not None
         found = self.loss.evaluation(self.columns(weights, self.held_out))
@@ -180,7 +180,7 @@ def update(
 ) -> tuple[Learner, dict[str, Array], dict[str, Array]]:
     """One step down the loss of a batch.
 
-    options    of `compiled_in`
+    options    of `static_options`
     remaining  share of the run still to come
     frozen     what does not learn, as `partition_trainable` gives it
     part_rows  rows that go through the model at once; the gradient does not depend on it

@@ -32,7 +32,7 @@ def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: 
     return mask / (len(mask) * longest)
 
 
-def prepared(batch: Batch, aggregation: Aggregation, longest: int) -> tuple[Batch, Bool[Array, ""]]:
+def prepare_minibatch(batch: Batch, aggregation: Aggregation, longest: int) -> tuple[Batch, Bool[Array, ""]]:
     """A minibatch with its tokens' shares in the loss and in the metrics, and whether any of them counts.
 
     Arguments as of `token_weights`.

@@ -88,7 +88,7 @@ def remaining_at(number: int, total: int) -> float:
     return 1.0 - (number + 0.5) / total
 
 
-def compiled_in(options: Optimisation) -> Optimisation:
+def static_options(options: Optimisation) -> Optimisation:
     """The options as a step takes them: a decay of 0 is none."""
     decay: Any = options.weight_decay or None
     return replace(options, weight_decay=decay)

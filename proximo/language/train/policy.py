@@ -25,7 +25,7 @@ def new_policy(model: Transformer, *critics: Critic) -> Policy:
     return Policy(model, critics or (Critic(zero_head(model)),))
 
 
-class Said(NamedTuple):
+class PolicyOutputs(NamedTuple):
     """What a policy says of responses."""
 
     log_prob: Float[Array, "B T"]  # of their tokens, in nats
@@ -33,13 +33,13 @@ class Said(NamedTuple):
     values: Float[Array, "B C T1"]  # of each critic, before each token, and after the last place
 
 
-def said(
+def evaluate_responses(
     policy: Policy,
     responses: Responses,
     width: int,
     temperature: Scalar = 1.0,
     checkpoint: bool = False,
-) -> Said:
+) -> PolicyOutputs:
     """Log-probabilities, entropies and values of the responses, in one pass where the trunk is shared.
 
     width        W, the columns that prompts take
@@ -57,4 +57,4 @@ def said(
     rows, length = scores.log_prob.shape
     nothing = jnp.zeros((rows, 0, length + 1))
     values = [value_of(critic) for critic in policy.critics]
-    return Said(scores.log_prob, scores.entropy, jnp.stack(values, axis=1) if values else nothing)
+    return PolicyOutputs(scores.log_prob, scores.entropy, jnp.stack(values, axis=1) if values else nothing)

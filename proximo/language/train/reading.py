@@ -26,7 +26,7 @@ ASKED: Messages = [{"role": "user", "content": "question"}, {"role": "assistant"
 
 
 @dataclass(frozen=True)
-class Reading:
+class RewardReadout:
     """How a reward model that was trained elsewhere is read."""
 
     # what its chat template writes behind an answer, end token included; None where it has none
@@ -60,7 +60,7 @@ class Reading:
         return responses._replace(ids=jnp.asarray(wide), lengths=jnp.asarray(lengths))
 
 
-def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> Reading | None:
+def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> RewardReadout | None:
     """How to read a reward model; None for one of ours, which is read at an answer's last token.
 
     tokenizer  whose ids it reads; its chat template counts where the folder has none of its own
@@ -79,7 +79,7 @@ def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> Reading
     if closing is not None:
         behind = tokenizer.decode(closing, skip_special=False)
         how += f", a conversation with {behind!r} behind the answer, as its chat template writes"
-    return Reading(closing, tokenizer.eos_ids, (how, *notes))
+    return RewardReadout(closing, tokenizer.eos_ids, (how, *notes))
 
 
 def _closing(tokenizer: Tokenizer) -> tuple[int, ...] | None:

@@ -24,7 +24,7 @@ USUAL_LENGTH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class GenerationOptions:
     """How answers are drawn."""
 
     max_new_tokens: Annotated[
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
     columns: Mapping[str, Any]  # what else stood in the prompt's record
 
 
-def length_of(drawing: Drawing, config: ModelConfig) -> int:
+def length_of(drawing: GenerationOptions, config: ModelConfig) -> int:
     """Most tokens of an answer."""
     given = drawing.max_new_tokens
     return min(USUAL_LENGTH, config.context // 2) if given is None else given
@@ -72,7 +72,7 @@ def prompts_of(
     source: Source,
     config: ModelConfig,
     tokenizer: Tokenizer,
-    drawing: Drawing,
+    drawing: GenerationOptions,
     overlong: Literal["refuse", "drop"] = "refuse",
     invalid: Invalid = "refuse",
 ) -> Dataset[Prompt]:
@@ -94,7 +94,7 @@ def prompts_of(
 
 
 def answers(
-    model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Prompt], drawing: Drawing
+    model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Prompt], drawing: GenerationOptions
 ) -> Iterator[Answer]:
     """Answers to all prompts (of `prompts_of`), those of one prompt side by side, in the prompts' order."""
     length = length_of(drawing, model.config)

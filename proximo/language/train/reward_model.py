@@ -104,7 +104,7 @@ def reference_scorer(
         given = rows, tokenizer, sampling, (), {"score": model}, (1.0,), options.run.seed
         rollouts = Rollouts(*given, options.micro_batch_tokens)
         batches = range(-(-SAMPLES // options.batch_size))
-        return np.concatenate([rollouts.collected(reference, number).score for number in batches])
+        return np.concatenate([rollouts.collect(reference, number).score for number in batches])
 
     return scores
 

@@ -93,7 +93,7 @@ def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> 
     return names
 
 
-def as_asked(prompt: Any, completion: str) -> tuple[Any, Any]:
+def as_trl(prompt: Any, completion: str) -> tuple[Any, Any]:
     """A prompt and its completion as functions get them, as in TRL.
 
     To a conversation the completion is a list of messages. Where the conversation ends with the beginning of
@@ -107,7 +107,7 @@ def as_asked(prompt: Any, completion: str) -> tuple[Any, Any]:
     return prompt[:-1], [{"role": "assistant", "content": last["content"] + completion}]
 
 
-def all_called(
+def call_rewards(
     functions: Mapping[str, RewardFunction],
     prompts: Sequence[Any],
     completions: Sequence[str],
@@ -120,27 +120,27 @@ def all_called(
     completion and the prompt where there is one to blame: after an exception the function is called once more
     with each completion alone, up to the first that it raises at.
     """
-    pairs = [as_asked(*pair) for pair in zip(prompts, completions, strict=True)]
-    calls, begun = [], []
+    pairs = [as_trl(*pair) for pair in zip(prompts, completions, strict=True)]
+    calls, started = [], []
     for name, function in functions.items():
         own = {
             "prompts": [prompt for prompt, _ in pairs],
             "completions": [answer for _, answer in pairs],
             "completion_ids": [list(ids) for ids in completion_ids],
         }
-        calls.append(Call(name, function, _wanted(function, own | dict(columns)), prompts, completions))
+        calls.append(RewardCall(name, function, _wanted(function, own | dict(columns)), prompts, completions))
     with contextlib.ExitStack() as stack:
         for call in calls:
-            begun.append(call.begun())
-            stack.callback(getattr(begun[-1], "close", int))  # a coroutine nobody waits for complains
-        results = iter(_waited_for([found for found in begun if inspect.isawaitable(found)]))
+            started.append(call.start())
+            stack.callback(getattr(started[-1], "close", int))  # a coroutine nobody waits for complains
+        results = iter(_await_all([found for found in started if inspect.isawaitable(found)]))
     return {
-        call.name: call.numbers(next(results) if inspect.isawaitable(found) else found)
-        for call, found in zip(calls, begun, strict=True)
+        call.name: call.scores_of(next(results) if inspect.isawaitable(found) else found)
+        for call, found in zip(calls, started, strict=True)
     }
 
 
-class Call(NamedTuple):
+class RewardCall(NamedTuple):
     """A reward function on its way through a batch."""
 
     name: str
@@ -149,18 +149,18 @@ class Call(NamedTuple):
     prompts: Sequence[Any]  # for messages
     completions: Sequence[str]
 
-    def begun(self) -> Any:
+    def start(self) -> Any:
         """What it returns: scores, or something to wait for."""
         try:
             found = self.function(**self.given)
             return found if inspect.isawaitable(found) else list(found)
         except Exception as error:
-            raise self.failed(error) from error
+            raise self.error_of(error) from error
 
-    def numbers(self, scores: Any) -> Float[np.ndarray, "B"]:
+    def scores_of(self, scores: Any) -> Float[np.ndarray, "B"]:
         """The scores as the trainers have them. Raises UserError for what is none."""
         if isinstance(scores, BaseException):
-            raise self.failed(scores) from scores
+            raise self.error_of(scores) from scores
         if len(scores) != len(self.completions):
             first = f"; there is none {self.at(len(scores))}" if len(scores) < len(self.completions) else ""
             raise UserError(
@@ -174,7 +174,7 @@ class Call(NamedTuple):
             raise UserError(f"the reward function {self.name} returned {said} {self.at(wrong[0])}")
         return found
 
-    def failed(self, error: BaseException) -> UserError:
+    def error_of(self, error: BaseException) -> UserError:
         """What to say of an exception that it raised."""
         index, cause = self.culprit() or (None, error)
         together = f"for a batch of {len(self.completions)}, though for none of them alone"
@@ -187,7 +187,7 @@ class Call(NamedTuple):
         for index in range(len(self.completions)):
             try:
                 found = self.function(**{key: [values[index]] for key, values in self.given.items()})
-                scores = _waited_for([found])[0] if inspect.isawaitable(found) else list(found)
+                scores = _await_all([found])[0] if inspect.isawaitable(found) else list(found)
                 if isinstance(scores, BaseException):
                     return index, scores
             except Exception as error:
@@ -213,7 +213,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _waited_for(waiting: Sequence[Awaitable[Any]]) -> list[Any]:
+def _await_all(waiting: Sequence[Awaitable[Any]]) -> list[Any]:
     """The lists, or the exceptions, of several coroutines that run side by side."""
     if not waiting:
         return []

@@ -17,12 +17,12 @@ from proximo.language.text.data import Prompt
 from proximo.language.text.packing import batch_indices, bucket, pad_left
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.options import RewardOptions, SamplingOptions
-from proximo.language.train.reading import Reading
+from proximo.language.train.reading import RewardReadout
 from proximo.language.train.respond import stop_sequences
 from proximo.language.train.responses import Responses
 from proximo.language.train.rewards import (
     RewardFunction,
-    all_called,
+    call_rewards,
     check_arguments,
     model_scores,
     shown,
@@ -95,7 +95,7 @@ class Rollouts:
         weights: Sequence[float],
         seed: int,
         micro_batch_tokens: int | None = None,
-        readings: Mapping[str, Reading] | None = None,
+        readings: Mapping[str, RewardReadout] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.prompts, self.tokenizer, self.options = prompts, tokenizer, sampling
@@ -115,7 +115,7 @@ class Rollouts:
             stop_sequences=stop_sequences(tokenizer, sampling.stop),
         )
 
-    def collected(self, model: Transformer, number: int) -> Rollout:
+    def collect(self, model: Transformer, number: int) -> Rollout:
         """Responses of the model to the prompts of iteration `number`, with their scores."""
         chosen = batch_indices(self.seed, number, self.options.batch_size, len(self.prompts))
         prompts = [self.prompts[index] for index in chosen]
@@ -123,7 +123,7 @@ class Rollouts:
         ids, lengths = pad_left([prompt.ids for prompt in prompts], width, self.tokenizer.pad_id)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         out = jax.device_get(sample(model, ids, lengths, key, self.sampling, self.tokenizer.pad_id))
-        length = halved(self.options.response_length, int(out.lengths.max()))
+        length = bucket_width(self.options.response_length, int(out.lengths.max()))
         rows = np.repeat(np.arange(len(prompts)), self.options.samples)
         responses = Responses(
             ids=jnp.asarray(np.concatenate([ids[rows], out.ids[:, :length]], axis=1)),
@@ -166,7 +166,7 @@ class Rollouts:
             for name in dict.fromkeys(name for prompt in prompts for name in prompt.columns)
         }
         functions = dict(zip(self.names, self.functions, strict=False))
-        scores = all_called(functions, given, completions, completion_ids, columns)
+        scores = call_rewards(functions, given, completions, completion_ids, columns)
         conversations = [not isinstance(prompt, str) for prompt in given]
         for name, model in self.models.items():
             reading = self.readings.get(name)
@@ -205,7 +205,7 @@ class Rollouts:
                 )
 
 
-def halved(longest: int, needed: int) -> int:
+def bucket_width(longest: int, needed: int) -> int:
     """The columns for responses: the limit, or a half, a quarter, ... of it where all fit: few shapes."""
     while -(-longest // 2) >= max(needed, SMALLEST):
         longest = -(-longest // 2)

@@ -25,18 +25,18 @@ from proximo.language.text.packing import epoch_permutation
 from proximo.language.train.estimators import Signals, estimator_of
 from proximo.language.train.experience import response_facts
 from proximo.language.train.job import Outcome
-from proximo.language.train.loss import policy_loss, prepared
+from proximo.language.train.loss import policy_loss, prepare_minibatch
 from proximo.language.train.optimise import (
     Learner,
-    compiled_in,
     in_precision,
     learning_rate_at,
     remaining_at,
     rows_of_part,
+    static_options,
     step_of_adam,
 )
 from proximo.language.train.options import GRPOOptions, PPOOptions, StepOptions
-from proximo.language.train.policy import Policy, said
+from proximo.language.train.policy import Policy, evaluate_responses
 from proximo.language.train.responses import Batch, Responses, cut_to_length, response_mask, sort_by_length
 from proximo.language.train.rollout import Rollouts
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
@@ -59,7 +59,7 @@ def update_options(options: Method) -> Method:
         sampling=replace(options.sampling, batch_size=0, prompt_length=0, stop=()),
         rewards=replace(options.rewards, reward=(), reward_model=(), reward_weights=()),
         steps=replace(options.steps, entropy_coefficient=entropy),
-        optimisation=compiled_in(options.optimisation),
+        optimisation=static_options(options.optimisation),
         run=None,
     )
     if isinstance(options, GRPOOptions):
@@ -116,7 +116,7 @@ class SamplingTrainer:
         options, started = self.options, time.perf_counter()
         policy = eqx.combine(state.weights, self.frozen)
         actor = in_precision(policy.model, options.optimisation)  # draws with the numbers that it learns with
-        rollout = self.rollouts.collected(actor, number)
+        rollout = self.rollouts.collect(actor, number)
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         learner, metrics = update(
             state,
@@ -179,7 +179,7 @@ def update(
         options,
         held,
     )
-    kl, told = estimator.adapted(learner.kl, facts["objective/kl"], len(batch.mask))
+    kl, told = estimator.adapt_price(learner.kl, facts["objective/kl"], len(batch.mask))
     # What the actor said before its first step has a KL of 0, which says nothing of the price.
     kl = jax.tree.map(partial(jnp.where, number <= estimator.warmup), learner.kl, kl)
     return Learner(weights, moments, kl, scores), facts | told | metrics | {"lr": rate}
@@ -196,7 +196,7 @@ def estimate(
     kl = select(k1(reference_log_prob - log_prob), mask)
     nats, judged = jnp.sum(kl, axis=1), ~jnp.isnan(experience.score)
     score = jnp.where(judged, experience.score, 0.0)
-    score, scores = estimator.scored(score, judged, responses.lengths, learner.scores)
+    score, scores = estimator.adjust_scores(score, judged, responses.lengths, learner.scores)
     score = score - options.rewards.missing_eos_penalty * ~responses.finished
     price = estimator.price(learner.kl) if options.kl_in == "reward" else None
     price = 0.0 if price is None else price
@@ -224,8 +224,8 @@ def forward_passes(
     width = length - experience.log_prob.shape[1]
 
     def both(part: Responses) -> tuple[Array, Array, Array]:
-        now = said(policy, part, width, temperature)
-        return now.log_prob, now.values, said(Policy(reference), part, width, temperature).log_prob
+        now, tether = (evaluate_responses(p, part, width, temperature) for p in (policy, Policy(reference)))
+        return now.log_prob, now.values, tether.log_prob
 
     rows = rows_of_part(count, length, options.steps.micro_batch_tokens)
     parts = jax.lax.map(both, in_parts(responses, rows))
@@ -244,7 +244,7 @@ def part_loss(
     """
     steps, optimisation = options.steps, options.optimisation
     policy = in_precision(eqx.combine(weights, frozen), optimisation)
-    now = said(
+    now = evaluate_responses(
         policy, part.responses, part.width, options.sampling.temperature, optimisation.gradient_checkpointing
     )
     loss, metrics = policy_loss(
@@ -291,7 +291,9 @@ def run_epochs(
 
     task = Task(
         rows=lambda weights: batch,
-        prepared=partial(prepared, aggregation=steps.aggregation, longest=options.sampling.response_length),
+        prepared=partial(
+            prepare_minibatch, aggregation=steps.aggregation, longest=options.sampling.response_length
+        ),
         gradient=gradient,
         descend=descend,
         part_rows=part_rows,
