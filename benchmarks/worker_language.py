@@ -34,7 +34,6 @@ from proximo.language.model.transformer import new_model
 from proximo.language.text.data import Prompt
 from proximo.language.text.tokenizer import Tokenizer, word_tokenizer
 from proximo.language.train import rollout, sampling
-from proximo.language.train.critics import own_critic
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import (
     CriticOptions,
@@ -44,7 +43,7 @@ from proximo.language.train.options import (
     StepOptions,
     checked,
 )
-from proximo.language.train.policy import new_policy
+from proximo.language.train.policy import new_policy, own_critic
 from proximo.runs.process import prepare_process
 
 PARTS = {  # of an iteration: (where its function is looked up, its name there)

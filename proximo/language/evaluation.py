@@ -96,8 +96,9 @@ def evaluate_model(
     that are missing or damaged.
     """
     options = with_folders(checked(options))
-    columns, scorer = columns_of(options.data), is_reward_model(options.model)
-    if scorer:
+    first = next(lines_of(options.data), None)  # its reader says better what is wrong with an empty file
+    columns = {name for name, value in first.record.items() if value is not None} if first else set()
+    if is_reward_model(options.model):
         if "chosen" not in columns:
             raise UserError(f"{options.model} is a reward model: give preferences (prompt, chosen, rejected)")
         return _preferences(options)
@@ -239,12 +240,6 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
         for name in batches[0].parts
         if not np.isnan(told := np.concatenate([batch.parts[name] for batch in batches])[:count]).all()
     }
-
-
-def columns_of(data: str) -> set[str]:
-    """The columns of the first record; none of an empty file, which its reader will say better."""
-    first = next(lines_of(data), None)
-    return set() if first is None else {name for name, value in first.record.items() if value is not None}
 
 
 def _model(options: EvaluationOptions) -> ModelOptions:

@@ -9,7 +9,6 @@ from proximo.language.files.model_options import ModelOptions
 from proximo.language.model.adapters import LoRA, with_adapters, without_adapters
 from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import character_tokenizer
-from proximo.language.train.critics import own_critic
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import (
     CriticOptions,
@@ -19,7 +18,7 @@ from proximo.language.train.options import (
     SamplingOptions,
     StepOptions,
 )
-from proximo.language.train.policy import Policy, new_policy
+from proximo.language.train.policy import Policy, new_policy, own_critic
 from proximo.language.train.rollout import Rollouts
 from proximo.language.train.sampling import SamplingTrainer
 

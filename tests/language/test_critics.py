@@ -15,11 +15,18 @@ from proximo.core import SquaredError
 from proximo.errors import UserError
 from proximo.language.model.adapters import trainable
 from proximo.language.model.layers import Linear
-from proximo.language.train.critics import critic_of_row, lowest, own_critic, own_value, where_they_agree
 from proximo.language.train.estimators import estimator_of
 from proximo.language.train.job import training
 from proximo.language.train.options import checked_ppo
-from proximo.language.train.policy import evaluate_responses, new_policy
+from proximo.language.train.policy import (
+    critic_of_row,
+    evaluate_responses,
+    lowest,
+    new_policy,
+    own_critic,
+    own_value,
+    where_they_agree,
+)
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, part_loss, update_options
 

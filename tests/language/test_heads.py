@@ -14,9 +14,8 @@ from proximo.language.model.config import model_config
 from proximo.language.model.heads import RewardModel, last_valid, new_reward_model, normalised
 from proximo.language.model.layers import Linear
 from proximo.language.model.transformer import new_model
-from proximo.language.train.critics import Critic
 from proximo.language.train.optimise import Optimisation, in_precision
-from proximo.language.train.policy import evaluate_responses, new_policy
+from proximo.language.train.policy import Critic, evaluate_responses, new_policy
 from proximo.language.train.responses import Responses
 
 

@@ -12,12 +12,11 @@ from small_models import small_model
 
 from proximo.core import FixedKL, k1, whiten
 from proximo.language.model.layers import Linear
-from proximo.language.train.critics import Critic
 from proximo.language.train.estimators import estimator_of
 from proximo.language.train.experience import returns_of
 from proximo.language.train.job import training
 from proximo.language.train.options import GRPOOptions, RewardOptions
-from proximo.language.train.policy import Policy, evaluate_responses, new_policy
+from proximo.language.train.policy import Critic, Policy, evaluate_responses, new_policy
 from proximo.language.train.responses import Responses, response_mask
 from proximo.language.train.sampling import Experience, Frozen, Learner, estimate, update_options
 

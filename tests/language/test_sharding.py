@@ -21,8 +21,7 @@ from proximo.language.model.config import model_config
 from proximo.language.model.heads import new_reward_model
 from proximo.language.model.sharding import COLUMNS, ENTRIES, ROWS, WHOLE, partition_specs, rules_of, shard
 from proximo.language.model.transformer import new_model
-from proximo.language.train.critics import own_critic
-from proximo.language.train.policy import new_policy
+from proximo.language.train.policy import new_policy, own_critic
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, laid_out_batch, mesh_of
 from proximo.runs.named import named_leaves

@@ -109,7 +109,7 @@ def _gpt2(c: Mapping[str, Any]) -> ModelConfig:
         context=c["n_positions"],
         layers=(Layer(None, None),) * c["n_layer"],
         activation=_activation(c, "activation_function", "gelu_new"),
-        source=_source(c),
+        source=json.dumps(dict(c), sort_keys=True),
         gated=False,
         layer_norm=True,
         norm_epsilon=c.get("layer_norm_epsilon", 1e-5),
@@ -149,7 +149,7 @@ def _rotary_family(c: Mapping[str, Any]) -> ModelConfig:
             for kind in _layer_kinds(c)
         ),
         activation=_activation(c, *activation),
-        source=_source(c),
+        source=json.dumps(dict(c), sort_keys=True),
         norm_epsilon=c.get("rms_norm_eps", 1e-6),
         norm_offset=1.0 if gemma else 0.0,
         sandwich=gemma,
@@ -204,10 +204,6 @@ def _activation(c: Mapping[str, Any], field: str, default: str) -> str:
     if name not in ACTIVATIONS:
         raise ValueError(f"{field} {name!r} is not supported: take one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
-
-
-def _source(c: Mapping[str, Any]) -> str:
-    return json.dumps(dict(c), sort_keys=True)
 
 
 def _checked(config: ModelConfig) -> ModelConfig:

@@ -16,13 +16,11 @@ from proximo.language.model.heads import RewardModel, without_head
 from proximo.language.model.layers import Linear
 from proximo.language.model.sharding import shard
 from proximo.language.model.transformer import Transformer
-from proximo.language.text.data import Prompt, read_prompts
-from proximo.language.text.records import Dataset
+from proximo.language.text.data import read_prompts
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_files import read_backend
-from proximo.language.train.critics import own_critic
 from proximo.language.train.options import GRPOOptions, PPOOptions, checked_grpo, checked_ppo
-from proximo.language.train.policy import Policy, new_policy
+from proximo.language.train.policy import Policy, new_policy, own_critic
 from proximo.language.train.reading import reading_of
 from proximo.language.train.rewards import RewardFunction, reward_function, source_names
 from proximo.language.train.rollout import Rollouts, checked_weights
@@ -95,7 +93,14 @@ def _rollouts(base: LoadedModel, policy: Policy, functions: Sequence[RewardFunct
     readers = [policy.model, *own, *(model.trunk for model in models)]
     behind = max((len(reading.closing or ()) for reading in readings.values()), default=0)
     context = min(reader.config.context for reader in readers) - behind
-    prompts = _prompts(options, base, context)
+    room = context - options.sampling.response_length
+    if room < 1:
+        raise UserError(
+            f"response_length is {options.sampling.response_length}: the model, its critic or a reward model "
+            f"has a context of {context} tokens, and the prompt needs some"
+        )
+    longest = min(options.sampling.prompt_length, room)
+    prompts = read_prompts(options.data, base.tokenizer, longest, options.overlong, invalid=options.invalid)
     return Rollouts(
         prompts.records,
         base.tokenizer,
@@ -108,19 +113,6 @@ def _rollouts(base: LoadedModel, policy: Policy, functions: Sequence[RewardFunct
         readings,
         prompts.notes(options.data),
     )
-
-
-def _prompts(options: PPOOptions | GRPOOptions, base: LoadedModel, context: int) -> Dataset[Prompt]:
-    """Prompts that leave room for a response; `context` is the shortest of all models that read both."""
-    sampling = options.sampling
-    room = context - sampling.response_length
-    if room < 1:
-        raise UserError(
-            f"response_length is {sampling.response_length}: the model, its critic or a reward model has a "
-            f"context of {context} tokens, and the prompt needs some"
-        )
-    longest = min(sampling.prompt_length, room)
-    return read_prompts(options.data, base.tokenizer, longest, options.overlong, invalid=options.invalid)
 
 
 def _reward_model(folder: str, base: LoadedModel) -> RewardModel:

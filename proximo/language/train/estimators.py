@@ -47,9 +47,9 @@ from proximo.core import (
     standard_deviation,
     whiten,
 )
-from proximo.language.train.critics import critic_of_row, own_value, where_they_agree
 from proximo.language.train.experience import returns_of
 from proximo.language.train.options import GRPOOptions, PPOOptions
+from proximo.language.train.policy import critic_of_row, own_value, where_they_agree
 from proximo.language.train.responses import Batch
 
 Metrics = dict[str, Array]

@@ -73,18 +73,14 @@ def _line_of(error: Exception) -> str:
     return f", {Path(theirs[-1].filename).name} line {theirs[-1].lineno}"
 
 
-def name_of(function: RewardFunction) -> str:
-    """What a function is called."""
-    return getattr(function, "__name__", type(function).__name__)
-
-
 def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> list[str]:
     """What each source of reward is called in the metrics: its own name, or `score-2` for a second `score`.
 
     models  names of the reward models; functions come before them
     """
     names: list[str] = []
-    for name in [*map(name_of, functions), *models]:
+    own = [getattr(function, "__name__", type(function).__name__) for function in functions]
+    for name in [*own, *models]:
         number, free = 1, name
         while free in names or free in TAKEN:
             number += 1
