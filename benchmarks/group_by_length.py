@@ -26,12 +26,14 @@ from proximo.language.train.options import PPOOptions
 from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
 from proximo.language.train.sampling import (
+    mean_metrics,
     minibatch_order,
     part_loss,
-    run_epochs,
+    task_of,
     update_options,
 )
 from proximo.learn.descend import adam
+from proximo.learn.update import State, minibatch_steps
 from proximo.runs.process import prepare_process
 
 RESULT = Path("results/speed/group_by_length.json")
@@ -76,7 +78,10 @@ def learning(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """All steps on one batch of responses."""
     loss = partial(part_loss, frozen=frozen, price=0.0, options=asked)
-    return run_epochs(loss, weights, moments, batch, order, 1e-5, asked)
+    task, order = task_of(loss, batch, order, asked)
+    state = State(weights, moments, jnp.asarray(1e-5), jnp.zeros((), bool))
+    state, history = minibatch_steps(state, order, task)
+    return state.weights, state.adam, mean_metrics(history)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import families
 import jax
 import jax.numpy as jnp
 import numpy as np
+from policies import run_epochs
 from safetensors.numpy import load_file
 from workplace import workplace
 
@@ -35,7 +36,7 @@ from proximo.language.train.optimise import Optimisation, static_options
 from proximo.language.train.options import PPOOptions, StepOptions
 from proximo.language.train.policy import new_policy
 from proximo.language.train.responses import Batch, Responses, response_mask
-from proximo.language.train.sampling import minibatch_order, part_loss, run_epochs, update_options
+from proximo.language.train.sampling import minibatch_order, part_loss, update_options
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, mesh_of, on_mesh
 

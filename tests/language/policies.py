@@ -20,7 +20,8 @@ from proximo.language.train.options import (
 )
 from proximo.language.train.policy import Policy, new_policy, own_critic
 from proximo.language.train.rollout import Rollouts
-from proximo.language.train.sampling import SamplingTrainer
+from proximo.language.train.sampling import SamplingTrainer, mean_metrics, task_of
+from proximo.learn.update import State, minibatch_steps
 
 TOKENIZER = character_tokenizer("abcdefghijklm")  # 16 tokens with its own three
 PROMPTS = read_prompts([{"prompt": text} for text in ("a", "bc", "def", "ghij")], TOKENIZER, 8).records
@@ -71,6 +72,14 @@ def grpo(options, functions=(count_of_a,)):
     """A trainer of GRPO on a small model."""
     model = small_model(layers=1)
     return SamplingTrainer(options, Policy(model), model, rollouts(options, functions))
+
+
+def run_epochs(loss, weights, moments, batch, order, rate, options):
+    """The steps of an update alone: weights, Adam's moments and metrics after them."""
+    task, order = task_of(loss, batch, order, options)
+    state = State(weights, moments, jnp.asarray(rate), jnp.zeros((), bool))
+    state, history = minibatch_steps(state, order, task)
+    return state.weights, state.adam, mean_metrics(history)
 
 
 def distance(a, b):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policies import options
+from policies import options, run_epochs
 
 from proximo.language.train.responses import Batch, Responses, cut_to_length
-from proximo.language.train.sampling import mean_metrics, run_epochs, update_options
+from proximo.language.train.sampling import mean_metrics, update_options
 from proximo.learn.descend import adam
 
 # Two responses of two and four tokens, in four columns; a prompt of two.

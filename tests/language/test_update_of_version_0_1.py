@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from policies import grpo, options, ppo
+from policies import grpo, options, ppo, run_epochs
 
 from proximo.core import ClippedSquaredError, FixedKL
 from proximo.language.train.estimators import estimator_of
 from proximo.language.train.loss import prepare_minibatch
 from proximo.language.train.options import GRPOOptions
 from proximo.language.train.responses import Responses
-from proximo.language.train.sampling import Experience, Frozen, estimate, part_loss, run_epochs
+from proximo.language.train.sampling import Experience, Frozen, estimate, part_loss
 from proximo.runs.named import filled, named_arrays
 
 FOLDER = Path(__file__).parent.parent / "data" / "version-0.1"

@@ -169,20 +169,16 @@ def update(
     moments, held = learner.moments, None
     if estimator.warmup:
         moments, held = reset_moments(moments, number == estimator.warmup), number < estimator.warmup
-    weights, moments, metrics = run_epochs(
-        partial(part_loss, frozen=frozen.weights, price=estimator.price(learner.kl), options=options),
-        learner.weights,
-        moments,
-        batch,
-        experience.order,
-        rate,
-        options,
-        held,
-    )
+    price = estimator.price(learner.kl)
+    loss = partial(part_loss, frozen=frozen.weights, price=price, options=options)
+    task, order = task_of(loss, batch, experience.order, options, held)
+    state = State(learner.weights, moments, rate, jnp.zeros((), bool))
+    state, history = minibatch_steps(state, order, task)
     kl, told = estimator.adapt_price(learner.kl, facts["objective/kl"], len(batch.mask))
     # What the actor said before its first step has a KL of 0, which says nothing of the price.
     kl = jax.tree.map(partial(jnp.where, number <= estimator.warmup), learner.kl, kl)
-    return Learner(weights, moments, kl, scores), facts | told | metrics | {"lr": rate}
+    metrics = facts | told | mean_metrics(history) | {"lr": rate}
+    return Learner(state.weights, state.adam, kl, scores), metrics
 
 
 def estimate(
@@ -261,27 +257,23 @@ def part_loss(
     return loss + value_loss, metrics | more
 
 
-def run_epochs(
+def task_of(
     loss: Any,
-    weights: Any,
-    moments: Adam,
     batch: Batch,
     order: Int[Array, "K minibatches rows"],
-    rate: Scalar,
     options: Method,
     held: Bool[Array, ""] | None = None,
-) -> tuple[Any, Adam, dict[str, Array]]:
-    """Weights and Adam's moments after epochs of minibatch steps, and metrics (`mean_metrics`).
+) -> tuple[Task, Int[Array, "K minibatches rows"]]:
+    """What the minibatch steps of one update improve, and their order.
 
     loss  (weights, part of a minibatch) -> its share of the loss, and of each metric
     held  the actor's model is to stay as it is, for the critic to learn alone
     """
-    steps, lengths = options.steps, batch.responses.lengths
+    steps, lengths, longest = options.steps, batch.responses.lengths, options.sampling.response_length
     part_rows = rows_of_part(order.shape[-1], batch.responses.ids.shape[1], steps.micro_batch_tokens)
     gradient: Gradient = jax.grad(loss, has_aux=True)
     if steps.group_by_length and part_rows < len(lengths):  # all of them are cut to the longest already
         gradient, order = cut_to_length(gradient), sort_by_length(order, lengths)
-
     adam_step = step_of_adam(options.optimisation)
 
     def descend(weights: Any, adam: Adam, gradients: Any, *how: Array) -> tuple[Any, Adam, Array]:
@@ -291,18 +283,14 @@ def run_epochs(
 
     task = Task(
         rows=lambda weights: batch,
-        prepared=partial(
-            prepare_minibatch, aggregation=steps.aggregation, longest=options.sampling.response_length
-        ),
+        prepared=partial(prepare_minibatch, aggregation=steps.aggregation, longest=longest),
         gradient=gradient,
         descend=descend,
         part_rows=part_rows,
         target_kl=steps.target_kl,
         kl="policy/approxkl_avg",
     )
-    start = State(weights, moments, jnp.asarray(rate), jnp.zeros((), bool))
-    state, history = minibatch_steps(start, order, task)
-    return state.weights, state.adam, mean_metrics(history)
+    return task, order
 
 
 def freeze_actor(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
