@@ -39,20 +39,15 @@ def check_fits(
     here, found = envs.description.name, list(space_differences(known, envs.spaces))
     grave = [difference.text for difference in found if difference.grave]
     if grave:
-        raise UserError(
-            f"{here} has other observations or actions than {recorded.name}, where the agent was trained: "
-            + "; ".join(grave[:3])
-        )
+        other = f"{here} has other observations or actions than {recorded.name}"
+        raise UserError(f"{other}, where the agent was trained: {'; '.join(grave[:3])}")
     others = differences(recorded, envs.description)
     if others and exact:
         raise UserError(f"the run is of another environment: {'; '.join(others[:3])}")
     texts = [*others, *(difference.text for difference in found)]
     if texts:
-        warnings.warn(
-            f"{here} is not quite the {recorded.name} that the agent was trained on: {'; '.join(texts[:3])}",
-            EnvironmentDiffers,
-            stacklevel=3,
-        )
+        other = f"{here} is not quite the {recorded.name} that the agent was trained on"
+        warnings.warn(f"{other}: {'; '.join(texts[:3])}", EnvironmentDiffers, stacklevel=3)
 
 
 def space_differences(known: tuple[Space, Space], here: tuple[Space, Space]) -> Iterator[Difference]:

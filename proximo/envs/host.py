@@ -284,9 +284,8 @@ class HostEnvs:
             return step
         final = info.get("final_obs", info.get("final_observation"))
         if final is None:
-            raise EnvironmentFault(
-                "autoreset mode SAME_STEP promises info['final_obs'] when an episode ends; it is missing"
-            )
+            promised = "autoreset mode SAME_STEP promises info['final_obs'] when an episode ends"
+            raise EnvironmentFault(f"{promised}; it is missing")
         if isinstance(final, np.ndarray) and final.dtype == object:
             last = final[np.flatnonzero(ended)[0]]  # fills the rows that nobody reads
             space = self.vector.single_observation_space

@@ -33,18 +33,13 @@ def constructor_of(description: EnvDescription) -> Place:
             "environment, in Python as env=, on the command line as --env module:EnvId"
         )
     spec = find_spec(description.name)
-    kwargs = arguments(description)
+    kwargs = _restored(description.kwargs, description.name)
     if kwargs and NAMES_ANOTHER in str(spec.entry_point):
         raise UserError(f"the arguments of {spec.id} name another environment: pass it yourself, as env=")
     if not description.wrappers:
         return description.name, kwargs
     added = tuple(_wrapper(name, given) for name, given in description.wrappers)
     return replace(spec, additional_wrappers=spec.additional_wrappers + added), kwargs
-
-
-def arguments(description: EnvDescription) -> dict[str, Any]:
-    """The keyword arguments of a description. Raises UserError for what no file holds."""
-    return _restored(description.kwargs, description.name)
 
 
 def select_environment(
@@ -71,7 +66,7 @@ def select_environment(
             place, kwargs = constructor_of(recorded)
             return place, kwargs | given
     if isinstance(env, type) and env_kwargs is None and _is(env, recorded):
-        return env, arguments(recorded)
+        return env, _restored(recorded.kwargs, recorded.name)
     return env, given
 
 

@@ -282,22 +282,20 @@ def action_codec(space: Any) -> ActionCodec:
 @action_codec.register
 def _(space: spaces.Discrete) -> ActionCodec:
     _require_choices(space, int(space.n))
-    return ActionCodec(Categories((int(space.n),), scalar=True), _shifted(space.start, space.dtype, None))
+    return ActionCodec(Categories((int(space.n),), scalar=True), _shifted(space, space.start))
 
 
 @action_codec.register
 def _(space: spaces.MultiDiscrete) -> ActionCodec:
     _require_choices(space, space.nvec.size * int(space.nvec.max(initial=0)))  # components have equal room
     sizes = tuple(int(n) for n in space.nvec.flat)
-    shape = None if len(space.shape) == 1 else space.shape
-    return ActionCodec(Categories(sizes), _shifted(space.start.reshape(-1), space.dtype, shape))
+    return ActionCodec(Categories(sizes), _shifted(space, space.start.reshape(-1)))
 
 
 @action_codec.register
 def _(space: spaces.MultiBinary) -> ActionCodec:
     _require_choices(space)
-    shape = None if len(space.shape) == 1 else space.shape
-    return ActionCodec(Binary(int(np.prod(space.shape))), _shifted(0, space.dtype, shape))
+    return ActionCodec(Binary(int(np.prod(space.shape))), _shifted(space, 0))
 
 
 def _require_choices(space: Any, logits: int = 0) -> None:
@@ -311,8 +309,9 @@ def _require_choices(space: Any, logits: int = 0) -> None:
         )
 
 
-def _shifted(start: Any, dtype: Any, shape: tuple[int, ...] | None) -> Callable[[np.ndarray], np.ndarray]:
+def _shifted(space: Any, start: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Counted from `start`, in the space's dtype (compiled environments insist on it), in its shape."""
+    dtype, shape = space.dtype, space.shape if len(space.shape) > 1 else None
     first = np.asarray(start, dtype)
 
     def to_environment(action: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ into a flag as True. Here what does not fit is refused, in a line that says how.
 
 import inspect
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,13 +17,12 @@ TWO, FIVE = "return (observation, info)", "return (observation, reward, terminat
 CORRECT = "correct its observation_space or what it returns"
 
 
-class Leaf:
-    """The array that an observation must be, or one part of it: its shape, its dtype, and what to call it."""
+class Leaf(NamedTuple):
+    """The array that an observation must be, or one part of it, and what to call it."""
 
-    __slots__ = ("dtype", "name", "shape")
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
-        self.shape, self.dtype, self.name = shape, dtype, name
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    name: str
 
 
 def form_of(arrays: Any, first: int = 0, name: str = "observation") -> Any:

@@ -199,25 +199,23 @@ def _save_physics(env: Any) -> dict[str, Any]:
 
     integration = np.empty(mujoco.mj_stateSize(env.model, _spec()))
     mujoco.mj_getState(env.model, env.data, integration, _spec())
-    derived = {name: np.array(getattr(env.data, name)) for name in _derived(env.model)}
-    return {"integration": integration, "derived": derived}
+    return {"integration": integration, "derived": {name: np.array(x) for name, x in _derived(env).items()}}
 
 
 def _restore_physics(env: Any, state: dict[str, Any]) -> None:
     import mujoco
 
-    integration, derived = state["integration"], state["derived"]
-    expected = _derived(env.model)
-    if set(derived) != set(expected):
-        differ = sorted(set(derived) ^ set(expected))
+    integration, derived, found = state["integration"], state["derived"], _derived(env)
+    if set(derived) != set(found):
+        differ = sorted(set(derived) ^ set(found))
         raise ValueError(f"the simulation's arrays differ: {', '.join(differ)}; is it the same MuJoCo?")
     _same_shape("the simulation's state", integration, np.empty(mujoco.mj_stateSize(env.model, _spec())))
-    for name in expected:
-        _same_shape(name, derived[name], getattr(env.data, name))
+    for name, array in found.items():
+        _same_shape(name, derived[name], array)
     mujoco.mj_setState(env.model, env.data, integration, _spec())
     mujoco.mj_forward(env.model, env.data)  # for contacts, which are not saved: a step finds them anew
-    for name in expected:
-        getattr(env.data, name)[...] = derived[name]
+    for name, array in found.items():
+        array[...] = derived[name]
 
 
 def _spec() -> int:
@@ -226,16 +224,17 @@ def _spec() -> int:
     return int(mujoco.mjtState.mjSTATE_INTEGRATION.value)
 
 
-def _derived(model: Any) -> list[str]:
+def _derived(env: Any) -> dict[str, np.ndarray]:
     """The arrays of numbers whose size does not depend on contacts: those that empty data has too.
 
     Integers are left alone. They index memory, and a step computes those that change anew.
     """
     import mujoco
 
-    empty = mujoco.MjData(model)
+    empty = mujoco.MjData(env.model)
     arrays = ((name, getattr(empty, name)) for name in dir(empty) if not name.startswith("_"))
-    return [name for name, x in arrays if isinstance(x, np.ndarray) and x.dtype == np.float64 and x.size]
+    kept = [name for name, x in arrays if isinstance(x, np.ndarray) and x.dtype == np.float64 and x.size]
+    return {name: getattr(env.data, name) for name in kept}
 
 
 def _same_shape(name: str, found: Any, expected: np.ndarray) -> None:
