@@ -55,8 +55,8 @@ def update_seconds() -> dict[str, list[float]]:
     import jax
 
     from proximo.control.config import preset
+    from proximo.control.learner import new_learner
     from proximo.control.streams import streams
-    from proximo.control.train import new_learner
     from proximo.core.types import Experience
     from proximo.envs import make_envs
     from proximo.learn.update import update

@@ -13,8 +13,8 @@ from gymnasium import spaces
 from proximo import Config, with_options
 from proximo.control.acting import actor_of
 from proximo.control.collect import Stream, collect
+from proximo.control.learner import new_learner
 from proximo.control.streams import environment_seeds, streams
-from proximo.control.train import new_learner
 from proximo.core.types import Experience
 from proximo.envs import make_envs
 from proximo.learn.update import update

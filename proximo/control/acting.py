@@ -1,6 +1,7 @@
-"""A policy as a cheap function, called once per environment step."""
+"""Policies as one cheap function, called once per environment step, and which of them acts where."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,11 +20,45 @@ Act = Callable[[Any, np.ndarray, np.ndarray | None, Any], tuple[np.ndarray, Any]
 `start` says whose memory is forgotten before the observation is read; None where there is no memory.
 """
 
+
+@dataclass(frozen=True)
+class Columns:
+    """Which policy acts in which of a vector's N columns.
+
+    policies  how many there are: each acts in N / policies neighbouring columns. None: one acts in all of
+              them, and what is its own (parameters, keys, a rollout) has no axis of policies
+    """
+
+    policies: int | None = None
+
+    def of(self, index: int, each: int) -> slice:
+        """The columns of a policy, where each has so many."""
+        return slice(index * each, (index + 1) * each)
+
+    def mapped(self, function: Callable[..., Any], **axes: Any) -> Callable[..., Any]:
+        """A function of one policy as a function of all; `axes` as of `jax.vmap`."""
+        return function if self.policies is None else jax.vmap(function, **axes)
+
+    def split(self, tree: Any, axis: int = 0) -> Any:
+        """Arrays [..., N, ...], N at `axis`, as [..., policies, N / policies, ...]; no copy."""
+        if self.policies is None:
+            return tree
+        shape = (self.policies, -1)
+        return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :]), tree)
+
+    def join(self, array: np.ndarray, axis: int = 0) -> np.ndarray:
+        """The inverse of `split`, of one array."""
+        if self.policies is None:
+            return array
+        return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
+
+
+ONE_POLICY = Columns()
 ALIGNMENT = 64  # bytes; what XLA asks of memory that it reads in place
 
 
 class SharedInput:
-    """Memory that NumPy writes and a compiled call reads in place, without a conversion.
+    """Memory that NumPy writes and a compiled call reads in place, split by policy, without a conversion.
 
     Handing a NumPy array to a compiled call makes a new device array of it, which costs more than the
     networks of a small policy. Each call must have returned its result before the next write, and
@@ -31,13 +66,13 @@ class SharedInput:
     over, as always.
     """
 
-    def __init__(self, like: np.ndarray) -> None:
+    def __init__(self, like: np.ndarray, columns: Columns) -> None:
         memory = np.empty(like.nbytes + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         self._host = memory[start : start + like.nbytes].view(like.dtype).reshape(like.shape)
-        self._device: Array | np.ndarray = self._host
+        self._device: Array | np.ndarray = columns.split(self._host)
         if jax.default_backend() == "cpu":
-            device = jax.dlpack.from_dlpack(self._host)
+            device = jax.dlpack.from_dlpack(self._device)
             if device.unsafe_buffer_pointer() == self._host.ctypes.data:
                 self._device = device
 
@@ -47,33 +82,43 @@ class SharedInput:
         return self._device
 
 
-def shared(obs: Any) -> Callable[[Any], Any]:
+def shared(obs: Any, columns: Columns) -> Callable[[Any], Any]:
     """`SharedInput` for observations, of which each part has its own."""
     if not isinstance(obs, dict):
-        return SharedInput(obs)
-    inputs = {name: SharedInput(part) for name, part in obs.items()}
+        return SharedInput(obs, columns)
+    inputs = {name: SharedInput(part, columns) for name, part in obs.items()}
     return lambda obs: {name: inputs[name](part) for name, part in obs.items()}
 
 
 class Actor:
-    """A policy, compiled once for all the parameters it will ever have.
+    """The policies of a vector's columns, compiled once for all the parameters they will ever have.
 
     Parameters travel as ONE flat vector, because every argument of a compiled call costs about a microsecond.
     What an action does not depend on, the critic, is compiled away.
 
-    head        of the policy
-    noise       (key, shape) -> the noise of so many actions, [*shape, ...]
     parameters  (policy, observations) -> that vector
+    noise       (key, number, shape) -> the noise of so many actions, [*shape, ...], of iteration `number`
     sample      (vector, observations [N, ...], noise [N, ...], start, carry) -> actions [N, ...], carry
     mode        (vector, observations [N, ...], start, carry) -> the most likely ones, carry
 
     `start` [N] and `carry` are of a policy with a memory.
+
+    With several policies each of these takes and gives an axis of policies in front, noise after its first:
+    [T, policies, N / policies, ...]. What a policy draws is, bit for bit, what it would draw alone. Several
+    policies with a memory cannot act yet.
     """
 
-    def __init__(self, policy: ActorCritic, observations: ObservationNormaliser) -> None:
-        self.head = policy.head
-        self.noise = jax.jit(lambda key, shape: policy.head.noise(key, shape), static_argnames="shape")
+    def __init__(
+        self, policy: ActorCritic, observations: ObservationNormaliser, columns: Columns = ONE_POLICY
+    ) -> None:
+        self.columns = columns
         _, unravel = ravel_pytree((policy, observations))
+
+        def noise(key: Array, number: Any, shape: tuple[int, ...]) -> Array:
+            draw = columns.mapped(
+                lambda key: policy.head.noise(jax.random.fold_in(key, number), shape), out_axes=1
+            )
+            return draw(key)
 
         def distribution(flat: Array, obs: Array, start: Any, carry: Any) -> tuple[Distribution, Any]:
             policy, observations = unravel(flat)
@@ -88,31 +133,48 @@ class Actor:
             chosen, carry = distribution(flat, obs, start, carry)
             return chosen.mode(), carry
 
-        self.parameters = jax.jit(lambda policy, observations: ravel_pytree((policy, observations))[0])
-        self.sample, self.mode = jax.jit(sample), jax.jit(mode)
+        self.noise = jax.jit(noise, static_argnames="shape")
+        self.parameters = jax.jit(columns.mapped(lambda *tree: ravel_pytree(tree)[0]))
+        self.sample, self.mode = jax.jit(columns.mapped(sample)), jax.jit(columns.mapped(mode))
 
-    def stepper(self, flat: Array, obs: Any, noise: np.ndarray) -> Act:
-        """What samples actions, for thousands of calls with the same parameters.
+    def stepper(self, flat: Array, obs: Any, noise: np.ndarray | None = None) -> Act:
+        """What acts in all columns, for thousands of calls with the same parameters.
 
-        flat        what `parameters` gave
-        obs, noise  arrays of the shape and dtype of all that will come, [N, ...]
+        flat   what `parameters` gave
+        obs    an array of the shape and dtype of all that will come, [N, ...]
+        noise  likewise; without it the actions are the most likely ones, and noise is not read
         """
-        sample, shared_obs, shared_noise = self.sample, shared(obs), SharedInput(noise)
+        join, shared_obs = self.columns.join, shared(obs, self.columns)
+        if noise is None:
+            mode = self.mode
 
-        def act(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+            def act(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+                actions, carry = mode(flat, shared_obs(obs), start, carry)
+                return join(np.asarray(actions)), carry
+
+            return act
+        sample, shared_noise = self.sample, SharedInput(noise, self.columns)
+
+        def act_at_random(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
             actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), start, carry)
-            return np.asarray(actions), carry
+            return join(np.asarray(actions)), carry
 
-        return act
+        return act_at_random
 
 
-def actor_of(policy: ActorCritic, observations: ObservationNormaliser) -> Actor:
-    """The actor of a policy; one that was compiled for another policy of the same shape serves again."""
+def actor_of(
+    policy: ActorCritic, observations: ObservationNormaliser, columns: Columns = ONE_POLICY
+) -> Actor:
+    """The actor of a policy, or of several like it.
+
+    One that was compiled for another policy of the same shape serves again.
+    """
     leaves, structure = jax.tree.flatten((policy, observations))
-    return _actor(structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    return _actor(structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves), columns)
 
 
 @lru_cache(maxsize=64)
-def _actor(structure: Any, shapes: tuple[tuple[tuple[int, ...], Any], ...]) -> Actor:
+def _actor(structure: Any, shapes: tuple[tuple[tuple[int, ...], Any], ...], columns: Columns) -> Actor:
     like = [jnp.zeros(shape, dtype) for shape, dtype in shapes]
-    return Actor(*jax.tree.unflatten(structure, like))
+    policy, observations = jax.tree.unflatten(structure, like)
+    return Actor(policy, observations, columns)

@@ -37,7 +37,6 @@ class Agent:
         observations: ObservationNormaliser,
         spaces: tuple[Space, Space],
         environment: EnvDescription | str,
-        actor: Actor | None = None,
     ) -> None:
         self.policy = policy
         self.observations = observations
@@ -46,7 +45,6 @@ class Agent:
         if isinstance(environment, str):
             environment = EnvDescription(environment, only_name=True)
         self.environment: EnvDescription = environment
-        self._actor = actor
         self._key = jax.random.key(0)
         self._carry: Any = ()  # what a policy with a memory remembers of the calls of `act`
 
@@ -69,7 +67,7 @@ class Agent:
     @cached_property
     def actor(self) -> Actor:
         """The policy, compiled; shared by the agents of one training run."""
-        return self._actor or actor_of(self.policy, self.observations)
+        return actor_of(self.policy, self.observations)
 
     @cached_property
     def parameters(self) -> Array:

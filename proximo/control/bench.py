@@ -12,14 +12,14 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
 from proximo.control.acting import actor_of
+from proximo.control.arena import environments
 from proximo.control.collect import Stream, collect
 from proximo.control.config import Config, validated
-from proximo.control.iteration import environments
+from proximo.control.learner import new_learner
 from proximo.control.streams import environment_seeds, streams
-from proximo.control.train import new_learner, training
+from proximo.control.train import training
 from proximo.envs import make_envs, make_one
 from proximo.errors import UserError
-from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.update import update
 
 
@@ -59,7 +59,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     config = validated(config)
     if repeats < 1:
         raise UserError(f"repeats is {repeats}: it must be at least 1")
-    if isinstance(config.update.actor_step, CrossEntropy):
+    if config.population is not None:
         raise UserError("a population has no update to time apart: name a preset other than cem")
     seeds = streams(config.seed)
     envs = environments(config, config.num_envs, **make_options)

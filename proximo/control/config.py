@@ -56,6 +56,12 @@ class Config:
         """The environment's id, or the name of the object that was passed."""
         return name_of(self.env)
 
+    @property
+    def population(self) -> CrossEntropy | None:
+        """What is fitted to whole episodes, where the method is no gradient's; None for all other methods."""
+        step = self.update.actor_step
+        return step if isinstance(step, CrossEntropy) else None
+
 
 def preset(name: str, env: Any) -> Config:
     """The configuration of a preset; `default` depends on the environment's family.
@@ -116,8 +122,9 @@ def _fit_together(config: Config) -> None:
                 f"{name} follows the actor's KL through the epochs, which {type(step).__name__} moves once: "
                 "leave it out"
             )
-    if isinstance(step, CrossEntropy) and step.elite > config.num_envs:
-        raise UserError(f"elite is {step.elite}: at most num_envs = {config.num_envs}")
+    population = config.population
+    if population is not None and population.elite > config.num_envs:
+        raise UserError(f"elite is {population.elite}: at most num_envs = {config.num_envs}")
 
 
 def _whole_minibatches(config: Config) -> Config:

@@ -25,7 +25,6 @@ from proximo.control.config import Config, as_json, from_json
 from proximo.control.iteration import Iteration, Snapshot
 from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files, save_model
 from proximo.envs import Episode, observation_codec
-from proximo.learn.actor_steps import CrossEntropy
 from proximo.runs.checkpoints import SCORE, STATE, STATE_ARRAYS, read_state, require_finite, state_files
 from proximo.runs.files import METRICS, Entry, RunFiles
 from proximo.runs.folder import file_name
@@ -153,7 +152,7 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
         "length_so_far": _is_array(statistics["length_so_far"], np.int64, envs),
         "recent": _is_array(recent, np.float64, (len(recent), len(Episode._fields)))
         and np.isfinite(np.delete(recent, Episode._fields.index("episode_return"), axis=1)).all(),
-        "stream": (stream is None) == isinstance(config.update.actor_step, CrossEntropy),
+        "stream": (stream is None) == (config.population is not None),
     }
     if stream is not None:
         sound |= {

@@ -3,38 +3,26 @@
 import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from proximo.control.config import Config, validated
-from proximo.control.ensemble import Turn, ensemble, together
+from proximo.control.config import Config
+from proximo.control.ensemble import (
+    EnsembleSummary,
+    MemberIterations,
+    check_compatible,
+    ensemble,
+    member_configs,
+    summarise,
+)
 from proximo.control.files import control_files
-from proximo.control.iteration import Iteration
 from proximo.control.progress import shown
 from proximo.control.run import Run, configured, whole_env
 from proximo.control.sinks import SinkOptions
 from proximo.errors import UserError
-from proximo.options import with_options
 from proximo.paths import absolute
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
 from proximo.runs.record import CHECKPOINT_SECONDS, Record
-
-
-class Overview(NamedTuple):
-    """How far an ensemble is: the latest iteration of each member, and what sums them up."""
-
-    steps: int
-    mean_return: float
-    members: list[Iteration]
-
-
-def member_configs(config: Config, seeds: int) -> list[Config]:
-    """The configuration with `seeds` seeds, from its own one upwards. Raises UserError for less than one."""
-    if seeds < 1:
-        raise UserError(f"seeds is {seeds}: ask for at least 1")
-    return [validated(with_options(config, seed=config.seed + index)) for index in range(seeds)]
 
 
 def member_folders(
@@ -50,23 +38,18 @@ def member_folders(
 
 
 def recorded_members(
-    turns: Iterator[Turn], folders: Sequence[RunFolder], checkpoint_every: float
-) -> Generator[Overview, None, None]:
-    """The turns summed up, each member recorded as a run of its own; see `recorded`."""
+    iterations: Iterator[MemberIterations], folders: Sequence[RunFolder], checkpoint_every: float
+) -> Generator[EnsembleSummary, None, None]:
+    """The iterations summed up, each member recorded as a run of its own; see `recorded`."""
     records = [Record(folder, checkpoint_every) for folder in folders]
-    under_way: list[Record] = []  # and at rest, while the reader has the turn
+    under_way: list[Record] = []  # and at rest, while the reader has the summary
     try:
-        for turn in turns:
-            for record, iteration in zip(records, turn, strict=True):
+        for latest in iterations:
+            for record, iteration in zip(records, latest, strict=True):
                 if iteration is not None:
                     record.add(iteration)
                     under_way.append(record)
-            members = [record.last for record in records if record.last is not None]
-            yield Overview(
-                sum(member.steps for member in members),
-                float(np.mean([member.mean_return for member in members])),
-                members,
-            )
+            yield summarise([record.last for record in records if record.last is not None])
             under_way = []
     finally:
         with contextlib.ExitStack() as later:  # each member, also when another one's disk fails
@@ -84,23 +67,24 @@ def train_members(
     more: Mapping[str, Any] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     **make_options: Any,
-) -> Generator[tuple[list[RunFolder], Overview], None, None]:
-    """Train `seeds` members; yields their folders and an overview after each turn.
+) -> Generator[tuple[list[RunFolder], EnsembleSummary], None, None]:
+    """Train `seeds` members; yields their folders and a summary after each iteration.
 
     more              what else each `config.json` says, as of `control_files`
     checkpoint_every  as of `recorded`; each member's folder can be resumed by itself
     """
     prepare_process()
     sinks = sinks or SinkOptions()
-    configs = together(member_configs(config, seeds))  # before there are folders
+    configs = member_configs(config, seeds)
+    check_compatible(configs)  # before there are folders
     sinks.check(config.env, config.env_kwargs)
     folders = member_folders(configs, out, more)
     for folder, member in zip(folders, configs, strict=True):
         folder.sinks = sinks.open(folder.path, member)
-    turns = recorded_members(ensemble(configs, **make_options), folders, checkpoint_every)
-    with contextlib.closing(shown(turns, config, progress, seeds * config.steps)) as rows:
-        for overview in rows:
-            yield folders, overview
+    summaries = recorded_members(ensemble(configs, **make_options), folders, checkpoint_every)
+    with contextlib.closing(shown(summaries, config, progress, seeds * config.steps)) as rows:
+        for summary in rows:
+            yield folders, summary
 
 
 def train_ensemble(
@@ -131,14 +115,14 @@ def train_ensemble(
     config = configured(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
     more = {"preset": preset_name}
-    turns = train_members(
+    summaries = train_members(
         config, seeds, out=out, progress=progress, sinks=sinks, more=more, allow_import=allow_import
     )
     last = None
-    for last in turns:  # noqa: B007 (read after the loop)
+    for last in summaries:  # noqa: B007 (read after the loop)
         pass
     if last is None:
         raise UserError("nothing was learned: training ended before its first update")
-    folders, overview = last
-    pairs = zip(folders, overview.members, strict=True)
+    folders, summary = last
+    pairs = zip(folders, summary.members, strict=True)
     return [Run(folder.path, member.agent, whole_env(config)) for folder, member in pairs]

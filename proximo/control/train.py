@@ -6,38 +6,27 @@ for iteration in training(config):
         break
 """
 
-from functools import partial
+import contextlib
+import warnings
 from typing import Any
 
-import jax
-import numpy as np
+import jax.numpy as jnp
 
 from proximo.control.acting import actor_of
-from proximo.control.agent import Agent
-from proximo.control.collect import collect
+from proximo.control.arena import Arena, environments, open_stream, with_offset_of
 from proximo.control.config import Config, validated
-from proximo.control.evolve import evolution
-from proximo.control.iteration import (
-    Iteration,
-    Iterations,
-    Snapshot,
-    begin,
-    diverged,
-    environments,
-    new_learner,
-    over,
-    scheduled,
-    snapshot,
-)
-from proximo.control.streams import streams
-from proximo.learn.actor_steps import CrossEntropy
-from proximo.learn.update import update
+from proximo.control.cross_entropy import cross_entropy_method
+from proximo.control.iteration import Iteration, Iterations, Progress, Snapshot, diverged
+from proximo.control.learner import new_learner, restore_learner, scheduled
+from proximo.control.streams import environment_seeds, later_seeds, streams
+from proximo.errors import EpisodesRestarted
+from proximo.learn.update import Learner, update
 
-__all__ = ["Iteration", "new_learner", "training"]
+__all__ = ["Iteration", "policy_optimisation", "training"]
 
 
 def training(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
-    """Proximal Policy Optimization (Schulman 2017, algorithm 1), one iteration at a time.
+    """Train by the method of the configuration, one iteration at a time.
 
     config        what to train, and how
     start         where to go on; the beginning unless said otherwise
@@ -48,46 +37,54 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
     fails, UpdateDiverged when an update leaves the finite numbers; what was yielded stays good.
     """
     config = validated(config)
-    if isinstance(config.update.actor_step, CrossEntropy):
-        yield from evolution(config, start, **make_options)
-        return
-    seeds = streams(config.seed)
-    envs = environments(config, config.num_envs, **make_options)
-    try:
-        learner, stream, statistics, number, steps = begin(config, envs, seeds, start)
-        actor = actor_of(learner.policy, learner.observations)
-        shape = (config.horizon, envs.num_envs)
-        while steps < config.steps:
-            remaining = 1.0 - steps / config.steps
+    method = policy_optimisation if config.population is None else cross_entropy_method
+    yield from method(config, start, **make_options)
+
+
+def policy_optimisation(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
+    """Proximal Policy Optimization (Schulman 2017, algorithm 1), and all that differs in its update alone."""
+    arena, learner, progress = begin(config, start, **make_options)
+    with arena:
+        while not progress.over:
+            remaining = progress.remaining
             learner = scheduled(learner, remaining)
-            noise = np.asarray(actor.noise(jax.random.fold_in(seeds.actions, number), shape=shape))
-            act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
-            experience = collect(act, stream, noise)
-            episodes = statistics.update(experience, stream.success)
+            experience = arena.experience(learner, progress.number)
             learner, metrics = update(learner, experience, config.update, remaining)
-            steps += int(experience.mask.sum())
-            number += 1
-            iteration = Iteration(
-                number=number,
-                steps=steps,
-                learner=learner,
-                agent=Agent(learner.policy, learner.observations, envs.spaces, envs.description, actor),
-                metrics=numbers(metrics) | statistics.metrics() | {"rollout/restarts": float(envs.restarts)},
-                episodes=episodes,
-                mean_return=statistics.mean_return(),
-                mean_length=statistics.mean_length(),
-                snapshot=partial(snapshot, number, steps, learner, statistics, stream),
-                last=over(config, steps, statistics),
-            )
+            iteration = progress.after(experience, learner, metrics, arena.stream)
             if not iteration.sound:
                 raise diverged(iteration)
             yield iteration
-            if iteration.last:
-                return
-    finally:
-        envs.close()
 
 
-def numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """The metrics as Python's own numbers, read from the device in one go."""
-    return {name: float(value) for name, value in jax.device_get(metrics).items()}
+def begin(config: Config, start: Snapshot | None, **make_options: Any) -> tuple[Arena, Learner, Progress]:
+    """Environments, learner and progress, new or of a snapshot.
+
+    Environments that cannot tell their state, or do not take it back, start new episodes, with seeds that no
+    episode before had; a warning says so, and what was under way counts for nothing. Raises UserError if the
+    snapshot is of another configuration.
+    """
+    seeds = streams(config.seed)
+    with contextlib.ExitStack() as failing:
+        envs = failing.enter_context(environments(config, config.num_envs, **make_options))
+        learner, progress = new_learner(config, envs, seeds), Progress(config, start)
+        if start is not None:
+            learner = restore_learner(learner, start.learner)
+        if start is None or start.stream is None:
+            first = environment_seeds(seeds.environments, envs.num_envs)
+            stream = open_stream(learner, config, envs, first)
+            learner = with_offset_of(learner, stream)
+        else:
+            later = later_seeds(seeds.environments, progress.number, envs.num_envs)
+            stream = open_stream(learner, config, envs, later)
+            if why := stream.restore(start.stream):
+                progress.statistics.restart()
+                learner = learner._replace(rewards=learner.rewards._replace(running=jnp.zeros(envs.num_envs)))
+                warnings.warn(
+                    f"{envs.name} {why}: the episodes that were under way start anew, and the run goes on, "
+                    "but not bit for bit",
+                    EpisodesRestarted,
+                    stacklevel=4,
+                )
+        failing.pop_all()  # the arena closes them
+    actor = actor_of(learner.policy, learner.observations)
+    return Arena(stream, actor, seeds.actions, config.horizon), learner, progress

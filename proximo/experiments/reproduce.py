@@ -34,7 +34,7 @@ def run_missing(
     """Run those of the wanted cells that have no file yet, and the random policy where it is needed.
 
     train         stands in for `control.ensemble.ensemble`; it must be importable by name
-    ensemble_key  stands in for `control.ensemble.kin`
+    ensemble_key  stands in for `control.ensemble.ensemble_key`
 
     Returns 0, or an exit status if somebody asked for the end before. Raises UserError for a file that does
     not fit the grid, while another command runs the same grid, and when a run fails; what finished before is
@@ -43,9 +43,9 @@ def run_missing(
     if not any(_find_missing(grid, wanted, results)[:2]):
         return 0
     if train is None or ensemble_key is None:
-        from proximo.control.ensemble import ensemble, kin
+        from proximo.control import ensemble as own
 
-        train, ensemble_key = train or ensemble, ensemble_key or kin
+        train, ensemble_key = train or own.ensemble, ensemble_key or own.ensemble_key
     from proximo.experiments.runner import run, shown, usable_cores
 
     with contextlib.ExitStack() as held:

@@ -229,7 +229,7 @@ class CrossEntropy:
     """The cross-entropy method (Szita and Lorincz 2006): no gradient, no critic, whole episodes alone.
 
     Each generation draws actors, plays at least one episode with each, and fits mean and standard
-    deviation to the best. It has a loop of its own, `learn.evolve`.
+    deviation to the best. It has a loop of its own, `control.cross_entropy`.
 
     The population is `num_envs`: an actor in each environment.
 
@@ -250,7 +250,7 @@ class CrossEntropy:
     def __call__(
         self, policy: ActorCritic, memory: Any, problem: Problem
     ) -> tuple[ActorCritic, Any, Metrics]:
-        raise TypeError("a population learns from whole episodes: see learn.evolve")
+        raise TypeError("a population learns from whole episodes: see control.cross_entropy")
 
 
 ActorStep = (

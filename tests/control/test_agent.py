@@ -110,7 +110,7 @@ def test_policies_of_one_shape_share_what_is_compiled():
     # Nothing of the policy that it was compiled for is left in it.
     obs = np.array([[0.5], [-0.5]], np.float32)
     for learner in (one, other):
-        noise = np.asarray(shared.noise(jax.random.key(0), shape=(2,)))
+        noise = np.asarray(shared.noise(jax.random.key(0), 0, (2,)))
         own = Actor(learner.policy, learner.observations)
         flat = own.parameters(learner.policy, learner.observations)
         np.testing.assert_array_equal(shared.sample(flat, obs, noise)[0], own.sample(flat, obs, noise)[0])

@@ -6,7 +6,7 @@ import pytest
 from probes import Aim, BetterAction, Endless, close, equal, small, walk
 
 from proximo import UserError, with_options
-from proximo.control.ensemble import apart, by_member, ensemble, kin, stacked
+from proximo.control.ensemble import ensemble, ensemble_key, stack, unstack
 from proximo.control.train import training
 from proximo.core import AdaptiveKLPenalty, Clip, KLPenalty, Unclipped
 from proximo.learn.actor_steps import AdaptiveGradient, CrossEntropy, TrustRegion
@@ -101,10 +101,10 @@ def test_a_member_that_diverges_leaves_the_others_alone():
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(second[0].learner.policy))
 
 
-def test_who_is_kin():
+def test_who_has_the_same_key():
     config = small(Aim, **TINY)
     for like in (dict(seed=9), dict(learning_rate=1.0, gamma=0.5), dict(objective=Clip(0.1))):
-        assert kin(config) == kin(with_options(config, **like))
+        assert ensemble_key(config) == ensemble_key(with_options(config, **like))
     for unlike in (
         dict(objective=Unclipped()),
         dict(epochs=7),
@@ -115,10 +115,10 @@ def test_who_is_kin():
         dict(env=Endless),
         dict(actor_step=TrustRegion()),
     ):
-        assert kin(config) != kin(with_options(config, **unlike))
+        assert ensemble_key(config) != ensemble_key(with_options(config, **unlike))
     # A population is an ensemble already.
     alone = with_options(config, actor_step=CrossEntropy(elite=1))
-    assert kin(alone) == kin(alone) != kin(with_options(alone, seed=9))
+    assert ensemble_key(alone) == ensemble_key(alone) != ensemble_key(with_options(alone, seed=9))
 
 
 def test_strangers_and_lone_instances_are_refused():
@@ -150,18 +150,9 @@ def test_what_a_broken_loop_leaves_behind():
     assert len(closed) == 4
 
 
-def test_trees_together_and_apart():
+def test_trees_stacked_and_unstacked():
     trees = [{"a": np.arange(3) + index, "b": (float(index),)} for index in range(4)]
-    together = stacked(trees)
-    assert together["a"].shape == (4, 3) and together["b"][0].shape == (4,)
-    for tree, back in zip(trees, apart(together), strict=True):
+    stacked = stack(trees)
+    assert stacked["a"].shape == (4, 3) and stacked["b"][0].shape == (4,)
+    for tree, back in zip(trees, unstack(stacked), strict=True):
         assert equal(jax.tree.map(np.float32, tree), jax.tree.map(np.float32, back))
-
-
-def test_a_members_columns_are_its_own():
-    # Environments of member m are m * N to m * N + N - 1.
-    from proximo.core.types import Experience
-
-    columns = np.arange(6.0)[None].repeat(2, axis=0)  # [T = 2, 3 members * N = 2]
-    rollout = Experience(*(columns,) * len(Experience._fields))
-    np.testing.assert_array_equal(by_member(rollout, 3).reward[:, 1], [[2.0, 3.0], [2.0, 3.0]])

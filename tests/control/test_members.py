@@ -11,8 +11,8 @@ from probes import Aim, BetterAction, close
 
 import proximo
 from proximo import UserError
-from proximo.control.ensemble import ensemble
-from proximo.control.members import member_configs, member_folders, recorded_members, train_members
+from proximo.control.ensemble import ensemble, member_configs
+from proximo.control.members import member_folders, recorded_members, train_members
 from proximo.control.train import training
 from proximo.runs.checkpoints import finished
 

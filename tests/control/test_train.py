@@ -8,7 +8,7 @@ import pytest
 from probes import Aim, Ends, Probe, equal, small
 
 from proximo import Config, preset, training, with_options
-from proximo.control.iteration import environments
+from proximo.control.arena import environments
 from proximo.control.streams import environment_seeds, later_seeds, streams
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault, UserError

@@ -13,8 +13,8 @@ import pytest
 from env_probes import Misbehaves
 from probes import Endless
 
+from proximo.control.arena import environments
 from proximo.control.config import Config
-from proximo.control.iteration import environments
 from proximo.envs import HostEnvs, make_envs
 from proximo.envs.vector.timeout import Timeout
 from proximo.errors import EnvironmentFault, WorkerError

@@ -11,7 +11,8 @@ from probes import close, equal, small, turns, walk
 
 from proximo import UserError, with_options
 from proximo.control.config import validated
-from proximo.control.train import new_learner, training
+from proximo.control.learner import new_learner
+from proximo.control.train import training
 from proximo.core import (
     AdaptiveKLPenalty,
     PolicyGradient,

@@ -21,7 +21,7 @@ T, N = 12, 3
 
 @pytest.fixture(autouse=True)
 def in_place_of_the_networks(monkeypatch):
-    monkeypatch.setattr("proximo.control.iteration.ActorCritic", Recurrent)
+    monkeypatch.setattr("proximo.control.learner.ActorCritic", Recurrent)
 
 
 def policy_of(seed=0, features=2):

@@ -6,7 +6,7 @@ from probes import Aim, Probe, RightAction, equal, small
 
 from proximo import UserError
 from proximo.control.config import validated
-from proximo.control.evolve import mean_returns
+from proximo.control.cross_entropy import mean_returns
 from proximo.control.streams import later_seeds, streams
 from proximo.control.train import training
 from proximo.envs import Episode
@@ -103,6 +103,11 @@ def test_generations_play_different_episodes():
 def test_fitness_is_each_environments_own_mean():
     episodes = [Episode(1, 0, 4.0, 1, True), Episode(0, 0, 1.0, 1, True), Episode(1, 3, 8.0, 1, True)]
     np.testing.assert_array_equal(mean_returns(episodes, 2), [1.0, 6.0])
+
+
+def test_a_population_of_one_is_one_too():
+    one = {**POPULATION, "num_envs": 1, "actor_step": CrossEntropy(elite=1), "steps": 20}
+    assert list(training(small(Aim, **one)))[-1].last
 
 
 def test_an_elite_larger_than_the_population_is_refused():

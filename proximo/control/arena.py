@@ -1,0 +1,116 @@
+"""Where experience comes from: the environments of a training, and the policies that act in them."""
+
+import math
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from proximo.control.acting import Actor
+from proximo.control.collect import Stream, advise, collect
+from proximo.control.config import Config
+from proximo.core.types import Experience
+from proximo.envs import HostEnvs, advice, make_envs
+from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.errors import UserError
+from proximo.learn.update import Learner
+from proximo.runs.forks import refuse_after_fork
+
+
+class Arena:
+    """Environments in the middle of their stream, and who acts in them.
+
+    stream   where the environments are; closed with the arena
+    actor    the policies of their columns
+    keys     of the noise of actions: a JAX key, or [policies]
+    horizon  T
+    """
+
+    def __init__(self, stream: Stream, actor: Actor, keys: Array, horizon: int) -> None:
+        self.stream, self.actor, self.keys = stream, actor, keys
+        self.shape = (horizon, stream.envs.num_envs // (actor.columns.policies or 1))
+
+    def experience(self, learner: Learner, number: int) -> Experience:
+        """T steps of every environment, [T, N, ...]; of several policies [T, policies, N / policies, ...].
+
+        number  of the iteration: what the noise of its actions is drawn from, with the keys
+        """
+        actor, stream = self.actor, self.stream
+        noise = np.asarray(actor.noise(self.keys, np.uint32(number), shape=self.shape))
+        noise = actor.columns.join(noise, axis=1)
+        act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
+        return actor.columns.split(collect(act, stream, noise), axis=1)  # type: ignore[no-any-return]
+
+    def __enter__(self) -> "Arena":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.envs.close()
+
+
+def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
+    """The environments that a configuration asks for; `make_options` as of `make_envs`."""
+    refuse_after_fork()
+    mode = config.vectorization_mode
+    if mode != "vector_entry_point":
+        watch = {name: getattr(config, name) for name in ("step_timeout", "restart_interval")}
+        members = num_envs // config.num_envs
+        watch["max_restarts"] = 0 if mode == "sync" else config.max_restarts * members
+        make_options = {"vector_kwargs": watch, **make_options}
+    make_options = {"env_kwargs": config.env_kwargs, **make_options}
+    envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
+    require_memory(envs, config.horizon)
+    ours = isinstance(envs.vector, ParallelVectorEnv)
+    if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
+        envs.step_timeout = config.step_timeout * envs.num_envs
+    return envs
+
+
+def require_memory(envs: HostEnvs, horizon: int) -> None:
+    """Close the environments and raise UserError where this machine cannot hold a rollout of them.
+
+    An update needs its observations twice, as they came and normalised.
+    """
+    size = 2 * (horizon + 1) * envs.num_envs * envs.observation.shape[0] * envs.observation.dtype.itemsize
+    has = memory()
+    if has is not None and size > has:
+        envs.close()
+        raise UserError(
+            f"a rollout of horizon x num_envs = {horizon} x {envs.num_envs} observations of "
+            f"{envs.observation.shape[0]:,} numbers takes {size / 2**30:,.0f} GiB, this machine has "
+            f"{has / 2**30:,.0f}: lower horizon or num_envs, or let the environment return less"
+        )
+
+
+def memory() -> int | None:
+    """Bytes of this machine's memory; None where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows; and systems that know no such names
+        return None
+
+
+def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int]) -> Stream:
+    """Experience that begins now. Its observations are relative to what the learner's were.
+
+    Where it has seen none, the first ones decide that (`with_offset_of`), unless they are not normalised:
+    then every entry is to reach the networks as it is.
+    """
+    new = learner.steps == 0
+    undecided = new and config.update.normalise_observations
+    offset = None if undecided else np.asarray(learner.observations.offset)
+    policy = learner.policy
+    stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), policy.in_parts)
+    if new:
+        std = math.exp(config.network.initial_log_std)
+        advise(advice.unreachable_actions(envs.spaces[1], std) + advice.running_statistics(envs.vector))
+        stream.unproven = True
+    return stream
+
+
+def with_offset_of(learner: Learner, stream: Stream) -> Learner:
+    """The learner of a stream that has begun: it knows what its observations are relative to."""
+    offset = jnp.asarray(stream.offset)
+    return learner._replace(observations=learner.observations._replace(offset=offset))
