@@ -18,7 +18,7 @@ from proximo.paths import absolute, short
 from proximo.words import Dialect, understood
 
 if TYPE_CHECKING:
-    from proximo.control.sweep import Search, Span, Value
+    from proximo.control.study import Search, Span, Value
 
 FIXED = ("env", "seed", "steps", "until", "preset")  # what a comparison holds equal
 
@@ -66,7 +66,8 @@ def recipe_words(words: list[str]) -> list[str]:
 def run(asked: Asked) -> int:
     """Sweep; returns the exit status: 1 if no trial came to its end."""
     from proximo.control.progress import shown
-    from proximo.control.sweep import finished_trials, open_study, sweeping
+    from proximo.control.study import finished_trials, open_study
+    from proximo.control.sweep import sweeping
     from proximo.control.sweep_report import outcome, text, write_report
     from proximo.runs.process import orderly_stop, prepare_process
 
@@ -163,7 +164,7 @@ def choices(words: str, values: str, kinds: tuple[Any, ...]) -> tuple[str, ...]:
 
 def span(words: str, values: str, kinds: tuple[Any, ...]) -> "Span":
     """`1e-5:1e-3:log`."""
-    from proximo.control.sweep import Span
+    from proximo.control.study import Span
 
     low, _, rest = values.partition(":")
     high, _, scale = rest.partition(":")

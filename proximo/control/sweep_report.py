@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from proximo.control.sweep import Search, Value, finished_trials
+from proximo.control.study import Search, Value, finished_trials
 from proximo.runs.extras import needed
 from proximo.runs.sealed import write_file
 

@@ -18,7 +18,8 @@ from proximo.cli import main
 from proximo.commands.sweep import Sweep, configured, recipe_words, searched
 from proximo.commands.train import Train
 from proximo.control import sweep
-from proximo.control.sweep import Span, finished_trials, open_study, sweeping
+from proximo.control.study import FIRST_CHECK, Span, finished_trials, open_study
+from proximo.control.sweep import sweeping
 from proximo.control.sweep_report import outcome, table, text
 from proximo.core import Clip
 from proximo.errors import EnvironmentFault
@@ -40,17 +41,18 @@ def imitated(monkeypatch, curve=lambda config, share: score(config) * share, sou
     """Training that takes no time: four turns of each member, whose return at each is `curve`."""
     trained = []
 
-    def turns(configs, make_options):
+    def ensemble(configs):
         trained.append(configs)
         for quarter in range(1, 5):
             steps = [config.steps * quarter // 4 for config in configs]
             values = [curve(config, quarter / 4) for config in configs]
             members = zip(configs, steps, values, strict=True)
-            if not all(sound(config) for config in configs):
-                raise sweep.Diverged("an update left the finite numbers")
-            yield [SimpleNamespace(steps=step, mean_return=value) for _, step, value in members]
+            yield [
+                SimpleNamespace(steps=step, mean_return=value, sound=sound(config))
+                for config, step, value in members
+            ]
 
-    monkeypatch.setattr(sweep, "turns", turns)
+    monkeypatch.setattr(sweep, "ensemble", ensemble)
     return trained
 
 
@@ -133,7 +135,7 @@ def test_a_trial_that_lags_is_given_up_but_not_early_and_not_the_first_ones(tmp_
     for trial in trials:
         if trial.state.name == "PRUNED":
             assert "lagged after" in trial.user_attrs["why"]
-            assert sweep.FIRST_CHECK <= max(trial.intermediate_values) < sweep.CHECKS
+            assert FIRST_CHECK <= max(trial.intermediate_values) < sweep.CHECKS
 
 
 @pytest.mark.parametrize(
@@ -163,11 +165,11 @@ def test_a_combination_that_cannot_be_is_a_trial_given_up(tmp_path, monkeypatch)
 
 
 def test_an_environment_that_fails_ends_the_sweep(tmp_path, monkeypatch):
-    def turns(configs, make_options):
+    def ensemble(configs):
         raise EnvironmentFault("environment 0 failed")
         yield
 
-    monkeypatch.setattr(sweep, "turns", turns)
+    monkeypatch.setattr(sweep, "ensemble", ensemble)
     with pytest.raises(EnvironmentFault):
         made(tmp_path, 2)
     (trial,) = open_study(tmp_path / "sweep.db", BASE, SEARCH, 1).get_trials()
