@@ -58,7 +58,7 @@ class Config:
 
     @property
     def population(self) -> CrossEntropy | None:
-        """What is fitted to whole episodes, where the method is no gradient's; None for all other methods."""
+        """What the cross-entropy method fits to whole episodes; None for methods that follow a gradient."""
         step = self.update.actor_step
         return step if isinstance(step, CrossEntropy) else None
 

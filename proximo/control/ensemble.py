@@ -119,9 +119,9 @@ def begin_members(configs: Sequence[Config], **make_options: Any) -> tuple[Arena
         first_seeds = [seed for own in seeds for seed in environment_seeds(own.environments, each)]
         stream = open_stream(learners[0], first, envs, first_seeds)
         learner = stack([with_offset_of(learner, stream) for learner in learners])
-        failing.pop_all()  # the arena closes them
-    actor = actor_of(learners[0].policy, learners[0].observations, columns)
-    arena = Arena(stream, actor, stack([own.actions for own in seeds]), first.horizon)
+        actor = actor_of(learners[0].policy, learners[0].observations, columns)
+        arena = Arena(stream, actor, stack([own.actions for own in seeds]), first.horizon)
+        failing.pop_all()  # from now on the arena closes them
     parts = [columns.of(index, each) for index in range(len(configs))]
     return arena, learner, [Progress(config, part=part) for config, part in zip(configs, parts, strict=True)]
 

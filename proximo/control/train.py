@@ -38,7 +38,7 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
     """
     config = validated(config)
     method = policy_optimisation if config.population is None else cross_entropy_method
-    yield from method(config, start, **make_options)
+    return method(config, start, **make_options)
 
 
 def policy_optimisation(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
@@ -83,8 +83,9 @@ def begin(config: Config, start: Snapshot | None, **make_options: Any) -> tuple[
                     f"{envs.name} {why}: the episodes that were under way start anew, and the run goes on, "
                     "but not bit for bit",
                     EpisodesRestarted,
-                    stacklevel=4,
+                    stacklevel=3,
                 )
-        failing.pop_all()  # the arena closes them
-    actor = actor_of(learner.policy, learner.observations)
-    return Arena(stream, actor, seeds.actions, config.horizon), learner, progress
+        actor = actor_of(learner.policy, learner.observations)
+        arena = Arena(stream, actor, seeds.actions, config.horizon)
+        failing.pop_all()  # from now on the arena closes them
+    return arena, learner, progress

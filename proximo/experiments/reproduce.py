@@ -43,9 +43,9 @@ def run_missing(
     if not any(_find_missing(grid, wanted, results)[:2]):
         return 0
     if train is None or ensemble_key is None:
-        from proximo.control import ensemble as own
+        from proximo.control import ensemble as ensembles
 
-        train, ensemble_key = train or own.ensemble, ensemble_key or own.ensemble_key
+        train, ensemble_key = train or ensembles.ensemble, ensemble_key or ensembles.ensemble_key
     from proximo.experiments.runner import run, shown, usable_cores
 
     with contextlib.ExitStack() as held:

@@ -25,7 +25,7 @@ from proximo.core import (
 )
 from proximo.core.arrays import traceable
 from proximo.core.ranges import Range, above, at_least
-from proximo.learn.actor_vector import actor_vector, rows, unrows, with_actor
+from proximo.learn.actor_vector import actor_vector, from_rows, rows, with_actor
 from proximo.learn.batches import Batch
 from proximo.learn.descend import adam
 from proximo.policies import ActorCritic, Distribution, Policy, per_state
@@ -51,10 +51,10 @@ class Problem(NamedTuple):
         """The mean objective of the batch."""
         return masked_mean(self.objective(self.batch.read_by(policy).distribution), self.batch.mask)
 
-    def downhill(self, policy: ActorCritic) -> ActorCritic:
+    def descent_gradient(self, policy: ActorCritic) -> ActorCritic:
         """The gradient of the surrogate with its sign turned."""
-        downhill: ActorCritic = jax.grad(lambda policy: -self.surrogate(policy))(policy)
-        return downhill
+        gradient: ActorCritic = jax.grad(lambda policy: -self.surrogate(policy))(policy)
+        return gradient
 
     def kl(self, policy: ActorCritic) -> Float[Array, ""]:
         """The mean exact KL(old || new) of the batch, in nats (Schulman 2017, eq. 4 and 8)."""
@@ -96,7 +96,7 @@ class SingleGradient:
         self, policy: ActorCritic, memory: Any, problem: Problem
     ) -> tuple[ActorCritic, Any, Metrics]:
         policy, memory, norm = problem.descend(
-            policy, memory, problem.downhill(policy), problem.learning_rate
+            policy, memory, problem.descent_gradient(policy), problem.learning_rate
         )
         return policy, memory, {"train/actor_grad_norm": norm, "train/kl": problem.kl(policy)}
 
@@ -122,7 +122,7 @@ class AdaptiveGradient:
     ) -> tuple[ActorCritic, Any, Metrics]:
         moments, rate = memory
         rate = jnp.where(rate > 0, rate, problem.learning_rate)
-        policy, moments, norm = problem.descend(policy, moments, problem.downhill(policy), rate)
+        policy, moments, norm = problem.descend(policy, moments, problem.descent_gradient(policy), rate)
         kl = problem.kl(policy)
         metrics = {"train/actor_grad_norm": norm, "train/kl": kl, "train/actor_learning_rate": rate}
         return policy, (moments, adapted_rate(rate, kl, self.target_kl)), metrics
@@ -217,7 +217,7 @@ class AverageTrustRegion:
         away = rows(jax.grad(lambda said: jnp.sum(anchor.kl(said)))(said), shape)
         bent = projected_gradient(uphill, away, self.limit)
         mean_of = batch.mask[..., None] / jnp.maximum(jnp.sum(batch.mask), 1.0)
-        (gradients,) = pull_back(unrows(-jnp.where(mean_of > 0, bent * mean_of, 0.0), said))
+        (gradients,) = pull_back(from_rows(-jnp.where(mean_of > 0, bent * mean_of, 0.0), said))
         policy, moments, norm = problem.descend(policy, moments, gradients, problem.learning_rate)
         average = jax.tree.map(lambda old, new: self.decay * old + (1.0 - self.decay) * new, average, policy)
         return policy, (moments, average), {"train/actor_grad_norm": norm, "train/kl": problem.kl(policy)}

@@ -32,7 +32,7 @@ def rows(tree: Any, shape: tuple[int, ...]) -> Float[Array, "T N D"]:
     return jnp.concatenate([leaf.reshape(*shape, -1) for leaf in jax.tree.leaves(tree)], axis=-1)
 
 
-def unrows(vectors: Float[Array, "T N D"], like: Any) -> Any:
+def from_rows(vectors: Float[Array, "T N D"], like: Any) -> Any:
     """The inverse of `rows`."""
     leaves, structure = jax.tree.flatten(like)
     widths = [leaf.size // vectors[..., 0].size for leaf in leaves]

@@ -30,7 +30,7 @@ from proximo.learn.actor_steps import (
     mean_kl,
     natural_step,
 )
-from proximo.learn.actor_vector import actor_parts, actor_vector, rows, unrows, with_actor
+from proximo.learn.actor_vector import actor_parts, actor_vector, from_rows, rows, with_actor
 from proximo.learn.batches import Steps
 from proximo.learn.descend import adam
 from proximo.learn.experience import normalised, whole_batch
@@ -336,7 +336,7 @@ def test_rows_and_back(situation):
     said = problem_of(situation).batch.distribution
     vectors = rows(said, (12, 8))
     assert vectors.shape == (12, 8, 4)  # two means, two log standard deviations
-    assert equal(unrows(vectors, said), said)
+    assert equal(from_rows(vectors, said), said)
 
 
 def test_garbage_under_the_mask_moves_no_actor(situation):
