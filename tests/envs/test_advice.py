@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.wrappers.vector import NormalizeObservation
 
 from proximo import preset, training, with_options
-from proximo.control import iteration
+from proximo.control import arena
 from proximo.control.ensemble import ensemble
 from proximo.envs import advice, observation_codec
 from proximo.errors import EnvironmentAdvice, UserError
@@ -155,10 +155,10 @@ def test_a_training_refuses_what_it_cannot_hold_in_one_line(space, says, mode):
 
 def test_a_rollout_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypatch):
     # Two copies of 17 x 2 observations of 2 numbers of 4 bytes: 544 bytes.
-    monkeypatch.setattr(iteration, "memory", lambda: 543)
+    monkeypatch.setattr(arena, "memory", lambda: 543)
     with pytest.raises(UserError, match="16 x 2 observations of 2 numbers takes"):
         next(training(small(Walk)))
-    monkeypatch.setattr(iteration, "memory", lambda: 544)
+    monkeypatch.setattr(arena, "memory", lambda: 544)
     next(training(small(Walk)))
-    monkeypatch.setattr(iteration, "memory", lambda: None)  # where the system does not tell
+    monkeypatch.setattr(arena, "memory", lambda: None)  # where the system does not tell
     next(training(small(Walk)))
