@@ -128,7 +128,7 @@ def _between_parts(before: dict[Any, Any], now: dict[Any, Any], name: str) -> It
     if list(before) == list(now):
         for key in before:
             yield from _between(before[key], now[key], f"{name} {key!r}")
-    elif 0 in before or 0 in now:
+    elif len(before) != len(now) and (0 in before or 0 in now):
         yield Difference(f"{name} has {len(now)} parts, not {len(before)}", True)
     else:
         how = "order" if set(before) == set(now) else "parts"
