@@ -19,7 +19,7 @@ from proximo.control.train import training
 from proximo.runs.checkpoints import Checkpoints
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
-from proximo.runs.record import CHECKPOINT_SECONDS, recorded
+from proximo.runs.record import CHECKPOINT_SECONDS, record
 
 RESULT = Path("results/speed/checkpoints.json")
 CONFIG = with_options(preset("default", "HalfCheetah-v5"), steps=10**9)
@@ -43,7 +43,7 @@ def rates(folder: Path) -> dict[str, list[float]]:
     with contextlib.ExitStack() as stack:
         runs: dict[str, Any] = {}
         for name, every in (("with", EVERY), ("without", 1e9)):
-            run = recorded(training(CONFIG), RunFolder.create(control_files(CONFIG), folder / name), every)
+            run = record(training(CONFIG), RunFolder.create(control_files(CONFIG), folder / name), every)
             runs[name] = stack.enter_context(contextlib.closing(run))
             next(runs[name]), next(runs[name])
         for _ in range(ROUNDS):

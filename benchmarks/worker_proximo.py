@@ -22,7 +22,7 @@ def proximo(num_envs: int, horizon: int) -> None:
     from proximo.control.train import training
     from proximo.runs.folder import RunFolder
     from proximo.runs.process import prepare_process
-    from proximo.runs.record import recorded
+    from proximo.runs.record import record
 
     prepare_process()
     config: Config = with_options(
@@ -45,7 +45,7 @@ def proximo(num_envs: int, horizon: int) -> None:
     steps = 0
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(control_files(config), Path(folder) / "run")
-        with contextlib.closing(recorded(training(config), run)) as iterations:
+        with contextlib.closing(record(training(config), run)) as iterations:
 
             def train(count: int) -> int:
                 nonlocal steps

@@ -16,7 +16,7 @@ from proximo.control.presets import PRESETS
 from proximo.envs import find_spec
 from proximo.errors import UserError
 from proximo.options import Option, also, as_word, checked, kebab, own_options, with_options
-from proximo.paths import whole
+from proximo.paths import with_absolute_paths
 from proximo.words import understood
 
 NO_ENV = "ENV"  # stands in the help where nothing was named
@@ -78,7 +78,7 @@ def config_from(arguments: RecipeArguments) -> Config:
     return config
 
 
-def spelled(kinds: Any) -> Any:
+def choice_argument(kinds: Any) -> Any:
     """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`.
 
     A last word that all of them share may be left out: `ipo` for `ipo-loss`.
@@ -158,7 +158,7 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             str_from_instance=lambda value: [f"{name}={json.dumps(one)}" for name, one in value.items()],
         )
     choices = get_args(info.type) if isinstance(info.type, UnionType) else ()
-    return spelled(info.type) if choices and all(map(is_dataclass, choices)) else None
+    return choice_argument(info.type) if choices and all(map(is_dataclass, choices)) else None
 
 
 _under_way: list[type] = []
@@ -208,7 +208,7 @@ def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
         raise UserError(f"of which environment? Name it first: proximo {command} CartPole-v1")
     find_spec(env, allow_import=True)
     name = next((after for word, after in pairwise(words) if word == "--preset"), "default")
-    return whole(parse(kind, command, words, kind(config=preset(name, env))))
+    return with_absolute_paths(parse(kind, command, words, kind(config=preset(name, env))))
 
 
 def parse(

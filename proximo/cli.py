@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from proximo.errors import Told, UserError, as_error, say
-from proximo.paths import begun_here
+from proximo.paths import working_folder
 
 USAGE = """usage: proximo COMMAND ...
 
@@ -75,8 +75,8 @@ def main(words: Sequence[str] | None = None) -> int:
     name = " ".join(words[: 2 if words[0] == "lm" else 1])
     try:
         command = importlib.import_module(f"proximo.commands.{words[0]}")
-        with begun_here(), one_line_warnings(name, "--debug" in words):
-            status = carried_out(command, command.read(words[1:]))
+        with working_folder(), one_line_warnings(name, "--debug" in words):
+            status = run_command(command, command.read(words[1:]))
             sys.stdout.flush()
             return status
     except KeyboardInterrupt as interrupt:  # it may carry the signal's number
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, UserError) else 1
 
 
-def carried_out(command: Any, arguments: Any) -> int:
+def run_command(command: Any, arguments: Any) -> int:
     """The exit status of a command. Raises UserError where the user's code asks for the program's end.
 
     Where an environment does so while it trains, it is a fault like others; this is for all the rest.

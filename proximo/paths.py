@@ -17,7 +17,7 @@ class _Begun:
 
 
 @contextlib.contextmanager
-def begun_here() -> Iterator[None]:
+def working_folder() -> Iterator[None]:
     """Within the statement, relative paths begin in the folder that is the working folder now."""
     before, _Begun.folder = _Begun.folder, Path.cwd()
     try:
@@ -31,7 +31,7 @@ def absolute(path: str | Path) -> Path:
     return (_Begun.folder or Path.cwd()) / path
 
 
-def whole(arguments: Arguments) -> Arguments:
+def with_absolute_paths(arguments: Arguments) -> Arguments:
     """A command's arguments with every path `absolute`, also in options within options."""
     found = {field.name: getattr(arguments, field.name) for field in fields(arguments)}  # type: ignore[arg-type]
     changed = {name: _whole(value) for name, value in found.items() if _whole(value) is not value}
@@ -47,4 +47,4 @@ def short(path: Path) -> Path:
 def _whole(value: Any) -> Any:
     if isinstance(value, Path):
         return value if value.is_absolute() else absolute(value)
-    return whole(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return with_absolute_paths(value) if is_dataclass(value) and not isinstance(value, type) else value

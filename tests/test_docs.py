@@ -11,10 +11,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from proximo.arguments import config_from, spelled
+from proximo.arguments import choice_argument, config_from
 from proximo.cli import main
 from proximo.commands.train import Train
-from proximo.control.config import preset, validated
+from proximo.control.config import preset, validate
 from proximo.control.presets import METHODS
 from proximo.core import Objective
 from proximo.envs.check import check
@@ -130,7 +130,7 @@ def test_a_command_can_be_typed(words):
     module = importlib.import_module(f"proximo.commands.{words[0]}")
     arguments = module.read(words[1:])
     if isinstance(arguments, Train):
-        validated(config_from(arguments))
+        validate(config_from(arguments))
 
 
 def test_the_table_of_presets():
@@ -138,12 +138,12 @@ def test_the_table_of_presets():
     assert rows.keys() == METHODS.keys()
     for name, (objective, actor_step, epochs, shape, _) in rows.items():
         config = preset(name, "Hopper-v5")
-        assert spelled(ActorStep).instance_from_str([actor_step]) == config.update.actor_step
+        assert choice_argument(ActorStep).instance_from_str([actor_step]) == config.update.actor_step
         assert shape == f"{config.num_envs} x {config.horizon}"
         if config.population is not None:
             assert (objective, epochs) == ("none", "none")
         else:
-            assert spelled(Objective).instance_from_str([objective]) == config.update.objective
+            assert choice_argument(Objective).instance_from_str([objective]) == config.update.objective
             assert epochs == str(config.update.epochs)
 
 

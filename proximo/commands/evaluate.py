@@ -10,7 +10,7 @@ import tyro
 
 from proximo.arguments import Shown, parse
 from proximo.errors import UserError
-from proximo.paths import whole
+from proximo.paths import with_absolute_paths
 from proximo.runs.sealed import check_target, replace_file, writing
 
 
@@ -65,7 +65,7 @@ class Evaluate(PlayArguments):
 
 def read(words: list[str]) -> Evaluate:
     """The arguments that were typed."""
-    return whole(parse(Evaluate, "evaluate", words))
+    return with_absolute_paths(parse(Evaluate, "evaluate", words))
 
 
 def run(arguments: Evaluate) -> int:

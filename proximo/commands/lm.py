@@ -27,27 +27,27 @@ MODULES = dict.fromkeys(("sft", "reward", "ppo", "grpo", "dpo"), "lm_train") | {
 }
 
 
-class Asked(NamedTuple):
+class ParsedCommand(NamedTuple):
     """A command's module and what was typed after it; no module where the overview is asked for."""
 
     module: Any
     arguments: Any
 
 
-def read(words: list[str]) -> Asked:
+def read(words: list[str]) -> ParsedCommand:
     """The arguments that were typed. Raises UserError for a command that does not exist."""
     if not words or words[0] in ("-h", "--help"):
-        return Asked(None, 0 if words else 2)
+        return ParsedCommand(None, 0 if words else 2)
     if words[0] not in MODULES:
         raise UserError(f"there is no command {words[0]!r}: {nearest(words[0], MODULES)}")
     from proximo.language import need_libraries
 
     need_libraries()
     module = importlib.import_module(f"proximo.commands.{MODULES[words[0]]}")
-    return Asked(module, module.read(words[0], words[1:]))
+    return ParsedCommand(module, module.read(words[0], words[1:]))
 
 
-def run(asked: Asked) -> int:
+def run(asked: ParsedCommand) -> int:
     """Carry it out; returns the exit status."""
     if asked.module is None:
         print(USAGE)

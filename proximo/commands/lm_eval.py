@@ -40,11 +40,11 @@ def run(arguments: Evaluate) -> int:
     found = evaluate_model(arguments.options)
     for note in found["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    print(json.dumps(found) if arguments.json else told(found))
+    print(json.dumps(found) if arguments.json else format_results(found))
     return 0
 
 
-def told(found: dict[str, Any]) -> str:
+def format_results(found: dict[str, Any]) -> str:
     """The measurements as a person reads them."""
     if found["kind"] == "texts":
         cut = f", {found['truncated']:,} of them cut" if found["truncated"] else ""

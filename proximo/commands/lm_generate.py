@@ -93,7 +93,7 @@ def run(arguments: Generate) -> int:
             with writing(out), out.open("a") as file:
                 file.write(json.dumps(found[-1]) + "\n")
         if not arguments.json and not arguments.quiet:
-            print(f"{told(answer)}\n", flush=True)
+            print(f"{format_answer(answer)}\n", flush=True)
     if arguments.json:
         print(json.dumps(found))
     return 0
@@ -125,7 +125,7 @@ def record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def told(answer: Answer) -> str:
+def format_answer(answer: Answer) -> str:
     """An answer as a person reads it: its prompt, marked, and what follows."""
     text = answer.prompt
     if not isinstance(text, str):

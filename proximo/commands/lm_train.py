@@ -14,8 +14,8 @@ from proximo.errors import UserError, say
 from proximo.language.face import carry_out
 from proximo.language.progress import facts
 from proximo.language.running import SAMPLING, TrainingState, begin, method, resume_training
-from proximo.paths import short, whole
-from proximo.runs.process import Deadline, orderly_stop, prepare_process
+from proximo.paths import short, with_absolute_paths
+from proximo.runs.process import Deadline, graceful_stop, prepare_process
 from proximo.words import groups, understood
 
 
@@ -42,7 +42,7 @@ class Resume(Watched):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedCommand:
     """A training command and what was typed after it, as arguments and as the words themselves."""
 
     command: str
@@ -70,7 +70,7 @@ def arguments_of(command: str) -> Any:
     return kind
 
 
-def read(command: str, words: list[str]) -> Asked:
+def read(command: str, words: list[str]) -> ParsedCommand:
     """The arguments that were typed."""
     _, said = groups(words)
     names = {one.name for one in said}
@@ -80,11 +80,11 @@ def read(command: str, words: list[str]) -> Asked:
         kind: Any = Resume
     else:
         kind = arguments_of(command)
-    arguments = whole(parse(kind, f"lm {command}", understood(command, words, kind)))
-    return Asked(command, arguments, ("lm", command, *words))
+    arguments = with_absolute_paths(parse(kind, f"lm {command}", understood(command, words, kind)))
+    return ParsedCommand(command, arguments, ("lm", command, *words))
 
 
-def run(asked: Asked) -> int:
+def run(asked: ParsedCommand) -> int:
     """Train; returns the exit status."""
     prepare_process()
     arguments = asked.arguments
@@ -112,7 +112,7 @@ def carried_out(command: str, arguments: Watched, work: TrainingState, deadline:
     if not arguments.quiet:
         for note in work.trainer.notes:
             say(f"note: {note}")
-    with orderly_stop() as stop:
+    with graceful_stop() as stop:
         found, status = carry_out(command, work, deadline, not arguments.quiet, stop)
     path, known = short(found.folder), facts(found.metrics)
     if arguments.json:

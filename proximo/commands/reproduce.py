@@ -10,7 +10,7 @@ import tyro
 from proximo.arguments import Watched, parse
 from proximo.core.ranges import at_least
 from proximo.errors import say
-from proximo.paths import short, whole
+from proximo.paths import short, with_absolute_paths
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Reproduce(Watched):
 
 def read(words: list[str]) -> Reproduce:
     """The arguments that were typed."""
-    return whole(parse(Reproduce, "reproduce", words))
+    return with_absolute_paths(parse(Reproduce, "reproduce", words))
 
 
 def run(arguments: Reproduce) -> int:

@@ -39,16 +39,16 @@ class Sweep(Watched, RecipeArguments):
     """Where `sweep.md` goes, after every trial; `runs/sweep-ENV` unless said otherwise."""
 
 
-class Asked(NamedTuple):
+class ParsedSweep(NamedTuple):
     """The arguments that were typed, and those of their words that say how to train."""
 
     arguments: Sweep
     recipe: list[str]
 
 
-def read(words: list[str]) -> Asked:
+def read(words: list[str]) -> ParsedSweep:
     """The arguments that were typed."""
-    return Asked(parse_recipe(Sweep, "sweep", words), recipe_words(words))
+    return ParsedSweep(parse_recipe(Sweep, "sweep", words), recipe_words(words))
 
 
 def recipe_words(words: list[str]) -> list[str]:
@@ -63,17 +63,17 @@ def recipe_words(words: list[str]) -> list[str]:
     return kept
 
 
-def run(asked: Asked) -> int:
+def run(asked: ParsedSweep) -> int:
     """Sweep; returns the exit status: 1 if no trial came to its end."""
     from proximo.control.progress import shown
     from proximo.control.study import finished_trials, open_study
     from proximo.control.sweep import sweeping
     from proximo.control.sweep_report import outcome, text, write_report
-    from proximo.runs.process import orderly_stop, prepare_process
+    from proximo.runs.process import graceful_stop, prepare_process
 
     arguments = asked.arguments
     prepare_process()
-    base, search = config_from(arguments), searched(arguments.vary, asked.recipe)
+    base, search = config_from(arguments), parse_search_space(arguments.vary, asked.recipe)
     out = arguments.out or absolute("runs") / f"sweep-{base.name.replace('/', '-')}"
     study = open_study(arguments.storage or out / "sweep.db", base, search, arguments.seeds)
     begun = reported = len(finished_trials(study))
@@ -90,7 +90,7 @@ def run(asked: Asked) -> int:
 
     rows = sweeping(
         study,
-        lambda options: configured(asked.recipe, options),
+        lambda options: trial_config(asked.recipe, options),
         search,
         trials=arguments.trials,
         seeds=arguments.seeds,
@@ -98,7 +98,7 @@ def run(asked: Asked) -> int:
     )
     steps = max(arguments.trials - begun, 1) * arguments.seeds * base.steps
     progress = shown(rows, base, not arguments.quiet, steps)
-    with orderly_stop() as stop, contextlib.closing(progress):
+    with graceful_stop() as stop, contextlib.closing(progress):
         for row in progress:
             if row.finished > reported:
                 reported = row.finished
@@ -110,7 +110,7 @@ def run(asked: Asked) -> int:
     return stop.status or int(found["best"] is None)
 
 
-def configured(recipe: list[str], options: "Mapping[str, Value]") -> Config:
+def trial_config(recipe: list[str], options: "Mapping[str, Value]") -> Config:
     """The configuration of a trial: what the same words mean to `proximo train`. Raises UserError."""
     return config_from(parse_recipe(RecipeArguments, "sweep", [*recipe, *spelled(options)]))
 
@@ -127,7 +127,7 @@ def typed(name: str, value: "Value") -> Any:
     return shlex.split(value) if isinstance(value, str) else value
 
 
-def searched(vary: tuple[str, ...], recipe: list[str]) -> "Search":
+def parse_search_space(vary: tuple[str, ...], recipe: list[str]) -> "Search":
     """What is varied, as it was typed. Raises UserError for what cannot be read."""
     if not vary:
         raise UserError("say what to vary, such as --vary learning_rate=1e-5:1e-3:log")

@@ -16,7 +16,7 @@ from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import as_words, changes
-from proximo.paths import short, whole
+from proximo.paths import short, with_absolute_paths
 from proximo.words import understood
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class Resume(RunArguments):
 def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
     if any(word.partition("=")[0] == "--resume" for word in words):
-        found: Train | Resume = whole(parse(Resume, "train", understood("train", words, Resume)))
+        found: Train | Resume = with_absolute_paths(
+            parse(Resume, "train", understood("train", words, Resume))
+        )
     else:
         found = parse_recipe(Train, "train", words)
     return replace(found, words=("train", *words))
@@ -101,11 +103,11 @@ def carried_out(arguments: Train | Resume, work: "Work") -> int:
     one that was asked to stop; each can be gone on with.
     """
     from proximo.control.run import iterations
-    from proximo.runs.process import Deadline, orderly_stop, take_turns
+    from proximo.runs.process import Deadline, graceful_stop, take_turns
 
     folder, begun = work.folder.path, work.start.steps if work.start else 0
     run = iterations(work, not arguments.quiet, arguments.checkpoint_every, allow_import=True)
-    with orderly_stop() as stop, told_how_to_go_on(arguments, folder):
+    with graceful_stop() as stop, resume_hint_on_error(arguments, folder):
         deadline = Deadline(arguments.max_time)
         iteration, status, elapsed = take_turns(run, lambda iteration: iteration.last, deadline, stop)
     if arguments.json:
@@ -118,7 +120,7 @@ def carried_out(arguments: Train | Resume, work: "Work") -> int:
         )
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
-    say(f"stopped; go on with: {going_on(arguments, folder)}")
+    say(f"stopped; go on with: {resume_command(arguments, folder)}")
     return status
 
 
@@ -135,7 +137,7 @@ def score(iteration: Any) -> str:
 def run_seeds(arguments: Train) -> int:
     """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
     from proximo.control.members import train_members
-    from proximo.runs.process import Deadline, orderly_stop, take_turns
+    from proximo.runs.process import Deadline, graceful_stop, take_turns
     from proximo.runs.statistics import interval
 
     members = train_members(
@@ -148,7 +150,7 @@ def run_seeds(arguments: Train) -> int:
         checkpoint_every=arguments.checkpoint_every,
         allow_import=True,
     )
-    with orderly_stop() as stop:
+    with graceful_stop() as stop:
         last, status, elapsed = take_turns(
             members,
             lambda turn: all(member.last for member in turn[1].members),
@@ -172,7 +174,7 @@ def run_seeds(arguments: Train) -> int:
         say(f"proximo train: {short(path)} left the finite numbers: its policy is the last good one")
     unfinished = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.last]
     for path in unfinished:
-        say(f"stopped; go on with: {going_on(arguments, path)}")
+        say(f"stopped; go on with: {resume_command(arguments, path)}")
     return status if unfinished else int(bool(diverged))
 
 
@@ -182,7 +184,7 @@ def imported(arguments: Train | Resume) -> list[str]:
     return [env] if isinstance(env, str) and ":" in env else []
 
 
-def going_on(arguments: Train | Resume, path: Path) -> str:
+def resume_command(arguments: Train | Resume, path: Path) -> str:
     """The command that goes on with a run as it was carried out."""
     words = ["proximo", "train", "--resume", str(short(path)), *imported(arguments)]
     words += as_words(changes(arguments.sinks, SinkOptions()))
@@ -190,7 +192,7 @@ def going_on(arguments: Train | Resume, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def told_how_to_go_on(arguments: Train | Resume, path: Path) -> Iterator[None]:
+def resume_hint_on_error(arguments: Train | Resume, path: Path) -> Iterator[None]:
     """When training fails, the command that goes on from what is kept."""
     try:
         yield
@@ -198,7 +200,7 @@ def told_how_to_go_on(arguments: Train | Resume, path: Path) -> Iterator[None]:
         raise  # to go on would be the same again
     except UserError:
         if any((path / "checkpoints").glob("[0-9]*")):
-            told = f"proximo train: when that is mended, go on with: {going_on(arguments, path)}"
+            told = f"proximo train: when that is mended, go on with: {resume_command(arguments, path)}"
             say(told)
         raise
 

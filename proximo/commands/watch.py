@@ -6,7 +6,7 @@ from pathlib import Path
 
 from proximo.arguments import parse
 from proximo.commands.evaluate import PlayArguments
-from proximo.paths import short, whole
+from proximo.paths import short, with_absolute_paths
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Watch(PlayArguments):
 
 def read(words: list[str]) -> Watch:
     """The arguments that were typed."""
-    return whole(parse(Watch, "watch", words))
+    return with_absolute_paths(parse(Watch, "watch", words))
 
 
 def run(arguments: Watch) -> int:
     """Play; returns the exit status."""
     from proximo.control.run import load
-    from proximo.control.watch import film, watch
+    from proximo.control.watch import record_video, watch
     from proximo.runs.process import prepare_process
 
     prepare_process()
@@ -35,7 +35,7 @@ def run(arguments: Watch) -> int:
     if arguments.video is None:
         ends = [moment for moment in watch(agent, **options) if moment.over]
     else:
-        ends = film(agent, arguments.video, **options)
+        ends = record_video(agent, arguments.video, **options)
     if arguments.json:
         episodes = [{"return": end.return_so_far, "length": end.step} for end in ends]
         video = None if arguments.video is None else str(arguments.video)

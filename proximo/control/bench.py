@@ -14,7 +14,7 @@ from gymnasium.vector import SyncVectorEnv
 from proximo.control.acting import actor_of
 from proximo.control.arena import environments
 from proximo.control.collect import Stream, collect
-from proximo.control.config import Config, validated
+from proximo.control.config import Config, validate
 from proximo.control.learner import new_learner
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import training
@@ -56,7 +56,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     Every part handles one rollout of T x N steps per round. The environments alone step on actions
     drawn beforehand from the action space.
     """
-    config = validated(config)
+    config = validate(config)
     if repeats < 1:
         raise UserError(f"repeats is {repeats}: it must be at least 1")
     if config.population is not None:

@@ -71,7 +71,7 @@ def preset(name: str, env: Any) -> Config:
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: take one of {', '.join(PRESETS)}")
     config = with_options(Config(env), **(recipe(env) if name == "default" else METHODS[name]))
-    return fitted(config)
+    return fit_to_vector(config)
 
 
 def recipe(env: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def recipe(env: Any) -> dict[str, Any]:
         return {}  # an object whose class is not registered
 
 
-def fitted(config: Config) -> Config:
+def fit_to_vector(config: Config) -> Config:
     """With as many environments as an object brings along, and rollouts of about the same size."""
     num_envs = own_num_envs(config.env)
     if num_envs is None:
@@ -94,7 +94,7 @@ def fitted(config: Config) -> Config:
     return replace(config, num_envs=num_envs, horizon=max(horizon, minibatch))
 
 
-def validated(config: Config) -> Config:
+def validate(config: Config) -> Config:
     """The same configuration, or a UserError that says which option cannot be and what could."""
     config = checked(config)
     for name in OURS:
@@ -153,7 +153,7 @@ def from_json(data: Any) -> Config:
     config = options.from_json(Config, data, "the configuration in the file")
     if not isinstance(config.env, str):
         raise UserError(f"the configuration in the file names no environment: env is {config.env!r}")
-    return validated(replace(config, env_kwargs=_readable(config.env_kwargs)))
+    return validate(replace(config, env_kwargs=_readable(config.env_kwargs)))
 
 
 def _readable(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from proximo.control.acting import Columns, actor_of
 from proximo.control.arena import Arena, environments, open_stream, with_offset_of
-from proximo.control.config import Config, validated
+from proximo.control.config import Config, validate
 from proximo.control.iteration import Iteration, Progress
 from proximo.control.learner import new_learner, scheduled
 from proximo.control.streams import environment_seeds, streams
@@ -55,7 +55,7 @@ def member_configs(config: Config, seeds: int) -> list[Config]:
     """The configuration with `seeds` seeds, from its own one upwards. Raises UserError for less than one."""
     if seeds < 1:
         raise UserError(f"seeds is {seeds}: ask for at least 1")
-    return [validated(with_options(config, seed=config.seed + index)) for index in range(seeds)]
+    return [validate(with_options(config, seed=config.seed + index)) for index in range(seeds)]
 
 
 def ensemble_key(config: Config) -> Hashable:
@@ -84,7 +84,7 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Member
         for iteration in training(configs[0], **make_options):
             yield [iteration]
         return
-    configs = [validated(config) for config in configs]
+    configs = [validate(config) for config in configs]
     check_compatible(configs)
     arena, learner, members = begin_members(configs, **make_options)
     options, number = stack([config.update for config in configs]), 0

@@ -121,9 +121,9 @@ def evaluate(
     )
     own = own_num_envs(where) if num_envs is None else None
     count = own or min(episodes, num_envs or MOST_ENVS)
-    with _arena(where, count, env_kwargs=kwargs, **make_options) as envs:
+    with _make_vector(where, count, env_kwargs=kwargs, **make_options) as envs:
         check_fits(agent.environment, agent.spaces, envs)
-        play = Play(agent, envs, seed, deterministic, max_steps)
+        play = Evaluator(agent, envs, seed, deterministic, max_steps)
         total = episodes
         while True:
             found = play.summary(total)
@@ -133,7 +133,7 @@ def evaluate(
             total = min(total + episodes, max_episodes)
 
 
-def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
+def _make_vector(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
     """Environments over all cores where `default` trains so; none of them is made anew when it fails."""
     if "vectorization_mode" not in make_options:
         if isinstance(where, str):  # whose module may have to be imported before its family is known
@@ -151,7 +151,7 @@ def _arena(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
         raise UserError(told) from cause
 
 
-class Play:
+class Evaluator:
     """A frozen policy in its environments: episodes, for as long as somebody asks for more of them.
 
     max_steps  an episode that goes on for longer raises EnvironmentFault

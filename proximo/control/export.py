@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from proximo.control.agent import Agent
 from proximo.envs.vector.returned import one_line
 from proximo.errors import UserError
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 from proximo.runs.sealed import write_file
 
 OPSET, IR_VERSION = 20, 9  # read by onnxruntime 1.17 (January 2024) and later
@@ -47,7 +47,7 @@ def export_onnx(agent: Agent, path: str | Path) -> None:
 
 def build(agent: Agent) -> Any:
     """The ONNX model, checked. Raises UserError for what cannot be written."""
-    onnx = needed("onnx", "export")
+    onnx = require_package("onnx", "export")
     features = int(np.prod(agent.spaces[0].shape or (1,)))
     ends = Ends(onnx)
     dtype_in = ends.observation(agent.observation.offset)
@@ -78,7 +78,7 @@ def build(agent: Agent) -> Any:
 
 def converted(agent: Agent, features: int) -> Any:
     """The graph of what JAX computes: float32 [batch, features] -> the policy's most likely actions."""
-    jax2onnx = needed("jax2onnx", "export")
+    jax2onnx = require_package("jax2onnx", "export")
 
     def mode(observation: Float[Array, "batch features"]) -> Array:
         seen = agent.observations(encoded(agent.spaces[0], observation))

@@ -112,7 +112,7 @@ def checkpoint_files(iteration: Iteration, config: Config) -> dict[str, bytes]:
     description = {
         "config": as_json(config),
         SCORE: iteration.mean_return if np.isfinite(iteration.mean_return) else None,
-        "snapshot": taken_apart(snapshot._asdict(), "", arrays),
+        "snapshot": flatten_state(snapshot._asdict(), "", arrays),
     }
     return {**model_files(iteration.agent), **state_files(arrays, description)}
 
@@ -122,7 +122,7 @@ def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
 
     def build(description: Any, arrays: Any, files: Any) -> tuple[Config, Snapshot, Agent]:
         config = from_json(description["config"])
-        snapshot, agent = Snapshot(**put_together(description["snapshot"], arrays)), agent_of(files, path)
+        snapshot, agent = Snapshot(**unflatten_state(description["snapshot"], arrays)), agent_of(files, path)
         _check(snapshot, config, agent)
         return config, snapshot, agent
 
@@ -174,22 +174,22 @@ def _is_array(value: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == dtype and value.shape == shape
 
 
-def taken_apart(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+def flatten_state(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """Plain data as JSON holds it; arrays go into `arrays`, under the path they had."""
     if isinstance(value, np.ndarray):
         arrays[name] = np.ascontiguousarray(value) if value.ndim else value
         return {ARRAY: name}
     if isinstance(value, Mapping):
-        return {str(key): taken_apart(part, f"{name}/{key}", arrays) for key, part in value.items()}
+        return {str(key): flatten_state(part, f"{name}/{key}", arrays) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [taken_apart(part, f"{name}/{index}", arrays) for index, part in enumerate(value)]
+        return [flatten_state(part, f"{name}/{index}", arrays) for index, part in enumerate(value)]
     return value.item() if isinstance(value, np.generic) else value
 
 
-def put_together(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The inverse of `taken_apart`; tuples have become lists. Raises KeyError if an array is missing."""
+def unflatten_state(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `flatten_state`; tuples have become lists. Raises KeyError if an array is missing."""
     if isinstance(value, dict):
         if set(value) == {ARRAY}:
             return arrays[value[ARRAY]]
-        return {key: put_together(part, arrays) for key, part in value.items()}
-    return [put_together(part, arrays) for part in value] if isinstance(value, list) else value
+        return {key: unflatten_state(part, arrays) for key, part in value.items()}
+    return [unflatten_state(part, arrays) for part in value] if isinstance(value, list) else value

@@ -17,7 +17,7 @@ from proximo.learn.descend import adam
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.update import Learner
 from proximo.policies import ActorCritic, ScheduledGaussianHead
-from proximo.runs.named import filled, named_arrays
+from proximo.runs.named import named_arrays, restore_tree
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
@@ -41,7 +41,7 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
 def restore_learner(learner: Learner, saved: Mapping[str, np.ndarray]) -> Learner:
     """A new learner with the arrays of a snapshot. Raises UserError if they are of another configuration."""
     saved = with_objective(with_offset(saved, learner.observations.active), learner.objective)
-    return filled(learner, saved, "the checkpoint")
+    return restore_tree(learner, saved, "the checkpoint")
 
 
 def with_objective(arrays: Mapping[str, np.ndarray], objective: Objective) -> dict[str, np.ndarray]:

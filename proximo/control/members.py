@@ -16,7 +16,7 @@ from proximo.control.ensemble import (
 )
 from proximo.control.files import control_files
 from proximo.control.progress import shown
-from proximo.control.run import Run, configured, whole_env
+from proximo.control.run import Run, make_config, whole_env
 from proximo.control.sinks import SinkOptions
 from proximo.errors import UserError
 from proximo.paths import absolute
@@ -40,7 +40,7 @@ def member_folders(
 def recorded_members(
     iterations: Iterator[MemberIterations], folders: Sequence[RunFolder], checkpoint_every: float
 ) -> Generator[EnsembleSummary, None, None]:
-    """The iterations summed up, each member recorded as a run of its own; see `recorded`."""
+    """The iterations summed up, each member recorded as a run of its own; see `record`."""
     records = [Record(folder, checkpoint_every) for folder in folders]
     under_way: list[Record] = []  # and at rest, while the reader has the summary
     try:
@@ -71,7 +71,7 @@ def train_members(
     """Train `seeds` members; yields their folders and a summary after each iteration.
 
     more              what else each `config.json` says, as of `control_files`
-    checkpoint_every  as of `recorded`; each member's folder can be resumed by itself
+    checkpoint_every  as of `record`; each member's folder can be resumed by itself
     """
     prepare_process()
     sinks = sinks or SinkOptions()
@@ -112,7 +112,7 @@ def train_ensemble(
     All else as of `proximo.train`. A member whose update leaves the finite numbers ends early, with the
     policy from before; the others go on.
     """
-    config = configured(env, preset_name, allow_import, options)
+    config = make_config(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
     more = {"preset": preset_name}
     summaries = train_members(

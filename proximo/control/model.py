@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, validated
+from proximo.control.config import Config, validate
 from proximo.envs import (
     EnvDescription,
     action_codec,
@@ -24,7 +24,7 @@ from proximo.envs import (
 from proximo.errors import UserError
 from proximo.learn.normalise import observation_normaliser, with_offset
 from proximo.policies import ActorCritic, NetworkOptions
-from proximo.runs.named import filled, named_arrays
+from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sealed import arrays_from, parsed, read_folder, write_folder
 
 FORMAT = 2
@@ -94,7 +94,7 @@ def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
         widths = {k: tuple(v) for k, v in description["network"].items() if isinstance(v, list)}
         network = NetworkOptions(**{**description["network"], **widths})
         environment = _environment(description)
-        validated(Config(environment.name, network=network))
+        validate(Config(environment.name, network=network))
         observation = observation_codec(spaces[0])
         template = _template(observation, action_codec(spaces[1]), network)
     except Exception as error:  # plain data from a file: anything may be wrong with it
@@ -102,7 +102,7 @@ def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
         raise UserError(
             f"{folder / DESCRIPTION} does not describe a model ({reason}): it was changed"
         ) from error
-    tree = filled(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
+    tree = restore_tree(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
     return Agent(tree["policy"], tree["observations"], spaces, environment)
 
 

@@ -19,7 +19,7 @@ def shown(
     rows   iterations of a run, or whatever has `steps` and a `mean_return` for several
     steps  of all runs, where they are several
     """
-    return progress.shown(rows, facts, config.name, steps or config.steps, enabled)
+    return progress.with_progress(rows, facts, config.name, steps or config.steps, enabled)
 
 
 def facts(row: Any) -> Facts:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, validated
+from proximo.control.config import Config, validate
 from proximo.control.files import control_files, load_checkpoint
 from proximo.control.iteration import Snapshot
 from proximo.envs import check_fits, make_envs, name_of, own_num_envs, select_environment
@@ -61,7 +61,7 @@ def resume_run(
         if name not in ("steps", "until"):
             raise UserError(f"{name} cannot change in a run that is resumed: only steps and until can")
     taken, (config, start, agent) = newest_valid(run, load_checkpoint)
-    config = validated(with_options(config, **changes))
+    config = validate(with_options(config, **changes))
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
     config = _where_it_was(run, config, agent, env)

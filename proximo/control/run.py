@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, preset, validated
+from proximo.control.config import Config, preset, validate
 from proximo.control.evaluate import Evaluation, evaluate
 from proximo.control.files import control_files, load_agent
 from proximo.control.model import load_model
@@ -26,8 +26,8 @@ from proximo.runs.folder import RunFolder
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.kinds import check_is_policy
 from proximo.runs.process import prepare_process
-from proximo.runs.record import CHECKPOINT_SECONDS, recorded
-from proximo.runs.sealed import settle
+from proximo.runs.record import CHECKPOINT_SECONDS, record
+from proximo.runs.sealed import recover
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def train(
     Raises UserError (one line that says what to do) for options that cannot be and for environments
     that fail. What was learned before a failure, or Ctrl-C, is saved.
     """
-    config = configured(env, preset_name, allow_import, options)
+    config = make_config(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
     more = {"preset": preset_name}
     return train_config(config, out=out, progress=progress, sinks=sinks, more=more, allow_import=allow_import)
 
 
-def configured(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
+def make_config(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
     """The configuration of a preset with some options changed; raises UserError for what cannot be."""
     if allow_import and isinstance(env, str):
         find_spec(env, allow_import=True)  # the preset asks the registry
@@ -103,7 +103,7 @@ def begin(config: Config, sinks: SinkOptions, out: str | Path | None = None, **m
 
     more  what else `config.json` says of it, as of `control_files`
     """
-    config = validated(config)
+    config = validate(config)
     sinks.check(config.env, config.env_kwargs)
     folder = RunFolder.create(control_files(config, **more), out)
     folder.sinks = sinks.open(folder.path, config)
@@ -130,7 +130,7 @@ def iterations(
     from proximo.control.progress import shown
 
     turns = training(work.config, work.start, **make_options)
-    return shown(recorded(turns, work.folder, checkpoint_every), work.config, progress)
+    return shown(record(turns, work.folder, checkpoint_every), work.config, progress)
 
 
 def train_config(
@@ -197,7 +197,7 @@ def load(folder: str | Path) -> Agent:
     refuse_after_fork()
     folder = Path(folder)
     check_is_policy(folder)
-    settle(folder / MODEL)
+    recover(folder / MODEL)
     if (folder / MODEL).is_dir():
         try:
             return load_model(folder / MODEL)

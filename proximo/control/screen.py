@@ -56,7 +56,7 @@ def choose_offscreen() -> None:
             return
 
 
-def drawn(envs: HostEnvs) -> np.ndarray:
+def render_frame(envs: HostEnvs) -> np.ndarray:
     """The picture of what `make_drawn` made for "rgb_array", uint8 [height, width, 3]. Raises UserError."""
     try:
         picture: Any = envs.vector.envs[0].render()  # type: ignore[attr-defined]

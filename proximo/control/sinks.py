@@ -31,11 +31,11 @@ class SinkOptions(ReportOptions):
         """The sinks of the run in the folder `path`. Raises UserError where one cannot be had."""
         sinks = self.reports(path, as_json(config))
         if self.video_every is not None:
-            sinks.append(Films(path, config.env, self.video_every, config.env_kwargs))
+            sinks.append(VideoSink(path, config.env, self.video_every, config.env_kwargs))
         return Sinks(*sinks)
 
 
-class Films:
+class VideoSink:
     """`videos/step-N.mp4`, an episode of the policy's most likely actions, every so many steps.
 
     The episode is played in an environment of its own, always with the same seed, and draws from none of
@@ -52,11 +52,11 @@ class Films:
         """Make a film if it is due."""
         if iteration.steps // self.every == self.done:
             return
-        from proximo.control.watch import film
+        from proximo.control.watch import record_video
 
         self.done = iteration.steps // self.every
         self.folder.mkdir(exist_ok=True)
-        film(
+        record_video(
             iteration.agent,
             self.folder / f"step-{iteration.steps:09d}.mp4",
             self.env,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from proximo.control.config import Config, as_json
 from proximo.errors import UserError
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 from proximo.runs.folder import file_name
 
 FIRST_CHECK = 5  # a quarter of a trial: before, a return says how a policy begins, not how it learns
@@ -38,7 +38,7 @@ def open_study(storage: Path, config: Config, search: Search, seeds: int) -> Any
     Other searches may live in the same file: a study is named after all that decides what a trial is.
     One process at a time: a trial that is under way in the file is taken for one that was cut short.
     """
-    optuna = needed("optuna", "sweep")
+    optuna = require_package("optuna", "sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plain = {name: asdict(kind) if isinstance(kind, Span) else list(kind) for name, kind in search.items()}
     options = {name: value for name, value in as_json(config).items() if name != "env_kwargs" or value}

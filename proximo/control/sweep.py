@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from proximo.control.config import Config, validated
+from proximo.control.config import Config, validate
 from proximo.control.ensemble import check_compatible, ensemble, member_configs, summarise
 from proximo.control.study import Search, Span, Value, finished_trials, suggest
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault, UserError
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 
 CHECKS = 20  # points at which a trial is held against the others: shares of its steps, equal for all shapes
 
@@ -49,7 +49,7 @@ def sweeping(
     """
     base = configured({})
     check(base, configured, search, trials, seeds, make_options)
-    optuna = needed("optuna", "sweep")
+    optuna = require_package("optuna", "sweep")
     begun = len(finished_trials(study))
     for done in range(begun, trials):
         # Proposals depend on the finished trials and their number alone, not on who was interrupted when.
@@ -91,7 +91,7 @@ def check(
     for name, kind in search.items():
         if isinstance(kind, Span):
             for end in (kind.low, kind.high):
-                validated(configured({name: int(end) if kind.whole else end}))
+                validate(configured({name: int(end) if kind.whole else end}))
         else:
             for choice in kind:
                 configured({name: choice})
@@ -108,7 +108,7 @@ def run_trial(
 
     Raises TrialPruned when it lags, cannot be, or diverges.
     """
-    optuna = needed("optuna", "sweep")
+    optuna = require_package("optuna", "sweep")
     checked, value = 0, math.nan
     try:
         configs = member_configs(configured(options), seeds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.control.study import Search, Value, finished_trials
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 from proximo.runs.sealed import write_file
 
 REPORT = "sweep.md"
@@ -57,7 +57,7 @@ def importance(study: Any, search: Search) -> dict[str, float]:
     values = {trial.value for trial in trials if trial.state.name == "COMPLETE"}
     if len(trials) < FEWEST or len(values) < 2:
         return {}
-    optuna = needed("optuna", "sweep")
+    optuna = require_package("optuna", "sweep")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is called experimental in some versions
         # The one option that matters was found in 8 of 8 sweeps of 10 trials, by its default tenth in 2.
@@ -75,7 +75,7 @@ def ranked(trials: list[Any]) -> Any:
 
     Only the order of the values is read from it; left out, the bad half of the search would be missing.
     """
-    optuna = needed("optuna", "sweep")
+    optuna = require_package("optuna", "sweep")
     study = optuna.create_study(direction="maximize")
     worst = min(trial.value for trial in trials if trial.state.name == "COMPLETE") - 1.0
     for trial in trials:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from proximo.control.acting import actor_of
 from proximo.control.arena import Arena, environments, open_stream, with_offset_of
-from proximo.control.config import Config, validated
+from proximo.control.config import Config, validate
 from proximo.control.cross_entropy import cross_entropy_method
 from proximo.control.iteration import Iteration, Iterations, Progress, Snapshot, diverged
 from proximo.control.learner import new_learner, restore_learner, scheduled
@@ -36,7 +36,7 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
     break out of it earlier. Raises UserError for options that cannot be, EnvironmentFault when an environment
     fails, UpdateDiverged when an update leaves the finite numbers; what was yielded stays good.
     """
-    config = validated(config)
+    config = validate(config)
     method = policy_optimisation if config.population is None else cross_entropy_method
     return method(config, start, **make_options)
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proximo.control.agent import Agent
-from proximo.control.evaluate import Play
-from proximo.control.screen import drawn, has_screen, make_drawn
+from proximo.control.evaluate import Evaluator
+from proximo.control.screen import has_screen, make_drawn, render_frame
 from proximo.envs import HostEnvs, check_fits, select_environment
 from proximo.errors import UserError
 from proximo.paths import absolute, short
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 from proximo.runs.sealed import check_target, writing
 
 KINDS = (".mp4", ".gif")
@@ -22,7 +22,7 @@ FRAMES_PER_SECOND = 30  # where the environment says nothing
 LONGEST = 10_000  # steps of an episode: an environment without a time limit must not play for ever
 
 
-class Moment(NamedTuple):
+class EpisodeState(NamedTuple):
     """How an episode stands: its number, from 1; steps and raw rewards so far; whether it is over."""
 
     episode: int
@@ -41,12 +41,12 @@ def watch(
     fps: float | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
-) -> Iterator[Moment]:
+) -> Iterator[EpisodeState]:
     """Play in a window; yields after every step.
 
     fps  pictures per second, where the environment itself keeps the time by its `render_fps`
 
-    All else as of `film`. Raises UserError where there is no screen.
+    All else as of `record_video`. Raises UserError where there is no screen.
     """
     if not has_screen():
         raise UserError("there is no screen to open a window on: say --video FILE.mp4 to make a film")
@@ -55,10 +55,10 @@ def watch(
         if fps is not None:
             inner = envs.vector.envs[0].unwrapped  # type: ignore[attr-defined]
             inner.metadata = {**inner.metadata, "render_fps": fps}
-        yield from moments(Play(agent, envs, seed, deterministic), episodes)
+        yield from moments(Evaluator(agent, envs, seed, deterministic), episodes)
 
 
-def film(
+def record_video(
     agent: Agent,
     path: str | Path,
     env: Any = None,
@@ -69,7 +69,7 @@ def film(
     fps: float | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
-) -> list[Moment]:
+) -> list[EpisodeState]:
     """Play, and write what is seen as MP4 or GIF; returns how each episode ended.
 
     path           its suffix decides: .mp4 or .gif
@@ -86,12 +86,12 @@ def film(
     path = absolute(path)
     check_film(path)
     check_rate(fps)
-    ends: list[Moment] = []
+    ends: list[EpisodeState] = []
 
     def pictures(envs: HostEnvs) -> Iterator[np.ndarray]:
         first: np.ndarray | None = None
-        for moment in moments(Play(agent, envs, seed, deterministic), episodes):
-            picture = drawn(envs)
+        for moment in moments(Evaluator(agent, envs, seed, deterministic), episodes):
+            picture = render_frame(envs)
             first = picture if first is None else first
             yield captioned(in_size(picture, first.shape), moment)
             if moment.over:
@@ -124,7 +124,7 @@ def check_rate(fps: float | None) -> None:
         raise UserError(f"fps is {fps:g}: it must lie between 0 and 1000")
 
 
-def moments(play: Play, episodes: int) -> Iterator[Moment]:
+def moments(play: Evaluator, episodes: int) -> Iterator[EpisodeState]:
     """One environment's episodes, a moment for each observation, the first ones included."""
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")
@@ -132,10 +132,10 @@ def moments(play: Play, episodes: int) -> Iterator[Moment]:
     for _ in play.steps:
         finished, under_way = play.played[0], play.statistics
         step, so_far = int(under_way.length_so_far[0]), float(under_way.return_so_far[0])
-        moment = Moment(len(finished) + 1, step, so_far, step == LONGEST)
+        moment = EpisodeState(len(finished) + 1, step, so_far, step == LONGEST)
         if len(finished) > told:
             told, last = len(finished), finished[-1]
-            moment = Moment(told, last.length, last.episode_return, True)
+            moment = EpisodeState(told, last.length, last.episode_return, True)
         yield moment
         if moment.over and (moment.episode == episodes or moment.step == LONGEST):
             return
@@ -146,7 +146,7 @@ def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None
     check_packages()
     with make_drawn(env, "rgb_array", env_kwargs=env_kwargs) as envs:
         envs.reset([0])
-        drawn(envs)
+        render_frame(envs)
 
 
 def check_film(path: Path) -> None:
@@ -160,20 +160,22 @@ def check_film(path: Path) -> None:
 def check_packages() -> None:
     """Raises UserError where what films are made with is missing."""
     for module in ("imageio_ffmpeg", "PIL.Image"):
-        needed(module, "video")
+        require_package(module, "video")
 
 
 def in_size(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The picture in a film's size, shrunk or grown as a whole; the edges that are then left are black."""
     if picture.shape == shape:
         return picture
-    images, fitting = needed("PIL.Image", "video"), needed("PIL.ImageOps", "video")
+    images, fitting = require_package("PIL.Image", "video"), require_package("PIL.ImageOps", "video")
     return np.asarray(fitting.pad(images.fromarray(np.ascontiguousarray(picture)), (shape[1], shape[0])))
 
 
-def captioned(picture: np.ndarray, moment: Moment) -> np.ndarray:
+def captioned(picture: np.ndarray, moment: EpisodeState) -> np.ndarray:
     """The picture with the step and the return so far written on it, readable on any ground."""
-    images, drawing, fonts = (needed(f"PIL.{name}", "video") for name in ("Image", "ImageDraw", "ImageFont"))
+    images, drawing, fonts = (
+        require_package(f"PIL.{name}", "video") for name in ("Image", "ImageDraw", "ImageFont")
+    )
     image = images.fromarray(np.ascontiguousarray(picture))
     size = max(12, image.height // 24)
     text = f"step {moment.step}   return {moment.return_so_far:,.1f}"
@@ -198,7 +200,7 @@ def write_film(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
 
 
 def _write_gif(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    images = (needed("PIL.Image", "video").fromarray(picture) for picture in pictures)
+    images = (require_package("PIL.Image", "video").fromarray(picture) for picture in pictures)
     first = next(images)
     first.save(path, save_all=True, append_images=images, duration=1000.0 / fps, loop=0)
 
@@ -207,7 +209,7 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
     # imageio's own writer runs Python in the child between fork and exec, which JAX's threads can deadlock.
     first = next(pictures)
     height, width, _ = first.shape
-    words = [needed("imageio_ffmpeg", "video").get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+    words = [require_package("imageio_ffmpeg", "video").get_ffmpeg_exe(), "-y", "-loglevel", "error"]
     words += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
     words += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec wants even sides
     words += ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path.resolve())]

@@ -15,7 +15,7 @@ from proximo.errors import UserError
 from proximo.experiments import cells
 from proximo.experiments.grid import Task
 from proximo.experiments.worker import Failed, Finished, OutputFolders, Progress, Ready, work
-from proximo.runs.process import orderly_stop
+from proximo.runs.process import graceful_stop
 from proximo.runs.progress import Rate, display
 
 LINE_SECONDS = 30.0  # between two lines of progress in a pipe
@@ -122,7 +122,7 @@ def run(
     """
     waiting, cores, workers = deque(tasks), usable_cores(), list[Worker]()
     grids = sorted({grid for task in tasks for grid in _grids(task)})
-    with orderly_stop() as stop:
+    with graceful_stop() as stop:
         try:
             for index in range(min(processes, len(tasks))):
                 workers.append(Worker(cores[index % len(cores)], places, train))

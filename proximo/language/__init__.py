@@ -27,10 +27,10 @@ __all__ = [
 
 def need_libraries() -> None:
     """Raises UserError, with the pip command, where a library that only language models need is missing."""
-    from proximo.runs.extras import needed
+    from proximo.runs.extras import require_package
 
     for library in ("tokenizers", "jinja2"):
-        needed(library, "language")
+        require_package(library, "language")
 
 
 def __getattr__(name: str) -> Any:

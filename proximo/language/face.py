@@ -75,7 +75,7 @@ def evaluate(*, model: Any, data: Records, reward: Rewards = (), **options: Any)
     """
     functions, names = functions_of(reward)
     with tempfile.TemporaryDirectory() as place:
-        given = options | {"model": model, "data": kept(data, Path(place)), "reward": names}
+        given = options | {"model": model, "data": materialised_data(data, Path(place)), "reward": names}
         return evaluate_model(options_from(EvaluationOptions, _named(given)), functions)
 
 
@@ -144,7 +144,7 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
     place = Path(given["out"]).parent if given.get("out") is not None else Path("runs")
     for name in ("data", "evaluation_data"):
         if given.get(name) is not None:
-            given[name] = kept(given[name], place)
+            given[name] = materialised_data(given[name], place)
     functions = None
     if command in SAMPLING:
         functions, given["reward"] = functions_of(reward)
@@ -158,7 +158,7 @@ def carry_out(
 ) -> tuple[LanguageRunResult, int]:
     """Train as long as `take_turns` does; returns also its exit status.
 
-    stop  of `orderly_stop`, where signals are to be heard
+    stop  of `graceful_stop`, where signals are to be heard
     """
     total = work.trainer.total
     turns = shown(work.iterations(), f"lm {command}", total, progress)
@@ -184,7 +184,7 @@ def _name(function: RewardFunction) -> str:
     return f"{getattr(function, '__module__', None)}:{name}"
 
 
-def kept(data: Any, place: Path) -> Any:
+def materialised_data(data: Any, place: Path) -> Any:
     """The file of the data; records are written to one, named by their content, so that a run can go on.
 
     place  the folder for it

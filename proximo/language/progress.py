@@ -29,7 +29,7 @@ def shown(
     def told(row: Iteration) -> Facts:
         return Facts(row.number, facts(row.metrics), row.tokens)
 
-    return progress.shown(rows, told, title, total, enabled, ("iterations", "tokens"))
+    return progress.with_progress(rows, told, title, total, enabled, ("iterations", "tokens"))
 
 
 def facts(metrics: Mapping[str, float]) -> str:

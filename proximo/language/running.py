@@ -29,7 +29,7 @@ from proximo.runs.files import CONFIG, METRICS, Entry, RunFiles
 from proximo.runs.folder import RunFolder
 from proximo.runs.kinds import config_of
 from proximo.runs.logs import step_under
-from proximo.runs.named import filled, named_arrays
+from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sinks import Sinks
 
 COMPLETIONS = "completions.jsonl"
@@ -184,7 +184,7 @@ def record_iterations(
     mesh           as of `training`
     """
     begun = None if state is None else Iteration(number, trainer.total, state, {}, 0, ())
-    return record.recorded(training(trainer, state, number, mesh), folder, every, begun)
+    return record.record(training(trainer, state, number, mesh), folder, every, begun)
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def restore(
 
     def load(path: Path) -> tuple[Any, int]:
         def build(said: Any, arrays: Any, _: Any) -> tuple[Any, int]:
-            return filled(template, arrays, path / STATE_ARRAYS), int(said["number"])
+            return restore_tree(template, arrays, path / STATE_ARRAYS), int(said["number"])
 
         return read_state(path, build)
 

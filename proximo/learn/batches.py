@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     advantage            of the actor's objective
     target               what the critic should have said, [..., R]
     mask                 1 for a transition that counts
-    weight               its share of the minibatch's mean (`loss.prepared`); None where there is no minibatch
+    weight               its share of the minibatch's mean (`prepare_minibatch`); None where there is none
     """
 
     obs: Any

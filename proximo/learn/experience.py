@@ -118,14 +118,14 @@ def whole_batch(
         log_prob=log_prob,
         distribution=per_state(predicted.distribution, experience.mask.shape),
         value=predicted.value,
-        advantage=for_the_actor(advantage, target, experience.mask, options),
+        advantage=actor_advantages(advantage, target, experience.mask, options),
         target=target,
         mask=experience.mask,
     )
     return batch, predicted.distribution
 
 
-def for_the_actor(
+def actor_advantages(
     advantage: Float[Array, "T N R"],
     target: Float[Array, "T N R"],
     mask: Float[Array, "T N"],

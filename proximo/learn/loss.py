@@ -19,7 +19,7 @@ from proximo.learn.options import UpdateOptions
 from proximo.policies import Distribution, Policy
 
 
-def prepared(batch: Batch, options: UpdateOptions) -> tuple[Batch, Bool[Array, ""]]:
+def prepare_minibatch(batch: Batch, options: UpdateOptions) -> tuple[Batch, Bool[Array, ""]]:
     """A minibatch with what depends on all of it, and whether any of it counts.
 
     That is each transition's share of the mean, and advantages whitened here if the options say so. What is
@@ -54,7 +54,7 @@ def loss(
 
     The critic's part alone where the actor has a step of its own.
 
-    part  of a minibatch that is `prepared`; its share of the loss and of each metric is returned
+    part  of a minibatch that is `prepare_minibatch`; its share of the loss and of each metric is returned
     """
     output, _ = policy(part.obs, part.start, part.carry)
     wanted, metrics = actor_objective(output.distribution, part, objective, options)

@@ -19,8 +19,8 @@ from proximo.core.types import Experience
 from proximo.learn.actor_steps import Problem, mean_kl
 from proximo.learn.batches import Batch, Cut, cut_of, take
 from proximo.learn.descend import Adam, Gradient, descend, in_parts, summed_gradients
-from proximo.learn.experience import advantages, for_the_actor, normalised, predictions, whole_batch
-from proximo.learn.loss import actor_objective, clip_range, loss, prepared
+from proximo.learn.experience import actor_advantages, advantages, normalised, predictions, whole_batch
+from proximo.learn.loss import actor_objective, clip_range, loss, prepare_minibatch
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
 from proximo.policies import ActorCritic
@@ -55,7 +55,7 @@ class Task(NamedTuple):
     """What minibatch steps improve, of control and of language models alike.
 
     rows        weights -> the samples of an epoch, a tree of arrays whose first axis an order counts
-    prepared    minibatch -> the same with what depends on all of it, and whether any of it counts
+    prepare     minibatch -> the same with what depends on all of it, and whether any of it counts
     gradient    (weights, part of it) -> gradients of the part's share of the loss, its share of each metric
     descend     (weights, Adam, gradients, learning rate, whether to move) -> (weights, Adam, gradients' norm)
     after_epoch (state before, state after) -> the state that the next epoch begins with
@@ -65,7 +65,7 @@ class Task(NamedTuple):
     """
 
     rows: Callable[[Any], Any]
-    prepared: Callable[[Any], tuple[Any, Array]]
+    prepare: Callable[[Any], tuple[Any, Array]]
     gradient: Gradient
     descend: Callable[[Any, Adam, Any, Array, Array], tuple[Any, Adam, Array]]
     after_epoch: Callable[[State, State], State] = lambda before, after: after
@@ -84,7 +84,7 @@ def minibatch_step(state: State, minibatch: Any, task: Task) -> tuple[State, dic
     """
 
     def step(state: State) -> tuple[State, dict[str, Array]]:
-        whole, counted = task.prepared(minibatch)
+        whole, counted = task.prepare(minibatch)
         size = len(jax.tree.leaves(whole)[0])
         parts = in_parts(whole, size if task.part_rows is None else task.part_rows)
         gradients, metrics = summed_gradients(task.gradient, state.weights, parts)
@@ -137,7 +137,7 @@ def task_of(
         fresh = predictions(policy, experience, cut.length)
         advantage = advantages(fresh, experience, options)
         target = advantage + fresh.value
-        advantage = for_the_actor(advantage, target, batch.mask, options)
+        advantage = actor_advantages(advantage, target, batch.mask, options)
         return cut.rows(batch._replace(advantage=advantage, target=target, carry=fresh.carry))
 
     def gradient(policy: ActorCritic, part: Batch) -> tuple[ActorCritic, dict[str, Array]]:
@@ -152,7 +152,7 @@ def task_of(
 
     return Task(
         rows=rows,
-        prepared=partial(prepared, options=options),
+        prepare=partial(prepare_minibatch, options=options),
         gradient=gradient,
         descend=step_of_adam(options),
         after_epoch=after_epoch,
@@ -164,7 +164,7 @@ def current_objective(learner: Learner, options: UpdateOptions, remaining: float
     """The objective as far as it is annealed."""
     if not options.anneal_clip:
         return learner.objective
-    return learner.objective.annealed(remaining)  # type: ignore[union-attr]  # `validated` asks for it
+    return learner.objective.annealed(remaining)  # type: ignore[union-attr]  # `validate` asks for it
 
 
 def current_learning_rate(learner: Learner, options: UpdateOptions, remaining: float | Array) -> Array:
@@ -178,7 +178,7 @@ def actor_problem(
     batch: Batch, objective: Objective, learning_rate: Array, options: UpdateOptions
 ) -> Problem:
     """What an actor step of its own is to improve."""
-    whole, _ = prepared(batch, options)
+    whole, _ = prepare_minibatch(batch, options)
     return Problem(
         batch=whole,
         objective=lambda said: actor_objective(said, whole, objective, options)[0],
@@ -187,7 +187,9 @@ def actor_problem(
     )
 
 
-def adapted(learner: Learner, policy: ActorCritic, batch: Batch) -> tuple[Objective, dict[str, Array]]:
+def adapt_objective(
+    learner: Learner, policy: ActorCritic, batch: Batch
+) -> tuple[Objective, dict[str, Array]]:
     """The objective of the next update, and what to log where it follows the divergence of this one."""
     objective: Any = learner.objective  # perhaps of the user's own
     if not hasattr(objective, "adapted"):
@@ -225,7 +227,7 @@ def update(
         orders,
         task_of(batch, seen, objective, options, cut),
     )
-    next_objective, penalty_metrics = adapted(learner, state.weights, batch)
+    next_objective, penalty_metrics = adapt_objective(learner, state.weights, batch)
     learner = Learner(
         policy=state.weights,
         optimiser=state.adam,

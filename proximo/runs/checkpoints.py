@@ -148,7 +148,7 @@ def newest_valid(run: Path, load: Callable[[Path], Content]) -> tuple[Path, Cont
     raise UserError(f"there is no checkpoint in {run / 'checkpoints'}: start again with a new --out")
 
 
-def set_aside(run: Path, taken: Path) -> None:
+def quarantine(run: Path, taken: Path) -> None:
     """Hide the checkpoints newer than the one that is `taken`: damaged ones, which would outrank new ones."""
     for path in finished(run / "checkpoints"):
         if path.name > taken.name:

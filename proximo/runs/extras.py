@@ -6,7 +6,7 @@ from typing import Any
 from proximo.errors import UserError
 
 
-def needed(module: str, extra: str) -> Any:
+def require_package(module: str, extra: str) -> Any:
     """The module, from an extra of this package. Raises UserError with the pip command if it is missing."""
     try:
         return importlib.import_module(module)

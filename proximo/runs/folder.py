@@ -12,7 +12,7 @@ from typing import Any
 
 from proximo.errors import UserError
 from proximo.paths import absolute
-from proximo.runs.checkpoints import Checkpoints, set_aside
+from proximo.runs.checkpoints import Checkpoints, quarantine
 from proximo.runs.files import CONFIG, MODEL, RESUMED_WITH, Entry, RunFiles
 from proximo.runs.kinds import config_of
 from proximo.runs.lock import Lock
@@ -97,7 +97,7 @@ class RunFolder:
                 copy_logs(run, out, files.logs)
             lock = Lock(path)
             if out is None:
-                set_aside(run, taken)
+                quarantine(run, taken)
             for name, step_of in files.logs.items():
                 keep_until(path, name, steps, step_of)
         except OSError as error:

@@ -25,7 +25,7 @@ def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dic
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)}
 
 
-def filled(template: Any, arrays: Mapping[str, np.ndarray], place: Path | str) -> Any:
+def restore_tree(template: Any, arrays: Mapping[str, np.ndarray], place: Path | str) -> Any:
     """A tree like `template` with these arrays in it.
 
     template  a tree of arrays, or of their shapes

@@ -96,7 +96,7 @@ SAVING_SECONDS = 2.0  # for the last checkpoint and the model
 
 
 @contextmanager
-def orderly_stop() -> Iterator[StopRequest]:
+def graceful_stop() -> Iterator[StopRequest]:
     """The first Ctrl-C or SIGTERM asks for an end after this iteration; the second one interrupts at once.
 
     So do the signals by which a scheduler announces the end of a job, or a terminal its own (`LEARNERS`).
@@ -142,7 +142,7 @@ def take_turns(
     """Take the turns of a run until there are no more, somebody asks for the end, or the time is over.
 
     is_last  whether there is none after a turn: then it is never too late
-    stop     of `orderly_stop`, where signals are to be heard
+    stop     of `graceful_stop`, where signals are to be heard
     """
     stop, started, last, late = stop or StopRequest(), time.perf_counter(), None, False
     deadline.begin()

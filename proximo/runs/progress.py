@@ -47,7 +47,7 @@ class Rate:
         return (amount - self._first[1]) / (now - self._first[0])
 
 
-def shown(
+def with_progress(
     rows: Generator[Row, None, None],
     facts: Callable[[Row], Facts],
     title: str,

@@ -17,7 +17,7 @@ Iteration = TypeVar("Iteration")
 class Record:
     """What is written of a run while it goes on: its logs, its checkpoints, at the end its model.
 
-    checkpoint_every, begun  as of `recorded`
+    checkpoint_every, begun  as of `record`
     last                     the last iteration that was added
     """
 
@@ -63,7 +63,7 @@ class Record:
         self._kept, self._due = True, time.perf_counter() + self.checkpoint_every
 
 
-def recorded(
+def record(
     iterations: Iterator[Iteration],
     folder: RunFolder,
     checkpoint_every: float = CHECKPOINT_SECONDS,

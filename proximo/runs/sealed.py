@@ -24,7 +24,7 @@ DEEPEST = 100  # levels of JSON: Python's own limit is a crash of the interprete
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, names: Iterable[str] = ()) -> Iterator[Path]:
+def atomic_folder(path: Path, names: Iterable[str] = ()) -> Iterator[Path]:
     """A folder to write files into, which takes its name only when they and a manifest are on the disk.
 
     path   its final name. Until then it is called `.NAME.partial`, which no reader takes for a folder of
@@ -33,7 +33,7 @@ def whole_folder(path: Path, names: Iterable[str] = ()) -> Iterator[Path]:
 
     Raises OSError, such as a full disk's, and UserError if the folder that is there holds anything else.
     """
-    settle(path)
+    recover(path)
     _refuse_strangers(path, names)
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     _forget(partial)
@@ -57,8 +57,8 @@ def whole_folder(path: Path, names: Iterable[str] = ()) -> Iterator[Path]:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """`whole_folder` of files that are in memory: name -> content."""
-    with whole_folder(path, files) as partial:
+    """`atomic_folder` of files that are in memory: name -> content."""
+    with atomic_folder(path, files) as partial:
         for name, content in files.items():
             write_bytes(partial / name, content)
 
@@ -71,7 +71,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def settle(path: Path) -> None:
+def recover(path: Path) -> None:
     """Go back to the old folder where a replacement was cut short between its two renames."""
     old = path.with_name(f".{path.name}.old")
     if not path.exists() and old.exists():
@@ -95,7 +95,7 @@ def verify(folder: Path) -> None:
     No file is held in memory. Raises UserError if one is missing or is not the one that was written, or if
     weights were added.
     """
-    settle(folder)
+    recover(folder)
     listed = _listed(folder)
     if listed is None:
         return
@@ -125,7 +125,7 @@ def read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
 
     Raises UserError, in one line, when a file is missing, cannot be read, or is not the one that was written.
     """
-    settle(path)
+    recover(path)
     files = {name: content_of(path / name) for name in sorted(names)}
     if content_of(path / MANIFEST) != manifest(files):
         raise UserError(f"{path} is not what was saved (a SHA-256 sum differs): restore it from a copy")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol
 
 from proximo.errors import UserError, reason, say
 from proximo.options import also
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 
 
 class Sink(Protocol):
@@ -63,9 +63,9 @@ class ReportOptions:
     def check_reports(self) -> None:
         """Raises UserError for a package that is missing."""
         if self.tensorboard:
-            needed("tensorboardX", "tensorboard")
+            require_package("tensorboardX", "tensorboard")
         if self.wandb:
-            needed("wandb", "wandb")
+            require_package("wandb", "wandb")
 
     def reports(self, path: Path, described: Any) -> list[Sink]:
         """The reports of the run in the folder `path`. Raises UserError where one cannot be had.
@@ -85,7 +85,7 @@ class TensorBoard:
 
     def __init__(self, path: Path, described: Any) -> None:
         self.folder, self.described = path / "tb", described
-        self._library = needed("tensorboardX", "tensorboard")
+        self._library = require_package("tensorboardX", "tensorboard")
         self._writer: Any = None
 
     def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
@@ -116,14 +116,14 @@ class WeightsAndBiases:
     """A run of Weights & Biases, with files of its own in `wandb/`. It finds the key by itself."""
 
     def __init__(self, path: Path, described: Any, project: str) -> None:
-        wandb = needed("wandb", "wandb")
+        wandb = require_package("wandb", "wandb")
         try:
             self._run = wandb.init(
                 project=project,
                 name=path.name,
                 dir=str(path),
                 config=described,
-                id=earlier_id(path / "wandb"),
+                id=find_wandb_id(path / "wandb"),
                 resume="allow",
                 reinit="create_new",  # members of an ensemble report side by side
                 settings=wandb.Settings(console="off", save_code=False),
@@ -143,7 +143,7 @@ class WeightsAndBiases:
         self._run.finish(quiet=True)
 
 
-def earlier_id(folder: Path) -> str | None:
+def find_wandb_id(folder: Path) -> str | None:
     """The id under which this run reported before it was cut short; its folders are `...run-DATE-ID`."""
     earlier = sorted(folder.glob("*run-*-*"), key=lambda path: path.name.partition("run-")[2])
     return earlier[-1].name.rpartition("-")[2] if earlier else None

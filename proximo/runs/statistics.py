@@ -115,7 +115,7 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     before some seed's first episode stay NaN. A curve that is all gap, of a run without any episode, is left
     out. The interval is a percentile bootstrap's over the seeds.
     """
-    whole = np.array([_bridged(curve) for curve in curves if np.isfinite(curve).any()])
+    whole = np.array([_interpolate_gaps(curve) for curve in curves if np.isfinite(curve).any()])
     count = len(whole)
     if not count:
         nothing = np.full(curves.shape[1], np.nan)
@@ -127,7 +127,7 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return whole.mean(axis=0), low, high
 
 
-def _bridged(curve: np.ndarray) -> np.ndarray:
+def _interpolate_gaps(curve: np.ndarray) -> np.ndarray:
     known = np.flatnonzero(np.isfinite(curve))
     points = np.arange(len(curve))
     return np.interp(points, known, curve[known], left=np.nan)

@@ -11,7 +11,7 @@ import pytest
 from probes import Aim, equal, small
 
 import proximo
-from proximo.control.files import FILES, checkpoint_files, load_checkpoint, put_together, taken_apart
+from proximo.control.files import FILES, checkpoint_files, flatten_state, load_checkpoint, unflatten_state
 from proximo.control.iteration import Snapshot
 from proximo.control.train import training
 from proximo.core import AdaptiveKLPenalty
@@ -235,7 +235,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path):
 def test_plain_data_comes_back():
     arrays = {}
     value = {"a": [1, 2.5, None, "x", True], "b": {"c": np.arange(3), "d": np.float64(0.1)}, "e": np.array(7)}
-    back = put_together(json.loads(json.dumps(taken_apart(value, "", arrays))), arrays)
+    back = unflatten_state(json.loads(json.dumps(flatten_state(value, "", arrays))), arrays)
     assert back["a"] == value["a"] and back["b"]["d"] == 0.1
     np.testing.assert_array_equal(back["b"]["c"], np.arange(3))
     assert back["e"] == 7 and sorted(arrays) == ["/b/c", "/e"]

@@ -11,7 +11,7 @@ import pytest
 from probes import Probe
 
 from proximo import Config, UserError, preset, with_options
-from proximo.control.config import as_json, from_json, validated
+from proximo.control.config import as_json, from_json, validate
 from proximo.control.presets import METHODS, PRESETS, RECIPES
 from proximo.core import (
     Clip,
@@ -93,7 +93,7 @@ def test_no_two_parts_have_an_option_of_one_name():
 
 
 def test_the_defaults_are_valid():
-    assert validated(Config("CartPole-v1")) == Config("CartPole-v1")
+    assert validate(Config("CartPole-v1")) == Config("CartPole-v1")
 
 
 def test_options_by_their_flat_names():
@@ -128,13 +128,13 @@ def test_numbers_of_numpy_and_jax_are_plain_numbers():
     update = {name: given[name] for name in ("gamma", "anneal", "target_kl", "objective")}
     network = NetworkOptions(hidden=(np.int64(8), np.int64(4)), critic_hidden=(8, np.int64(4)))
     by_hand = Config("CartPole-v1", **own, update=UpdateOptions(**update), network=network)
-    for config in (with_options(Config("CartPole-v1"), **given), validated(by_hand)):
+    for config in (with_options(Config("CartPole-v1"), **given), validate(by_hand)):
         assert repr(config) == repr(expected)  # the same numbers, and of the same types
         assert from_json(json.loads(json.dumps(as_json(config)))) == expected
     with pytest.raises(UserError, match=r"gamma is 1\.5: it must lie between 0 and 1"):
-        validated(with_options(Config("CartPole-v1"), gamma=np.float32(1.5)))
+        validate(with_options(Config("CartPole-v1"), gamma=np.float32(1.5)))
     with pytest.raises(UserError, match=r"steps is 0\.5: it must be a whole number"):
-        validated(with_options(Config("CartPole-v1"), steps=np.float64(0.5)))
+        validate(with_options(Config("CartPole-v1"), steps=np.float64(0.5)))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
 def test_what_cannot_be_is_refused_and_named(name, value):
     with pytest.raises(UserError, match=f"^{name} is ") as caught:
-        validated(with_options(Config("A"), **{name: value}))
+        validate(with_options(Config("A"), **{name: value}))
     assert "\n" not in str(caught.value)
 
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_is_refused_and_named(name, value):
 )
 def test_what_does_not_fit_together_is_refused_with_what_would(options, message):
     with pytest.raises(UserError, match=message):
-        validated(with_options(Config("A"), **options))
+        validate(with_options(Config("A"), **options))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_what_does_not_fit_together_is_refused_with_what_would(options, message)
     ],
 )
 def test_the_edges_are_allowed(options):
-    validated(with_options(Config("A"), **options))
+    validate(with_options(Config("A"), **options))
 
 
 # ---- presets
@@ -284,13 +284,13 @@ def test_the_roboschool_preset_is_table_4():
 def test_every_preset_names_options_that_exist_and_fit():
     for numbers in (*METHODS.values(), *RECIPES.values()):
         assert set(numbers) <= {*OPTIONS, "clip"}
-        assert validated(with_options(Config("A"), **numbers))
+        assert validate(with_options(Config("A"), **numbers))
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("env", ["CartPole-v1", "HalfCheetah-v5", "LunarLander-v3", "FrozenLake-v1"])
 def test_every_preset_fits_every_family(name, env):
-    config = validated(preset(name, env))
+    config = validate(preset(name, env))
     assert config.env == env
 
 
@@ -319,7 +319,7 @@ def test_an_unknown_preset_is_refused():
     ids=["class", "function", "instance", "vector", "registered instance"],
 )
 def test_an_object_brings_its_number_of_environments_along(env, num_envs):
-    config = validated(preset("default", env))
+    config = validate(preset("default", env))
     assert config.num_envs == num_envs
 
 
@@ -332,7 +332,7 @@ class Own:
 
 
 def test_what_the_numbers_of_an_own_objective_may_be_only_its_author_knows():
-    config = validated(with_options(Config("CartPole-v1"), objective=Own()))
+    config = validate(with_options(Config("CartPole-v1"), objective=Own()))
     with pytest.raises(UserError, match=r"its objective is 'Own', no class of Proximo's.* not resumed"):
         from_json(as_json(config))
 

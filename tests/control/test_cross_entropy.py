@@ -5,7 +5,7 @@ import pytest
 from probes import Aim, Probe, RightAction, equal, small
 
 from proximo import UserError
-from proximo.control.config import validated
+from proximo.control.config import validate
 from proximo.control.cross_entropy import mean_returns
 from proximo.control.streams import later_seeds, streams
 from proximo.control.train import training
@@ -112,4 +112,4 @@ def test_a_population_of_one_is_one_too():
 
 def test_an_elite_larger_than_the_population_is_refused():
     with pytest.raises(UserError, match="at most num_envs = 20"):
-        validated(small(Aim, **{**POPULATION, "actor_step": CrossEntropy(elite=21)}))
+        validate(small(Aim, **{**POPULATION, "actor_step": CrossEntropy(elite=21)}))

@@ -20,7 +20,7 @@ from proximo.control.run import train_config
 from proximo.control.train import training
 from proximo.errors import CheckpointDamaged, EpisodesRestarted, MachineChanged, StateNotSaved, UserError
 from proximo.runs.checkpoints import Checkpoints, finished, newest_valid
-from proximo.runs.record import recorded
+from proximo.runs.record import record
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=128, hidden=(4,))
 OPTIONS = ("--steps", "20000", "--seed", "1", "--quiet")
@@ -121,12 +121,12 @@ from probes import Aim, BetterAction, equal, small
 from proximo.errors import UserError
 from proximo.control.train import training
 from proximo.runs.folder import RunFolder
-from proximo.runs.record import recorded
+from proximo.runs.record import record
 from proximo.control.files import control_files
 config = small(Aim, num_envs=2, horizon=8, minibatch_size=8, steps=10**6, hidden=(64, 64))
 folder = RunFolder.create(control_files(config), Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-rows = recorded(training(config), folder, checkpoint_every=0)
+rows = record(training(config), folder, checkpoint_every=0)
 try:
     for number, _ in enumerate(rows):
         if number == 2:
@@ -226,7 +226,7 @@ def test_damaged_checkpoints_do_not_outrank_the_ones_that_follow(tmp_path):
     assert resumed.start.steps == int(kept[3].name)
     assert finished(run.folder / "checkpoints")[0] == kept[3]  # the damaged ones are out of the way, not lost
     assert all((path.parent / f".{path.name}.damaged").is_dir() for path in kept[:3])
-    rows = recorded(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
+    rows = record(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
     next(rows), rows.close()
     assert finished(run.folder / "checkpoints")[0].name > kept[3].name
 
@@ -259,7 +259,7 @@ def test_a_run_that_goes_on_is_known_by_its_checkpoints(tmp_path):
     resumed = resume_run(run.folder, steps=256)
     assert equal(proximo.load(run.folder).policy, stopped.policy)  # the newest checkpoint is that policy
     assert (run.folder / "superseded" / "model").is_dir()
-    rows = recorded(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
+    rows = record(training(resumed.config, resumed.start), resumed.folder, checkpoint_every=0)
     last = next(rows)  # and then the machine loses its power: nothing is closed
     assert equal(proximo.load(run.folder).policy, last.agent.policy)
     checkpoint = finished(run.folder / "checkpoints")[0]

@@ -21,8 +21,8 @@ from proximo.control.run import train_config
 from proximo.errors import EnvironmentFault, UserError
 from proximo.options import flat_options
 from proximo.runs.folder import RunFolder
-from proximo.runs.process import orderly_stop
-from proximo.runs.record import recorded
+from proximo.runs.process import graceful_stop
+from proximo.runs.record import record
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
 SMALL = small(Ends, steps=70, **TINY)
@@ -204,7 +204,7 @@ def saved(folder):
 
 def test_a_loop_that_is_broken_out_of_saves(tmp_path):
     folder = RunFolder.create(FILES, tmp_path / "run")
-    iterations = recorded(training(SMALL), folder)
+    iterations = record(training(SMALL), folder)
     first = next(iterations)
     iterations.close()
     assert equal(saved(folder), first.agent.policy)
@@ -285,7 +285,7 @@ def test_a_failed_first_turn_leaves_no_model(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_an_environment_forks_can_be_ended(number):
     """It inherits our handlers; if they held there, a pool that ends its workers would wait for ever."""
-    with orderly_stop() as stop:
+    with graceful_stop() as stop:
         child = os.fork()
         if child == 0:
             with contextlib.suppress(KeyboardInterrupt):  # Python's own answer to SIGINT
@@ -300,7 +300,7 @@ def test_a_process_that_an_environment_forks_can_be_ended(number):
 
 def test_the_first_interrupt_asks_and_the_second_one_insists():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), orderly_stop() as stop:
+    with pytest.raises(KeyboardInterrupt), graceful_stop() as stop:
         assert not stop.requested
         signal.raise_signal(signal.SIGINT)
         assert stop.requested

@@ -13,9 +13,9 @@ from proximo import UserError, training
 from proximo.cli import main
 from proximo.control.files import control_files
 from proximo.control.run import train_config
-from proximo.control.sinks import Films, SinkOptions
+from proximo.control.sinks import SinkOptions, VideoSink
 from proximo.runs.folder import RunFolder
-from proximo.runs.sinks import Sinks, TensorBoard, earlier_id
+from proximo.runs.sinks import Sinks, TensorBoard, find_wandb_id
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1)
 SMALL = small(Ends, steps=70, **TINY)
@@ -80,7 +80,7 @@ def test_weights_and_biases_offline(tmp_path, capfd):
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
     assert KEY not in "".join(capfd.readouterr())
-    assert earlier_id(run.folder / "wandb") == record.stem.removeprefix("run-")
+    assert find_wandb_id(run.folder / "wandb") == record.stem.removeprefix("run-")
     assert proximo.load(run.folder).name == "Ends"
 
 
@@ -101,8 +101,8 @@ def test_a_film_that_is_there_is_not_made_again(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "step-000000110.mp4").touch()
     (tmp_path / "videos" / "step-best.mp4").touch()  # somebody else's
-    assert Films(tmp_path, Drawn, 50).done == 2
-    assert Films(tmp_path / "elsewhere", Drawn, 50).done == 0
+    assert VideoSink(tmp_path, Drawn, 50).done == 2
+    assert VideoSink(tmp_path / "elsewhere", Drawn, 50).done == 0
 
 
 def test_every_member_of_an_ensemble_is_told_of(tmp_path):

@@ -15,7 +15,7 @@ from probes import BetterAction, small
 from proximo import UserError, with_options
 from proximo.arguments import config_from, parse_recipe
 from proximo.cli import main
-from proximo.commands.sweep import Sweep, configured, recipe_words, searched
+from proximo.commands.sweep import Sweep, parse_search_space, recipe_words, trial_config
 from proximo.commands.train import Train
 from proximo.control import sweep
 from proximo.control.study import FIRST_CHECK, Span, finished_trials, open_study
@@ -250,7 +250,7 @@ def test_what_can_be_varied():
         "anneal=true|false",
         "vf-coef=0.1:1",
     )
-    assert searched(vary, []) == {
+    assert parse_search_space(vary, []) == {
         "learning_rate": Span(1e-5, 1e-3, log=True),
         "num_envs": Span(2, 8, whole=True),
         "objective": ("clip:0.1", "clip:0.2"),
@@ -259,7 +259,7 @@ def test_what_can_be_varied():
         "value_coefficient": Span(0.1, 1.0),
     }
     options = {"learning_rate": 1e-05, "objective": "clip:0.1", "hidden": "8 8", "anneal": "false"}
-    config = configured(["CartPole-v1", "--steps", "99"], {**options, "initial_log_std": -1e-05})
+    config = trial_config(["CartPole-v1", "--steps", "99"], {**options, "initial_log_std": -1e-05})
     assert (config.steps, config.update.learning_rate, config.update.objective) == (99, 1e-05, Clip(0.1))
     assert (config.network.hidden, config.update.anneal) == ((8, 8), False)
     assert config.network.initial_log_std == -1e-05
@@ -298,7 +298,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, vary, message):
 
 def test_an_option_is_varied_or_set():
     with pytest.raises(UserError, match="gamma is said twice"):
-        searched(("gamma=0.8:0.9",), ["CartPole-v1", "--gamma", "0.9"])
+        parse_search_space(("gamma=0.8:0.9",), ["CartPole-v1", "--gamma", "0.9"])
 
 
 def test_the_words_that_say_how_to_train():

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from proximo.cli import main
-from proximo.commands.train import going_on, read, result, score
+from proximo.commands.train import read, result, resume_command, score
 from proximo.control.progress import facts
-from proximo.runs.process import orderly_stop
+from proximo.runs.process import graceful_stop
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from proximo.runs.process import orderly_stop
     ],
 )
 def test_the_command_that_goes_on_is_the_whole_command(words, command):
-    assert going_on(read(words), Path("runs/a b")) == command
+    assert resume_command(read(words), Path("runs/a b")) == command
 
 
 def test_a_resumed_run_is_as_fast_as_its_own_steps():
@@ -48,7 +48,7 @@ def test_times_that_cannot_be_are_told_before_there_is_a_run(tmp_path, capsys, w
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_carries_the_first_ones_number(number):
-    with pytest.raises(KeyboardInterrupt) as interrupt, orderly_stop():
+    with pytest.raises(KeyboardInterrupt) as interrupt, graceful_stop():
         signal.raise_signal(number)
         signal.raise_signal(number)
     assert interrupt.value.args == (number,)

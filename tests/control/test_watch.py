@@ -18,7 +18,7 @@ import proximo
 from proximo import UserError, evaluate, training
 from proximo.cli import main
 from proximo.control import screen, watch
-from proximo.control.watch import Moment, captioned, film
+from proximo.control.watch import EpisodeState, captioned, record_video
 from proximo.errors import EnvironmentDiffers
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=32, hidden=(4,))
@@ -74,19 +74,22 @@ def test_a_film_of_cartpole_through_the_command(run, tmp_path, capsys):
 
 def test_a_film_is_of_the_environment_that_was_trained_in(run, tmp_path):
     with pytest.warns(EnvironmentDiffers, match="max_episode_steps is 3, in training it was not given"):
-        ends = film(run.agent, tmp_path / "play.gif", env_kwargs={"max_episode_steps": 3})
-    assert ends == [Moment(1, 3, 3.0, True)]
+        ends = record_video(run.agent, tmp_path / "play.gif", env_kwargs={"max_episode_steps": 3})
+    assert ends == [EpisodeState(1, 3, 3.0, True)]
     agent = proximo.load(run.folder)
     agent.environment = replace(agent.environment, kwargs={"max_episode_steps": 2})
-    assert film(agent, tmp_path / "play.gif") == [Moment(1, 2, 2.0, True)]
+    assert record_video(agent, tmp_path / "play.gif") == [EpisodeState(1, 2, 2.0, True)]
     with pytest.raises(UserError, match="Pendulum-v1 has other observations or actions than CartPole-v1"):
-        film(run.agent, tmp_path / "play.gif", "Pendulum-v1")
+        record_video(run.agent, tmp_path / "play.gif", "Pendulum-v1")
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_every_step_is_in_the_film(agent, tmp_path, suffix):
     path = tmp_path / f"play{suffix}"
-    assert film(agent, path, Drawn, episodes=2) == [Moment(1, 3, 4.5, True), Moment(2, 3, 4.5, True)]
+    assert record_video(agent, path, Drawn, episodes=2) == [
+        EpisodeState(1, 3, 4.5, True),
+        EpisodeState(2, 3, 4.5, True),
+    ]
     if suffix == ".gif":
         with Image.open(path) as animation:
             assert animation.info["duration"] == 200  # ms, from render_fps
@@ -99,19 +102,19 @@ def test_every_step_is_in_the_film(agent, tmp_path, suffix):
 
 
 def test_the_moments_of_an_episode(agent):
-    seen = list(watch.moments(watch.Play(agent, screen.make_drawn(Drawn, "rgb_array"), 0, True), 2))
+    seen = list(watch.moments(watch.Evaluator(agent, screen.make_drawn(Drawn, "rgb_array"), 0, True), 2))
     assert seen == [
-        Moment(episode, step, 1.5 * step, step == 3) for episode in (1, 2) for step in (0, 1, 2, 3)
+        EpisodeState(episode, step, 1.5 * step, step == 3) for episode in (1, 2) for step in (0, 1, 2, 3)
     ]
 
 
 def test_a_caption_is_written_on_any_ground():
     for ground in (0, 127, 255):
         picture = np.full((400, 600, 3), ground, np.uint8)
-        marked = captioned(picture, Moment(1, 7, -1234.5, False))
+        marked = captioned(picture, EpisodeState(1, 7, -1234.5, False))
         assert marked.shape == picture.shape and np.ptp(marked) >= 120
         assert (marked[100:] == ground).all() and not (marked[:40] == ground).all()
-        assert not np.array_equal(marked, captioned(picture, Moment(1, 8, -1234.5, False)))
+        assert not np.array_equal(marked, captioned(picture, EpisodeState(1, 8, -1234.5, False)))
 
 
 def test_an_episode_without_an_end_is_cut(agent, tmp_path, monkeypatch):
@@ -121,7 +124,7 @@ def test_an_episode_without_an_end_is_cut(agent, tmp_path, monkeypatch):
             return 1.0, False, False
 
     monkeypatch.setattr(watch, "LONGEST", 5)
-    assert film(agent, tmp_path / "play.gif", Endless, episodes=3) == [Moment(1, 5, 5.0, True)]
+    assert record_video(agent, tmp_path / "play.gif", Endless, episodes=3) == [EpisodeState(1, 5, 5.0, True)]
 
 
 BRIGHT = np.zeros((4, 6, 3), np.uint8)  # left half black, right half of colour (100, 150, 200)
@@ -174,7 +177,7 @@ def test_pictures_whose_meaning_is_not_clear_are_refused(agent, tmp_path, found,
             return found
 
     with pytest.raises(UserError, match=f"Draws {reason}") as raised:
-        film(agent, tmp_path / "play.gif", Draws)
+        record_video(agent, tmp_path / "play.gif", Draws)
     assert "\n" not in str(raised.value)
 
 
@@ -188,7 +191,7 @@ def test_pictures_that_change_their_size_are_fitted_in(agent, tmp_path, suffix):
             return np.full((*size, 3), 200, np.uint8)
 
     path = tmp_path / f"play{suffix}"
-    film(agent, path, Grows)
+    record_video(agent, path, Grows)
     if suffix == ".gif":
         with Image.open(path) as animation:
             pictures = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
@@ -235,25 +238,25 @@ def test_an_environment_that_cannot_be_drawn(agent, tmp_path):
             raise RuntimeError("no light")
 
     with pytest.raises(UserError, match="could not be drawn: RuntimeError: no light"):
-        film(agent, tmp_path / "play.gif", Failing)
+        record_video(agent, tmp_path / "play.gif", Failing)
     with pytest.raises(UserError, match="must be an id, a class or a function"):
-        film(agent, tmp_path / "play.gif", gym.make("CartPole-v1"))
+        record_video(agent, tmp_path / "play.gif", gym.make("CartPole-v1"))
     with pytest.raises(UserError, match="could not be made"):
-        film(agent, tmp_path / "play.gif", Probe)  # its constructor knows no render_mode
+        record_video(agent, tmp_path / "play.gif", Probe)  # its constructor knows no render_mode
 
 
 def test_a_film_that_cannot_be_written(agent, tmp_path):
     for name in ("play.mp4", "play.gif"):
         (tmp_path / name).mkdir()
         with pytest.raises(UserError, match="cannot write") as caught:
-            film(agent, tmp_path / name, Drawn)
+            record_video(agent, tmp_path / name, Drawn)
         assert "\n" not in str(caught.value)
 
 
 def test_a_missing_package_is_named(agent, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match=r'imageio_ffmpeg, which is missing: pip install "proximo\[video\]"'):
-        film(agent, tmp_path / "play.mp4", Drawn)
+        record_video(agent, tmp_path / "play.mp4", Drawn)
 
 
 @pytest.mark.parametrize(

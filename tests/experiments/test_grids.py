@@ -6,7 +6,7 @@ import pytest
 
 from proximo.arguments import config_from, parse_recipe
 from proximo.commands.train import Train
-from proximo.control.config import validated
+from proximo.control.config import validate
 from proximo.errors import UserError
 from proximo.experiments.grid import Published, as_words, cells
 from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, find_grid
@@ -50,7 +50,7 @@ def test_every_run_has_a_configuration_that_can_be(grid):
     assert len(runs) == len(grid.settings) * len(grid.environments) * len(grid.seeds)
     assert len({cell.name for cell in runs}) == len(runs)
     for cell in runs:
-        assert validated(cell.config).steps == grid.steps
+        assert validate(cell.config).steps == grid.steps
         assert (cell.config.seed, cell.config.env) == (cell.seed, cell.env)
     assert grid.baseline in [setting.name for setting in grid.settings]
 

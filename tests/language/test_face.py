@@ -14,7 +14,7 @@ from workplace import lines, workplace
 import proximo
 from proximo.core import FixedKL
 from proximo.errors import UserError
-from proximo.language.face import functions_of, kept
+from proximo.language.face import functions_of, materialised_data
 from proximo.language.language_model import as_prompts
 from proximo.language.model.config import model_config
 from proximo.language.model.transformer import new_model
@@ -247,10 +247,14 @@ def test_records_are_kept_beside_the_run(tuned, place):
     assert Path(said).parent == place and json.loads(Path(said).read_text().splitlines()[0]) == {
         "text": "0 1"
     }
-    assert kept("a.jsonl", place) == "a.jsonl"
-    assert kept([{"text": "a"}], place) == kept(iter([{"text": "a"}]), place) != kept([{"text": "b"}], place)
+    assert materialised_data("a.jsonl", place) == "a.jsonl"
+    assert (
+        materialised_data([{"text": "a"}], place)
+        == materialised_data(iter([{"text": "a"}]), place)
+        != materialised_data([{"text": "b"}], place)
+    )
     with pytest.raises(UserError, match="records of plain data"):
-        kept([{"text": object()}], place)
+        materialised_data([{"text": object()}], place)
 
 
 def test_a_reward_model_is_measured_and_pays_for_answers(place):

@@ -27,7 +27,7 @@ from proximo.language.model.adapters import LoRA, with_adapters
 from proximo.language.model.heads import RewardModel, new_reward_model
 from proximo.language.text.tokenizer import load_tokenizer, word_tokenizer
 from proximo.runs.named import named_leaves
-from proximo.runs.sealed import read_folder, whole_folder
+from proximo.runs.sealed import atomic_folder, read_folder
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_files_of_others_are_not_replaced(model, saved, tmp_path):
 
 def test_a_crash_between_the_two_renames_is_mended(model, saved):
     saved.rename(saved.with_name(".model.old"))
-    with whole_folder(saved) as partial:
+    with atomic_folder(saved) as partial:
         assert_same(load_model(saved), model)  # the old one is back
         (partial / "new").write_text("")
     assert (saved / "new").exists()

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from proximo.arguments import spelled
+from proximo.arguments import choice_argument
 from proximo.core import (
     AdaptiveKL,
     Clip,
@@ -247,7 +247,7 @@ def test_a_file_that_says_anything_else_is_refused(data):
 
 
 def read(command, option, word):
-    return spelled(flat_options(method(command)[0])[option].declared).instance_from_str([word])
+    return choice_argument(flat_options(method(command)[0])[option].declared).instance_from_str([word])
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from proximo.language.train.loss import prepare_minibatch
 from proximo.language.train.options import GRPOOptions
 from proximo.language.train.responses import Responses
 from proximo.language.train.sampling import Experience, Frozen, estimate, part_loss
-from proximo.runs.named import filled, named_arrays
+from proximo.runs.named import named_arrays, restore_tree
 
 FOLDER = Path(__file__).parent.parent / "data" / "version-0.1"
 ARRAYS = safetensors.numpy.load_file(FOLDER / "language-update.safetensors")
@@ -61,7 +61,7 @@ def case(request):
     """A case, its trainer, the weights that learn, what they learn from, facts of it, and the loss."""
     name, opts = request.param, CASES[request.param]
     trainer = (grpo if "grpo" in name else ppo)(opts)
-    first, now = (filled(trainer.first, of(name, group), group) for group in ("first", "now"))
+    first, now = (restore_tree(trainer.first, of(name, group), group) for group in ("first", "now"))
     arrays = {key: jnp.asarray(ARRAYS[key]) for key in ("ids", "prompts", "lengths", "finished")}
     sampled, score, order = (jnp.asarray(ARRAYS[key]) for key in ("sampled", "score", f"{name}/order"))
     given = Experience(Responses(**arrays), sampled, score, order.reshape(2, 2, -1), jnp.asarray(0))

@@ -10,7 +10,7 @@ import pytest
 from probes import close, equal, small, turns, walk
 
 from proximo import UserError, with_options
-from proximo.control.config import validated
+from proximo.control.config import validate
 from proximo.control.learner import new_learner
 from proximo.control.train import training
 from proximo.core import (
@@ -355,4 +355,4 @@ def test_garbage_under_the_mask_moves_no_actor(situation):
 @pytest.mark.parametrize("step", ALONE, ids=named)
 def test_an_actor_of_its_own_needs_networks_of_its_own(step):
     with pytest.raises(UserError, match="separate networks"):
-        validated(with_options(CONFIG, actor_step=step, shared=True))
+        validate(with_options(CONFIG, actor_step=step, shared=True))

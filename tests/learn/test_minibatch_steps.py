@@ -37,7 +37,12 @@ def plain(weights, memory, gradients, rate, moving):
 
 def steps(batch=BATCH, order=ORDER, weights=0.0, **changes):
     task = Task(
-        **{"rows": lambda weights: batch, "prepared": prepared, "gradient": gradient, "descend": plain}
+        **{
+            "rows": lambda weights: batch,
+            "prepare": prepared,
+            "gradient": gradient,
+            "descend": plain,
+        }
         | changes
     )
     weights = {"w": jnp.asarray(weights)}

@@ -3,7 +3,7 @@
 import pytest
 
 from proximo.errors import CheckpointDamaged, UserError
-from proximo.runs.checkpoints import Checkpoints, finished, newest_valid, read_state, set_aside, state_files
+from proximo.runs.checkpoints import Checkpoints, finished, newest_valid, quarantine, read_state, state_files
 
 
 def save(checkpoints, steps, score=None):
@@ -59,7 +59,7 @@ def test_the_same_steps_can_be_damaged_and_hidden_again_and_again(tmp_path):
     taken = save(checkpoints, 8)
     for _ in range(3):
         newest = save(checkpoints, 16)
-        set_aside(tmp_path, taken)
+        quarantine(tmp_path, taken)
         assert finished(tmp_path / "checkpoints") == [taken]
     hidden = sorted(path.name for path in taken.parent.glob(".*"))
     assert hidden == sorted(f".{newest.name}{number}.damaged" for number in ("", "-2", "-3"))

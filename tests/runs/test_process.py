@@ -20,10 +20,10 @@ import proximo
 from proximo.cli import main
 from proximo.control.files import load_checkpoint
 from proximo.control.run import train_config
-from proximo.control.watch import film
+from proximo.control.watch import record_video
 from proximo.errors import EnvironmentNotClosed, UserError
 from proximo.runs.checkpoints import finished, newest_valid
-from proximo.runs.process import Deadline, StopRequest, orderly_stop, prepare_process, take_turns
+from proximo.runs.process import Deadline, StopRequest, graceful_stop, prepare_process, take_turns
 
 TINY = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, steps=70)
 
@@ -127,7 +127,7 @@ def test_ctrl_c_is_no_word_of_the_environments():
 
     with pytest.raises(KeyboardInterrupt):  # Python's own handler
         list(proximo.training(small(Interrupted, **TINY)))
-    with pytest.raises(KeyboardInterrupt) as caught, orderly_stop() as stop:
+    with pytest.raises(KeyboardInterrupt) as caught, graceful_stop() as stop:
         list(proximo.training(small(Interrupted, **TINY)))
     assert stop.requested and caught.value.args == (signal.SIGINT,)
 
@@ -181,7 +181,7 @@ def test_files_go_where_the_command_was_begun(tmp_path, monkeypatch, capsys):
     ).folder
     assert folder == tmp_path / "here" / "mine"
     monkeypatch.chdir(tmp_path / "here")
-    film(proximo.load(folder), "mine.gif")
+    record_video(proximo.load(folder), "mine.gif")
     names = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*")}
     assert {
         "play.gif",
@@ -201,7 +201,7 @@ def test_files_go_where_the_command_was_begun(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
 def test_what_would_end_a_process_asks_for_an_orderly_end(name):
     number = getattr(signal, name)
-    with orderly_stop() as stop:
+    with graceful_stop() as stop:
         signal.raise_signal(number)
         assert stop.requested and stop.status == 128 + number
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
@@ -210,7 +210,7 @@ def test_what_would_end_a_process_asks_for_an_orderly_end(name):
 def test_under_nohup_the_end_of_the_terminal_is_not_heard():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with orderly_stop() as stop:
+        with graceful_stop() as stop:
             signal.raise_signal(signal.SIGHUP)
             assert not stop.requested
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

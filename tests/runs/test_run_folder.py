@@ -13,7 +13,7 @@ from proximo.runs.checkpoints import finished, require_finite, state_files
 from proximo.runs.files import Entry, RunFiles
 from proximo.runs.folder import RunFolder
 from proximo.runs.logs import step_under
-from proximo.runs.record import Record, recorded
+from proximo.runs.record import Record, record
 
 
 def entry(iteration, seconds):
@@ -70,7 +70,7 @@ def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
     first.lock.release()
     second = RunFolder.create(FILES._replace(described={"upto": 7}), tmp_path / "run")
     assert described(second.path)["upto"] == 7
-    list(recorded(counting(), second))
+    list(record(counting(), second))
     with pytest.raises(UserError, match="holds a run already: choose another --out"):
         RunFolder.create(FILES, tmp_path / "run")
 
@@ -136,7 +136,7 @@ def test_what_a_run_leaves(tmp_path):
     folder.sinks = SimpleNamespace(
         log=lambda metrics, iteration: told.append((metrics, iteration.steps)), close=lambda: told.append(())
     )
-    list(recorded(counting(), folder, checkpoint_every=1e9))
+    list(record(counting(), folder, checkpoint_every=1e9))
     assert [json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").open()] == [1, 2, 3, 4, 5]
     assert (folder.path / "others.csv").read_bytes() == b"number\r\n"
     assert told == [*(({"half": number / 2}, number) for number in (1, 2, 3, 4, 5)), ()]
@@ -165,7 +165,7 @@ def test_when_checkpoints_are_written(tmp_path, lasting, every, upto, fails, num
         if fails:
             raise UserError("in the next one")
 
-    rows = recorded(iterations(), folder, every)
+    rows = record(iterations(), folder, every)
     if fails:
         with pytest.raises(UserError, match="in the next one"):
             list(rows)
@@ -180,7 +180,7 @@ def test_when_checkpoints_are_written(tmp_path, lasting, every, upto, fails, num
 def test_the_model_is_written_where_only_that_was_missing(tmp_path):
     folder = RunFolder.create(FILES, tmp_path / "run")
     begun = SimpleNamespace(steps=5, lasting=True)
-    assert list(recorded(iter(()), folder, 0.0, begun)) == []
+    assert list(record(iter(()), folder, 0.0, begun)) == []
     assert (folder.path / "model/number").read_text() == "5" and kept(folder.path) == []
 
 
@@ -195,7 +195,7 @@ def test_a_state_that_is_not_finite_is_no_checkpoint():
 
 def test_a_run_that_goes_on_keeps_what_was_said_of_it(tmp_path):
     folder = RunFolder.create(FILES._replace(described={"upto": 3, "preset": "paper"}), tmp_path / "run")
-    list(recorded(counting(3), folder, 0.0))
+    list(record(counting(3), folder, 0.0))
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9}\n{"ste')
     taken = finished(folder.path / "checkpoints")[0]

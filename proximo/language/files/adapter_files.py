@@ -35,7 +35,7 @@ from proximo.language.model.adapters import (
 from proximo.language.model.config import ModelConfig
 from proximo.language.model.transformer import Transformer
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.runs.sealed import json_object, verify, whole_folder, write_bytes
+from proximo.runs.sealed import atomic_folder, json_object, verify, write_bytes
 
 WEIGHTS = "adapter_model.safetensors"
 BEFORE = "base_model.model."
@@ -73,7 +73,7 @@ def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> 
         for side, array in (("A", change.a), ("B", change.b))
     }
     content = _config(changes, model.config, base)
-    with whole_folder(folder) as place:
+    with atomic_folder(folder) as place:
         write_bytes(place / CONFIG, json.dumps(content, indent=2, sort_keys=True).encode())
         write_file(place / WEIGHTS, tensors, {"format": "pt"} | ({TARGETS: targets} if targets else {}))
 

@@ -26,9 +26,9 @@ from proximo.language.model.config import ModelConfig, model_config
 from proximo.language.model.heads import RewardModel, new_reward_model
 from proximo.language.model.transformer import Transformer, new_model
 from proximo.language.text.tokenizer import Tokenizer
-from proximo.runs.extras import needed
+from proximo.runs.extras import require_package
 from proximo.runs.named import named_leaves
-from proximo.runs.sealed import json_object, verify, whole_folder, write_bytes
+from proximo.runs.sealed import atomic_folder, json_object, verify, write_bytes
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SHIFT = "proximo_reward_shift"
@@ -154,7 +154,7 @@ def local_folder(folder: Path | str, revision: str | None = None) -> Path:
     name = str(folder)
     if not HUB_ID.fullmatch(name):
         raise UserError(f"there is no folder {name}, and it is no id of the Hub such as Qwen/Qwen2.5-0.5B")
-    hub = needed("huggingface_hub", "hub")
+    hub = require_package("huggingface_hub", "hub")
     try:
         return Path(
             hub.snapshot_download(
@@ -205,7 +205,7 @@ def _save(
     files[CONFIG] = json.dumps(kept, indent=2, sort_keys=True).encode()
     if generation:  # where `transformers`, and our tokenizer, look for the ends of a response
         files[GENERATION] = json.dumps(generation, indent=2, sort_keys=True).encode()
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         for name, written in files.items():
             write_bytes(partial / name, written)
         write_tensors(partial, tensors, SHARD)

@@ -197,7 +197,7 @@ def update(
 
     task = Task(
         rows=lambda weights: batch,
-        prepared=lambda batch: (batch, jnp.ones((), bool)),  # all of it counts
+        prepare=lambda batch: (batch, jnp.ones((), bool)),  # all of it counts
         gradient=jax.grad(share, has_aux=True),
         descend=step_of_adam(options),
         part_rows=part_rows,

@@ -283,7 +283,7 @@ def task_of(
 
     task = Task(
         rows=lambda weights: batch,
-        prepared=partial(prepare_minibatch, aggregation=steps.aggregation, longest=longest),
+        prepare=partial(prepare_minibatch, aggregation=steps.aggregation, longest=longest),
         gradient=gradient,
         descend=descend,
         part_rows=part_rows,
