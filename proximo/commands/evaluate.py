@@ -32,7 +32,7 @@ class PlayArguments(Shown):
     """Sample actions instead of taking the most likely one."""
 
     def play(self) -> dict[str, Any]:
-        """They, by the names that `evaluate` and `film` have for them."""
+        """They, by the names that `evaluate` and `record_video` have for them."""
         return {
             "env": self.env,
             "episodes": self.episodes,

@@ -3,7 +3,7 @@
 from proximo.core.arrays import Mask, Scalar, with_numbers
 from proximo.core.cross_entropy import Population, candidates, refit
 from proximo.core.divergence import bernoulli_kl, categorical_kl, diagonal_gaussian_kl, k1, k2, k3
-from proximo.core.groups import Centred, GroupAdvantage, LeaveOneOut, Standardised, centred, differ
+from proximo.core.groups import Centred, GroupAdvantage, LeaveOneOut, Standardised, centred, has_spread
 from proximo.core.kl_control import AdaptiveKL, FixedKL, KLController, ProportionalKL
 from proximo.core.moments import (
     Moments,
@@ -97,11 +97,11 @@ __all__ = [
     "clip_fraction",
     "conjugate_gradient",
     "diagonal_gaussian_kl",
-    "differ",
     "empty_moments",
     "explained_variance",
     "fisher_product",
     "gae",
+    "has_spread",
     "k1",
     "k2",
     "k3",

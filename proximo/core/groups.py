@@ -22,14 +22,14 @@ def from_first(score: Float[Array, "P G"]) -> Float[Array, "P G"]:
     return score - score[:, :1]
 
 
-def differ(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None) -> Bool[Array, "P 1"]:
+def has_spread(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None) -> Bool[Array, "P 1"]:
     """Whether a group's scores differ by more than rounding, whatever their unit."""
-    score = filled(score, judged)
+    score = fill_missing(score, judged)
     size = jnp.max(jnp.abs(score), axis=1, keepdims=True)
     return jnp.max(jnp.abs(from_first(score)), axis=1, keepdims=True) > SMALLEST_SPREAD * size
 
 
-def filled(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None) -> Float[Array, "P G"]:
+def fill_missing(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None) -> Float[Array, "P G"]:
     """The scores, with the mean of a group's others in the place of what is none; 0 where it has none."""
     if judged is None:
         return score
@@ -55,8 +55,8 @@ class Standardised:
     def __call__(
         self, score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None
     ) -> Float[Array, "P G"]:
-        score = filled(score, judged)
-        away, there = from_first(score), differ(score)
+        score = fill_missing(score, judged)
+        away, there = from_first(score), has_spread(score)
         # In units of the largest: the square of a small score would be 0 in float32.
         unit = away / jnp.where(there, jnp.max(jnp.abs(away), axis=1, keepdims=True), 1.0)
         spread = jnp.std(unit, axis=1, keepdims=True, ddof=1)
@@ -77,7 +77,7 @@ class Centred:
     def __call__(
         self, score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = None
     ) -> Float[Array, "P G"]:
-        return centred(filled(score, judged))
+        return centred(fill_missing(score, judged))
 
 
 @traceable
@@ -96,7 +96,7 @@ class LeaveOneOut:
             group = score.shape[1]
             return centred(score) * group / (group - 1)
         count = jnp.sum(judged, axis=1, keepdims=True)
-        return centred(filled(score, judged)) * count / jnp.maximum(count - 1, 1)
+        return centred(fill_missing(score, judged)) * count / jnp.maximum(count - 1, 1)
 
 
 GroupAdvantage = Standardised | Centred | LeaveOneOut

@@ -25,7 +25,7 @@ BETA_BOUNDS = (1e-20, 1e20)
 """We depart here: hundreds of updates on one side of the target must not make beta 0 or infinite."""
 
 
-def doubled_or_halved(beta: Scalar, kl: Scalar, target: Scalar) -> Float[Array, ""]:
+def adapt_kl_coefficient(beta: Scalar, kl: Scalar, target: Scalar) -> Float[Array, ""]:
     """The price after an update, by the paper's rule.
 
     Schulman 2017, section 4:  beta / 2 if kl < target / 1.5,  2 beta if kl > 1.5 target,  beta otherwise
@@ -59,7 +59,7 @@ class FixedKL:
 @traceable
 @dataclass(frozen=True)
 class AdaptiveKL:
-    """The paper's rule: twice the price above the target, half of it below (`doubled_or_halved`).
+    """The paper's rule: twice the price above the target, half of it below (`adapt_kl_coefficient`).
 
     target  of a sequence's KL, in nats
     beta    the price now
@@ -70,7 +70,7 @@ class AdaptiveKL:
 
     def adapted(self, kl: Scalar, episodes: Scalar) -> "AdaptiveKL":
         """With the next batch's price."""
-        return with_numbers(self, beta=doubled_or_halved(self.beta, kl, self.target))
+        return with_numbers(self, beta=adapt_kl_coefficient(self.beta, kl, self.target))
 
 
 @traceable

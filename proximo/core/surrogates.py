@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from proximo.core.arrays import Scalar, traceable, with_numbers
-from proximo.core.kl_control import doubled_or_halved
+from proximo.core.kl_control import adapt_kl_coefficient
 from proximo.core.ranges import above
 
 LOG_RATIO_LIMIT = 20.0
@@ -180,7 +180,7 @@ class AdaptiveKLPenalty:
 
     def adapted(self, kl: Scalar) -> "AdaptiveKLPenalty":
         """The objective of the next update; `kl` is the mean KL(old || new) of this one, in nats."""
-        return with_numbers(self, beta=doubled_or_halved(self.beta, kl, self.target))
+        return with_numbers(self, beta=adapt_kl_coefficient(self.beta, kl, self.target))
 
 
 @traceable

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proximo.core import Centred, LeaveOneOut, Standardised, differ
+from proximo.core import Centred, LeaveOneOut, Standardised, has_spread
 
 SCORE = jnp.array([[1.0, 2.0, 3.0, 6.0]])  # mean 3, deviations -2 -1 0 3, variance 14 / 3
 
@@ -31,18 +31,18 @@ def test_nor_do_those_whose_mean_is_rounded(advantage, score, size):
     # standard deviation and 1e-4, each would be -6.1e-5 / (6.7e-5 + 1e-4) = -0.37.
     group = jnp.full((1, size), score)
     assert advantage(group).tolist() == [[0.0] * size]
-    assert not differ(group).any()
+    assert not has_spread(group).any()
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-5, 1.0, 1e5])
 def test_the_unit_of_the_scores_does_not_count(unit):
-    assert differ(SCORE * unit).all()
+    assert has_spread(SCORE * unit).all()
     np.testing.assert_allclose(Standardised()(SCORE * unit), Standardised()(SCORE), rtol=1e-5)
 
 
 def test_rounding_is_no_difference():
     # The number of float32 next to 1000.1 is 6e-5 away; 0.01 is more than rounding.
-    assert differ(jnp.array([[1000.1, 1000.1 + 6.2e-5], [1000.1, 1000.11]])).tolist() == [[False], [True]]
+    assert has_spread(jnp.array([[1000.1, 1000.1 + 6.2e-5], [1000.1, 1000.11]])).tolist() == [[False], [True]]
     assert Standardised()(jnp.array([[1000.1, 1000.1 + 6.2e-5]])).tolist() == [[0.0, 0.0]]
 
 

@@ -37,9 +37,9 @@ from proximo.core import (
     KLController,
     Moments,
     Scalar,
-    differ,
     empty_moments,
     explained_variance,
+    has_spread,
     masked_sum,
     merge,
     moments_of,
@@ -157,7 +157,7 @@ class GroupEstimator:
         options, samples = self.options, self.options.sampling.samples
         paid = signals.score - signals.price * jnp.sum(signals.kl, axis=1)
         groups, score, judged = (x.reshape(-1, samples) for x in (paid, signals.score, signals.judged))
-        spread = differ(score, judged)  # of the scores alone: their KLs always differ a little
+        spread = has_spread(score, judged)  # of the scores alone: their KLs always differ a little
         mask, advantage = batch.mask, options.advantage(groups, judged).reshape(-1, 1)
         if options.skip_equal_groups:
             mask = mask * jnp.repeat(spread[:, 0], samples)[:, None]
