@@ -41,14 +41,14 @@ from proximo.language.train.options import (
     RewardOptions,
     SamplingOptions,
     StepOptions,
-    checked,
+    checked_ppo,
 )
 from proximo.language.train.policy import new_policy, own_critic
 from proximo.runs.process import prepare_process
 
 PARTS = {  # of an iteration: (where its function is looked up, its name there)
     "sample": (rollout, "sample"),
-    "score": (rollout.Rollouts, "scored"),
+    "score": (rollout.Rollouts, "scores"),
     "update": (sampling, "update"),
 }
 
@@ -66,7 +66,7 @@ def tokenizer(shape: Shape) -> Tokenizer:
 
 def options(critic: Any) -> PPOOptions:
     """The task's."""
-    return checked(
+    return checked_ppo(
         PPOOptions(
             data="",
             episodes=10**9,
