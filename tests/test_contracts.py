@@ -217,3 +217,9 @@ def test_a_danger_is_seen(source):
 def test_harmless_things_are_not():
     source = "import json\njax.eval_shape(f)\nyaml.safe_load(t)\nnumpy.load(p, allow_pickle=False)"
     assert not dangers(ast.parse(source), PACKAGE / "runs" / "a.py")
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Pytest imports them by it, and collects neither."""
+    names = [file.name for file in Path(__file__).parent.rglob("*.py") if file.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))

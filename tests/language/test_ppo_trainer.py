@@ -51,7 +51,7 @@ def test_in_fewer_bits_the_sampler_computes_as_the_learner(make):
     kind = GRPOOptions if make is grpo else PPOOptions
     for precision in ("bfloat16", "float32"):
         trainer = make(options(kind, optimisation=dict(precision=precision)))
-        trainer.rollouts.collected = seen
+        trainer.rollouts.collect = seen
         with pytest.raises(Seen, match=precision):
             next(training(trainer))
 
