@@ -60,7 +60,10 @@ def predictions(policy: Policy, experience: Experience, length: int) -> Predicti
     if final is not None:
         next_value = jnp.where(experience.over[..., None], final, next_value)
     # A leaf without axes of the batch, such as a log standard deviation, is one for all states.
-    distribution = jax.tree.map(lambda leaf: leaf[:-1] if leaf.ndim > 2 else leaf, output.distribution)
+    rows = experience.start.shape
+    distribution = jax.tree.map(
+        lambda leaf: leaf[:-1] if leaf.shape[:2] == rows else leaf, output.distribution
+    )
     return Predictions(distribution, output.value[:-1], next_value, carry)
 
 

@@ -54,7 +54,7 @@ def loss(
 
     The critic's part alone where the actor has a step of its own.
 
-    part  of a minibatch that is `prepare_minibatch`; its share of the loss and of each metric is returned
+    part  of what `prepare_minibatch` gave; its share of the loss and of each metric is returned
     """
     output, _ = policy(part.obs, part.start, part.carry)
     wanted, metrics = actor_objective(output.distribution, part, objective, options)

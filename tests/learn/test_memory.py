@@ -1,6 +1,7 @@
 """A policy with a memory: read in one pass, in stretches, row by row, it is the same policy."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,12 @@ import pytest
 from probes import by_hand, close, small, turns, walk
 from recurrent import Recurrent
 
-from proximo.core.types import Continuous
+from proximo.core.types import Continuous, Experience
 from proximo.learn.batches import Sequences, Steps, cut_of
 from proximo.learn.descend import adam
 from proximo.learn.experience import advantages, predictions
 from proximo.learn.update import State, minibatch_steps, task_of, whole_batch
-from proximo.policies import ActorCritic, NetworkOptions
+from proximo.policies import ActorCritic, NetworkOptions, Output
 
 T, N = 12, 3
 
@@ -170,3 +171,23 @@ def test_a_policy_without_a_memory_learns_from_steps_and_carries_nothing():
     cut = cut_of(experience, 6)
     batch, _ = whole_batch(networks, experience, small(walk("Box")).update, cut)
     assert cut == Steps(6) and batch.start is None and batch.carry == ()
+
+
+class Numbers(NamedTuple):
+    """A distribution of which one number is of each state, and one of all of them."""
+
+    of_each: jax.Array
+    of_all: jax.Array
+
+
+def test_what_is_of_each_state_ends_with_the_rows_and_what_is_of_all_stays():
+    rows, num_envs = 3, 2
+
+    def policy(obs):
+        return Output(Numbers(obs[..., 0], jnp.ones((rows, num_envs))), obs), ()
+
+    nothing, mask = jnp.zeros((rows, num_envs), bool), jnp.ones((rows, num_envs))
+    obs, start = jnp.zeros((rows + 1, num_envs, 1)), jnp.zeros((rows + 1, num_envs), bool)
+    found = predictions(policy, Experience(obs, nothing, mask, nothing, nothing, nothing, mask, start), 1)
+    assert found.distribution.of_each.shape == (rows, num_envs)
+    assert found.distribution.of_all.shape == (rows, num_envs)
