@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from proximo.control.agent import Agent
@@ -161,6 +162,16 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
             "rows": _is_count(stream["rows"]),
             "envs": stream["envs"] is None or isinstance(stream["envs"], dict),
         }
+        if "start" in stream:  # versions without memory wrote neither of these
+            carry = jax.tree.leaves(agent.policy.begin(config.num_envs))
+            sound |= {
+                "start": _is_array(stream["start"], bool, envs),
+                "costly": isinstance(stream["costly"], bool),
+                "carry": isinstance(stream["carry"], list) and len(stream["carry"]) == len(carry),
+            }
+            if sound["carry"]:
+                pairs = zip(stream["carry"], carry, strict=True)
+                sound["carry"] = all(_is_array(x, like.dtype, like.shape) for x, like in pairs)
     wrong = [name for name, is_sound in sound.items() if not is_sound]
     if wrong:
         raise ValueError(f"not as its configuration asks for: {', '.join(wrong)}")

@@ -185,6 +185,9 @@ CHANGES = {
             (("stream",), None),
             (("stream", "obs"), {"__array__": "/stream/seam"}),
             (("stream", "seam"), []),
+            (("stream", "start"), []),
+            (("stream", "costly"), 1),
+            (("stream", "carry"), [{"__array__": "/stream/seam"}]),
             (("stream", "rows"), "x"),
             (("stream", "envs"), 3),
         )
