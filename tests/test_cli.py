@@ -239,7 +239,7 @@ def mistake(capsys, *words):
     [
         ([], "of which environment? Name it first: proximo train CartPole-v1"),
         (["CartPol-v1"], "did you mean CartPole-v1"),
-        (["nowhere_at_all:Env-v0"], "could not be imported"),
+        (["nowhere_at_all:Env-v0"], "cannot import nowhere_at_all"),
         (["CartPole-v1", "--gama", "0.9"], "--gamma"),
         (["CartPole-v1", "--gamma", "3"], "gamma is 3"),
         (["CartPole-v1", "--gamma", "much"], "much"),

@@ -19,7 +19,7 @@ from proximo.envs.mujoco_warnings import make_with_unique_warnings
 from proximo.envs.spaces import codecs
 from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import UserError, reason
-from proximo.importing import user_module
+from proximo.importing import import_named
 
 Made = TypeVar("Made")
 
@@ -122,7 +122,7 @@ def find_spec(env_id: str | EnvSpec, *, allow_import: bool = False) -> EnvSpec:
         return env_id
     module, separator, name = env_id.rpartition(":")
     if separator and allow_import:
-        _import(module, env_id)
+        import_named(module)
     elif separator and name not in gym.registry:
         raise UserError(
             f"{env_id!r} names a module to import, which runs its code: type it on the command line, or pass "
@@ -260,16 +260,6 @@ def _remedy(name: str, error: Exception) -> str:
         if word in complaint and "gymnasium-robotics" not in complaint:
             return f'pip install "proximo[{extra}]"'
     return " ".join(str(error).split())
-
-
-def _import(module: str, env_id: str) -> None:
-    try:
-        user_module(module)
-    except BaseException as raised:
-        raise UserError(
-            f"the module of {env_id!r} could not be imported ({reason(raised)}): check its name and that it "
-            "is installed or lies in the current folder"
-        ) from raised
 
 
 def _unknown(name: str) -> str:

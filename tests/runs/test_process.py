@@ -107,7 +107,7 @@ def test_a_module_that_ends_the_program_when_it_is_imported(tmp_path, monkeypatc
     (tmp_path / "script.py").write_text("import sys\nsys.exit(0)  # as one that was written to be run\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["train", "script:Mine-v0"]) == 2
-    assert "could not be imported (it asked the program to end (SystemExit: 0))" in capsys.readouterr().err
+    assert "(it asked the program to end (SystemExit: 0), script.py line 2)" in capsys.readouterr().err
 
 
 def test_our_vector_makes_it_anew(tmp_path, capsys):

@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import importlib
 import inspect
 import threading
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from proximo import importing
 from proximo.errors import UserError
+from proximo.importing import user_object
 from proximo.language.model.compiling import jit
 from proximo.language.model.heads import RewardModel
 from proximo.language.text.messages import normalise_messages
@@ -43,34 +40,19 @@ TAKEN = ("std",)
 
 
 def reward_function(name: str) -> RewardFunction:
-    """The function that `module:function` names; the module may lie in the working folder.
+    """The function that `module:function` or `file.py:function` names.
 
     This imports the module, so the name must come from the user's own command line, never from a file.
 
     Raises UserError where the module cannot be imported, whatever is wrong in it, or has no such function.
     """
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise UserError(f"--reward {name!r}: write module:function")
     try:
-        imported = importing.user_module(module)
-    except Exception as error:  # the user's own code: anything may be wrong in it
-        what = f"{type(error).__name__}: {one_line(error)}{_line_of(error)}"
-        raise UserError(f"--reward {name!r}: cannot import {module} ({what})") from error
-    function: RewardFunction | None = getattr(imported, attribute, None)
-    if function is None or not callable(function):
-        raise UserError(f"--reward {name!r}: {module} has no function {attribute}")
+        function: RewardFunction = user_object(name, "function")
+    except UserError as error:
+        raise UserError(f"--reward {name!r}: {error}") from error
+    if not callable(function):
+        raise UserError(f"--reward {name!r}: {name.rpartition(':')[2]} is not a function")
     return function
-
-
-def _line_of(error: Exception) -> str:
-    """Where in the imported code it happened; nothing where the error says so, or no code was found."""
-    ours = (__file__, importing.__file__, importlib.__file__)
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [one for one in frames if one.filename not in ours and not one.filename.startswith("<frozen")]
-    if isinstance(error, SyntaxError) or not theirs:
-        return ""
-    return f", {Path(theirs[-1].filename).name} line {theirs[-1].lineno}"
 
 
 def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> list[str]:
