@@ -12,11 +12,11 @@ from gymnasium import spaces
 
 from proximo import Config, with_options
 from proximo.control.acting import actor_of
+from proximo.control.arena import environments
 from proximo.control.collect import Stream, collect
 from proximo.control.learner import new_learner
 from proximo.control.streams import environment_seeds, streams
 from proximo.core.types import Experience
-from proximo.envs import make_envs
 from proximo.learn.update import update
 
 
@@ -207,7 +207,7 @@ def small(env, **options):
 def beginning(config):
     """What `training` makes before its first turn: the learner, the stream of experience, the actor."""
     seeds = streams(config.seed)
-    envs = make_envs(config.env, config.num_envs)
+    envs = environments(config, config.num_envs)
     learner = new_learner(config, envs, seeds)
     carry = learner.policy.begin(envs.num_envs)
     first = environment_seeds(seeds.environments, envs.num_envs)

@@ -13,6 +13,8 @@ from proximo.control.acting import Actor, actor_of
 from proximo.core.types import vector_of
 from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_single
 from proximo.envs.parts import codec_for
+from proximo.envs.scaling import scaled_codec
+from proximo.envs.spaces import ActionCodec
 from proximo.envs.vector.returned import one_line
 from proximo.errors import UserError
 from proximo.learn.normalise import ObservationNormaliser
@@ -27,6 +29,7 @@ class Agent:
     observations  the observation statistics, frozen
     spaces        the environment's observation and action space (Gymnasium's)
     environment   what it was trained on; a name alone stands for the registered environment of that id
+    scale_actions whether the policy acts from -1 to 1, mapped to the action space's bounds (`envs.scaling`)
 
     It can be pickled and copied, as the plain bytes of its model files, where these can be written.
     """
@@ -37,11 +40,14 @@ class Agent:
         observations: ObservationNormaliser,
         spaces: tuple[Space, Space],
         environment: EnvDescription | str,
+        *,
+        scale_actions: bool = False,
     ) -> None:
         self.policy = policy
         self.observations = observations
         self.spaces = spaces
-        self.action = action_codec(spaces[1])
+        self.scale_actions = scale_actions
+        self.action = self.action_in(spaces[1])
         if isinstance(environment, str):
             environment = EnvDescription(environment, only_name=True)
         self.environment: EnvDescription = environment
@@ -58,6 +64,13 @@ class Agent:
         from proximo.control.model import agent_from_bytes, bytes_of
 
         return agent_from_bytes, (bytes_of(self), np.asarray(jax.random.key_data(self._key)))
+
+    def action_in(self, space: Space) -> ActionCodec:
+        """What turns the policy's actions into those of an environment that has this action space.
+
+        Its bounds may be others than those in training: actions keep their units, and are clipped.
+        """
+        return scaled_codec(self.spaces[1], space) if self.scale_actions else action_codec(space)
 
     @cached_property
     def observation(self) -> ObservationCodec:

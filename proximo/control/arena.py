@@ -13,6 +13,7 @@ from proximo.control.collect import Stream, advise, collect
 from proximo.control.config import Config
 from proximo.core.types import Experience
 from proximo.envs import HostEnvs, advice, make_envs
+from proximo.envs.scaling import scaled_codec
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import UserError
 from proximo.learn.update import Learner
@@ -61,6 +62,8 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         make_options = {"vector_kwargs": watch, **make_options}
     make_options = {"env_kwargs": config.env_kwargs, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
+    if config.scale_actions:
+        envs.action = scaled_codec(envs.spaces[1])
     require_memory(envs, config.horizon)
     ours = isinstance(envs.vector, ParallelVectorEnv)
     if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
@@ -105,7 +108,8 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
     stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), policy.in_parts)
     if new:
         std = math.exp(config.network.initial_log_std)
-        advise(advice.unreachable_actions(envs.spaces[1], std) + advice.running_statistics(envs.vector))
+        actions = advice.unreachable_actions(envs.spaces[1], std, scaled=config.scale_actions)
+        advise(actions + advice.running_statistics(envs.vector))
         stream.unproven = True
     return stream
 

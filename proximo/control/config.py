@@ -12,6 +12,7 @@ from proximo.control.presets import METHODS, PRESETS, RECIPES
 from proximo.core.ranges import above, at_least
 from proximo.envs import family, name_of, own_num_envs
 from proximo.envs.description import NotPlain, plain_arguments, restored
+from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.options import UpdateOptions
@@ -42,6 +43,9 @@ class Config:
     measurement; `async`: a process each; `vector_entry_point`: the environment's own vector."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
+    scale_actions: Annotated[bool, also("--action-scaling", "--normalize-actions")] = True
+    """The policy acts from -1 to 1, mapped to the bounds of the action space: without it, actions in watts
+    or degrees are out of reach. The presets leave MuJoCo's as they are, as published runs have them."""
     step_timeout: Annotated[float, above(0, infinite=True)] = 60.0
     """Seconds of one step after which an environment is taken for hung."""
     max_restarts: Annotated[int, at_least(0)] = 10
@@ -71,17 +75,27 @@ def preset(name: str, env: Any) -> Config:
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: take one of {', '.join(PRESETS)}")
     config = with_options(Config(env), **(recipe(env) if name == "default" else METHODS[name]))
+    if family_of(env) == "mujoco":
+        config = replace(config, scale_actions=False)  # as in every published run of them, and in ours
     return fit_to_vector(config)
 
 
 def recipe(env: Any) -> dict[str, Any]:
     """What the default preset changes for an environment; nothing for one of a kind not seen before."""
+    return RECIPES.get(family_of(env), {})
+
+
+def family_of(env: Any) -> str:
+    """The family of an environment; "other" for an object whose class is not registered.
+
+    Raises UserError for an id that does not exist.
+    """
     try:
-        return RECIPES.get(family(name_of(env)), {})
+        return family(name_of(env))
     except UserError:
         if isinstance(env, str):
             raise
-        return {}  # an object whose class is not registered
+        return "other"
 
 
 def fit_to_vector(config: Config) -> Config:
@@ -150,7 +164,8 @@ def as_json(config: Config) -> dict[str, Any]:
 
 def from_json(data: Any) -> Config:
     """The configuration that `as_json` described. Raises UserError for what no configuration says."""
-    config = options.from_json(Config, data, "the configuration in the file")
+    older = OLDER_FILES if isinstance(data, Mapping) else {}
+    config = options.from_json(Config, {**older, **data} if older else data, "the configuration in the file")
     if not isinstance(config.env, str):
         raise UserError(f"the configuration in the file names no environment: env is {config.env!r}")
     return validate(replace(config, env_kwargs=_readable(config.env_kwargs)))

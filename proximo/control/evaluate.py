@@ -201,6 +201,7 @@ class Evaluator:
     def _steps(self) -> Iterator[None]:
         """Reset all environments, then step them without end; the episodes that end go into `played`."""
         agent, envs = self.agent, self.envs
+        to_environment = agent.action_in(envs.spaces[1]).to_environment
         codec = agent.observation  # not the environments': what it is relative to was fixed in training
         obs = codec.empty(envs.num_envs)
         numbers = vector_of(obs)  # of the same memory
@@ -215,7 +216,7 @@ class Evaluator:
             else:
                 self.key, draw = jax.random.split(self.key)
                 action, carry = agent.sample(obs, draw, *memory)
-            before[...], applied = numbers, envs.action.to_environment(action)
+            before[...], applied = numbers, to_environment(action)
             step = envs.step(applied)
             codec.write(step.obs, obs)
             check_finite(

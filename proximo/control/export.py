@@ -22,6 +22,7 @@ from gymnasium import Space, spaces
 from jaxtyping import Array, Float
 
 from proximo.control.agent import Agent
+from proximo.envs.scaling import Scaling, scaling_of
 from proximo.envs.vector.returned import one_line
 from proximo.errors import UserError
 from proximo.runs.extras import require_package
@@ -53,7 +54,9 @@ def build(agent: Agent) -> Any:
     dtype_in = ends.observation(agent.observation.offset)
     middle = converted(agent, features)
     ends.nodes += middle.node
-    value, dtype_out = acted(agent.spaces[1], ends, CHOICE)
+    scaling = scaling_of(agent.spaces[1]) if agent.scale_actions else None
+    value = CHOICE if scaling is None else ends.scaled(CHOICE, scaling)
+    value, dtype_out = acted(agent.spaces[1], ends, value)
     ends.apply("Identity", value, name=OUTPUT)
     helper = onnx.helper
     make, type_of = helper.make_tensor_value_info, helper.np_dtype_to_tensor_dtype
@@ -182,6 +185,17 @@ class Ends:
             return np.float32
         self.cast(self.apply("Sub", INPUT, offset.astype(np.float64)), np.float32, name=FEATURES)
         return np.float64
+
+    def scaled(self, action: str, scaling: Scaling) -> str:
+        """The policy's actions [batch, size] in the units of the environment, in float64: as `Scaling`."""
+        one, half = np.ones(1), np.full(1, 0.5)
+        exact = self.cast(action, np.float64)
+        inside = self.apply("Min", self.apply("Max", exact, -one), one)
+        share = self.apply("Mul", self.apply("Add", inside, one), half)
+        below = self.apply("Mul", self.apply("Sub", one, share), scaling.low)
+        found = self.apply("Add", below, self.apply("Mul", share, scaling.high))
+        found = self.apply("Where", scaling.mapped, found, exact)
+        return self.apply("Round", found) if scaling.whole else found
 
 
 @singledispatch

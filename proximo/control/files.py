@@ -154,6 +154,7 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
         "recent": _is_array(recent, np.float64, (len(recent), len(Episode._fields)))
         and np.isfinite(np.delete(recent, Episode._fields.index("episode_return"), axis=1)).all(),
         "stream": (stream is None) == (config.population is not None),
+        "scale_actions": agent.scale_actions == config.scale_actions,
     }
     if stream is not None:
         sound |= {

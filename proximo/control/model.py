@@ -21,13 +21,15 @@ from proximo.envs import (
     space_from_json,
     space_to_json,
 )
+from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
 from proximo.learn.normalise import observation_normaliser, with_offset
 from proximo.policies import ActorCritic, NetworkOptions
 from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sealed import arrays_from, parsed, read_folder, write_folder
 
-FORMAT = 2
+FORMAT = 3
+OLDER_FORMAT = 2  # of versions that would pass `scale_actions` over in silence
 ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
 
 
@@ -68,6 +70,7 @@ def model_files(agent: Agent) -> dict[str, bytes]:
         "network": dataclasses.asdict(agent.policy.options),
         "observation_space": space_to_json(agent.spaces[0]),
         "action_space": space_to_json(agent.spaces[1]),
+        "scale_actions": agent.scale_actions,
     }
     return {
         ARRAYS: safetensors.numpy.save(arrays),
@@ -84,8 +87,9 @@ def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
     """
     description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
     arrays = arrays_from(files[ARRAYS], folder / ARRAYS)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{folder / DESCRIPTION} is not of model format {FORMAT}, the one this version reads")
+    if not isinstance(description, dict) or description.get("format") not in (OLDER_FORMAT, FORMAT):
+        formats = f"{OLDER_FORMAT} or {FORMAT}, those that this version reads"
+        raise UserError(f"{folder / DESCRIPTION} is not of model format {formats}")
     try:
         spaces = (
             space_from_json(description["observation_space"]),
@@ -97,13 +101,17 @@ def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
         validate(Config(environment.name, network=network))
         observation = observation_codec(spaces[0])
         template = _template(observation, action_codec(spaces[1]), network)
+        older = OLDER_FILES if description["format"] == OLDER_FORMAT else {}
+        scale_actions = {**older, **description}["scale_actions"]
+        if not isinstance(scale_actions, bool):
+            raise ValueError(f"scale_actions is {scale_actions!r}")
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(repr(error).split())[:200]
         raise UserError(
             f"{folder / DESCRIPTION} does not describe a model ({reason}): it was changed"
         ) from error
     tree = restore_tree(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
-    return Agent(tree["policy"], tree["observations"], spaces, environment)
+    return Agent(tree["policy"], tree["observations"], spaces, environment, scale_actions=scale_actions)
 
 
 def _environment(description: Mapping[str, Any]) -> EnvDescription:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo.envs.description import visible
+from proximo.envs.scaling import unscaled
 from proximo.envs.spaces import FAR, ObservationCodec
 from proximo.envs.vector.snapshot import layers
 
@@ -17,17 +18,36 @@ REACH = 2.0  # standard deviations that the first policy's actions lie within, b
 WIDEST, NARROWEST = 20.0, 0.1  # bounds of so many standard deviations: it sees a tenth, or their ends alone
 CONSTANT = 2.0**-4  # where float32's steps are larger, beyond a million, a constant is hardly meant to be one
 COARSE = 16  # float32's steps that an entry should vary by: with fewer, most of what it shows is rounding
-RESCALE = "gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)"
 STATISTICS = "RunningMeanStd"  # what Gymnasium calls running statistics, and those who took them from there
 
 
-def unreachable_actions(space: Any, std: float = 1.0) -> list[str]:
+def unreachable_actions(space: Any, std: float, *, scaled: bool) -> list[str]:
     """What the bounds of a Box allow and the first policy does not reach: it has mean 0.
 
-    std  of the first policy
+    std     of the first policy
+    scaled  whether it acts from -1 to 1, mapped to the bounds where there are two (`envs.scaling`)
     """
     if not isinstance(space, spaces.Box):
         return []
+    return unscaled_actions(space, std) if scaled else _out_of_reach(space, std)
+
+
+def unscaled_actions(space: spaces.Box, std: float) -> list[str]:
+    """The entries of an action that are not mapped to their bounds."""
+    which = unscaled(space)
+    if not which.any():
+        return []
+    low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
+    they, them = ("it", "it") if which.sum() == 1 else ("they", "them")
+    return [
+        f"{_entries(which)} of the action {_go(low, high, which)}: without two finite bounds {they} cannot "
+        f"be scaled, so the policy begins there with mean 0 and standard deviation {std:g}; declare the "
+        f"smallest and the largest value that make sense, or divide {them} by a typical size in step()"
+    ]
+
+
+def _out_of_reach(space: spaces.Box, std: float) -> list[str]:
+    """What the bounds of a Box allow and a policy that is not mapped to them does not reach."""
     low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
     with np.errstate(over="ignore"):
         width = high - low
@@ -116,10 +136,10 @@ def _go(low: np.ndarray, high: np.ndarray, which: np.ndarray) -> str:
 
 def _remedy(space: spaces.Box) -> str:
     if space.dtype.kind in "iub":
-        return "declare Discrete or MultiDiscrete, or take a float32 Box from -1 to 1 and scale it in step()"
-    if not space.is_bounded():
+        return "declare Discrete or MultiDiscrete, or map a policy from -1 to 1 to it with --scale-actions"
+    if unscaled(space).any():
         return "take a Box from -1 to 1 and scale it in step()"
-    return f"wrap it: {RESCALE}"
+    return "map a policy from -1 to 1 to it with --scale-actions (scale_actions=True)"
 
 
 def _has_statistics(layer: Any) -> bool:

@@ -43,7 +43,9 @@ def check_spaces(env: gym.Env) -> list[Finding]:
 
 def check_policy(env: gym.Env) -> Iterator[Finding]:
     """Whether anything keeps a policy from what the environment offers."""
-    yield from (warning("actions", line) for line in advice.unreachable_actions(env.action_space))
+    yield from (
+        warning("actions", line) for line in advice.unreachable_actions(env.action_space, 1.0, scaled=True)
+    )
     yield from (warning("wrappers", line) for line in advice.running_statistics(env))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from proximo.control.config import Config, as_json
+from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
 from proximo.experiments.grid import Cell
 from proximo.runs.lock import Lock
@@ -137,11 +138,12 @@ def digest(config: Config, known: list[str]) -> str:
     """Twelve digits of the SHA-256 of a configuration as JSON.
 
     known  the names of all options there were when the grid began. An option that is newer counts
-           where it is not at its default: new options leave finished runs valid, new values do not.
+           where it is not at its default, or as older runs had it: new options leave finished runs valid, new
+           values do not.
     """
     if config.vectorization_mode == "auto":  # the same numbers, under the word that recipes had before it
         config = replace(config, vectorization_mode="parallel")
-    defaults = flat(Config(config.env))
+    defaults = flat(Config(config.env)) | OLDER_FILES
     options = {
         name: value for name, value in flat(config).items() if name in known or value != defaults.get(name)
     }

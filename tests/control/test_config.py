@@ -70,6 +70,7 @@ OPTIONS = [
     "objective",
     "policy_gain",
     "restart_interval",
+    "scale_actions",
     "seed",
     "shared",
     "step_timeout",

@@ -26,10 +26,11 @@ from proximo.policies.mlp import ACTIVATIONS
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SEEN = spaces.Box(-100.0, 100.0, (3,), np.float32)
+WATTS = spaces.Box(0.0, 2000.0, (2,), np.float32)
 ROWS = 64
 
 
-def agent_for(observation=SEEN, action=KINDS["Box"], normalise=True, **network):
+def agent_for(observation=SEEN, action=KINDS["Box"], normalise=True, scale_actions=False, **network):
     """An agent with numbers of a trained one: no bias and no mean is 0."""
     codec, kind = observation_codec(observation), action_codec(action).kind
     options = NetworkOptions(**{"hidden": (8, 7), "policy_gain": 2.0, **network})
@@ -38,7 +39,8 @@ def agent_for(observation=SEEN, action=KINDS["Box"], normalise=True, **network):
     mean, m2 = np.linspace(1.0, 3.0, *codec.shape), np.linspace(50.0, 90.0, *codec.shape)
     moments = Moments(*(np.asarray(x, np.float32) for x in (10.0 * normalise, mean, m2)))
     statistics = observation_normaliser(codec.normalised & normalise)._replace(moments=moments)
-    return Agent(policy, jax.tree.map(jax.numpy.asarray, statistics), (observation, action), "Test-v0")
+    statistics = jax.tree.map(jax.numpy.asarray, statistics)
+    return Agent(policy, statistics, (observation, action), "Test-v0", scale_actions=scale_actions)
 
 
 def seen(space, rng):
@@ -61,16 +63,16 @@ def test_numbers_that_float32_would_not_tell_apart_come_as_float64():
     assert len(np.unique(found[:, 0])) > ROWS // 2
 
 
-def check(agent):
-    """Compare the graph with the agent; returns the graph's actions."""
+def check(agent, unit=1.0):
+    """Compare the graph with the agent, to rounding in units of `unit`; returns the graph's actions."""
     batch = seen(agent.spaces[0], np.random.default_rng(0))
     session = onnxruntime.InferenceSession(build(agent).SerializeToString())
     (found,) = session.run(None, {"observation": batch.reshape(ROWS, -1).astype(np.float32)})
     expected = agent.act(batch)
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * unit)
     (one,) = session.run(None, {"observation": batch[:1].reshape(1, -1).astype(np.float32)})
-    np.testing.assert_allclose(one, expected[:1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(one, expected[:1], rtol=1e-5, atol=1e-5 * unit)
     assert len(np.unique(found)) > 1  # a constant would be easy to equal
     return found
 
@@ -106,6 +108,25 @@ def test_spaces_of_action_of_every_shape_and_dtype(action):
     acted = check(agent_for(action=action))
     if isinstance(action, spaces.Box):
         assert acted.dtype == action.dtype
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        WATTS,
+        spaces.Box(np.array([[-0.5, -9.0]]), np.array([[0.25, 90.0]]), dtype=np.float64),
+        spaces.Box(np.array([0, -1, -5, 3]), np.array([np.inf, 1, 7, 3]), dtype=np.float64),
+        spaces.Box(0.0, 10.0, (), np.float32),
+        spaces.Box(0, 255, (2,), np.uint8),
+        spaces.Box(-40, 30, (2,), np.int64),
+        spaces.Box(0, 1, (3,), bool),
+        spaces.Discrete(3, start=-1),
+    ],
+    ids=str,
+)
+def test_the_graph_gives_the_environments_units_where_actions_are_scaled(action):
+    acted = check(agent_for(action=action, scale_actions=True), unit=2000.0 if action == WATTS else 10.0)
+    assert acted.dtype == (action.dtype if isinstance(action, spaces.Box) else np.int64)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_three_files_and_nothing_executable(folder):
         "format",
         "network",
         "observation_space",
+        "scale_actions",
     ]
 
 

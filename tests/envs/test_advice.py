@@ -43,12 +43,38 @@ def box(low, high, dtype=np.float32):
         (box([0], [0.11]), 1.0, None),
         (box([0.5], [0.5]), 1.0, None),  # there is nothing to reach
         (box([0], [255], np.uint8), 1.0, "declare Discrete or MultiDiscrete"),
+        (box([0], [2000]), 1.0, "map a policy from -1 to 1 to it with --scale-actions"),
         (spaces.Box(-1, 1, (2, 2)), 1.0, None),
         (spaces.Discrete(3, start=100), 1.0, None),
     ],
 )
 def test_bounds_that_the_first_policy_does_not_reach(space, std, says):
-    lines = advice.unreachable_actions(space, std)
+    lines = advice.unreachable_actions(space, std, scaled=False)
+    if says is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert re.search(says, line), line
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (box([0], [2000]), None),
+        (box([100], [200]), None),
+        (box([0], [255], np.uint8), None),
+        (spaces.Discrete(3), None),
+        (
+            box([0, -1], [np.inf, 1]),
+            "^entry 0 of the action goes from 0 to inf: without two finite bounds it cannot be scaled, so "
+            "the policy begins there with mean 0 and standard deviation 0.6; declare the smallest and the",
+        ),
+        (box([-np.inf] * 2, [np.inf] * 2), r"^2 of 2 entries \(first: entry 0\) of the action go from -inf"),
+        (box([-3.4e38], [3.4e38]), "^entry 0 of the action goes from -3.4e"),  # a way to write no bound
+    ],
+)
+def test_actions_without_two_bounds_are_told_since_they_cannot_be_scaled(space, says):
+    lines = advice.unreachable_actions(space, 0.6, scaled=True)
     if says is None:
         assert lines == []
     else:
@@ -99,9 +125,9 @@ BOUNDS, CLOCK = "entry 0 of the action goes from 100 to 200", "entry 0 of the ob
 @pytest.mark.parametrize(
     "begun",
     [
-        lambda: training(small(Far)),
-        lambda: ensemble([small(Far, seed=seed) for seed in (0, 1)]),
-        lambda: training(small(Far, actor_step=CrossEntropy(elite=1), steps=200)),
+        lambda: training(small(Far, scale_actions=False)),
+        lambda: ensemble([small(Far, scale_actions=False, seed=seed) for seed in (0, 1)]),
+        lambda: training(small(Far, scale_actions=False, actor_step=CrossEntropy(elite=1), steps=200)),
     ],
     ids=["alone", "ensemble", "population"],
 )
@@ -129,11 +155,16 @@ def test_wrappers_with_statistics_of_their_own_are_told():
     ]
 
 
+def test_bounds_far_from_0_are_not_talked_about_where_actions_are_scaled():
+    (line,) = told(training(small(Far)))
+    assert line.startswith(CLOCK)
+
+
 def test_sound_environments_are_not_talked_about():
     assert told(training(small(Walk))) == []
     for name in ("Pendulum-v1", "LunarLanderContinuous-v3", "HalfCheetah-v5", "Humanoid-v5"):
         space = gym.make(name).action_space if name in gym.registry else spaces.Box(-1, 1, (1,))
-        assert advice.unreachable_actions(space, 0.6) == []
+        assert advice.unreachable_actions(space, 0.6, scaled=False) == []
 
 
 @pytest.mark.parametrize(

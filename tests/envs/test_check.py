@@ -393,6 +393,10 @@ class ByteAction(WideAction):
     action_space = spaces.Box(0, 255, (1,), np.uint8)
 
 
+class HalfBoundedAction(WideAction):
+    action_space = spaces.Box(np.float32([-1, 0]), np.float32([1, np.inf]))
+
+
 class RoundedClock(Walk):
     """Seconds since 1970 in float32, which holds them in steps of 128."""
 
@@ -501,21 +505,10 @@ class NoModes(Walk):
         (FloatImage, "spaces", "use uint8"),
         (SlowReset, "speed", "a reset takes"),
         (
-            WideAction,
+            HalfBoundedAction,
             "actions",
-            "entry 0 of the action goes from -500 to 300: the first policy (mean 0, standard",
+            "entry 1 of the action goes from 0 to inf: without two finite bounds it cannot be scaled",
         ),
-        (
-            FarAction,
-            "actions",
-            "entry 1 of the action goes from 100 to 200: the first policy (mean 0, standard",
-        ),
-        (
-            NarrowAction,
-            "actions",
-            "nearly every action is one of the two bounds; wrap it: gymnasium.wrappers.R",
-        ),
-        (ByteAction, "actions", "declare Discrete or MultiDiscrete"),
         (
             RoundedClock,
             "observations",
@@ -547,6 +540,11 @@ class NoModes(Walk):
 def test_a_weakness_is_a_warning_with_its_remedy(env, name, says):
     assert findings(env, "error") == {}
     assert says in findings(env, "warning").get(name, "nothing"), findings(env, "warning")
+
+
+@pytest.mark.parametrize("env", [WideAction, FarAction, NarrowAction, ByteAction])
+def test_bounds_of_any_size_need_no_advice_since_actions_are_scaled(env):
+    assert "actions" not in findings(env, "warning")
 
 
 def test_a_copy_that_another_ones_end_breaks_is_told():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proximo.envs import find_spec
+from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
 from proximo.options import as_words
 from proximo.runs.files import RESUMED_WITH
@@ -40,7 +41,8 @@ OBJECTIVES = {
 def options_of(config: dict[str, Any]) -> dict[str, Any]:
     """Every option in one row, by its flat name; without environment and seed."""
     flat: dict[str, Any] = {}
-    for name, value in (config | _arguments(config)).items():
+    older = OLDER_FILES if "update" in config else {}  # without it there is no configuration of a training
+    for name, value in (older | config | _arguments(config)).items():
         if name in PARTS and isinstance(value, dict):
             flat |= value
         elif name not in NOT_OPTIONS and (name != "env_kwargs" or value):  # older runs have no such option
