@@ -348,16 +348,18 @@ def _(space: spaces.Box) -> ActionCodec:
 
 
 def _rounded(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
-    """Whole numbers: clip as float64, then round. Bounds past 2^53 move one step inwards to stay exact."""
+    """Whole numbers: clip as float64, round, clip again: float64 does not hold all bounds past 2^53."""
 
     def bound(values: np.ndarray) -> np.ndarray:
         real = values.reshape(-1).astype(np.float64)
         return np.where(np.abs(real) > 2.0**53, np.nextafter(real, 0.0), real)
 
-    low, high = bound(space.low), bound(space.high)
+    low, high = bound(space.low), bound(space.high)  # one step inwards there, so that the rounded one fits
+    lowest, highest = space.low.reshape(-1), space.high.reshape(-1)
 
     def to_environment(action: np.ndarray) -> np.ndarray:
         clipped = np.minimum(np.maximum(action, low, dtype=np.float64), high)
-        return np.rint(clipped).astype(space.dtype).reshape(len(action), *space.shape)
+        whole = np.rint(clipped).astype(space.dtype)
+        return np.minimum(np.maximum(whole, lowest), highest).reshape(len(action), *space.shape)
 
     return to_environment

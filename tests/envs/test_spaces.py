@@ -125,6 +125,11 @@ def test_the_widest_bounds_hold(dtype):
     assert space.contains(action_codec(space).to_environment(action)[0])
 
 
+def test_bounds_that_float64_does_not_hold_are_kept():
+    only = 2**53 + 1
+    assert action_codec(spaces.Box(only, only, (1,), np.int64)).to_environment(np.zeros((1, 1))) == [[only]]
+
+
 def test_whole_numbers_are_rounded_to_the_nearest():
     space = spaces.Box(-5, 5, (1, 3), np.int8)
     action = np.array([[1.6, -1.6, 0.4]], np.float32)
