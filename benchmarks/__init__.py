@@ -12,6 +12,10 @@
     worker_trl.py      TRL's iterations, and decoding by transformers              in .venv-peers-language
     worker_language.py Proximo's                                                   in .venv
 
+    own_environments.py  what the defaults learn where nobody tuned them, next to SB3's
+                                                                    python -m benchmarks.own_environments
+    worker_own_environments.py  one run                                            in either
+
     versions.py        this checkout next to an earlier commit                 python -m benchmarks.versions
 
     grid.py            how well a grid uses the machine; TRPO next to PPO       python -m benchmarks.grid
