@@ -71,7 +71,7 @@ def refit(
     Raises ValueError where `elite` is not within 1 to K.
     """
     if not 1 <= elite <= len(candidates):
-        raise ValueError(f"elite is {elite}, of {len(candidates)} candidates")
+        raise ValueError(f"elite is {elite}: there are {len(candidates)} candidates")
     order = jnp.argsort(-fitness)[:elite]  # puts NaN last, and -NaN is NaN
     best = candidates[order]
     std = jnp.sqrt(jnp.var(best, axis=0) + jnp.square(extra_std))

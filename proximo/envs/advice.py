@@ -75,9 +75,9 @@ def running_statistics(env: Any) -> list[str]:
     wrapped = [layer for one in (env, *inner) for layer in layers(one) if layer is not layer.unwrapped]
     names = dict.fromkeys(type(layer).__name__ for layer in wrapped if _has_statistics(layer))
     return [
-        f"{name} keeps running statistics that are no part of the model: evaluation and a run that goes on "
-        "begin with others, and logged returns may be scaled ones; leave the wrapper out, for training "
-        "normalises observations and rewards itself"
+        f"{name} keeps running statistics that are not saved with the model: evaluation and a resumed run "
+        "start with other statistics, and logged returns may be scaled; leave the wrapper out, because "
+        "training normalises observations and rewards itself"
         for name in names
     ]
 
@@ -114,12 +114,12 @@ def precision_advice(
     first = int(np.argmax(lost))
     verb = "lies" if lost.sum() == 1 else "lie"
     place, step = float(offset[first]) + float(value[first]), float(np.spacing(np.abs(value[first])))
-    remedy = ", or declare and return float64: then training subtracts what the first observation has"
+    remedy = ", or declare and return float64 (training then subtracts the first observation)"
     if np.broadcast_to(codec.wide, lost.shape)[first]:
-        remedy = " (training subtracts the first observation, where it normalises them)"
+        remedy = " (training subtracts the first observation if it normalises observations)"
     return [
-        f"{_entries(lost)} of the observation {verb} near {place:.3g}, where float32 has steps of {step:.3g} "
-        f"and smaller changes are lost: subtract an offset in the environment{remedy}"
+        f"{_entries(lost)} of the observation {verb} near {place:.3g}, where float32 numbers are {step:.3g} "
+        f"apart and smaller changes are lost: subtract an offset in the environment{remedy}"
     ]
 
 

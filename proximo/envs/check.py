@@ -36,9 +36,11 @@ def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = Fa
     Returns the findings, the errors first. Raises UserError if the environment cannot even be made.
     """
     if isinstance(env, gym.vector.VectorEnv):
-        raise UserError("check looks at a single environment: pass its id, its class or one instance")
+        raise UserError(
+            "check takes a single environment, not a vector: pass its id, its class or one instance"
+        )
     if steps < 1:
-        raise UserError(f"steps is {steps}: ask for at least 1")
+        raise UserError(f"steps is {steps}: it must be at least 1")
     if seed < 0:
         raise UserError(f"seed is {seed}: it must be at least 0")
     first = make_one(env, allow_import=allow_import)
@@ -104,7 +106,7 @@ def _record_second_copy(
     except UserError as raised:
         return again(first), first, [_only_one(str(raised))]
     if second is first:
-        message = "it gives the same object each time it is called: let it make a new environment"
+        message = "it returns the same object each time it is called: return a new environment each time"
         return again(first), first, [error("copies", message)]
     recording = again(second)
     if recording.crash is None or recording.states:

@@ -38,7 +38,7 @@ def check_spaces(env: gym.Env) -> list[Finding]:
             codecs(env.observation_space, env.action_space)
         except UserError as raised:
             found.append(error("spaces", str(raised)))
-    return found or [ok("spaces", "both spaces are understood")]
+    return found or [ok("spaces", "both spaces are supported")]
 
 
 def check_policy(env: gym.Env) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def check_interface(env: gym.Env) -> list[Finding]:
     for check in (_returns, _seeding):
         if not has_error(found):
             found += check(env)
-    return found or [ok("reset and step", "they take and return what Gymnasium asks for")]
+    return found or [ok("reset and step", "they take and return what Gymnasium requires")]
 
 
 def _said_by_gymnasium(name: str, look: Callable[[], Any]) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def _metadata(env: gym.Env) -> Iterator[Finding]:
         which = f'render_mode is {env.render_mode!r}, which is not in metadata["render_modes"]'
         yield warning("rendering", f"{which}: add it there")
     elif modes and "render_fps" not in env.metadata:
-        remedy = "declare how many frames make a second, so that videos run true"
+        remedy = "declare the frames per second, so that videos play at the right speed"
         yield warning("rendering", f'metadata has no "render_fps": {remedy}')
 
 
@@ -107,7 +107,7 @@ def _signature(layer: gym.Env) -> Iterator[Finding]:
             yield error("reset and step", f"{name} cannot be called as reset({words}): {RESET}")
     seed = signature.parameters.get("seed")
     if seed is not None and seed.default not in (None, inspect.Parameter.empty):
-        fault = f"{name}'s reset has the seed {seed.default} by default, so episodes are all alike"
+        fault = f"{name}'s reset uses the seed {seed.default} by default, so all episodes are the same"
         yield warning("reset and step", f"{fault}: {RESET}")
 
 
@@ -179,10 +179,10 @@ def _leaf_findings(path: str, space: Any, of_observations: bool) -> Iterator[Fin
         if of_observations:
             yield from (warning("spaces", f"{path}: {line}") for line in _image_advice(space))
     if not of_observations and getattr(space, "n", None) == 1 and space.shape == ():
-        yield warning("spaces", f"{path}: there is one action only, so nothing to learn")
+        yield warning("spaces", f"{path}: there is only one action, so there is nothing to learn")
     start = getattr(space, "start", 0)
     if np.any(start != 0):
-        yield ok("spaces", f"{path}: values are counted from {start}; not every library understands that")
+        yield ok("spaces", f"{path}: values start at {start}; not every library supports that")
 
 
 def _image_advice(space: Any) -> Iterator[str]:

@@ -41,22 +41,22 @@ def check_turns(first: gym.Env, second: gym.Env, one: Recording) -> Finding:
                 next(theirs, None)
                 continue
             if all(_same_alone(first, one) for _ in range(AGAIN)):
-                how = "(0 is the reset) the first one gives other results than alone"
+                how = "(0 is the reset) the first one gives different results than alone"
                 return _copies_interfere(f"from call {number} on {how}")
             message = (
-                "two runs with one seed and the same actions differ now and then: its numbers depend on "
-                "something that no seed decides, such as where memory lies or which thread comes first"
+                "two runs with the same seed and actions sometimes differ: the results depend on something "
+                "that the seed does not control, such as memory addresses or the order of threads"
             )
             return error("determinism", message)
     except FAILURES as raised:
         return _copies_interfere(f"after call {number} {reason(raised)}")
-    return ok("copies", "two copies that were stepped in turns left each other alone")
+    return ok("copies", "two copies that are stepped alternately do not affect each other")
 
 
 def _copies_interfere(how: str) -> Finding:
     message = (
-        f"two copies that are stepped in turns disturb each other: {how}. Give each instance a simulator, a "
-        f"generator and a state of its own, and keep nothing in the class or the module; until then, {ALONE}"
+        f"two copies that are stepped alternately affect each other: {how}. Give each instance its own "
+        f"simulator, random generator and state, and store none in the class or module; until then, {ALONE}"
     )
     return error("copies", message)
 
@@ -70,11 +70,11 @@ def _same_alone(first: gym.Env, one: Recording, steps: int = TURNS) -> bool:
 def check_closing(first: gym.Env, one: Recording) -> Iterator[Finding]:
     """Whether the first copy goes on as before, now that a second one was closed."""
     try:
-        how = "" if _same_alone(first, one, FEW) else "the other one then gives other results"
+        how = "" if _same_alone(first, one, FEW) else "the other one then gives different results"
     except FAILURES as raised:
         how = reason(raised)
     if how:
-        remedy = "Let close() end what is the instance's own alone"
+        remedy = "Let close() release only what belongs to the instance"
         yield warning("copies", f"closing one copy breaks another: {how}. {remedy}")
 
 
@@ -83,13 +83,13 @@ def check_close(env: gym.Env) -> Iterator[Finding]:
     try:
         env.close()
     except FAILURES as raised:
-        remedy = "Training goes on after that with a warning; correct it"
+        remedy = "Training continues after this with a warning; fix close()"
         yield warning("close", f"close() failed: {reason(raised)}. {remedy}")
 
 
 def check_state(env: gym.Env, one: Recording) -> Iterator[Finding]:
     """Whether a run goes on where it was: what `get_state` and `set_state` do, where there are any."""
-    consequence = "so a run that is resumed begins new episodes"
+    consequence = "so a resumed run starts new episodes"
     offering = [layer for layer in snapshot.layers(env) if snapshot.offers(layer)]
     for layer in offering:
         name = f"get_state() of {type(layer).__name__}"
@@ -97,7 +97,7 @@ def check_state(env: gym.Env, one: Recording) -> Iterator[Finding]:
             snapshot.pack(layer.get_state())  # type: ignore[attr-defined]
         except snapshot.NotPlain as raised:
             remedy = "return numbers, strings, None, NumPy arrays, and dicts, lists or tuples of them"
-            yield warning("state", f"{name} has a {raised} in it, {consequence}: {remedy}")
+            yield warning("state", f"{name} contains a {raised}, {consequence}: {remedy}")
             return
         except FAILURES as raised:
             yield warning("state", f"{name} failed, {consequence}: {reason(raised)}")
@@ -106,7 +106,7 @@ def check_state(env: gym.Env, one: Recording) -> Iterator[Finding]:
         try:
             yield _check_restore(env, one, consequence)
         except FAILURES as raised:
-            yield warning("state", f"its state could not be put back, {consequence}: {reason(raised)}")
+            yield warning("state", f"its state could not be restored, {consequence}: {reason(raised)}")
 
 
 def _check_restore(env: gym.Env, one: Recording, consequence: str) -> Finding:
@@ -114,22 +114,24 @@ def _check_restore(env: gym.Env, one: Recording, consequence: str) -> Finding:
     env.reset(seed=one.seed)
     _, _, terminated, truncated, _ = env.step(one.actions[0])
     if as_bool(terminated) or as_bool(truncated):
-        return ok("state", "get_state() gives plain data; an episode of one step shows no more")
+        return ok(
+            "state", "get_state() returns plain data; episodes of one step are too short to test set_state()"
+        )
     saved = snapshot.save(env)
     if saved is None:
-        fault = f"there are get_state() and set_state(), but not in every wrapper, {consequence}"
-        return warning("state", f"{fault}: give those of your own the two methods too")
+        fault = f"get_state() and set_state() exist, but not in every wrapper, {consequence}"
+        return warning("state", f"{fault}: define both methods in your own wrappers too")
     env.reset(seed=one.seed + 1)
     snapshot.restore(env, saved)
     found = continue_recording(env, one, one.actions[1 : FEW + 1])
     for number, (expected, state) in enumerate(zip(one.states[2:], found, strict=False), 2):
         if expected != state:
             message = (
-                f"after set_state(get_state()) call {number} gives other results, so a resumed run is not "
-                "the one that was cut short: let the two methods have all that a step depends on"
+                f"after set_state(get_state()) call {number} gives different results, so a resumed run "
+                "differs from the interrupted one: save and restore everything that a step depends on"
             )
             return warning("state", message)
-    return ok("state", "it goes on from get_state() and set_state() as if nothing had happened")
+    return ok("state", "after set_state(get_state()) it continues with identical results")
 
 
 def check_vectors(env: Any, one: Recording, allow_import: bool) -> Iterator[Finding]:
@@ -161,7 +163,7 @@ def _seam(envs: HostEnvs, name: str, one: Recording, expected: bytes | None) -> 
         if not (step.terminated | step.truncated)[0]:
             continue
         if not envs.seam_rows:
-            return ok(name, "it resets within the step that ends an episode; that is understood")
+            return ok(name, "it resets within the step that ends an episode, which is supported")
         seam = envs.step(batch)
         if seam.reward[0] != 0 or seam.terminated[0] or seam.truncated[0]:
             message = (
@@ -172,12 +174,12 @@ def _seam(envs: HostEnvs, name: str, one: Recording, expected: bytes | None) -> 
         if expected not in (None, _digest(envs, seam.obs, one)):
             what = "the observation after an end is not what reset() returned before"
             return warning(name, f"{what}: see determinism")
-        return ok(name, "the row after an end holds the reset observation and reward 0")
-    return ok(name, "no episode ended, so it was not seen")
+        return ok(name, "the step after an end returns the reset observation and reward 0")
+    return ok(name, "no episode ended, so this was not tested")
 
 
 def check_process(env: Any, one: Recording, allow_import: bool) -> Iterator[Finding]:
-    """Whether it steps in a process of its own as it does here, where `parallel` would move it there."""
+    """Whether it gives the same results in another process, where `parallel` would move it there."""
     name = "worker process"
     limits = {"max_restarts": 0, "step_timeout": 60.0, "reset_timeout": 60.0}
     options: dict[str, Any] = dict(vectorization_mode="parallel", vector_kwargs=limits)
@@ -195,17 +197,17 @@ def check_process(env: Any, one: Recording, allow_import: bool) -> Iterator[Find
                 if step.terminated[1] or step.truncated[1]:
                     break
     except UserError as raised:
-        remedy = "With --vectorization-mode sync it stays here"
+        remedy = "Use --vectorization-mode sync, which steps it in the training process"
         yield error(name, f"with --vectorization-mode parallel: {raised}. {remedy}")
         return
     if found != one.states[: len(found)]:
         message = (
-            "in a process of its own it gives other results, with the same seed and actions: it depends on "
-            "what this process has done before; let reset(seed=...) decide all of it"
+            "in another process it gives different results with the same seed and actions: it depends on "
+            "what this process did before; let reset(seed=...) determine everything"
         )
         yield warning(name, message)
     else:
-        yield ok(name, "it steps in a process of its own as it does here")
+        yield ok(name, "it gives the same results in another process")
 
 
 def _digest(envs: HostEnvs, obs: Any, one: Recording) -> bytes:

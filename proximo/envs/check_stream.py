@@ -24,10 +24,12 @@ def check_recording(env: gym.Env, recording: Recording) -> Iterator[Finding]:
     for name, message in recording.problems.items():
         yield error(name, message)
     if recording.crash is not None:
-        yield error("run", f"{recording.crash}. Correct it; the checks that need a longer run were left out")
+        yield error(
+            "run", f"{recording.crash}. Fix this first; the checks that need a longer run were skipped"
+        )
         return
     if not recording.problems:
-        yield ok("values", f"{len(recording.actions)} steps gave sound values")
+        yield ok("values", f"{len(recording.actions)} steps returned valid values")
     yield _ending(env, recording)
     yield from list(_scales(recording)) or [ok("scales", "observations and rewards have a moderate size")]
     yield from _speed(recording)
@@ -43,11 +45,11 @@ def check_seeds(one: Recording, again: Recording, other: Recording, random: bool
     count = min(len(one.states), len(again.states))
     differs = next((row for row in range(count) if one.states[row] != again.states[row]), None)
     if again.crash is not None:
-        yield error("determinism", f"a second run of the same seed failed: {again.crash}")
+        yield error("determinism", f"a second run with the same seed failed: {again.crash}")
     elif differs is not None:
         message = (
-            f"two runs with one seed and the same actions differ from call {differs} on (0 is the reset): "
-            "call super().reset(seed=seed), draw every number from self.np_random, reset all of the state"
+            f"two runs with the same seed and actions differ from call {differs} on (call 0 is the reset): "
+            "call super().reset(seed=seed), draw every number from self.np_random, reset the whole state"
         )
         yield (warning if random else error)("determinism", message)
     else:
@@ -68,11 +70,11 @@ def check_large_seed(env: gym.Env) -> Finding:
         env.reset(seed=LARGE_SEED)
     except FAILURES as raised:
         message = (
-            f"reset(seed={LARGE_SEED}) failed: {reason(raised)}. In training seeds are whole numbers below "
-            "2**31: take them all; where a library takes less, reduce the seed first, such as seed % 2**16"
+            f"reset(seed={LARGE_SEED}) failed: {reason(raised)}. Training uses integer seeds below "
+            "2**31: accept them all; if a library accepts less, reduce the seed first, such as seed % 2**16"
         )
         return error("seeds", message)
-    return ok("seeds", "large seeds are taken too")
+    return ok("seeds", "large seeds are accepted")
 
 
 def _ending(env: gym.Env, recording: Recording) -> Finding:
@@ -84,7 +86,7 @@ def _ending(env: gym.Env, recording: Recording) -> Finding:
             limit = f"a time limit of {layer._max_episode_steps} steps will end them"
             return ok("ends", f"no episode ended in {steps} steps; {limit}")
     message = (
-        f"no episode ended in {steps} steps and there is no time limit: returns are known at an end only. "
+        f"no episode ended in {steps} steps and there is no time limit: a return is known only at an end. "
         "Register it with max_episode_steps=..., or wrap it with gymnasium.wrappers.TimeLimit(env, 1000)"
     )
     return warning("ends", message)
@@ -103,11 +105,11 @@ def _scales(recording: Recording) -> Iterator[Finding]:
         yield warning("observations", f"the observation never changes, {why}")
     elif (still & normalised).any() and not lost:
         entries = f"{int((still & normalised).sum())} of {len(still)} entries"
-        yield ok("observations", f"{entries} never changed; harmless")
+        yield ok("observations", f"{entries} never changed, which is harmless")
     sizes = np.maximum(-recording.low, recording.high)
     largest = float(np.max(sizes, initial=0.0, where=normalised & np.isfinite(sizes)))
     if largest > LARGE_OBSERVATION and not lost:
-        remedy = "keep their normalisation on, or divide by a typical size"
+        remedy = "keep observation normalisation on, or divide by a typical size"
         yield warning("observations", f"observations reach {largest:.3g}: {remedy}")
     rewards = np.abs(recording.rewards)
     if rewards.max(initial=0) > LARGE_REWARD:

@@ -39,14 +39,14 @@ def check_fits(
     here, found = envs.description.name, list(space_differences(known, envs.spaces))
     grave = [difference.text for difference in found if difference.grave]
     if grave:
-        other = f"{here} has other observations or actions than {recorded.name}"
-        raise UserError(f"{other}, where the agent was trained: {'; '.join(grave[:3])}")
+        other = f"{here} has different observations or actions than {recorded.name}"
+        raise UserError(f"{other}, on which the agent was trained: {'; '.join(grave[:3])}")
     others = differences(recorded, envs.description)
     if others and exact:
-        raise UserError(f"the run is of another environment: {'; '.join(others[:3])}")
+        raise UserError(f"the run was trained on a different environment: {'; '.join(others[:3])}")
     texts = [*others, *(difference.text for difference in found)]
     if texts:
-        other = f"{here} is not quite the {recorded.name} that the agent was trained on"
+        other = f"{here} differs from the {recorded.name} that the agent was trained on"
         warnings.warn(f"{other}: {'; '.join(texts[:3])}", EnvironmentDiffers, stacklevel=3)
 
 

@@ -66,9 +66,9 @@ def description_from_json(data: Mapping[str, Any]) -> EnvDescription:
     names = [data["name"], *layers, *(name for name, _ in added)]
     arguments = [data["kwargs"], *(kwargs for _, kwargs in added)]
     if not all(isinstance(name, str) for name in names) or not isinstance(obstacle, str | None):
-        raise TypeError("a name in the description of the environment is no text")
+        raise TypeError("a name in the description of the environment is not text")
     if not all(isinstance(kwargs, dict) for kwargs in arguments):
-        raise TypeError("the arguments of the environment are no object")
+        raise TypeError("the arguments of the environment are not an object")
     only_name = bool(data["only_name"])
     return EnvDescription(data["name"], data["kwargs"], added, layers, obstacle, only_name)
 
@@ -133,7 +133,7 @@ def _of_object(env: Any, kwargs: Mapping[str, Any], made: gym.Env | None) -> Env
     named = name_of(made) if made is not None and isinstance(env, gym.vector.VectorEnv) else name_of(env)
     if made is None:
         return EnvDescription(
-            named, plain_arguments(kwargs), obstacle="its environments lie in other processes"
+            named, plain_arguments(kwargs), obstacle="its environments are in other processes"
         )
     what = "Gymnasium's registry has no such id"
     return EnvDescription(named, plain_arguments(kwargs), layers=_layers(made), obstacle=what)
@@ -159,9 +159,9 @@ def _of_spec(spec: EnvSpec, made: gym.Env | None) -> EnvDescription:
     obstacles = [
         f"the registry has another {spec.id}" if _entry(spec) != _entry(known) else None,
         "" if made is None else _of_another_class(known, made),
-        "its wrappers do not stand as gymnasium.make puts them" if inside is None else None,
-        "it is wrapped by its entry point already" if inside and added else None,
-        "its vector is made with wrappers" if spec.kwargs.get("wrappers") else None,
+        "its wrappers are not in the order of gymnasium.make" if inside is None else None,
+        "its entry point already wraps it" if inside and added else None,
+        "its vector was made with wrappers" if spec.kwargs.get("wrappers") else None,
         _unwritable(kwargs),
         *map(_obstacle_of, added),
     ]
@@ -199,12 +199,12 @@ def _entry(spec: EnvSpec) -> Any:
 def _obstacle_of(wrapper: WrapperSpec) -> str | None:
     """Why a wrapper cannot be put on again from a file."""
     if wrapper.name in STATISTICS:
-        return f"the statistics of its wrapper {wrapper.name} are in no file"
+        return f"the statistics of its wrapper {wrapper.name} are not saved"
     kind = wrapper_called(wrapper.name)
     if kind is None or wrapper.entry_point != entry_point_of(kind):
-        return f"its wrapper {wrapper.name} is none of Gymnasium's"
+        return f"its wrapper {wrapper.name} is not one of Gymnasium's"
     if wrapper.kwargs is None:
-        return f"its wrapper {wrapper.name} does not tell its arguments"
+        return f"its wrapper {wrapper.name} does not record its arguments"
     return _unwritable(plain_arguments(wrapper.kwargs), f" of its wrapper {wrapper.name}")
 
 
@@ -291,7 +291,7 @@ def restored(value: Any) -> Any:
     if "__array__" in value:
         dtype = np.dtype(value["dtype"])
         if dtype.kind not in "biuf":
-            raise ValueError(f"{dtype} is no kind of number")
+            raise ValueError(f"{dtype} is not a numeric type")
         array = np.array(restored(value["__array__"]), dtype)
         return array[()] if value["scalar"] else array
     return {key: restored(part) for key, part in value.items()}
@@ -303,5 +303,5 @@ def _unwritable(kwargs: Mapping[str, Any], of: str = "") -> str | None:
         try:
             restored(value)
         except NotPlain as error:
-            return f"the argument {name!r}{of} is a {error}, which no file holds"
+            return f"the argument {name!r}{of} is a {error}, which cannot be saved in a file"
     return None

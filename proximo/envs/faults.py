@@ -23,7 +23,7 @@ def fault(
     action  the batch that was being applied, [N, ...]; None at a reset
     """
     refused = getattr(error, "refused", "")
-    ending = f"; it was not made anew: {refused}" if refused else ""
+    ending = f"; it was not restarted: {refused}" if refused else ""
     found = _misfit(vector.unwrapped, error) or error
     # What is wrong by its own declaration, or from the first step on, shows in a check.
     hints = ["run `proximo check` on it"] if isinstance(found, Misfit) or step <= 1 else []
@@ -38,9 +38,9 @@ def restart_message(
 ) -> EnvironmentRestarted:
     """What to warn of when the environments `lost` were made anew because of `error`, at `step`."""
     action = vector.actions() if step else None
-    which = "it was made anew and its episode cut"
+    which = "it was restarted and its episode truncated"
     if len(lost) > 1:
-        which = f"environments {lost.start} to {lost.stop - 1} were made anew and their episodes cut"
+        which = f"environments {lost.start} to {lost.stop - 1} were restarted and their episodes truncated"
     count, most = vector.restarts.count, vector.restarts.most
     text = _failure(vector, name, step, action, error)
     warning = EnvironmentRestarted(f"{text}; {which} (restart {count} of at most {most})")
@@ -54,7 +54,7 @@ def _failure(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, er
     dead = _dead_worker(vector.unwrapped, error)
     if dead is not None:
         index, status = dead
-        why = "look for a crash in native code, or too little memory"
+        why = "possible causes are a crash in native code and too little memory"
         text = f"its process ended with exit status {status}; {why}"
     elif not isinstance(error, EnvironmentFault | WorkerError):
         text = f"{type(error).__name__}: {error}"

@@ -196,8 +196,8 @@ class HostEnvs:
             error = as_error(raised)
             if type(error) not in self._told:
                 warning = StateNotSaved(
-                    f"{self.name} failed to tell its state ({_reason(error)}): checkpoints are written "
-                    "without it, and a run that is resumed from one begins new episodes"
+                    f"{self.name} failed to save its state ({_reason(error)}): checkpoints are written "
+                    "without it, and a run resumed from one starts new episodes"
                 )
                 warning.__cause__ = error
                 self._told.add(type(error))
@@ -273,7 +273,7 @@ class HostEnvs:
         elif "final_obs" not in info and "final_observation" not in info:
             return step
         raise EnvironmentFault(
-            f"the vector environment resets within the step but does not say so{evidence}: set its "
+            f"the vector environment resets within the step but does not declare it{evidence}: set its "
             "metadata['autoreset_mode'] to gymnasium.vector.AutoresetMode.SAME_STEP"
         )
 

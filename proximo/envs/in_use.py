@@ -22,15 +22,15 @@ def mark_in_use(owner: Any, vector: gym.vector.VectorEnv) -> Callable[[], Any]:
     mine = {id(one): one for one in (vector.unwrapped, *inner)}
     if len(mine) < 1 + len(inner):
         raise UserError(
-            f"{name_of(inner[0])} is one environment in several places of a vector: a function must make a "
-            "new one at each call"
+            f"several places of the vector hold the same {name_of(inner[0])}: the function must return a new "
+            "environment at each call"
         )
     if any(map(_stepped, mine.values())):
         gc.collect()  # whose owner was forgotten, not closed, may be free
     for one in filter(_stepped, mine.values()):
         raise UserError(
-            f"this {name_of(one)} is in use by a training or an evaluation that goes on, which would lose "
-            "its place: pass another instance, the class or the id"
+            f"this {name_of(one)} is in use by a training or an evaluation, which would be "
+            "disturbed: pass another instance, the class or the id"
         )
     _in_use.update({key: weakref.ref(one) for key, one in mine.items()})
     release = weakref.finalize(owner, _forget, list(mine))

@@ -74,7 +74,7 @@ def make_envs(
     if mode not in VECTORIZATION_MODES:
         raise UserError(f"vectorization_mode is {mode!r}: use one of {', '.join(VECTORIZATION_MODES)}")
     if num_envs is not None and num_envs < 1:
-        raise UserError(f"num_envs is {num_envs}: ask for at least 1")
+        raise UserError(f"num_envs is {num_envs}: it must be at least 1")
     count = 1 if num_envs is None else num_envs
     # EnvPool's environments are both a VectorEnv and an Env, hence vectors come first.
     if isinstance(env, gym.vector.VectorEnv):
@@ -139,7 +139,7 @@ def find_spec(env_id: str | EnvSpec, *, allow_import: bool = False) -> EnvSpec:
 def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[str, Any]) -> HostEnvs:
     options = sorted(set(kwargs) - {"vector_kwargs"})  # those are limits of our own vector
     if options:
-        raise UserError(f"options {options} cannot be given to a vector: make it with them")
+        raise UserError(f"options {options} cannot be given to a vector: pass them when you create it")
     if num_envs not in (None, env.num_envs):
         raise UserError(f"num_envs is {num_envs}, but the vector holds {env.num_envs}: leave num_envs out")
     inner = getattr(env.unwrapped, "envs", None)  # a SyncVectorEnv is best called what it holds
@@ -172,8 +172,8 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
         raise UserError(f"vectorization_mode={mode!r} needs a registered id: {USE_SYNC} or 'async'")
     if made and (count != 1 or mode == "async"):
         raise UserError(
-            f"num_envs is {count} and vectorization_mode {mode!r}, but one environment instance can only be "
-            "one, and stays in this process: pass the class, or a function that makes a new environment"
+            f"num_envs is {count} and vectorization_mode {mode!r}, but an instance is a single "
+            "environment in this process: pass the class, or a function that makes a new environment"
         )
     options = kwargs.pop("vector_kwargs", {})
     if made:
@@ -190,8 +190,8 @@ def _workers(name: str, mode: str, count: int, named: bool) -> int:
     """
     if mode == "async":
         if multiprocessing.current_process().daemon:
-            why = "in a worker of a pool, which may start none"
-            raise UserError(f"{name} cannot have processes of its own {why}: {USE_SYNC}")
+            why = "in a worker of a multiprocessing pool"
+            raise UserError(f"{name} cannot start worker processes {why}: {USE_SYNC}")
         return count
     return spare_workers(count) if mode in ("parallel", "auto") and named else 0
 
@@ -202,8 +202,8 @@ def _vector(
     unknown = sorted(set(options) - VECTOR_OPTIONS)
     if unknown:
         raise UserError(
-            f"vector_kwargs has {', '.join(unknown)}: known are {', '.join(sorted(VECTOR_OPTIONS))}; for "
-            "options of Gymnasium's vectors make one of them, and pass it"
+            f"vector_kwargs has {', '.join(unknown)}: use {', '.join(sorted(VECTOR_OPTIONS))}; for "
+            "options of a Gymnasium vector, create that vector and pass it"
         )
     if mode == "sync":
         options = {"step_timeout": math.inf, "reset_timeout": math.inf, **options}
@@ -247,7 +247,7 @@ def _attempt(name: str, make: Callable[[], Made]) -> Made:
     except UserError:
         raise
     except (ImportError, gym.error.DependencyNotInstalled) as error:
-        raise UserError(f"{name} needs a package that is missing: {_remedy(name, error)}") from error
+        raise UserError(f"{name} needs a package that is not installed: {_remedy(name, error)}") from error
     except BaseException as raised:
         why = reason(raised)
         raise UserError(f"{name} could not be made: {why} (--debug shows its traceback)") from raised

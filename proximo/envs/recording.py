@@ -87,7 +87,7 @@ def record(
                     recording.note(
                         "buffers",
                         f"step {number} changed the observation that was returned before it: return a new "
-                        "array each time (self.state.copy()), or stored experience is overwritten",
+                        "array each time (self.state.copy()), otherwise stored experience is overwritten",
                     )
                 obs, exact = following, _observe(env, recording, following, place, exact)
                 _look_at_step(recording, reward, terminated, truncated, info, place)

@@ -29,13 +29,13 @@ def constructor_of(description: EnvDescription) -> Place:
     """
     if description.obstacle is not None:
         raise UserError(
-            f"{description.name} cannot be made again from files alone ({description.obstacle}): pass the "
-            "environment, in Python as env=, on the command line as --env module:EnvId"
+            f"{description.name} cannot be recreated from the run's files ({description.obstacle}): pass the "
+            "environment, in Python with env=, on the command line with --env module:EnvId"
         )
     spec = find_spec(description.name)
     kwargs = _restored(description.kwargs, description.name)
     if kwargs and NAMES_ANOTHER in str(spec.entry_point):
-        raise UserError(f"the arguments of {spec.id} name another environment: pass it yourself, as env=")
+        raise UserError(f"the arguments of {spec.id} name another environment: pass it yourself, with env=")
     if not description.wrappers:
         return description.name, kwargs
     added = tuple(_wrapper(name, given) for name, given in description.wrappers)
@@ -79,7 +79,7 @@ def _is(kind: type, recorded: EnvDescription) -> bool:
 def _wrapper(name: str, given: Mapping[str, Any]) -> WrapperSpec:
     kind = wrapper_called(name)
     if kind is None:
-        raise UserError(f"{name} is no wrapper that a file may name: pass the environment yourself, as env=")
+        raise UserError(f"a file may not name the wrapper {name}: pass the environment yourself, with env=")
     return WrapperSpec(name, entry_point_of(kind), _restored(given, name))
 
 

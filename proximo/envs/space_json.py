@@ -54,7 +54,7 @@ def _bounds(bounds: np.ndarray) -> Any:
 def _read_box(data: dict[str, Any]) -> spaces.Box:
     shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
     if dtype.kind not in "biuf":  # a text's length is in its name, and may be anything
-        raise ValueError(f"{dtype} is no kind of number")
+        raise ValueError(f"{dtype} is not a numeric type")
     low, high = (_read_bounds(data[name], shape, dtype) for name in ("low", "high"))
     return spaces.Box(low, high, shape, dtype.type)
 
@@ -79,7 +79,7 @@ def _whole_kind(data: dict[str, Any]) -> Any:
     """The type that actions are handed over in; older files do not say it."""
     dtype = np.dtype(data.get("dtype", "int64"))
     if dtype.kind not in "iu":
-        raise ValueError(f"{dtype} is no kind of whole number")
+        raise ValueError(f"{dtype} is not an integer type")
     return dtype.type
 
 

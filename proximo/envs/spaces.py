@@ -129,8 +129,8 @@ def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCode
     observed, acted = observation_codec(observation), action_codec(action)
     if observed.shape[0] == 0:
         raise UserError(
-            f"the observation space {one_line(observation)} has no entry, so a policy has nothing to "
-            "decide by: give it one (a constant will do: the shape (1,), and np.zeros(1, np.float32))"
+            f"the observation space {one_line(observation)} has no entries, so a policy would see "
+            "nothing: give it one (a constant is enough: the shape (1,), and np.zeros(1, np.float32))"
         )
     return observed, acted
 
@@ -174,9 +174,9 @@ def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> Ob
     """One-hot codes of K components, one after another: size = sum(sizes)."""
     if sum(sizes.tolist()) > MOST_CHOICES:
         raise UserError(
-            f"a discrete observation of {sum(sizes.tolist()):,} values would be as many one-hot entries, "
-            f"and {MOST_CHOICES:,} are the most: return several smaller ones (MultiDiscrete, such as a row "
-            "and a column) or measured numbers (Box), perhaps with gymnasium.wrappers.TransformObservation"
+            f"a discrete observation of {sum(sizes.tolist()):,} values needs as many one-hot entries, "
+            f"and at most {MOST_CHOICES:,} are supported: return several smaller ones (MultiDiscrete, such "
+            "as a row and a column) or measured numbers (Box), with gymnasium.wrappers.TransformObservation"
         )
     component = np.repeat(np.arange(len(sizes)), sizes)  # which component each entry of the code belongs to
     own = [first + np.arange(n) for n, first in zip(sizes, start, strict=True)]
@@ -262,7 +262,7 @@ def part_of(batch: Any, key: Any) -> Any:
 
 def misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:
     return EnvironmentFault(
-        f"the observation has shape {found}, its space declares {declared}; correct the environment's "
+        f"the observation has shape {found}, but its space declares {declared}; correct the environment's "
         "observation_space or what it returns"
     )
 
@@ -301,11 +301,11 @@ def _(space: spaces.MultiBinary) -> ActionCodec:
 def _require_choices(space: Any, logits: int = 0) -> None:
     """Raises UserError for actions of no entry, or of more logits than a policy can have."""
     if np.prod(space.shape) == 0:
-        raise UserError(f"the action space {one_line(space)} has no entry, so there is nothing to learn")
+        raise UserError(f"the action space {one_line(space)} has no entries, so there is nothing to learn")
     if logits > MOST_CHOICES:
         raise UserError(
-            f"the action space {one_line(space)} asks for {logits:,} logits, and {MOST_CHOICES:,} are "
-            "the most: make it several smaller choices (MultiDiscrete), or leave out what is never good"
+            f"the action space {one_line(space)} needs {logits:,} logits, and at most {MOST_CHOICES:,} "
+            "are supported: split it into smaller choices (MultiDiscrete), or leave out what is never good"
         )
 
 

@@ -49,7 +49,7 @@ def restore(vector: gym.vector.VectorEnv, state: dict[str, Any]) -> Any:
     if type(vector) is ParallelVectorEnv and state["kind"] == gym.vector.SyncVectorEnv.__name__:
         state = _of_ours(state)
     if state["kind"] != type(vector).__name__:
-        raise ValueError(f"it is of a {state['kind']}, this is a {type(vector).__name__}")
+        raise ValueError(f"it was saved from a {state['kind']}, this is a {type(vector).__name__}")
     if len(state["environments"]) != vector.num_envs:
         raise ValueError(f"it has {len(state['environments'])} environments, this is {vector.num_envs}")
     saved = [state["environments"][str(index)] for index in range(vector.num_envs)]
@@ -63,7 +63,7 @@ def restore(vector: gym.vector.VectorEnv, state: dict[str, Any]) -> Any:
             snapshot.restore(env, one)
         copy_into({name: getattr(vector, name) for name in FLAGS}, state["own"])
     else:
-        raise ValueError(f"nobody knows what the state of a {type(vector).__name__} is")
+        raise ValueError(f"the state of a {type(vector).__name__} cannot be restored")
     return obs
 
 
@@ -87,11 +87,12 @@ def observations(vector: Any) -> Any:
 def copy_into(arrays: Any, values: Any) -> None:
     """Write arrays, or dicts or tuples of them, into others. Raises ValueError where they differ in form."""
     if type(arrays) is not type(values):
-        raise ValueError(f"a {type(arrays).__name__} is a {type(values).__name__} in the state")
+        raise ValueError(f"a {type(arrays).__name__} is a {type(values).__name__} in the saved state")
     if isinstance(arrays, np.ndarray):
         if (arrays.shape, arrays.dtype) != (values.shape, values.dtype):
             raise ValueError(
-                f"an array is {values.dtype} {values.shape} in the state, here {arrays.dtype} {arrays.shape}"
+                f"an array is {values.dtype} {values.shape} in the saved state, "
+                f"but here {arrays.dtype} {arrays.shape}"
             )
         arrays[...] = values
         return

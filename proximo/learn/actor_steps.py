@@ -250,7 +250,7 @@ class CrossEntropy:
     def __call__(
         self, policy: ActorCritic, memory: Any, problem: Problem
     ) -> tuple[ActorCritic, Any, Metrics]:
-        raise TypeError("a population learns from whole episodes: see control.cross_entropy")
+        raise TypeError("a population learns from full episodes: see control.cross_entropy")
 
 
 ActorStep = (

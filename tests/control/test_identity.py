@@ -95,7 +95,7 @@ def test_the_plain_one_is_another_environment(tmp_path):
         assert proximo.evaluate(run.agent, "CartPole-v1", episodes=1, max_steps=500).lengths[0] > 5
     with pytest.warns(EnvironmentDiffers, match="max_episode_steps is 7, in training it was 5"):
         assert proximo.evaluate(run.agent, env_kwargs={"max_episode_steps": 7}, episodes=1).lengths == [7]
-    with pytest.raises(UserError, match="is of another environment: max_episode_steps is not given"):
+    with pytest.raises(UserError, match="on a different environment: max_episode_steps is not given"):
         resume_run(run.folder, env=gym.make("CartPole-v1"), steps=64)
     resume_run(run.folder, env="CartPole-v1", steps=64).folder.lock.release()  # the id of the recorded one
 
@@ -107,13 +107,13 @@ def test_the_plain_one_is_another_environment(tmp_path):
 def test_what_is_not_registered_is_asked_for(tmp_path, env):
     run = trained(env, tmp_path, num_envs=1)
     for ask in (lambda: proximo.evaluate(run.agent), lambda: proximo.resume(run.folder, steps=64)):
-        with pytest.raises(UserError, match=r"cannot be made again from files alone.*as env=.*--env mod"):
+        with pytest.raises(UserError, match=r"cannot be recreated from the run's .*with env=.*--env mod"):
             ask()
     assert silent(lambda: run.evaluate(2)).lengths == [3, 3]
     assert silent(lambda: proximo.evaluate(run.agent, Limit, episodes=2)).lengths == [3, 3]
     with pytest.warns(EnvironmentDiffers, match="it is Other, in training it was Limit"):
         proximo.evaluate(run.agent, Other, episodes=1)
-    with pytest.raises(UserError, match="is of another environment: it is Other, in training it was Limit"):
+    with pytest.raises(UserError, match="on a different environment: it is Other, in training it was Limit"):
         resume_run(run.folder, env=lambda: Other(), steps=64)
 
 
@@ -134,7 +134,9 @@ def test_another_class_under_the_same_id_is_named(tmp_path, monkeypatch):
         EnvironmentDiffers, match="it is Other in TimeLimit, in training it was Limit in TimeLimit"
     ):
         run.evaluate(1)
-    with pytest.raises(UserError, match="the run is of another environment: it is Other in TimeLimit"):
+    with pytest.raises(
+        UserError, match="the run was trained on a different environment: it is Other in TimeLimit"
+    ):
         resume_run(run.folder, steps=64)
 
 
@@ -159,7 +161,9 @@ def in_order(*names):
 
 def test_an_order_that_changed_is_named(tmp_path):
     run = trained(in_order("a", "b"), tmp_path)
-    message = "Parts has other observations or actions than Parts, where the agent was trained: the obs"
+    message = (
+        "Parts has different observations or actions than Parts, on which the agent was trained: the obs"
+    )
     for ask in (
         lambda env: proximo.evaluate(run.agent, env, episodes=1),
         lambda env: resume_run(run.folder, env=env, steps=64),
@@ -206,7 +210,7 @@ def test_where_one_copy_is_all_there_is(tmp_path, monkeypatch):
     monkeypatch.setattr(OneAlone, "alive", 0)
     with pytest.raises(UserError, match="num_envs is 0"):
         run.evaluate(3, num_envs=0)
-    with pytest.raises(UserError, match="one environment instance can only be one"):
+    with pytest.raises(UserError, match="an instance is a single environment"):
         proximo.evaluate(run.agent, Limit(), episodes=3, num_envs=2)
 
 
@@ -261,7 +265,7 @@ def test_a_run_survives_pickle(tmp_path):
     ):
         again = pickle.loads(pickle.dumps(proximo.control.run.Run(run.folder, run.agent, env)))
         assert (again.env, again.folder) == (kept, run.folder)
-    with pytest.raises(UserError, match="Limit cannot be made again from files alone"):
+    with pytest.raises(UserError, match="Limit cannot be recreated from the run's files"):
         pickle.loads(pickle.dumps(proximo.control.run.Run(run.folder, run.agent, Limit()))).evaluate(1)
 
 
@@ -287,5 +291,5 @@ def test_of_an_older_run_any_instance_of_its_id_will_do(tmp_path):
         warnings.simplefilter("ignore", proximo.errors.MachineChanged)
         resumed = resume_run(run, env=partial(gym.make, "CartPole-v1", sutton_barto_reward=True), steps=640)
     assert resumed.config.env.keywords  # no arguments were recorded that they could be compared with
-    with pytest.raises(UserError, match="Acrobot-v1 has other observations or actions than CartPole-v1"):
+    with pytest.raises(UserError, match="Acrobot-v1 has different observations or actions than CartPole-v1"):
         resume_run(run, env=partial(gym.make, "Acrobot-v1"), steps=640)

@@ -375,4 +375,4 @@ def test_a_type_of_actions_that_is_none_is_refused(folder):
     description["action_space"]["dtype"] = "float32"
     path.write_text(json.dumps(description))
     sealed(folder)
-    assert "no kind of whole number" in refused(folder)
+    assert "is not an integer type" in refused(folder)

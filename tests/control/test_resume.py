@@ -200,7 +200,7 @@ def test_what_cannot_be_resumed(tmp_path):
 
 def test_an_environment_of_ones_own_is_named_again(tmp_path):
     run = proximo.train(Aim, out=tmp_path / "run", **TINY)
-    with pytest.raises(UserError, match=r"Aim cannot be made again from files alone.*pass the environment"):
+    with pytest.raises(UserError, match=r"Aim cannot be recreated from the run's files.*pass the env"):
         resume_run(run.folder, steps=10_000)
     resumed = resume_run(run.folder, env=Aim, steps=256)
     assert resumed.config.env is Aim and resumed.start.steps >= 128
@@ -291,7 +291,7 @@ class Moody(Aim):
 def test_a_state_that_fails_costs_the_state_and_no_checkpoint(tmp_path, monkeypatch, mode):
     config = small(Moody, **TINY, vectorization_mode=mode)
     monkeypatch.setattr(Moody, "fails", ("get_state",))
-    with pytest.warns(StateNotSaved, match="Moody failed to tell its state") as told:
+    with pytest.warns(StateNotSaved, match="Moody failed to save its state") as told:
         run = train_config(config, out=tmp_path / "run")
     assert len(told) == 1 and len(finished(run.folder / "checkpoints")) == 2  # the first and the last
     monkeypatch.setattr(Moody, "fails", ())

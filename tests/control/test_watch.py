@@ -79,7 +79,7 @@ def test_a_film_is_of_the_environment_that_was_trained_in(run, tmp_path):
     agent = proximo.load(run.folder)
     agent.environment = replace(agent.environment, kwargs={"max_episode_steps": 2})
     assert record_video(agent, tmp_path / "play.gif") == [EpisodeState(1, 2, 2.0, True)]
-    with pytest.raises(UserError, match="Pendulum-v1 has other observations or actions than CartPole-v1"):
+    with pytest.raises(UserError, match="Pendulum-v1 has different observations or actions than CartPole-v1"):
         record_video(run.agent, tmp_path / "play.gif", "Pendulum-v1")
 
 

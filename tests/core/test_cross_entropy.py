@@ -87,7 +87,7 @@ def test_all_of_them_are_their_mean_and_spread(seed):
 
 @pytest.mark.parametrize("elite", [-1, 0, 5])
 def test_an_elite_that_is_none_is_refused(elite):
-    with pytest.raises(ValueError, match=f"elite is {elite}, of 4 candidates"):
+    with pytest.raises(ValueError, match=f"elite is {elite}: there are 4 candidates"):
         refit(START, jnp.zeros((4, 2)), jnp.zeros(4), elite, 0.0)
 
 

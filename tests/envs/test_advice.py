@@ -88,9 +88,9 @@ def test_changes_that_float32_rounds_away():
     obs = np.zeros((2, 1, 4), np.float32)
     obs[:, 0] = [[5e6, 5e6, 2e4, 0], [5e6 + 3.5, 5e6 + 20, 2e4, 1e-9]]
     (line,) = advice.lost_precision(obs, codec, np.zeros(4))
-    assert line.startswith("entry 0 of the observation lies near 5e+06, where float32 has steps of 0.5")
+    assert line.startswith("entry 0 of the observation lies near 5e+06, where float32 numbers are 0.5 apart")
     (line,) = advice.lost_precision(-obs, codec, np.zeros(4))
-    assert line.startswith("entry 0 of the observation lies near -5e+06, where float32 has steps of 0.5")
+    assert line.startswith("entry 0 of the observation lies near -5e+06, where float32 numbers are 0.5 apart")
     assert advice.lost_precision(obs[:, :, 1:], observation_codec(spaces.Box(-9, 9, (3,))), np.zeros(3)) == []
 
 
@@ -147,7 +147,7 @@ def test_one_that_goes_on_does_not_say_it_again():
 def test_wrappers_with_statistics_of_their_own_are_told():
     one = lambda: gym.wrappers.NormalizeReward(Walk())  # noqa: E731
     (line,) = told(training(small(one)))
-    assert line.startswith("NormalizeReward keeps running statistics that are no part of the model")
+    assert line.startswith("NormalizeReward keeps running statistics that are not saved with the model")
     vector = NormalizeObservation(gym.vector.SyncVectorEnv([one, one]))
     assert [line.split()[0] for line in advice.running_statistics(vector)] == [
         "NormalizeObservation",
@@ -170,8 +170,8 @@ def test_sound_environments_are_not_talked_about():
 @pytest.mark.parametrize(
     ("space", "says"),
     [
-        (spaces.Box(-1, 1, (0,), np.float32), "has no entry, so a policy has nothing to decide by"),
-        (spaces.Discrete(5_000_000), "as many one-hot entries, and 32,768 are the most"),
+        (spaces.Box(-1, 1, (0,), np.float32), "has no entries, so a policy would see nothing"),
+        (spaces.Discrete(5_000_000), "as many one-hot entries, and at most 32,768 are supported"),
     ],
     ids=str,
 )

@@ -212,16 +212,16 @@ class TextAction(Walk):
             r"NeedsSeed cannot be called as reset\(\): declare def reset\(self, \*",
         ),
         (SmallSeed, "seeds", r"reset\(seed=2147482648\) failed: OverflowError: .* such as seed % 2\*\*16"),
-        (OneWorld, "copies", "disturb each other: from call 1 on"),
-        (OneGenerator, "copies", "disturb each other: from call 1 on"),
-        (NowAndThen, "determinism", "differ now and then"),
-        (lambda: ONE, "copies", "the same object each time it is called: let it make a new environment"),
+        (OneWorld, "copies", "affect each other: from call 1 on"),
+        (OneGenerator, "copies", "affect each other: from call 1 on"),
+        (NowAndThen, "determinism", "with the same seed and actions sometimes differ"),
+        (lambda: ONE, "copies", "the same object each time it is called: return a new environment"),
         (Leaves, "run", r"step 4 .* failed: it asked the program to end \(SystemExit\)"),
-        (Nothing, "spaces", "has no entry, so a policy has nothing to decide by"),
-        (TooMany, "spaces", "5,000,000 values would be as many one-hot entries, and 32,768 are the most"),
+        (Nothing, "spaces", "has no entries, so a policy would see nothing"),
+        (TooMany, "spaces", "5,000,000 values needs as many one-hot entries, and at most 32,768 are"),
         (OneBuffer, "buffers", "return a new array each time"),
         (OwnRandomness, "determinism", "self.np_random"),
-        (ForgetsToReset, "determinism", "reset all of the state"),
+        (ForgetsToReset, "determinism", "reset the whole state"),
         (TextAction, "spaces", "not supported"),
         (lambda: FailsAt(at=3, unlucky=0), "run", "step 3 .* failed: ZeroDivisionError: a bad day"),
     ],
@@ -512,7 +512,7 @@ class NoModes(Walk):
         (
             RoundedClock,
             "observations",
-            "near 1.7e+09, where float32 has steps of 128 and smaller changes are lost",
+            "near 1.7e+09, where float32 numbers are 128 apart and smaller changes are lost",
         ),
         (SuddenlyFar, "observations", "subtract an offset in the environment (training subtracts the first"),
         (
@@ -525,14 +525,14 @@ class NoModes(Walk):
         (
             NoState,
             "state",
-            "get_state() of NoState failed, so a run that is resumed begins new episodes: TypeE",
+            "get_state() of NoState failed, so a resumed run starts new episodes: TypeE",
         ),
-        (ObjectState, "state", "get_state() of ObjectState has a set in it"),
-        (HalfState, "state", "after set_state(get_state()) call 2 gives other results"),
+        (ObjectState, "state", "get_state() of ObjectState contains a set"),
+        (HalfState, "state", "after set_state(get_state()) call 2 gives different results"),
         (
             twice_normalised,
             "wrappers",
-            "NormalizeReward keeps running statistics that are no part of the model",
+            "NormalizeReward keeps running statistics that are not saved with the model",
         ),
         (NoModes, "rendering", "render_modes"),
     ],
@@ -576,7 +576,7 @@ class WholeState(HalfState):
 
 def test_a_state_that_can_be_put_back_is_told():
     assert findings(WholeState, "warning") == {}
-    assert "as if nothing had happened" in findings(WholeState, "ok")["state"]
+    assert "continues with identical results" in findings(WholeState, "ok")["state"]
 
 
 @pytest.fixture
@@ -596,7 +596,8 @@ def registered():
 
 @pytest.mark.skipif(not spare_workers(2), reason="there is no core for a process beside this one")
 def test_it_is_stepped_in_a_process_of_its_own(registered):
-    assert "as it does here" in findings(registered("Walk"), "ok", steps=30)["worker process"]
+    found = findings(registered("Walk"), "ok", steps=30)["worker process"]
+    assert "the same results in another process" in found
     says = findings(registered("StaysHere"), "error", steps=30)["worker process"]
     assert "failed at its reset: RuntimeError: not in this process" in says and "sync" in says
 

@@ -68,11 +68,11 @@ def test_what_would_mean_something_else_is_refused_and_the_rest_is_told():
         wide = S.Box(-9.0, 9.0, (4,), np.float32)
         with pytest.warns(
             EnvironmentDiffers,
-            match=r"CartPole-v1 is not quite the .*low\[0\] of the observation is",
+            match=r"CartPole-v1 differs from the .*low\[0\] of the observation is",
         ):
             check_fits(envs.description, (wide, S.Discrete(2)), envs)
         message = (
-            "CartPole-v1 has other observations or actions than Old-v0, where the agent was trained: "
+            "CartPole-v1 has different observations or actions than Old-v0, on which the agent was trained: "
             + ("the action has 2 values, not 3")
         )
         with pytest.raises(UserError, match=re.escape(message)):

@@ -101,13 +101,13 @@ def copied_spec():
         (Walk, "Gymnasium's registry has no such id"),
         (lambda: Walk(), "Gymnasium's registry has no such id"),
         (copied_spec(), "it is a Walk, the registry's a CartPoleEnv"),
-        (Own(gym.make("Pendulum-v1")), "its wrapper Own is none of Gymnasium's"),
+        (Own(gym.make("Pendulum-v1")), "its wrapper Own is not one of Gymnasium's"),
         (wrappers.NormalizeObservation(gym.make("Pendulum-v1")), "the statistics of its wrapper Normalize"),
         (
             wrappers.TransformReward(gym.make("Pendulum-v1"), lambda reward: reward),
-            r"'func' of its wrapper TransformReward is a function .*<lambda>, which no file holds",
+            r"'func' of its wrapper TransformReward is a function .*<lambda>, which cannot be saved in a f",
         ),
-        (wrappers.TimeLimit(rescaled(), 50), "its wrappers do not stand as gymnasium.make puts them"),
+        (wrappers.TimeLimit(rescaled(), 50), "its wrappers are not in the order of gymnasium.make"),
         (
             gym.vector.SyncVectorEnv([partial(gym.make, "Pendulum-v1", g=g) for g in (5.0, 6.0)]),
             "the environments of its vector differ",
@@ -122,7 +122,7 @@ def test_what_no_file_makes_again_says_why(env, obstacle):
     found = description(env)
     with pytest.raises(UserError, match=obstacle) as raised:
         constructor_of(found)
-    assert "pass the environment, in Python as env=, on the command line as --env" in str(raised.value)
+    assert "pass the environment, in Python with env=, on the command line with --env" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -133,7 +133,7 @@ def test_what_no_file_makes_again_says_why(env, obstacle):
 def test_a_file_puts_on_no_other_wrapper(name):
     # RecordVideo would write where the file says; JaxToTorch is imported by Gymnasium when it is looked up.
     assert wrapper_called(name) is None
-    with pytest.raises(UserError, match=f"{name} is no wrapper that a file may name"):
+    with pytest.raises(UserError, match=f"a file may not name the wrapper {name}"):
         constructor_of(EnvDescription("CartPole-v1", wrappers=((name, {}),)))
 
 

@@ -71,7 +71,7 @@ def test_a_fault_in_a_vector_of_processes_that_was_passed(env, what):
 def test_an_observation_of_the_wrong_shape(at, when):
     message, _ = fault_of(make_envs(WrongShape, 3, at=at))
     assert f"environment 0 of WrongShape failed at {when}" in message
-    assert "it returned an observation of shape (3,), its space declares (2,); correct its" in message
+    assert "it returned an observation of shape (3,), but its space declares (2,); correct its" in message
 
 
 def test_so_it_is_named_in_gymnasiums_sync_vector():

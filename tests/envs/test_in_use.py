@@ -63,5 +63,5 @@ def test_who_forgets_to_close_holds_nothing():
 @pytest.mark.parametrize("mode", ["sync", "parallel"])
 def test_copies_that_are_one_environment_are_refused(mode):
     env = Walk()
-    with pytest.raises(UserError, match="Walk is one environment in several places"):
+    with pytest.raises(UserError, match="several places of the vector hold the same Walk"):
         make_envs(lambda: env, 2, vectorization_mode=mode)

@@ -124,8 +124,8 @@ WRONG = {
         r"is an array of float64 \(2,\), its .* has 3 values",
     ),
     "words": ({"action_mask": ["a", "b", "c"]}, r"is the list .*return an int8 array of shape \(3,\)"),
-    "a probability": ({"action_mask": np.full(3, 0.5)}, r"its action mask has other values than 0 and 1"),
-    "nothing to do": ({"action_mask": np.zeros(3, np.int8)}, r"its action mask leaves nothing to do; allow"),
+    "a probability": ({"action_mask": np.full(3, 0.5)}, r"its action mask has values other than 0 and 1"),
+    "nothing to do": ({"action_mask": np.zeros(3, np.int8)}, r"its action mask allows no action; allow"),
     "no mask": ({"action_mask": None}, r"its info has no 'action_mask', which it had at the reset"),
 }
 
@@ -157,7 +157,9 @@ def test_nothing_to_do_for_one_part_is_refused_too():
     mask = np.array([1, 1, 0, 0, 0])
     with (
         make_envs(partial(Parts, spaces.MultiDiscrete([2, 3]), mask), 1) as envs,
-        pytest.raises(EnvironmentFault, match=r"at its reset: .* nothing to do for one part of the action"),
+        pytest.raises(
+            EnvironmentFault, match=r"at its reset: .* allows no action for one part of the action"
+        ),
     ):
         envs.reset([0])
 

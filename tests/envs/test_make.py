@@ -66,7 +66,7 @@ def test_observations_are_not_copied_twice():
             lambda: make_envs("no.such.module:Env-v0", allow_import=True),
             "cannot import .*ModuleNotFound",
         ),
-        (lambda: make_envs("CartPole-v1", 0), "num_envs is 0: ask for at least 1"),
+        (lambda: make_envs("CartPole-v1", 0), "num_envs is 0: it must be at least 1"),
         (
             lambda: make_envs("CartPole-v1", vectorization_mode="threads"),
             "use one of sync, async, vector_entry",
@@ -80,11 +80,11 @@ def test_observations_are_not_copied_twice():
         (lambda: make_envs(Walk(), 2), "pass the class, or a function"),
         (
             lambda: make_envs(Walk(), vectorization_mode="async"),
-            "one environment instance .* stays in this process",
+            "an instance is a single environment in this process",
         ),
         (
             lambda: make_envs(Walk, 2, vector_kwargs={"autoreset_mode": "SameStep"}),
-            "vector_kwargs has autoreset_mode: known are max_restarts, .*make one of them, and pass it",
+            "vector_kwargs has autoreset_mode: use max_restarts, .*create that vector and pass it",
         ),
         (
             lambda: make_envs(gym.vector.SyncVectorEnv([Walk] * 2), limit=3),
@@ -133,7 +133,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(registered, error
         raise error
 
     registered("Missing-v0", entry)
-    with pytest.raises(UserError, match=f"Missing-v0 needs a package that is missing: {says}"):
+    with pytest.raises(UserError, match=f"Missing-v0 needs a package that is not installed: {says}"):
         make_envs("Missing-v0")
 
 

@@ -116,7 +116,8 @@ def test_a_worker_of_a_pool_steps_all_itself(monkeypatch):
     monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
     assert spare_workers(4) == 0
     with pytest.raises(
-        UserError, match="in a worker of a pool, which may start none: use vectorization_mode='sy"
+        UserError,
+        match="start worker processes in a worker of a multiprocessing pool: use vectorization_mode",
     ):
         make_envs("CartPole-v1", 2, vectorization_mode="async")
 
@@ -164,7 +165,7 @@ class Stays:
 def test_what_cannot_be_moved_is_said_and_sync_takes_it(mode, monkeypatch):
     monkeypatch.setattr("proximo.envs.make.spare_workers", lambda count: 1)
     gym.register("Stays-v0", "env_probes:Walk", kwargs={"limit": Stays()})
-    says = r"cannot be moved to a process of its own \(TypeError: it stays here\); --vectorization-mode sync"
+    says = r"cannot be sent to a worker process \(TypeError: it stays here\); --vectorization-mode sync"
     try:
         with pytest.raises(UserError, match=says) as raised:
             make_envs("Stays-v0", 2, vectorization_mode=mode)
@@ -184,9 +185,7 @@ def test_so_is_what_a_process_of_its_own_does_not_find(monkeypatch):
         pytest.raises(EnvironmentFault) as raised,
     ):
         envs.reset([0])
-    says = (
-        "cannot be moved to a process of its own (ModuleNotFoundError: No module named 'only_here'); --vect"
-    )
+    says = "cannot be sent to a worker process (ModuleNotFoundError: No module named 'only_here'); --vect"
     assert says in str(raised.value)
 
 

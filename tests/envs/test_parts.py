@@ -68,7 +68,7 @@ def test_an_observation_may_be_an_image_and_nothing_else():
     out = codec.empty(2)
     codec.write(nested(2)["eyes"][0], out)
     assert out["vector"].shape == (2, 0) and out["image"].dtype == np.uint8
-    with pytest.raises(EnvironmentFault, match=r"has shape \(3, 3\), its space declares \(2, 3\)"):
+    with pytest.raises(EnvironmentFault, match=r"has shape \(3, 3\), but its space declares \(2, 3\)"):
         codec.write(np.zeros((2, 3, 3), np.uint8), out)
 
 

@@ -53,7 +53,7 @@ def undisturbed():
         ("kill", "its process was killed by signal 9 (SIGKILL)", None),
         ("crash", "its process was killed by signal 11 (SIGSEGV)", "in string_at"),
         ("exit", "its process ended with exit status 3", None),
-        ("hang", "it never made a step within 1 s; its process was killed", "in misbehave"),
+        ("hang", "it did not finish a step within 1 s; its process was killed", "in misbehave"),
     ],
 )
 def test_a_worker_is_started_again(how, why, trace, undisturbed):
@@ -85,7 +85,7 @@ def test_so_is_an_environment_in_this_process(undisturbed):
     (obs, reward, _, truncated), (warning,) = runs[0]
     assert str(warning) == (
         "environment 2 of Walks failed at step 5, after the action 1: ZeroDivisionError: a bad day; "
-        "it was made anew and its episode cut (restart 1 of at most 10)"
+        "it was restarted and its episode truncated (restart 1 of at most 10)"
     )
     assert isinstance(warning.__cause__, ZeroDivisionError)
     assert np.argwhere(truncated).tolist() == [[5, 2]] and reward[5, 2] == 0
@@ -109,9 +109,9 @@ def test_a_hang_in_this_process_is_ended_by_an_alarm(undisturbed):
     # Three environments of 0.1 s each; once it is made anew, it goes on as after an exception.
     (obs, _, _, truncated), (warning,) = stream(parallel(partial(Misbehaves, "hang"), 0, step_timeout=0.1))
     what = (
-        "environment 2 of Walks failed at step 5, after the action 1: it hangs: it was given 0.3 s; it was "
+        "environment 2 of Walks failed at step 5, after the action 1: it hangs: no result within 0.3 s; it "
     )
-    assert str(warning).startswith(what + "made anew")
+    assert str(warning).startswith(what + "was restarted")
     assert np.argwhere(truncated).tolist() == [[5, 2]]
     np.testing.assert_array_equal(obs[:, :2], undisturbed[0][:, :2])
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -139,7 +139,7 @@ def test_a_worker_killed_between_two_steps(undisturbed):
         for _ in range(4):
             envs.step(ACTIONS)
         os.kill(envs.vector.workers[0].process.pid, signal.SIGKILL)
-        with pytest.warns(EnvironmentRestarted, match=r"step 5.*SIGKILL.*; environments 1 to 2 were made"):
+        with pytest.warns(EnvironmentRestarted, match=r"step 5.*SIGKILL.*; environments 1 to 2 were rest"):
             step = envs.step(ACTIONS)
         np.testing.assert_array_equal(step.obs[1:], undisturbed[0][4, 1:])
         assert step.reward[1:].tolist() == [0, 0] and step.truncated.tolist() == [False, True, True]
@@ -154,10 +154,10 @@ def test_a_worker_killed_at_rest_costs_the_state_and_is_mended_by_the_next_step(
         for _ in range(3):
             envs.step(ACTIONS)
         os.kill(envs.vector.workers[0].process.pid, signal.SIGKILL)
-        with pytest.warns(StateNotSaved, match=r"Walks failed to tell its state \(.*SIGKILL"):
+        with pytest.warns(StateNotSaved, match=r"Walks failed to save its state \(.*SIGKILL"):
             assert envs.state() is None
         assert envs.state() is None
-        with pytest.warns(EnvironmentRestarted, match=r"step 4.*SIGKILL.*; environments 1 to 2 were made"):
+        with pytest.warns(EnvironmentRestarted, match=r"step 4.*SIGKILL.*; environments 1 to 2 were rest"):
             step = envs.step(ACTIONS)
         assert step.truncated.tolist() == [False, True, True] and step.reward.tolist() == [1, 0, 0]
         for _ in range(3):
@@ -238,7 +238,7 @@ def test_restarts_are_bounded(how, most):
         message = refused(parallel(make, 1, 1, max_restarts=most, restart_interval=0.0))
     assert len(caught) == most
     assert f"failed at step {5 + most * 6}," in message  # a seam and 5 steps each
-    assert f"it was not made anew: max_restarts is {most}" in message
+    assert f"it was not restarted: max_restarts is {most}" in message
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -246,7 +246,7 @@ def test_restarts_are_spaced_out(num_workers):
     with pytest.warns(EnvironmentRestarted) as caught:
         message = refused(parallel(partial(Misbehaves, unlucky=None), num_workers, 1))
     assert len(caught) == 1 and "failed at step 11," in message
-    assert re.search("it was not made anew: that was done . s ago, and restart_interval is 60 s", message)
+    assert re.search("not restarted: the last restart was . s ago, and restart_interval is 60 s", message)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -258,8 +258,8 @@ def test_a_mistake_is_no_accident(make, num_workers):
     with warnings.catch_warnings():
         warnings.simplefilter("error", EnvironmentRestarted)
         message = refused(parallel(make, num_workers))
-    assert "it was not made anew" not in message
-    assert "ZeroDivisionError" in message or "its space declares (2,)" in message
+    assert "it was not restarted" not in message
+    assert "ZeroDivisionError" in message or "but its space declares (2,)" in message
 
 
 def test_nor_is_what_fails_at_once_again():
@@ -272,7 +272,7 @@ def test_nor_is_what_fails_at_once_again():
 
     with pytest.warns(EnvironmentRestarted):
         message = refused(parallel(Worse, 0, restart_interval=0.0))
-    assert "it was not made anew: it had just been made anew" in message
+    assert "it was not restarted: it had just been restarted" in message
 
 
 def test_a_first_step_may_take_its_time():

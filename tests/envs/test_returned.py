@@ -313,9 +313,9 @@ class Vector(gym.vector.VectorEnv):
         ),
         (dict(truncated=[{}] * 4), r"as truncated; return an array of 4 bools"),
         (dict(truncated=False), r"the bool False as truncated; return an array of 4 bools"),
-        (dict(obs=np.zeros(4, np.float32)), r"of shape \(4,\), its space declares \(4, 1\)"),
-        (dict(obs=np.float32(0)), r"of shape \(\), its space declares \(4, 1\)"),
-        (dict(obs=[["0.5"]] * 4), r"as its observation, its space declares float32 \(4, 1\)"),
+        (dict(obs=np.zeros(4, np.float32)), r"of shape \(4,\), but its space declares \(4, 1\)"),
+        (dict(obs=np.float32(0)), r"of shape \(\), but its space declares \(4, 1\)"),
+        (dict(obs=[["0.5"]] * 4), r"as its observation, but its space declares float32 \(4, 1\)"),
     ],
 )
 def test_a_vector_that_was_passed_is_looked_at_as_a_whole(answer, says):
@@ -328,9 +328,9 @@ def test_a_vector_that_was_passed_is_looked_at_as_a_whole(answer, says):
 @pytest.mark.parametrize(
     ("final", "says"),
     [
-        ([["0.5"]] * 4, r"as its observation, its space declares float32"),
-        (np.zeros(4, np.float32), r"of shape \(4,\), its space declares \(4, 1\)"),
-        (np.float32(0), r"of shape \(\), its space declares \(4, 1\)"),
+        ([["0.5"]] * 4, r"as its observation, but its space declares float32"),
+        (np.zeros(4, np.float32), r"of shape \(4,\), but its space declares \(4, 1\)"),
+        (np.float32(0), r"of shape \(\), but its space declares \(4, 1\)"),
     ],
 )
 def test_so_are_last_observations_that_travel_beside_the_stream(final, says):
@@ -377,7 +377,7 @@ def test_an_end_right_after_an_end_is_evidence_too():
 
 
 def test_training_on_it_ends_before_anything_is_learned(tmp_path):
-    with pytest.raises(UserError, match="resets within the step but does not say so"):
+    with pytest.raises(UserError, match="resets within the step but does not declare it"):
         proximo.train(Vector(), steps=400, horizon=30, minibatch_size=60, out=tmp_path / "run")
 
 

@@ -81,7 +81,7 @@ def test_values_are_counted_from_start():
 @pytest.mark.parametrize(
     ("space", "batch", "says"),
     [
-        (spaces.Box(-1, 1, (4,)), np.zeros((2, 3)), r"has shape \(3,\), its space declares \(4,\)"),
+        (spaces.Box(-1, 1, (4,)), np.zeros((2, 3)), r"has shape \(3,\), but its space declares \(4,\)"),
         (spaces.Box(-1, 1, (4,)), np.zeros((1, 4)), "shape"),  # would be repeated by a plain assignment
         (spaces.Box(-1, 1, (2, 2)), np.zeros((2, 4)), "shape"),
         (spaces.Discrete(3), np.array([0, 3]), "between 0 and 3, the space has .3. values counted from .0."),
@@ -170,16 +170,16 @@ LARGE = [spaces.Discrete(2**40), spaces.Discrete(5_000_000), spaces.MultiDiscret
 
 @pytest.mark.parametrize("space", LARGE, ids=str)
 def test_more_choices_than_memory_has_room_for_are_refused_before_any_is_made(space):
-    with pytest.raises(UserError, match="as many one-hot entries, and 32,768 are the most: return several"):
+    with pytest.raises(UserError, match="one-hot entries, and at most 32,768 are supported: return several"):
         observation_codec(space)
-    with pytest.raises(UserError, match="logits, and 32,768 are the most: make it several smaller choices"):
+    with pytest.raises(UserError, match="at most 32,768 are supported: split it into smaller choices"):
         action_codec(space)
 
 
 def test_the_components_of_an_action_have_room_for_the_largest_of_them():
     # 400 components of 2 choices and one of 100: a network gives 401 x 100 = 40,100 logits.
     space = spaces.MultiDiscrete([2] * 400 + [100])
-    with pytest.raises(UserError, match="asks for 40,100 logits"):
+    with pytest.raises(UserError, match="needs 40,100 logits"):
         action_codec(space)
     assert observation_codec(space).shape == (900,)
 
@@ -189,13 +189,13 @@ NOTHING = [spaces.Box(-1, 1, (0,)), spaces.Box(-1, 1, (2, 0)), spaces.MultiDiscr
 
 @pytest.mark.parametrize("space", [*NOTHING, spaces.Tuple(()), spaces.Dict({})], ids=str)
 def test_an_observation_without_an_entry_is_refused(space):
-    with pytest.raises(UserError, match="has no entry, so a policy has nothing to decide by: give it one"):
+    with pytest.raises(UserError, match="has no entries, so a policy would see nothing: give it one"):
         codecs(space, spaces.Discrete(2))
 
 
 @pytest.mark.parametrize("space", NOTHING, ids=str)
 def test_an_action_without_an_entry_is_refused(space):
-    with pytest.raises(UserError, match="has no entry, so there is nothing to learn"):
+    with pytest.raises(UserError, match="has no entries, so there is nothing to learn"):
         codecs(spaces.Discrete(2), space)
 
 

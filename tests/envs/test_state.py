@@ -213,10 +213,10 @@ def refusal(state, env_id, count=1, **options):
 
 def test_a_state_that_does_not_fit_is_refused():
     cart = saved_of("CartPole-v1")
-    assert "float32 (1, 4) in the state, here float32 (1, 6)" in refusal(cart, "Acrobot-v1")
+    assert "float32 (1, 4) in the saved state, but here float32 (1, 6)" in refusal(cart, "Acrobot-v1")
     assert "its num_envs is 1, here it is 2" in refusal(cart, "CartPole-v1", 2)
     theirs = gym.vector.SyncVectorEnv([partial(gym.make, "CartPole-v1")])
-    assert "it is of a ParallelVectorEnv, this is a SyncVectorEnv" in refusal(cart, theirs)
+    assert "it was saved from a ParallelVectorEnv, this is a SyncVectorEnv" in refusal(cart, theirs)
     assert "OrderEnforcing in TimeLimit, this is CartPoleEnv in" in refusal(
         cart, "CartPole-v1", max_episode_steps=-1
     )
@@ -229,7 +229,7 @@ def test_a_state_that_does_not_fit_is_refused():
     message = refusal(without(ant, *layer, "derived", "xpos"), "Ant-v5")
     assert "the simulation's arrays differ: xpos" in message
     ant["vector"]["environments"]["0"]["layers"]["3"]["derived"]["xpos"] = np.zeros((2, 3))
-    assert "xpos has the shape (14, 3), in the state it is (2, 3)" in refusal(ant, "Ant-v5")
+    assert "xpos has the shape (14, 3), but (2, 3) in the saved state" in refusal(ant, "Ant-v5")
     assert "does not fit" in refusal({}, "Ant-v5") and "does not fit" in refusal({"name": 3}, "Ant-v5")
 
 
@@ -314,13 +314,13 @@ class Exits(RaisesAt):
         (Exits, r"it asked the program to end \(SystemExit: the simulator is gone\)"),
         (OldGenerator, r"its np_random is a RandomState, and only a numpy\.random\.Generator can be saved"),
         (OfASimulator, r"TypeError: .*get_state\(\) missing 1 required positional argument: 'agent'"),
-        (GivesASet, r"its get_state\(\) gives a set, which is no plain data"),
+        (GivesASet, r"its get_state\(\) returns a set, which is not plain data"),
     ],
 )
 def test_a_state_that_cannot_be_had_is_told_once_and_the_environment_goes_on(env, reason, mode):
     with make_envs(env, 2, vectorization_mode=mode) as envs:
         envs.reset([0, 1])
-        with pytest.warns(StateNotSaved, match=rf"{env.__name__} failed to tell its state \({reason}\)"):
+        with pytest.warns(StateNotSaved, match=rf"{env.__name__} failed to save its state \({reason}\)"):
             assert envs.state() is None
         with warnings.catch_warnings():
             warnings.simplefilter("error")

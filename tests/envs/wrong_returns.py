@@ -46,10 +46,10 @@ WRONG = {
     "too large for float32": (part("real", np.array([1e39, 0.0])), r"1e\+39 in its .*too large for float32"),
     "one number for a row": (
         part("real", np.float32(0.5)),
-        r"'real'\] of shape \(\), its space declares \(2,\)",
+        r"'real'\] of shape \(\), but its space declares \(2,\)",
     ),
-    "a row of one": (part("real", np.zeros(1, np.float32)), r"of shape \(1,\), its space declares \(2,\)"),
-    "a row too many": (part("real", np.zeros((1, 2), np.float32)), r"of shape \(1, 2\), its space declares"),
+    "a row of one": (part("real", np.zeros(1, np.float32)), r"of shape \(1,\), but its space declares \(2"),
+    "a row too many": (part("real", np.zeros((1, 2), np.float32)), r"of shape \(1, 2\), but its space decl"),
     "text": (part("real", ["0.5", "1.0"]), r"returned the list \['0.5', '1.0'\] as its observation"),
     "nothing": (part("real", None), r"returned the NoneType None as its observation\['real'\]"),
     "complex": (
@@ -61,7 +61,7 @@ WRONG = {
         part("pair", (1.5, np.zeros(2, np.int8))),
         r"1.5 in its observation\['pair'\]\[0",
     ),
-    "too few parts": (part("pair", (1,)), r"'pair'\] is the tuple \(1,\), its space declares a tuple of 2"),
+    "too few parts": (part("pair", (1,)), r"'pair'\] is the tuple \(1,\), but its space declares a tuple of"),
     "no part": (
         lambda: ({"real": np.zeros(2)}, 1.0, False, False, {}),
         r"without the part 'byte' of its space",

@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_reads_it_as_before():
 
 
 def test_what_is_not_normalised_reaches_the_networks_as_it_is():
-    with pytest.warns(EnvironmentAdvice, match="near 1.7e.09, where float32 has steps of 128"):
+    with pytest.warns(EnvironmentAdvice, match="near 1.7e.09, where float32 numbers are 128 apart"):
         off = next(training(small(Clock, **{**CLOCK, "normalise_observations": False})))
     assert off.agent.observations.offset.tolist() == [0.0]
 

@@ -55,7 +55,7 @@ def test_all_processes_that_are_told_to_end_end_in_good_order(mode, workers, tmp
     assert f"proximo train --resume {run}" in complaint and "Traceback" not in complaint
     last = json.loads(log.read_text().splitlines()[-1])
     assert newest_valid(run, load_checkpoint)[1][1].steps == last["time/total_timesteps"]
-    assert last["rollout/restarts"] == 0 and "made anew" not in complaint
+    assert last["rollout/restarts"] == 0 and "restarted" not in complaint
     deadline = time.monotonic() + 10
     while members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -116,7 +116,7 @@ def test_our_vector_makes_it_anew(tmp_path, capsys):
         main(["train", "Leaves-0-v0", *WORDS, *words, "--steps", "70", "--out", str(tmp_path / "run")]) == 0
     )
     (said,) = capsys.readouterr().err.splitlines()
-    assert "it asked the program to end (SystemExit); it was made anew and its episode cut" in said
+    assert "it asked the program to end (SystemExit); it was restarted and its episode truncated" in said
 
 
 def test_ctrl_c_is_no_word_of_the_environments():

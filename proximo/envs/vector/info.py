@@ -82,13 +82,13 @@ class Masks:
             )
         found = flags.astype(bool)
         if (found != flags).any():
-            raise Misfit("its action mask has other values than 0 and 1; return those alone")
+            raise Misfit("its action mask has values other than 0 and 1; return only these")
         if np.logical_or.reduceat(found, self.starts).all():
             return found
         if ended:
             return np.ones(self.size, bool)
         part = "" if len(self.starts) == 1 else " for one part of the action"
-        raise Misfit(f"its action mask leaves nothing to do{part}; allow an action, or end the episode")
+        raise Misfit(f"its action mask allows no action{part}; allow one, or end the episode")
 
 
 def _flat(mask: Any) -> np.ndarray | None:

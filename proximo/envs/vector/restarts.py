@@ -38,12 +38,12 @@ class Restarts:
         if isinstance(error, Misfit):
             return ""
         if self.unproven(index):
-            return "it had just been made anew" if self._made[index] >= 0 else ""
+            return "it had just been restarted" if self._made[index] >= 0 else ""
         if self.count >= self.most:
             return f"max_restarts is {self.most}" if self.most else ""
         ago = time.monotonic() - self._last.get(share, -np.inf)
         if ago < self.interval:
-            return f"that was done {ago:.0f} s ago, and restart_interval is {self.interval:g} s"
+            return f"the last restart was {ago:.0f} s ago, and restart_interval is {self.interval:g} s"
         return None
 
     def note(self, share: int, lost: Iterable[int]) -> None:

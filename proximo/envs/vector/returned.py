@@ -49,7 +49,7 @@ def as_declared(value: Any, form: Any, name: str = "observation") -> Any:
         }
     if not hasattr(value, "__len__") or len(value) != len(form):
         declared = f"its space declares a tuple of {len(form)} parts"
-        raise Misfit(f"its {name} is {short(value)}, {declared}; {CORRECT}")
+        raise Misfit(f"its {name} is {short(value)}, but {declared}; {CORRECT}")
     return tuple(as_declared(_part(value, i, name), part, f"{name}[{i}]") for i, part in enumerate(form))
 
 
@@ -118,7 +118,9 @@ def require_spaces(env: Any, spaces: tuple[Any, Any]) -> None:
         found = getattr(env, f"{kind}_space")
         if found != space:
             first = f"that of the first copy is {one_line(space)}"
-            raise Misfit(f"its {kind} space is {one_line(found)}, {first}; let all copies have the same")
+            raise Misfit(
+                f"its {kind} space is {one_line(found)}, {first}; all copies must have the same space"
+            )
 
 
 def one_line(value: Any, longest: int = 80) -> str:
@@ -180,9 +182,9 @@ def _converted(value: Any, leaf: Leaf) -> np.ndarray:
     """`value` as the array that is declared; only where that loses nothing but digits of a real number."""
     array, name, dtype = as_array(value), leaf.name, leaf.dtype
     if array is None or array.dtype.kind not in "biuf":
-        raise _misfit(f"{short(value)} as its {name}, its space declares {dtype} {leaf.shape}")
+        raise _misfit(f"{short(value)} as its {name}, but its space declares {dtype} {leaf.shape}")
     if array.shape != leaf.shape:
-        raise _misfit(f"an {name} of shape {array.shape}, its space declares {leaf.shape}")
+        raise _misfit(f"an {name} of shape {array.shape}, but its space declares {leaf.shape}")
     if array.dtype == dtype:
         return array
     if dtype.kind == "f":

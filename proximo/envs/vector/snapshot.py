@@ -76,7 +76,7 @@ def restore(env: gym.Env, saved: dict[str, Any]) -> None:
     names = [type(layer).__name__ for layer in found]
     theirs = [saved[str(number)]["class"] for number in range(len(saved))]
     if names != theirs:
-        raise ValueError(f"it is of {' in '.join(theirs[::-1])}, this is {' in '.join(names[::-1])}")
+        raise ValueError(f"it was saved from {' in '.join(theirs[::-1])}, this is {' in '.join(names[::-1])}")
     for number, layer in enumerate(found):
         _restore_layer(layer, saved[str(number)])
 
@@ -108,7 +108,7 @@ def _save_layer(layer: gym.Env) -> dict[str, Any] | None:
         try:
             return {**state, "offered": pack(layer.get_state())}  # type: ignore[attr-defined]
         except NotPlain as error:
-            raise NotPlain(f"its get_state() gives a {error}, which is no plain data") from error
+            raise NotPlain(f"its get_state() returns a {error}, which is not plain data") from error
     state["attributes"] = _attributes(layer)
     if _simulated(layer):
         if layer.model.nplugin:  # type: ignore[attr-defined]
@@ -128,7 +128,7 @@ def _restore_layer(layer: gym.Env, state: dict[str, Any]) -> None:
             raise StateNotAccepted(f"{REFUSED}: {reason(raised)}") from raised
         return
     if not _known(layer):
-        raise ValueError(f"nobody knows what the state of {type(layer).__name__} is")
+        raise ValueError(f"{type(layer).__name__} cannot restore its state: define get_state and set_state")
     _restore_attributes(layer, state["attributes"])
     if _simulated(layer):
         _restore_physics(layer, state)
@@ -208,7 +208,9 @@ def _restore_physics(env: Any, state: dict[str, Any]) -> None:
     integration, derived, found = state["integration"], state["derived"], _derived(env)
     if set(derived) != set(found):
         differ = sorted(set(derived) ^ set(found))
-        raise ValueError(f"the simulation's arrays differ: {', '.join(differ)}; is it the same MuJoCo?")
+        raise ValueError(
+            f"the simulation's arrays differ: {', '.join(differ)}; use the version of MuJoCo that saved it"
+        )
     _same_shape("the simulation's state", integration, np.empty(mujoco.mj_stateSize(env.model, _spec())))
     for name, array in found.items():
         _same_shape(name, derived[name], array)
@@ -239,7 +241,7 @@ def _derived(env: Any) -> dict[str, np.ndarray]:
 
 def _same_shape(name: str, found: Any, expected: np.ndarray) -> None:
     if np.shape(found) != expected.shape:
-        raise ValueError(f"{name} has the shape {expected.shape}, in the state it is {np.shape(found)}")
+        raise ValueError(f"{name} has the shape {expected.shape}, but {np.shape(found)} in the saved state")
 
 
 def pack(value: Any) -> Any:
@@ -283,4 +285,4 @@ def unpack(packed: Any) -> Any:
         return tuple(values) if kind == "tuple" else values
     if kind == "dict":
         return {key: unpack(x) for key, x in content.items()}
-    raise ValueError(f"a packed value is no {kind!r}")
+    raise ValueError(f"a packed value cannot be a {kind!r}")

@@ -49,4 +49,4 @@ def _ring(number: int, frame: FrameType | None) -> None:
     if Timeout.rings < RINGS:
         return
     signal.setitimer(signal.ITIMER_REAL, 0.0)  # no further ring while the error is on its way out
-    raise WorkerError(f"it hangs: it was given {Timeout.latest:g} s")
+    raise WorkerError(f"it hangs: no result within {Timeout.latest:g} s")

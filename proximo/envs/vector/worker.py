@@ -94,6 +94,6 @@ def unpacked(parcel: bytes) -> Callable[..., EnvironmentSlice]:
 
 def _not_picklable(error: Exception) -> WorkerError:
     return WorkerError(
-        f"it cannot be moved to a process of its own ({type(error).__name__}: {error}); "
-        "--vectorization-mode sync steps it in the one that learns"
+        f"it cannot be sent to a worker process ({type(error).__name__}: {error}); "
+        "--vectorization-mode sync steps it in the training process"
     )

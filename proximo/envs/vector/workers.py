@@ -133,8 +133,8 @@ class Worker:
             if at != seen:
                 seen, waited = at, 0.0
             elif waited > self.limit(at):
-                kind = "was made or reset" if at < 0 else "made a step"
-                raise self._gone(f"it never {kind} within {self.limit(at):g} s; its process was killed")
+                what = "was not made or reset" if at < 0 else "did not finish a step"
+                raise self._gone(f"it {what} within {self.limit(at):g} s; its process was killed")
 
     def _failure(self, report: tuple[int, str, str, bool]) -> WorkerError:
         self._failed[self.first] = False
@@ -196,4 +196,4 @@ def _end_of(status: int | None) -> str:
     if status is not None and status < 0:
         names = {int(number): number.name for number in signal.Signals}
         how = f"was killed by signal {-status} ({names.get(-status, 'unknown')})"
-    return f"its process {how}; look for a crash in native code, or too little memory"
+    return f"its process {how}; possible causes are a crash in native code and too little memory"
