@@ -342,7 +342,7 @@ def test_a_module_in_a_file_is_not_imported(trained, tmp_path, capsys, module, m
         ),
         (
             {"wrappers": [["Wrapper", {"entry_point": "odd_environments:Odd"}]]},
-            "is no wrapper that a file may",
+            "a file may not name the wrapper Wrapper",
         ),
         ({"name": "odd_environments:Odd-other-v0"}, "names a module to import"),
         (
