@@ -11,7 +11,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says what is wrong and what to do, in one line."""
+    """Something the user can fix: the message says what is wrong and what to do, in one line."""
 
 
 class EnvironmentFault(UserError):
@@ -23,11 +23,11 @@ class EnvironmentFault(UserError):
 
 
 class StateRefused(UserError):
-    """An environment failed to take its saved state back."""
+    """An environment failed to restore its saved state."""
 
 
 class UpdateDiverged(UserError):
-    """An update left the finite numbers.
+    """An update diverged: a number is NaN or infinite.
 
     iteration  its turn, with the metrics and the learner as they came
     """
@@ -42,35 +42,35 @@ class Told(RuntimeWarning):
 
 
 class EpisodesRestarted(Told):
-    """A resumed run could not go on with the episodes that were under way, and began new ones."""
+    """A resumed run could not continue the episodes that were under way, and started new ones."""
 
 
 class CheckpointDamaged(Told):
-    """A checkpoint is not what was saved, and an older one is taken instead."""
+    """A checkpoint is damaged, and an older one is used instead."""
 
 
 class MachineChanged(Told):
-    """A run goes on where it did not begin: on other hardware, or with other versions."""
+    """A run is resumed on other hardware, or with other versions."""
 
 
 class EnvironmentAdvice(Told, UserWarning):
-    """What is likely to keep a policy from learning in an environment; training goes on."""
+    """Something is likely to keep a policy from learning in an environment; training continues."""
 
 
 class EnvironmentDiffers(Told):
-    """An agent is played in an environment that is not quite the one that it was trained on."""
+    """An agent is played in an environment that differs from the one that it was trained on."""
 
 
 class EnvironmentNotClosed(Told):
-    """An environment failed to close; all that was to be learned has been learned."""
+    """An environment failed to close; the training was already finished."""
 
 
 class StateNotSaved(Told):
-    """An environment failed to tell its state: a run that is resumed begins new episodes."""
+    """An environment failed to save its state: a resumed run starts new episodes."""
 
 
 class EnvironmentRestarted(Told):
-    """An environment failed and was made anew; its episode counts as truncated, and the run goes on.
+    """An environment failed and was restarted; its episode counts as truncated, and the run continues.
 
     The message is that of an `EnvironmentFault`; the `__cause__` is the environment's own exception, with a
     worker's traceback in its notes.

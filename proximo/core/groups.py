@@ -1,9 +1,9 @@
-"""How a response is judged against the other answers to its prompt, where there is no critic.
+"""How a response is scored against the other responses to its prompt, without a critic.
 
 Each takes the scores of several groups and returns the advantage of every member, both [P, G]: G answers to
-each of P prompts, in units of the score unless said otherwise. None raises anything.
+each of P prompts, in units of the score by default. None raises anything.
 
-    judged  which scores are ones; all unless given. The others, whatever stands there, are as if they were
+    judged  which scores are valid; by default all. The others, whatever they contain, are as if they were
             not in their group, and their advantage is 0
 """
 

@@ -1,13 +1,13 @@
-"""The price of a nat of divergence from a reference policy, and how it follows what was measured.
+"""The KL coefficient: the cost per nat of divergence from a reference policy, fixed or adaptive.
 
-In language models the price is paid in the reward, token by token (Ziegler et al. 2019, eq. 2); in
-`surrogates.KLPenalty` it is paid in the objective. All are called in the same way,
+In language models the penalty is part of the reward, token by token (Ziegler et al. 2019, eq. 2); in
+`surrogates.KLPenalty` it is part of the objective. All are called in the same way,
 
     controller.adapted(kl, episodes) -> controller
 
     kl        []  mean KL(policy || reference) of a batch of whole sequences, in nats per sequence
     episodes  []  how many sequences that were
-    returns   the controller of the next batch; its `beta` is the price, in units of reward per nat
+    returns   the controller of the next batch; its `beta` is the coefficient, in units of reward per nat
 
 and none raises anything. Each is a tree of arrays, so that its numbers can be traced and saved.
 """
@@ -26,14 +26,14 @@ BETA_BOUNDS = (1e-20, 1e20)
 
 
 def adapt_kl_coefficient(beta: Scalar, kl: Scalar, target: Scalar) -> Float[Array, ""]:
-    """The price after an update, by the paper's rule.
+    """The KL coefficient after an update, by the paper's rule.
 
     Schulman 2017, section 4:  beta / 2 if kl < target / 1.5,  2 beta if kl > 1.5 target,  beta otherwise
 
-    beta     the price now
+    beta     the current coefficient
     kl       measured, in nats
     target   wanted, in nats
-    returns  the price of the next update, within 1e-20 and 1e20
+    returns  the coefficient of the next update, within 1e-20 and 1e20
 
     Raises nothing.
     """
@@ -44,7 +44,7 @@ def adapt_kl_coefficient(beta: Scalar, kl: Scalar, target: Scalar) -> Float[Arra
 @traceable
 @dataclass(frozen=True)
 class FixedKL:
-    """The same price throughout.
+    """A fixed KL coefficient.
 
     beta  units of reward per nat; 0.05 in Huang et al. 2024
     """
@@ -59,10 +59,10 @@ class FixedKL:
 @traceable
 @dataclass(frozen=True)
 class AdaptiveKL:
-    """The paper's rule: twice the price above the target, half of it below (`adapt_kl_coefficient`).
+    """The paper's rule: it doubles above the target and is halved below it (`adapt_kl_coefficient`).
 
     target  of a sequence's KL, in nats
-    beta    the price now
+    beta    the current coefficient
     """
 
     target: Annotated[float, above(0)] = 6.0
@@ -76,15 +76,15 @@ class AdaptiveKL:
 @traceable
 @dataclass(frozen=True)
 class ProportionalKL:
-    """The price moves in proportion to the error, a little with each batch.
+    """The coefficient changes in proportion to the error, a little with each batch.
 
     Ziegler et al. 2019, section 2.2, for a batch of n sequences:
 
         e = clip(kl / target - 1, -0.2, 0.2),    beta <- beta (1 + e n / horizon)
 
     target   of a sequence's KL, in nats
-    horizon  sequences over which an error of 0.2 changes the price by a fifth
-    beta     the price now
+    horizon  sequences over which an error of 0.2 changes the coefficient by a fifth
+    beta     the current coefficient
     """
 
     target: Annotated[float, above(0)] = 6.0

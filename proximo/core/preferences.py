@@ -1,7 +1,7 @@
 """What DPO and its relatives make of a pair of answers.
 
-Each takes log(pi / ref) of the chosen and of the rejected answer, [...] in nats, and beta, the price of a
-nat from the reference, and returns what the pair costs. beta times a log ratio is the reward that the
+Each takes log(pi / ref) of the chosen and of the rejected answer, [...] in nats, and beta, the KL
+coefficient, and returns the loss of the pair. beta times a log ratio is the reward that the
 policy implies for an answer.
 """
 

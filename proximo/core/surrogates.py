@@ -11,7 +11,7 @@ gradient; they differ in what happens further away. All are called in the same w
     kl         [...], exact KL(old || new) per state, in nats; only the KL penalties need it
     returns    [...], unit of the advantage
 
-and none raises anything: ranges stand in the fields, and are checked where options are read. Each is a
+and none raises anything: ranges are declared with the fields, and checked where options are read. Each is a
 tree of arrays, so its numbers can be traced, annealed, or differ between members of a `vmap`. Those with a
 range around r = 1 have `annealed(remaining)`: the same with the range times alpha, the share of training
 that is left, in [0, 1] (Schulman 2017, table 5), and `bounds`: how far the ratio may fall below and rise
@@ -35,7 +35,7 @@ LOG_RATIO_LIMIT = 20.0
 @traceable
 @dataclass(frozen=True)
 class Clip:
-    """The clipped surrogate: no reward for moving the ratio beyond 1 +- epsilon.
+    """The clipped surrogate: no gain from moving the ratio beyond 1 +- epsilon.
 
     Schulman 2017, eq. 7:  min(r A, clip(r, 1 - epsilon, 1 + epsilon) A)
 
@@ -137,11 +137,11 @@ class LogClip:
 @traceable
 @dataclass(frozen=True)
 class KLPenalty:
-    """The surrogate less a fixed price per nat of KL divergence.
+    """The surrogate minus a fixed KL coefficient times the KL divergence.
 
     Schulman 2017, eq. 8:  r A - beta KL
 
-    beta  price of a nat, in units of the advantage; Table 1 has 0.3, 1, 3 and 10
+    beta  KL coefficient, in units of the advantage per nat; Table 1 has 0.3, 1, 3 and 10
     """
 
     beta: Annotated[float, above(0)] = 1.0
@@ -158,13 +158,13 @@ class KLPenalty:
 @traceable
 @dataclass(frozen=True)
 class AdaptiveKLPenalty:
-    """The surrogate less a price per nat that follows a target.
+    """The surrogate minus an adaptive KL coefficient times the KL divergence.
 
     Schulman 2017, eq. 8 and section 4:  r A - beta KL, and after each update, with d its mean KL,
         beta / 2 if d < target / 1.5,    2 beta if d > 1.5 target,    beta otherwise
 
     target  of an update's mean KL, in nats; Table 1 has 0.003, 0.01 and 0.03
-    beta    the price now, in units of the advantage; where it starts hardly matters
+    beta    the current coefficient, in units of the advantage per nat; its initial value hardly matters
     """
 
     target: Annotated[float, above(0)] = 0.01
@@ -258,7 +258,7 @@ class QuadraticPenalty:
 
     Xie et al. 2024 (arXiv 2401.16025):  r A - |A| (r - 1)^2 / (2 epsilon)
 
-    The slope in r is 0 at 1 + sign(A) epsilon and turns back beyond it, where `Clip` merely stops paying.
+    The slope in r is 0 at 1 + sign(A) epsilon and turns back beyond it, where `Clip` merely has slope 0.
 
     epsilon  where the top lies, as a distance of r from 1, without unit
     """

@@ -1,4 +1,4 @@
-"""Does an environment keep its promises? Each promise is looked at, and what is broken is explained."""
+"""Does an environment keep its promises? Each one is checked, and what is broken is explained."""
 
 import warnings
 from typing import Any
@@ -25,11 +25,11 @@ from proximo.errors import UserError
 
 
 def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = False) -> list[Finding]:
-    """Look an environment over, with random actions.
+    """Check an environment with random actions.
 
-    env           what `make_envs` takes, save a VectorEnv. With an id, a class or a function, two copies are
-                  compared; an instance is compared with itself, and so is what can exist only once.
-    steps         how long each of the streams is
+    env           what `make_envs` takes, except a VectorEnv. With an id, a class or a function, two copies
+                  are compared. An instance, or what can exist only once, is compared with itself.
+    steps         length of each of the streams
     seed          of the environment and of the actions
     allow_import  whether "module:EnvId" may import its module
 

@@ -36,7 +36,7 @@ def fault(
 def restart_message(
     vector: ParallelVectorEnv, name: str, step: int, error: Exception, lost: range
 ) -> EnvironmentRestarted:
-    """What to warn of when the environments `lost` were made anew because of `error`, at `step`."""
+    """What to warn of when the environments `lost` were restarted because of `error`, at `step`."""
     action = vector.actions() if step else None
     which = "it was restarted and its episode truncated"
     if len(lost) > 1:

@@ -1,4 +1,4 @@
-"""Environments that step on the host: one face for every Gymnasium vector environment."""
+"""Environments that step on the host: one interface for every Gymnasium vector environment."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -69,7 +69,7 @@ class HostEnvs:
     description  what one environment is, as far as a file can hold it
     spec         Gymnasium's registry entry, or None
     steps        how many times `step` was called since the last reset
-    restarts     how many times an environment that failed was made anew (by our own vector alone)
+    restarts     how many times an environment that failed was restarted (only by our own vector)
     legal        bool [N, M], which actions may be next: one flag for each value of Discrete, of each part of
                  MultiDiscrete, and two (off, on) for each switch of MultiBinary. It is what environments
                  tell by an `action_mask` in their info, a method `action_masks()`, or a part `action_mask` of
@@ -135,8 +135,8 @@ class HostEnvs:
     def reset(self, seeds: Sequence[int]) -> Any:
         """Begin anew; returns the batch of first observations.
 
-        seeds  one per environment. Gymnasium's sync and async vectors use each; any other vector takes a
-               single seed, as the base class has it, and is given the first.
+        seeds  one per environment. Gymnasium's sync and async vectors use all of them; any other vector takes
+               a single seed, as its base class does, and gets the first.
         Raises EnvironmentFault if an environment fails or an observation does not fit its space.
         """
         if len(seeds) != self.num_envs:
@@ -180,14 +180,14 @@ class HostEnvs:
             raise self._fault(actions, error) from error
 
     def state(self, part: slice = states.EVERY) -> dict[str, Any] | None:
-        """Everything needed to go on exactly, in another process too; None where it cannot be known.
+        """Everything needed to continue exactly, also in another process; None if it cannot be known.
 
         With `part`, of those environments alone, for a vector of so many.
 
         Nested dicts of str, whose leaves are numbers, strings, bools, None and NumPy arrays. Known are
         Gymnasium's classic control, toy text and MuJoCo environments, and every environment that has a pair
         of methods `get_state() -> plain data` and `set_state(state)`, in Gymnasium's sync vector or ours.
-        Where an environment fails to tell it, a warning (`StateNotSaved`) says so, once.
+        If an environment fails to save its state, a warning (`StateNotSaved`) says so, once.
         """
         try:
             with Timeout(self.step_timeout):
@@ -257,7 +257,7 @@ class HostEnvs:
         return fault(self.vector, self.name, self.steps, actions, error)
 
     def _warn(self, error: Exception, lost: range) -> None:
-        """The environments `lost` were made anew because of `error`."""
+        """The environments `lost` were restarted because of `error`."""
         assert isinstance(self.vector, ParallelVectorEnv)
         tell(restart_message(self.vector, self.name, self.steps, error, lost))
 

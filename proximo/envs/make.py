@@ -56,8 +56,8 @@ def make_envs(
                         EnvSpec; an Env instance; or a VectorEnv, used as it is
     num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
     vectorization_mode  "sync" (one after another, in this process), "async" (a process for each),
-                        "parallel" (a share for every core, one of them in this process), "auto" (that, or
-                        "sync" where it turns out to be faster), or "vector_entry_point" (the environment's
+                        "parallel" (split across cores, one of them for this process), "auto" (that, or
+                        "sync" while that is faster), or "vector_entry_point" (the environment's
                         own vector version); None means "sync"
     allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
                         only an id that the user himself typed may; never one read from a file.

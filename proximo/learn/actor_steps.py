@@ -1,4 +1,4 @@
-"""How the actor is moved: what tells PPO, A2C, TRPO, REINFORCE and CEM apart, besides the objective.
+"""How the actor is updated: the difference between PPO, A2C, TRPO, REINFORCE and CEM, besides the objective.
 
 Each option is a function of (policy, memory, problem) -> (policy, memory, metrics). It is called once per
 update with the whole batch, before the minibatch steps; `memory` is what it carries from one update to the
@@ -106,7 +106,7 @@ class SingleGradient:
 class AdaptiveGradient:
     """Vanilla policy gradient as in Figure 3: one Adam step whose size follows a target KL.
 
-    The rule of `core.adapted_rate`. The first step has the size `learning_rate`; annealing has no part in it.
+    It uses the rule of `core.adapted_rate`. The first step has the size `learning_rate`; it is not annealed.
 
     target_kl  of one update, mean over the batch, in nats
     """
@@ -162,7 +162,7 @@ class TrustRegion:
     max_kl      bound of the mean KL, in nats
     damping     added to the Fisher matrix's diagonal
     iterations  of conjugate gradient
-    backtracks  shorter steps to try; where none is good the actor stays as it was, bit for bit
+    backtracks  shorter steps to try; if none is good, the actor stays as it was, bit for bit
     """
 
     max_kl: Annotated[float, above(0)] = 0.01
@@ -190,7 +190,7 @@ class TrustRegion:
 @traceable
 @dataclass(frozen=True)
 class AverageTrustRegion:
-    """ACER's trust region (Wang 2016, section 3.3): the gradient is bent away from an average policy.
+    """ACER's trust region (Wang 2016, section 3.3): the gradient is corrected towards an average policy.
 
     In the space of what the network says of each state (mean and log std, or logits) the gradient keeps
     no more than `limit` along the KL from the average policy; then one Adam step on the whole batch.
@@ -226,7 +226,7 @@ class AverageTrustRegion:
 @traceable
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The cross-entropy method (Szita and Lorincz 2006): no gradient, no critic, whole episodes alone.
+    """The cross-entropy method (Szita and Lorincz 2006): no gradient, no critic, only full episodes.
 
     Each generation draws actors, plays at least one episode with each, and fits mean and standard
     deviation to the best. It has a loop of its own, `control.cross_entropy`.

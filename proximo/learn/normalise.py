@@ -1,7 +1,8 @@
 """Running normalisation of observations and rewards; the statistics are part of the learner's state.
 
-Both are frozen from the first step of a rollout to the end of its update: the ratio of new to old
-policy is 1 before the first gradient step, and evaluation never moves them.
+Statistics of observations are frozen from the first step of a rollout to the end of its update: the ratio
+of new to old policy is 1 before the first gradient step. Statistics of rewards include the rollout before its
+update. Evaluation never changes either.
 """
 
 from collections.abc import Mapping

@@ -20,40 +20,40 @@ class UpdateOptions:
     minibatch_size: Annotated[int, at_least(1), also("--batch-size")] = 64
     """M: samples in one gradient step."""
     learning_rate: Annotated[float, above(0)] = 3e-4
-    """Adam's step size (at the start, where it is annealed)."""
+    """Adam's learning rate (its initial value, if it is annealed)."""
     anneal: Annotated[bool, also("--anneal-lr")] = True
-    """Bring the learning rate linearly to 0 at the last step (Huang 2022, detail 4)."""
+    """Decay the learning rate linearly to 0 at the last step (Huang 2022, detail 4)."""
     adam_epsilon: Annotated[float, above(0)] = 1e-5
     """Adam's epsilon; 1e-5 is baselines' (Huang 2022, detail 3)."""
     gamma: Annotated[float, between(0, 1)] = 0.99
-    """Discount per step."""
+    """Discount factor per step."""
     gae_lambda: Annotated[float, between(0, 1)] = 0.95
-    """Bias against variance of the advantage: 0 trusts the critic, 1 the rewards."""
+    """Trades bias for variance of the advantage: 0 relies on the critic, 1 on the rewards."""
     objective: Annotated[Objective, OR_OWN] = field(default_factory=Clip)
     """What the policy maximises."""
     anneal_clip: bool = False
-    """Bring the clip range linearly to 0 as well (the paper's Atari, table 5)."""
+    """Decay the clip range linearly to 0 as well (the paper's Atari runs, table 5)."""
     value_loss: Annotated[ValueLoss, OR_OWN] = field(default_factory=SquaredError)
     """What the critic minimises; clipping it does not help (Andrychowicz 2020)."""
     value_coefficient: Annotated[float, at_least(0), also("--vf-coef")] = 0.5
     """c1 of eq. 9, times 0.5 (V - target)^2; SB3's vf_coef has no 0.5, so it counts twice this one."""
     entropy_coefficient: Annotated[float, at_least(0), also("--ent-coef")] = 0.0
-    """c2 of eq. 9: a bonus for randomness; of no use in continuous control."""
+    """c2 of eq. 9: the entropy bonus; it does not help in continuous control."""
     max_grad_norm: Annotated[float, above(0, infinite=True)] = 0.5
-    """The whole gradient is scaled down to this norm."""
+    """Maximum norm of the gradient of all parameters together."""
     target_kl: Annotated[float | None, above(0)] = None
     """Stop the update once a minibatch's KL (k3) passes 1.5 times this."""
     learning_rate_kl: Annotated[float | None, above(0)] = None
     """Adapt the learning rate after each epoch to keep an update's KL near this (table 4's "adjusted")."""
     actor_step: Annotated[ActorStep, OR_OWN] = field(default_factory=JointGradient)
-    """How the actor is moved; all but `joint-gradient` take the whole batch at once, before the critic."""
+    """How the actor is updated; all but `joint-gradient` use the whole batch at once, before the critic."""
     advantage_normalisation: Literal["minibatch", "batch", "none"] = "minibatch"
-    """Where advantages are brought to mean 0 and std 1."""
+    """Normalise advantages to mean 0 and std 1, in each minibatch or over the whole batch."""
     advantages: Literal["once", "every-epoch"] = "every-epoch"
-    """Recompute them with the new critic in every epoch: well replicated as a help (Andrychowicz 2020)."""
+    """Compute them once, or again with the new critic in every epoch: often better (Andrychowicz 2020)."""
     baseline: bool = True
-    """Subtract the critic's value; without it the actor sees the returns themselves (REINFORCE)."""
+    """Subtract the critic's value; without it the actor uses the returns themselves (REINFORCE)."""
     normalise_observations: bool = True
-    """By running mean and std, frozen from a rollout to the end of its update."""
+    """Normalise by running mean and std, frozen from a rollout to the end of its update."""
     normalise_rewards: bool = True
     """Divide by the running std of the discounted return."""

@@ -18,24 +18,24 @@ VALUE_GAIN = 1.0
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Shape and start of the networks."""
+    """Size and initialisation of the networks."""
 
     hidden: Annotated[tuple[int, ...], at_least(1)] = (64, 64)
     """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
     critic_hidden: Annotated[tuple[int, ...] | None, at_least(1)] = None
-    """Widths of the critic's own hidden layers; unless given `hidden`, or none on a shared trunk."""
+    """Widths of the critic's own hidden layers; by default as `hidden`, or none on a shared trunk."""
     activation: Activation = "tanh"
-    """Between the layers; tanh is the paper's, and the best in Andrychowicz 2020."""
+    """Activation function; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False
     """One trunk for actor and critic; separate networks do better in control (Andrychowicz 2020)."""
     initialiser: Initialiser = "orthogonal"
-    """Of the weights; hidden gain sqrt 2, value 1 (Huang 2022, detail 2)."""
+    """Initialisation of the weights; hidden gain sqrt 2, value 1 (Huang 2022, detail 2)."""
     policy_gain: Annotated[float, Range()] = 0.01
     """Gain of the policy's last layer: small, so that the first actions are near 0 (Andrychowicz 2020)."""
     initial_log_std: Annotated[float, Range()] = 0.0
-    """Where a Gaussian policy's log standard deviation starts."""
+    """Initial log standard deviation of a Gaussian policy."""
     final_log_std: Annotated[float | None, Range()] = None
-    """Bring it there linearly over the training, and do not learn it (the paper's table 4: -0.7, -1.6)."""
+    """Change it linearly to this over the training instead of learning it (table 4: -0.7 to -1.6)."""
 
 
 class Output(NamedTuple):

@@ -43,7 +43,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
                       any, and closes it otherwise. It is kept, to be described
     num_envs          N
     num_workers       processes beside this one; with 0 it steps everything, with N nothing
-    max_restarts      environments or workers that are made anew before their fault is raised
+    max_restarts      maximum number of restarts of environments or workers, after which their fault is raised
     restart_interval  seconds that must lie between two restarts of the same share
     step_timeout      seconds after which an environment in a worker process is taken to hang
     reset_timeout     the same while it is made or reset, or makes its first step, which may compile
@@ -54,7 +54,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
     call; the info is empty: what is read of it is to be had from `told` and `legal`. What they return is
     looked at (returned.py), and they get copies, so they may keep and change what they are given.
 
-    An environment that raises is made anew; so are all of a worker that is killed or hangs. Their row is
+    An environment that raises is restarted; so are all of a worker that is killed or hangs. Their row is
     the last of a truncated episode: reward 0, and the last good observation again. What would happen again
     is raised instead (`Restarts`). An environment in this process is watched as far as `Timeout` can.
     """

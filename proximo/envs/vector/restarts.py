@@ -1,4 +1,4 @@
-"""How often an environment that fails is made anew before the run ends with its fault."""
+"""How often an environment that fails is restarted before the run ends with its fault."""
 
 import time
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from proximo.errors import Misfit
 
 
 class Restarts:
-    """What has been made anew, and whether it may be again.
+    """What has been restarted, and whether it may be restarted again.
 
     num_envs  N
     most      restarts in all
     interval  seconds between two restarts of the same share of the environments
 
-    An accident is forgiven, a mistake is not. What an environment does wrong by its own declaration, or
-    before it has made one good step since it was made, it would do again.
+    Accidents lead to a restart, mistakes do not. If an environment contradicts its own declaration, or fails
+    before its first good step, it would fail again.
     """
 
     def __init__(self, num_envs: int, most: int, interval: float) -> None:
@@ -31,7 +31,7 @@ class Restarts:
         return bool(self.rows - self._made[index] <= 2)
 
     def refusal(self, share: int, index: int, error: Exception) -> str | None:
-        """Why it is not to be made anew; None if it is, "" if the error says it all.
+        """Why it is not restarted; None if it is, "" if the error says it all.
 
         share  the first environment of the share that failed, index is the guilty one
         """
@@ -47,7 +47,7 @@ class Restarts:
         return None
 
     def note(self, share: int, lost: Iterable[int]) -> None:
-        """The environments `lost` are made anew."""
+        """The environments `lost` are restarted."""
         self.count += 1
         self._last[share] = time.monotonic()
         self._made[list(lost)] = self.rows
