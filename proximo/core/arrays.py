@@ -23,7 +23,7 @@ def traceable(option: type[Class]) -> type[Class]:
 
     A field is a leaf if its declared type has `float` in it, or a class that is traceable itself; None for
     "none" stays possible. An instance can then be traced by `jit`, mapped by `vmap` and changed by
-    `jax.tree.map`, which put arrays in the place of the numbers: another number compiles nothing anew. What
+    `jax.tree.map`, which put arrays in the place of the numbers: changing a number does not recompile. What
     is compiled in has to be hashable: whole numbers, words, True and False.
 
     `option` is returned. Raises nothing.

@@ -2,7 +2,7 @@
 
 One of the PPO paper's baselines (section 6.2). A population is a normal distribution over flat vectors
 of P parameters, each on its own; in every round K candidates are drawn and tried, and the population
-is fitted anew to the best of them. State goes in and comes out.
+is fitted again to the best of them. State goes in and comes out.
 """
 
 from typing import NamedTuple

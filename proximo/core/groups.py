@@ -30,7 +30,7 @@ def has_spread(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None = N
 
 
 def fill_missing(score: Float[Array, "P G"], judged: Bool[Array, "P G"] | None) -> Float[Array, "P G"]:
-    """The scores, with the mean of a group's others in the place of what is none; 0 where it has none."""
+    """The scores, with each invalid one replaced by the mean of its group's valid ones; 0 without any."""
     if judged is None:
         return score
     total = jnp.sum(jnp.where(judged, score, 0.0), axis=1, keepdims=True)
@@ -71,7 +71,7 @@ class Standardised:
 class Centred:
     """score - the group's mean (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783).
 
-    Without the division, prompts that are very easy or very hard do not count more than the others.
+    Without the division, very easy and very hard prompts do not weigh more than the others.
     """
 
     def __call__(

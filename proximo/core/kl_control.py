@@ -69,7 +69,7 @@ class AdaptiveKL:
     beta: Annotated[float, at_least(0)] = 0.05
 
     def adapted(self, kl: Scalar, episodes: Scalar) -> "AdaptiveKL":
-        """With the next batch's price."""
+        """With the next batch's coefficient."""
         return with_numbers(self, beta=adapt_kl_coefficient(self.beta, kl, self.target))
 
 
@@ -92,7 +92,7 @@ class ProportionalKL:
     beta: Annotated[float, at_least(0)] = 0.15
 
     def adapted(self, kl: Scalar, episodes: Scalar) -> "ProportionalKL":
-        """With the next batch's price."""
+        """With the next batch's coefficient."""
         error = jnp.clip(kl / self.target - 1.0, -0.2, 0.2)
         beta = jnp.clip(self.beta * (1.0 + error * episodes / self.horizon), *BETA_BOUNDS)
         return with_numbers(self, beta=beta)

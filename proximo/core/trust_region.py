@@ -1,4 +1,4 @@
-"""Steps that stay within a bound on KL(old || new): natural gradients, their line search, and two kin.
+"""Steps that stay within a bound on KL(old || new): natural gradients, line search, and two related rules.
 
 What TRPO needs, PPO's ancestor and baseline (Schulman 2015, arXiv 1502.05477, appendix C), on flat
 vectors of P parameters. All gradients are of an objective to MAXIMISE, so every step points uphill.

@@ -28,7 +28,7 @@ class Experience(NamedTuple):
     mask        [T, N]         1 for a transition, 0 for a seam or padding
     start       [T+1, N]       bool: the first observation of an episode, before which memory is forgotten
     carry       [N, ...]       the policy's memory before the first row; () without memory
-    log_prob    [T, N]         of the actions under whoever chose them; None if that is the policy that
+    log_prob    [T, N]         of the actions under the policy that took them; None if that is the policy that
                                the update begins with
     final_obs   [T, N, ...]    for environments that reset inside the step that ends an episode: the
                                true successor in rows that are over, anything elsewhere. None where the

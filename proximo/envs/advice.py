@@ -1,4 +1,4 @@
-"""What is likely to keep a policy from learning in an environment, as lines that say what to change.
+"""What is likely to keep a policy from learning in an environment, one line per finding, with a remedy.
 
 `check` reports them, and a training warns of them once, as it begins.
 """

@@ -1,4 +1,4 @@
-"""What tells an environment from the one that an agent was trained on, part by part."""
+"""The differences between an environment and the one that an agent was trained on, part by part."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from proximo.errors import EnvironmentDiffers, UserError
 class Difference(NamedTuple):
     """One part in which two environments differ.
 
-    text    in words: what it is here, and what the agent knows
+    text    in words: what it is here, and what it was in training
     grave   whether the same numbers would mean something else. What is not grave can be played: numbers
             beyond the agent's experience, actions clipped at other bounds
     """
@@ -31,7 +31,7 @@ def check_fits(
     """Compare environments with those that an agent was trained on.
 
     recorded, known  what these were, and their observation and action space
-    exact            whether they have to be the same, as for a run that goes on
+    exact            whether they have to be the same, as for a resumed run
 
     Raises UserError where observations or actions would mean something else; warns, in one line, of what else
     differs.

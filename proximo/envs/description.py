@@ -1,4 +1,4 @@
-"""What an environment really is, as plain data: enough to make it again, or to say why that is impossible.
+"""What an environment really is, as plain data: enough to recreate it, or to say why that is impossible.
 
 A name alone is not enough: an instance may have been made with arguments of its own, and wrapped. What a
 registered environment was made with comes from Gymnasium's own `spec`, and is believed only where the layers

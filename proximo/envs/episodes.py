@@ -26,7 +26,7 @@ class Episode(NamedTuple):
 
 
 class EpisodeStatistics:
-    """Adds up episodes over rollouts: one that is not over when a rollout ends goes on in the next.
+    """Adds up episodes over rollouts: one that is not over when a rollout ends continues in the next.
 
     return_so_far, length_so_far  [N]  of the episodes that are under way (float64, int64)
     recent                             the last `window` finished episodes
@@ -68,7 +68,7 @@ class EpisodeStatistics:
         return ended
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `restore` needs to go on exactly."""
+        """What `restore` needs to continue exactly."""
         return {
             "return_so_far": self.return_so_far.copy(),
             "length_so_far": self.length_so_far.copy(),

@@ -10,8 +10,8 @@ class Finding:
     """What one check found.
 
     level    "error": training would fail or mislead; "warning": it may learn badly, or another library would
-             refuse it; "ok": looked at, nothing to change
-    name     what was looked at
+             refuse it; "ok": checked, nothing to change
+    name     what was checked
     message  what is wrong and what to change
     """
 

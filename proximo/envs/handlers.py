@@ -1,4 +1,4 @@
-"""Handlers of signals that are to stay, also where an environment installs its own, as those of ROS do."""
+"""Signal handlers that stay in place even if an environment installs its own, as ROS does."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def preserve_handlers(handlers: Mapping[int, Handler]) -> Iterator[dict[int, Any
 
 
 def restore_handlers() -> None:
-    """Put the handlers that are to stay back, wherever somebody replaced one."""
+    """Restore the preserved handlers wherever one was replaced."""
     for number, handler in _kept.items():
         found = signal.getsignal(number)
         if found is not handler and threading.current_thread() is threading.main_thread():

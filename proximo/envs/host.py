@@ -133,7 +133,7 @@ class HostEnvs:
         return self.vector.restarts.count if isinstance(self.vector, ParallelVectorEnv) else 0
 
     def reset(self, seeds: Sequence[int]) -> Any:
-        """Begin anew; returns the batch of first observations.
+        """Start new episodes; returns the batch of first observations.
 
         seeds  one per environment. Gymnasium's sync and async vectors use all of them; any other vector takes
                a single seed, as its base class does, and gets the first.
@@ -295,7 +295,7 @@ class HostEnvs:
         return step._replace(final_obs=returned.as_declared(final, self._form))
 
     def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:
-        """DISABLED: nobody else resets the environments that ended."""
+        """DISABLED: the caller resets the environments that ended."""
         ended = step.terminated | step.truncated
         if not ended.any():
             return step

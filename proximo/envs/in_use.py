@@ -1,4 +1,4 @@
-"""Which environments somebody steps already: what two users step in turns is sound for neither of them."""
+"""Which environments are in use: if two users step one environment, neither gets valid episodes."""
 
 import gc
 import weakref

@@ -91,7 +91,7 @@ def make_envs(
 def make_one(
     env: Any, *, allow_import: bool = False, env_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> gym.Env:
-    """One environment, not vectorised, from what `make_envs` takes save a VectorEnv. Raises UserError."""
+    """One environment, not vectorised, from what `make_envs` takes, except a VectorEnv. Raises UserError."""
     kwargs |= env_kwargs or {}
     if isinstance(env, str | EnvSpec):
         spec = find_spec(env, allow_import=allow_import)
@@ -230,7 +230,7 @@ def _constructor(env: Any, kwargs: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _one(name: str, make: Callable[[], Any]) -> gym.Env:
-    """One environment. Raises UserError for what is none."""
+    """One environment. Raises UserError for anything else."""
     made = _attempt(name, make)
     if not isinstance(made, gym.Env):
         raise UserError(

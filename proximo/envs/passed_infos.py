@@ -1,4 +1,4 @@
-"""Success, cost and legal actions in the infos of a vector that somebody else made."""
+"""Success, cost and legal actions in the infos of a vector that the user made."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Stepping an environment while writing down what it returns: what checks of its stream are made on."""
+"""Steps an environment and records what it returns: the material for the checks of its stream."""
 
 import hashlib
 import time
@@ -181,7 +181,7 @@ def _observe(
 def _look_at_step(
     recording: Recording, reward: Any, terminated: Any, truncated: Any, info: Any, place: str
 ) -> None:
-    """Reward and flags, looked at as in training."""
+    """Check reward and flags as in training."""
     try:
         number = returned.number(reward)
     except Misfit as misfit:

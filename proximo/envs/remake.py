@@ -1,4 +1,4 @@
-"""An environment made again from its description, and what a user names in its place."""
+"""An environment recreated from its description, or the one that a user passes instead."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,9 +23,9 @@ NAMES_ANOTHER = "shimmy"
 
 
 def constructor_of(description: EnvDescription) -> Place:
-    """What makes such an environment again. Nothing that a file could choose is imported.
+    """What recreates such an environment. Nothing that a file could choose is imported.
 
-    Raises UserError, in one line that says what to do, where it cannot be made from its description.
+    Raises UserError, in one line that says what to do, if it cannot be recreated from its description.
     """
     if description.obstacle is not None:
         raise UserError(
@@ -49,7 +49,7 @@ def select_environment(
     *,
     allow_import: bool = False,
 ) -> Place:
-    """Where to play: the recorded environment, or what the user names.
+    """Where to play: the recorded environment, or the one that the user passes.
 
     env         None for the recorded one. `module:EnvId` with the recorded id is the recorded one too, with
                 its arguments and wrappers: the module is typed only because a file imports none. So is the

@@ -76,7 +76,7 @@ def _read_multi_discrete(data: dict[str, Any]) -> spaces.MultiDiscrete:
 
 
 def _whole_kind(data: dict[str, Any]) -> Any:
-    """The type that actions are handed over in; older files do not say it."""
+    """The dtype of the actions that the environment gets; older files do not record it."""
     dtype = np.dtype(data.get("dtype", "int64"))
     if dtype.kind not in "iu":
         raise ValueError(f"{dtype} is not an integer type")

@@ -1,4 +1,4 @@
-"""The state of a vector of environments as plain data: what a run that is resumed needs to go on exactly."""
+"""The state of a vector of environments as plain data: what a resumed run needs to continue exactly."""
 
 import operator
 from typing import Any

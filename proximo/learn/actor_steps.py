@@ -235,7 +235,7 @@ class CrossEntropy:
 
     elite        how many of the best are fitted
     initial_std  of the first generation's parameters, around the initial actor
-    extra_std    added noise, brought linearly to 0 over the training
+    extra_std    added noise, decayed linearly to 0 over the training
     """
 
     elite: Annotated[int, at_least(1)] = 8

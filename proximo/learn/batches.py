@@ -17,7 +17,7 @@ class Batch(NamedTuple):
 
     start                whether memory is forgotten before the observation; None without memory
     carry                memory before each stretch, [T/length, N, ...]; () without memory
-    log_prob             of the action under whoever chose it
+    log_prob             of the action under the policy that chose it
     distribution, value  what the policy and the critic said before the update; value is [..., R]
     advantage            of the actor's objective
     target               what the critic should have said, [..., R]

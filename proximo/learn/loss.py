@@ -34,7 +34,7 @@ def prepare_minibatch(batch: Batch, options: UpdateOptions) -> tuple[Batch, Bool
 def actor_objective(
     distribution: Distribution, batch: Batch, objective: Objective, options: UpdateOptions
 ) -> tuple[Float[Array, "..."], dict[str, Array]]:
-    """What the actor maximises, per transition: surrogate and entropy bonus; and what to log of it."""
+    """What the actor maximises, per transition: surrogate and entropy bonus; and the metrics to log."""
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     surrogate = objective(log_ratio, batch.advantage, batch.distribution.kl(distribution))
     entropy = distribution.entropy()
@@ -50,9 +50,9 @@ def actor_objective(
 def loss(
     policy: Policy, part: Batch, objective: Objective, options: UpdateOptions
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Eq. 9 with its sign turned, to be minimised, and what to log of it.
+    """Eq. 9 with its sign inverted, to be minimised, and the metrics to log.
 
-    The critic's part alone where the actor has a step of its own.
+    Only the critic's part if the actor has its own step.
 
     part  of what `prepare_minibatch` gave; its share of the loss and of each metric is returned
     """

@@ -78,7 +78,7 @@ def minibatch_step(state: State, minibatch: Any, task: Task) -> tuple[State, dic
     """One gradient step on rows of a batch.
 
     Nothing moves where nothing counts, where the gradient is not finite (its norm tells), or, with a target
-    KL, from the minibatch on that is past it: that is looked at before the step.
+    KL, from the first minibatch that is past it, which is checked before the step.
 
     Metrics are shares of the minibatch's, with `counted` and `grad_norm`; all 0 once it has stopped.
     """
@@ -250,7 +250,7 @@ def update(
 
 
 def mean_over_updates(history: dict[str, Array]) -> dict[str, Array]:
-    """Means of [epochs, minibatches] metrics over the steps that were looked at."""
+    """Means of [epochs, minibatches] metrics over the steps that were checked."""
     counted = history.pop("counted")
     history["train/grad_norm"] = history.pop("grad_norm")
     means = {name: masked_mean(values, counted) for name, values in history.items()}

@@ -1,4 +1,4 @@
-"""What a policy says: distributions over actions, and the heads that make them from a network's output.
+"""Distributions over actions, and the heads that make them from a network's output.
 
 A distribution is sampled as `sample(noise)`, a deterministic function of noise drawn beforehand, so a
 whole rollout's noise costs one call. Log-probabilities and entropies are summed over the components of
@@ -219,8 +219,8 @@ Head = CategoricalHead | GaussianHead | ScheduledGaussianHead | BernoulliHead
 def make_head(kind: Any, log_std: float, final_log_std: float | None = None) -> Any:
     """The head for a kind of action.
 
-    log_std        where a Gaussian's log standard deviation starts
-    final_log_std  where it is brought by a schedule; None lets it be learned
+    log_std        initial log standard deviation of a Gaussian
+    final_log_std  its final value on a linear schedule; None lets it be learned
 
     Later kinds join with `make_head.register`.
     """

@@ -45,7 +45,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
     num_workers       processes beside this one; with 0 it steps everything, with N nothing
     max_restarts      maximum number of restarts of environments or workers, after which their fault is raised
     restart_interval  seconds that must lie between two restarts of the same share
-    step_timeout      seconds after which an environment in a worker process is taken to hang
+    step_timeout      seconds after which an environment in a worker process counts as hanging
     reset_timeout     the same while it is made or reset, or makes its first step, which may compile
     adapt             whether this process steps everything while that is faster, as on a busy machine; only
                       where environments can be moved with nothing lost, which are Gymnasium's own classes
@@ -109,7 +109,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         return self.own.envs
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Begin anew; `seed` is one number or one per environment."""
+        """Start new episodes; `seed` is one number or one per environment."""
         if seed is None:
             seed = fresh_seeds(np.random.SeedSequence(), self.num_envs)
         self._arrays["seeds"][:] = np.arange(self.num_envs) + seed if isinstance(seed, int) else seed
@@ -175,7 +175,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             call_all(partial(worker.end, deadline) for worker in workers)
 
     def change_over(self) -> None:
-        """Let this process step everything, or its share again: the environments go on where they are.
+        """Let this process step everything, or its share again: the environments continue where they are.
 
         Where one cannot be moved, or fails in it, everything stays as it is for good.
         """
@@ -244,7 +244,7 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
             failed += self._restart_failed(command, *failed.pop(0))
 
     def _restart_failed(self, command: int, share: Share, error: Exception) -> list[tuple[Share, Exception]]:
-        """Make anew what failed, and do the rest of the command; returns what fails in that.
+        """Restart what failed, and do the rest of the command; returns what fails in that.
 
         Raises the error where that is refused.
         """

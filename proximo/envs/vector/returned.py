@@ -1,4 +1,4 @@
-"""What an environment returned, looked at before anything is learned from it.
+"""What an environment returned, checked before anything is learned from it.
 
 NumPy would put almost anything into an array: 280 into 8 bits as 24, one number into a whole row, "False"
 into a flag as True. Here what does not fit is refused, in a line that says how.

@@ -43,11 +43,11 @@ class NotPlain(WorkerError):
 
 
 class StateNotAccepted(WorkerError):
-    """An environment did not take its state back."""
+    """An environment failed to restore its state."""
 
 
 def save(env: gym.Env) -> dict[str, Any] | None:
-    """Everything that an environment needs to go on exactly, wrappers included; None where we cannot know.
+    """Everything that an environment needs to continue exactly, with its wrappers; None if we cannot know.
 
     Known are Gymnasium's classic control, toy text and MuJoCo environments, Gymnasium's own wrappers
     without a state or with a simple one, and every environment or wrapper that has the two methods
@@ -82,7 +82,7 @@ def restore(env: gym.Env, saved: dict[str, Any]) -> None:
 
 
 def native(env: gym.Env) -> bool:
-    """Whether its state is what Gymnasium's own classes hold, without a word of anybody else's."""
+    """Whether all of its state is in Gymnasium's own classes."""
     return all(_known(layer) and not offers(layer) for layer in layers(env))
 
 
