@@ -23,6 +23,8 @@ def check_recording(env: gym.Env, recording: Recording) -> Iterator[Finding]:
     """What one stream shows."""
     for name, message in recording.problems.items():
         yield error(name, message)
+    for name, message in recording.loose.items():
+        yield warning(name, message)
     if recording.crash is not None:
         yield error(
             "run", f"{recording.crash}. Fix this first; the checks that need a longer run were skipped"

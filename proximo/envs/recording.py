@@ -25,6 +25,7 @@ class Recording:
     offset     [size], what the encoded observations are relative to, as in training
     states     one per reset and per step: what was returned there, as bytes to compare (`digest`, `as_bytes`)
     problems   name -> message of what was wrong with a single value, the first of each kind
+    loose      the same of what training takes, but other libraries may not
     low, high  [size] extremes of the encoded observations
     changed    [size], how often an entry was another one than before; `lost`, how often float32 hid that
     """
@@ -36,6 +37,7 @@ class Recording:
     states: list[bytes] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    loose: dict[str, str] = field(default_factory=dict)
     low: Any = np.inf
     high: Any = -np.inf
     changed: Any = 0
@@ -156,7 +158,8 @@ def _observe(
     if not env.observation_space.contains(obs):
         how = _difference(env.observation_space, obs)
         what = f"{place} returned an observation outside its space: {how}"
-        recording.note("observation space", f"{what}; correct observation_space or what is returned")
+        told = recording.loose if _wider(env.observation_space, obs) else recording.problems
+        told.setdefault("observation space", f"{what}; correct observation_space or what is returned")
     if recording.offset is None:
         recording.offset = recording.codec.offset_from(recording.codec.batch_of_one(obs), 1)
     exact = recording.exact(obs)
@@ -200,6 +203,18 @@ def _look_at_step(
     if not isinstance(info, dict):
         kind = type(info).__name__
         recording.note("info", f"{place} returned a {kind} as info: return a dict; {{}} will do")
+    if not {"reward", "terminated", "truncated"} & recording.problems.keys():
+        for name, line in returned.loose(reward, terminated, truncated).items():
+            recording.loose.setdefault(name, f"{place}: {line}")
+
+
+def _wider(space: Any, obs: Any) -> bool:
+    """Whether an observation of a Box has another dtype alone, which training converts: float64, mostly."""
+    dtype = getattr(obs, "dtype", np.dtype(object))
+    if not hasattr(space, "low") or space.dtype.kind != "f" or dtype.kind not in "biuf":
+        return False
+    with np.errstate(over="ignore"):
+        return bool(space.contains(obs.astype(space.dtype)))
 
 
 def _difference(space: Any, obs: Any) -> str:

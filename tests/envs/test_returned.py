@@ -58,6 +58,23 @@ def test_what_loses_nothing_is_taken(returning, kind):
     assert step.reward.tolist() == [1, 1] and not (step.terminated | step.truncated).any()
 
 
+@pytest.mark.parametrize("one", [1, 1.0, np.int64(1), np.bool_(True), np.array([1]), np.array([True])])
+@pytest.mark.parametrize("name", ["terminated", "truncated"])
+def test_a_flag_of_0_and_1_ends_an_episode_where_it_is_1(name, one):
+    class Ends(Walk):
+        def step(self, action):
+            obs, *_ = super().step(action)
+            over = one if self.clock == 2 else one * 0
+            flags = (over, 0) if name == "terminated" else (0, over)
+            return obs, self.clock == 2, *flags, {}  # and a reward of True
+
+    with make_envs(Ends, 2) as envs:
+        envs.reset([0, 1])
+        for count in (0, 2):
+            step = envs.step(STILL)._asdict()
+            assert step[name].dtype == bool and step[name].sum() == step["reward"].sum() == count
+
+
 @pytest.mark.parametrize("env", [Keeps, Spoils])
 @pytest.mark.parametrize(
     ("mode", "space"),
@@ -308,9 +325,10 @@ class Vector(gym.vector.VectorEnv):
         ),
         (dict(reward=["1.0"] * 4), r"as reward; return an array of 4 numbers"),
         (
-            dict(terminated=np.zeros(4, int)),
-            r"an array of int64 \(4,\) as terminated; return an array of 4 bools",
+            dict(terminated=np.array([0, 1, 2, 0])),
+            r"an array of int64 \(4,\) as terminated, with other values than 0 and 1; return an array",
         ),
+        (dict(truncated=np.full(4, np.nan)), r"as truncated, with other values than 0 and 1"),
         (dict(truncated=[{}] * 4), r"as truncated; return an array of 4 bools"),
         (dict(truncated=False), r"the bool False as truncated; return an array of 4 bools"),
         (dict(obs=np.zeros(4, np.float32)), r"of shape \(4,\), but its space declares \(4, 1\)"),
@@ -348,9 +366,12 @@ def test_so_are_last_observations_that_travel_beside_the_stream(final, says):
 
 def test_what_it_may_return():
     """Lists, other dtypes of the same kind: they become arrays of the declared form."""
-    envs = make_envs(Vector(obs=[[0.5]] * 4, reward=[1] * 4, truncated=[False] * 4))
+    envs = make_envs(
+        Vector(obs=[[0.5]] * 4, reward=[True] * 4, terminated=[0, 1, 0, 1], truncated=[False] * 4)
+    )
     envs.reset([0] * 4)
     step = envs.step(np.zeros(4, int))
+    assert step.terminated.tolist() == [False, True, False, True] and step.reward.dtype == float
     assert (step.obs.dtype, step.obs.tolist()) == (np.float32, [[0.5]] * 4)
     assert step.reward.tolist() == [1] * 4 and step.truncated.dtype == bool
 

@@ -1,7 +1,8 @@
 """What an environment returned, checked before anything is learned from it.
 
 NumPy would put almost anything into an array: 280 into 8 bits as 24, one number into a whole row, "False"
-into a flag as True. Here what does not fit is refused, in a line that says how.
+into a flag as True. Here what can mean one thing alone is taken (0 and 1 as a flag, an array of one number as
+a reward), and everything else is refused, in a line that says how.
 """
 
 import inspect
@@ -66,22 +67,46 @@ def put(arrays: Any, index: int, value: Any) -> None:
 
 
 def number(reward: Any) -> float:
-    """A reward that is one real number. Raises Misfit."""
-    array = as_array(reward)
-    if array is None or array.shape != () or array.dtype.kind not in "iuf":
+    """A reward that is one real number; True is 1. Raises Misfit."""
+    array = _single(reward)
+    if array is None:
         what = f"its step returned {short(reward)} as its reward"
         raise Misfit(f"{what}, which is not one number; return a float")
     return float(array)
 
 
 def flag(value: Any, name: str) -> bool:
-    """`terminated` or `truncated` as a bool. Raises Misfit."""
+    """`terminated` or `truncated` as a bool; 0 and 1 are False and True. Raises Misfit."""
     if type(value) is bool or type(value) is np.bool_:
         return bool(value)
-    array = as_array(value)
-    if array is None or array.shape != () or array.dtype != bool:
+    array = _single(value)
+    if array is None or (array != 0 and array != 1):
         raise Misfit(f"its step returned {short(value)} as {name}, which is not a bool; return True or False")
     return bool(array)
+
+
+def _single(value: Any) -> np.ndarray | None:
+    """A number, or an array of one, without axes; None for anything else, a list among it."""
+    array = None if isinstance(value, list | tuple) else as_array(value)
+    if array is None or array.size != 1 or array.dtype.kind not in "biuf":
+        return None
+    return array.reshape(())
+
+
+def loose(reward: Any, terminated: Any, truncated: Any) -> dict[str, str]:
+    """What is taken though Gymnasium asks for another type: what it is of -> a line that says so.
+
+    All three are such as `number` and `flag` take.
+    """
+    found = {}
+    if type(reward) is not float and (np.ndim(reward) > 0 or as_array(reward).dtype.kind == "b"):  # type: ignore[union-attr]
+        taken = f"taken for {number(reward):g}"
+        found["reward"] = f"its step returned {short(reward)} as its reward, {taken}; return a float"
+    for name, value in (("terminated", terminated), ("truncated", truncated)):
+        if type(value) is not bool and type(value) is not np.bool_:
+            taken = f"taken for {flag(value, name)}"
+            found[name] = f"its step returned {short(value)} as {name}, {taken}; return True or False"
+    return found
 
 
 def from_reset(result: Any) -> Any:
@@ -106,9 +131,13 @@ def from_step(result: Any) -> Any:
 def batch_from_step(result: Any, form: Any, num_envs: int) -> tuple[Any, Any, Any, Any, Any]:
     """What the step of a vector returned, each part an array of all its environments. Raises Misfit."""
     obs, reward, terminated, truncated, info = from_step(result)
-    reward = _row(reward, "reward", "iuf", "numbers", num_envs)
-    terminated = _row(terminated, "terminated", "b", "bools", num_envs)
-    truncated = _row(truncated, "truncated", "b", "bools", num_envs)
+    reward = _row(reward, "reward", "numbers", num_envs)
+    if reward.dtype.kind == "b":
+        reward = reward.astype(np.float64)
+    terminated, truncated = (
+        _flags(terminated, "terminated", num_envs),
+        _flags(truncated, "truncated", num_envs),
+    )
     return as_declared(obs, form), reward, terminated, truncated, info
 
 
@@ -169,13 +198,24 @@ def clearer_error(error: Exception, env: Any) -> Exception:
     return error
 
 
-def _row(value: Any, name: str, kinds: str, what: str, num_envs: int) -> np.ndarray:
-    if type(value) is np.ndarray and value.shape == (num_envs,) and value.dtype.kind in kinds:
-        return value
-    array = as_array(value)
-    if array is None or array.shape != (num_envs,) or array.dtype.kind not in kinds:
+def _row(value: Any, name: str, what: str, num_envs: int) -> np.ndarray:
+    array = value if type(value) is np.ndarray else as_array(value)
+    if array is None or array.shape != (num_envs,) or array.dtype.kind not in "biuf":
         raise Misfit(f"its step returned {short(value)} as {name}; return an array of {num_envs} {what}")
     return array
+
+
+def _flags(value: Any, name: str, num_envs: int) -> np.ndarray:
+    """A row of bools; 0 and 1 are taken for them."""
+    array = _row(value, name, "bools", num_envs)
+    if array.dtype.kind == "b":
+        return array
+    if not ((array == 0) | (array == 1)).all():
+        raise Misfit(
+            f"its step returned {short(value)} as {name}, with other values than 0 and 1; return an array of "
+            f"{num_envs} bools"
+        )
+    return array.astype(bool)
 
 
 def _converted(value: Any, leaf: Leaf) -> np.ndarray:
