@@ -14,10 +14,12 @@ from proximo.control.config import Config
 from proximo.core.types import Experience
 from proximo.envs import HostEnvs, advice, make_envs
 from proximo.envs.scaling import scaled_codec
+from proximo.envs.space_words import in_words
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import UserError
 from proximo.learn.update import Learner
 from proximo.runs.forks import refuse_after_fork
+from proximo.runs.progress import FOUND
 
 
 class Arena:
@@ -64,6 +66,7 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
     if config.scale_actions:
         envs.action = scaled_codec(envs.spaces[1])
+    FOUND.info(in_words(*envs.spaces, scaled=config.scale_actions))
     require_memory(envs, config.horizon)
     ours = isinstance(envs.vector, ParallelVectorEnv)
     if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
@@ -109,7 +112,8 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
     if new:
         std = math.exp(config.network.initial_log_std)
         actions = advice.unreachable_actions(envs.spaces[1], std, scaled=config.scale_actions)
-        advise(actions + advice.running_statistics(envs.vector))
+        masks = [] if envs.legal is None else [advice.UNUSED_MASKS]
+        advise(actions + masks + advice.running_statistics(envs.vector))
         stream.unproven = True
     return stream
 

@@ -18,6 +18,10 @@ REACH = 2.0  # standard deviations that the first policy's actions lie within, b
 WIDEST, NARROWEST = 20.0, 0.1  # bounds of so many standard deviations: it sees a tenth, or their ends alone
 CONSTANT = 2.0**-4  # where float32's steps are larger, beyond a million, a constant is hardly meant to be one
 COARSE = 16  # float32's steps that an entry should vary by: with fewer, most of what it shows is rounding
+UNUSED_MASKS = (
+    "the environment tells which actions are legal (an action mask), but training does not use that yet: the "
+    "policy tries the others too, so let step() answer them, by doing nothing or with a small penalty"
+)
 STATISTICS = "RunningMeanStd"  # what Gymnasium calls running statistics, and those who took them from there
 
 

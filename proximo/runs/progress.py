@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines in a pipe."""
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from proximo.errors import say
 
 LINE_SECONDS = 5.0
+FOUND = logging.getLogger("proximo")
+"""What a run found as it began, a line each, at level INFO: `with_progress` shows it."""
 
 Row = TypeVar("Row")
 Show = Callable[[float, str], None]
@@ -62,13 +65,29 @@ def with_progress(
     units  what is done, and what the speed is counted in
     """
     rate = Rate()
-    with contextlib.closing(rows), display(title, total, enabled, LINE_SECONDS) as show:
+    with contextlib.closing(rows), display(title, total, enabled, LINE_SECONDS) as show, found(enabled):
         for row in rows:
             done, words, amount = facts(row)
             speed = rate(amount)
             told = [f"{done:,}/{total:,} {units[0]}", words, f"{speed:,.0f} {units[1]}/s" if speed else ""]
             show(done, "  ".join(filter(None, told)))
             yield row
+
+
+@contextlib.contextmanager
+def found(enabled: bool) -> Generator[None, None, None]:
+    """Show what is told to `FOUND` meanwhile on standard error, if `enabled`."""
+    handler, level = logging.Handler(), FOUND.level
+    handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
+    if enabled:
+        FOUND.addHandler(handler)
+        FOUND.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        if enabled:
+            FOUND.removeHandler(handler)
+            FOUND.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import proximo
 from proximo.cli import main
 from proximo.commands.train import read, result, resume_command, score
 from proximo.control.progress import facts
@@ -52,6 +53,42 @@ def test_the_second_signal_carries_the_first_ones_number(number):
         signal.raise_signal(number)
         signal.raise_signal(number)
     assert interrupt.value.args == (number,)
+
+
+TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=1, steps=16, hidden=(4,))
+WORDS = [
+    "--num-envs",
+    "2",
+    "--horizon",
+    "8",
+    "--minibatch-size",
+    "8",
+    "--epochs",
+    "1",
+    "--steps",
+    "16",
+    "--hidden",
+    "4",
+]
+FOUND = "observation: 3 numbers; action: 1 number in [-2, 2], scaled from [-1, 1]"
+
+
+def test_one_line_says_what_was_found_in_the_spaces(tmp_path, capsys):
+    words = ["train", "Pendulum-v1", *WORDS, "--hidden", "4"]
+    assert main([*words, "--out", str(tmp_path / "one"), "--json"]) == 0
+    output = capsys.readouterr()
+    assert output.err.splitlines().count(FOUND) == 1 and FOUND not in output.out
+    assert main([*words, "--quiet", "--out", str(tmp_path / "quiet")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_from_python_it_is_said_with_progress_alone(tmp_path, capsys):
+    proximo.train("Pendulum-v1", **TINY, out=tmp_path / "silent")
+    assert capsys.readouterr().err == ""
+    proximo.train("Pendulum-v1", **TINY, out=tmp_path / "told", progress=True)
+    assert capsys.readouterr().err.splitlines().count(FOUND) == 1
+    proximo.PPO("Pendulum-v1", **TINY).learn(16)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_without_an_episode_says_so():

@@ -9,10 +9,12 @@ import pytest
 from env_probes import Walk
 from gymnasium import spaces
 from gymnasium.wrappers.vector import NormalizeObservation
+from info_probes import Tells
 
 from proximo import preset, training, with_options
 from proximo.control import arena
 from proximo.control.ensemble import ensemble
+from proximo.control.train import begin
 from proximo.envs import advice, observation_codec
 from proximo.errors import EnvironmentAdvice, UserError
 from proximo.learn.actor_steps import CrossEntropy
@@ -158,6 +160,16 @@ def test_wrappers_with_statistics_of_their_own_are_told():
 def test_bounds_far_from_0_are_not_talked_about_where_actions_are_scaled():
     (line,) = told(training(small(Far)))
     assert line.startswith(CLOCK)
+
+
+@pytest.mark.parametrize("how", ["info", "method", "part"])
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+def test_action_masks_that_are_not_used_are_told_once(how, mode):
+    config = small(lambda: gym.wrappers.TimeLimit(Tells(how), 9), vectorization_mode=mode)
+    with pytest.warns(EnvironmentAdvice) as caught:
+        arena, _, _ = begin(config, None)
+    with arena:
+        assert [str(one.message) for one in caught] == [advice.UNUSED_MASKS]
 
 
 def test_sound_environments_are_not_talked_about():

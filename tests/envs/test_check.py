@@ -11,6 +11,7 @@ from env_probes import DictWalk, FailsAt, Walk
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_seed_deprecation
 from gymnasium.utils.passive_env_checker import check_action_space
+from info_probes import Tells
 
 from proximo.envs.check import check
 from proximo.envs.vector.parallel import spare_workers
@@ -341,6 +342,21 @@ def test_what_training_takes_but_others_may_not_is_told_and_not_refused(env, nam
     before, _, after = says.partition(" .* ")
     message = findings(env, "warning")[name]
     assert before in message and after in message and one_plain_line(message)
+
+
+@pytest.mark.parametrize(
+    ("how", "where"),
+    [
+        ("info", "(its info has an 'action_mask')"),
+        ("method", "(it has a method action_masks())"),
+        ("part", "(its observation has a part 'action_mask')"),
+    ],
+)
+def test_action_masks_that_are_not_used_are_told(how, where):
+    message = findings(lambda: gym.wrappers.TimeLimit(Tells(how), 9), "warning")["actions"]
+    assert "but training does not use that yet" in message and message.endswith(where)
+    assert one_plain_line(message)
+    assert "actions" not in findings(lambda: Tells(""), "warning")
 
 
 class SameForEverySeed(Walk):
