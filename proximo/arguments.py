@@ -6,17 +6,19 @@ import json
 import re
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
-from types import UnionType
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 
 from proximo.control.config import Config, preset
 from proximo.control.presets import PRESETS
-from proximo.envs import find_spec
+from proximo.envs import find_env
 from proximo.errors import UserError
 from proximo.options import Option, also, as_word, checked, kebab, own_options, with_options
-from proximo.paths import with_absolute_paths
+from proximo.paths import absolute, with_absolute_paths
+from proximo.plain import whole_number
 from proximo.words import understood
 
 NO_ENV = "ENV"  # stands in the help where nothing was named
@@ -30,6 +32,8 @@ Recipe = TypeVar("Recipe", bound="RecipeArguments")
 class Shown:
     """What is seen of a command."""
 
+    config: Path | None = None
+    """A TOML file of options, `name = value` in each line. What is typed wins over it."""
     json: bool = False
     """End with one JSON object on standard output."""
     debug: bool = False
@@ -44,14 +48,14 @@ class Watched(Shown):
     """No progress."""
 
 
-LAST = ("json", "quiet", "debug")  # in the list of a command's options
+LAST = ("config", "json", "quiet", "debug")  # in the list of a command's options
 
 
 @dataclass(frozen=True)
 class RecipeArguments:
     """What every command takes that needs a whole configuration."""
 
-    config: Annotated[Config, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+    options: Annotated[Config, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=lambda: Config(NO_ENV)
     )
     preset: Literal[PRESETS] = "default"  # type: ignore[valid-type]
@@ -65,7 +69,7 @@ class RecipeArguments:
 
 def config_from(arguments: RecipeArguments) -> Config:
     """The configuration that was typed. Raises UserError where short forms do not fit."""
-    config = arguments.config
+    config = arguments.options
     if arguments.clip is not None:
         config = with_options(config, clip=arguments.clip)
     if arguments.num_minibatches is not None:
@@ -157,8 +161,34 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             is_instance=lambda value: isinstance(value, dict),
             str_from_instance=lambda value: [f"{name}={json.dumps(one)}" for name, one in value.items()],
         )
+    if info.type is int:
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda words: whole_number(words[0]),
+            is_instance=lambda value: type(value) is int,
+            str_from_instance=lambda value: [str(value)],
+        )
     choices = get_args(info.type) if isinstance(info.type, UnionType) else ()
+    if len(choices) == 2 and NoneType in choices:
+        return _optional(next(kind for kind in choices if kind is not NoneType), info)
     return choice_argument(info.type) if choices and all(map(is_dataclass, choices)) else None
+
+
+def _optional(kind: Any, info: Any) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A value or None, shown as the value; `None` says none where there is one by itself."""
+    inner = tyro.constructors.ConstructorRegistry.get_primitive_spec(
+        tyro.constructors.PrimitiveTypeInfo.make(kind, info.markers)
+    )
+    if not isinstance(inner, tyro.constructors.PrimitiveConstructorSpec):
+        return None
+    return replace(
+        inner,
+        instance_from_str=lambda words: None if words == ["None"] else inner.instance_from_str(words),
+        is_instance=lambda value: value is None or inner.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else inner.str_from_instance(value),
+        choices=None if inner.choices is None else (*inner.choices, "None"),
+    )
 
 
 _under_way: list[type] = []
@@ -197,18 +227,25 @@ def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
 
     Raises UserError for words that cannot be understood, and for an unknown environment.
     """
-    words = understood("train", words, kind)
+    words = understood(command, words, kind)
     asks_help = any(word in ("-h", "--help") for word in words)
     env = words[0] if words and not words[0].startswith("-") else None
     if env is None and asks_help:
         return parse(kind, command, words)
     if env is None:
-        env = parse(kind, command, words).config.env  # the options came first
+        env = parse(kind, command, words).options.env  # the options came first
     if env == NO_ENV:
         raise UserError(f"of which environment? Name it first: proximo {command} CartPole-v1")
-    find_spec(env, allow_import=True)
+    if absolute(env).is_dir():
+        raise UserError(f"{env} is a folder: to resume the run in it, type proximo train --resume {env}")
+    find_env(env, allow_import=True)
     name = next((after for word, after in pairwise(words) if word == "--preset"), "default")
-    return with_absolute_paths(parse(kind, command, words, kind(config=preset(name, env))))
+    return with_absolute_paths(parse(kind, command, words, kind(options=preset(name, env))))
+
+
+def parse_words(kind: type[Arguments], command: str, words: list[str]) -> Arguments:
+    """The arguments of a command, with those of a `--config` file; paths are absolute. Raises UserError."""
+    return with_absolute_paths(parse(kind, command, understood(command, words, kind)))
 
 
 def parse(

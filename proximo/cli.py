@@ -6,13 +6,14 @@ Each command is a module of `proximo.commands`, imported when it is asked for.
 import contextlib
 import importlib
 import os
+import shlex
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proximo.errors import Told, UserError, as_error, say
+from proximo.errors import EnvironmentNotNamed, Told, UserError, as_error, say
 from proximo.paths import working_folder
 
 USAGE = """usage: proximo COMMAND ...
@@ -89,7 +90,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:  # such as a full disk: nothing that a stack of calls would explain
         if "--debug" in words:
             traceback.print_exc()
-        say(f"proximo {name}: {error}")
+        told = with_line_to_type(error, words) if isinstance(error, EnvironmentNotNamed) else error
+        say(f"proximo {name}: {told}")
         return 2 if isinstance(error, UserError) else 1
 
 
@@ -104,6 +106,13 @@ def run_command(command: Any, arguments: Any) -> int:
         raise
     except BaseException as end:
         raise UserError(f"code of yours failed: {as_error(end)} (--debug shows its traceback)") from end
+
+
+def with_line_to_type(error: EnvironmentNotNamed, words: list[str]) -> str:
+    """What is missing, and the same command with the environment in it."""
+    env = error.source or "FILE.py:NAME"
+    whole = ["train", env, *words[1:]] if words[0] == "train" else [*words, "--env", env]
+    return f"{error.problem}; type: {shlex.join(['proximo', *whole])}"
 
 
 def open_streams() -> None:

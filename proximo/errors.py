@@ -22,6 +22,22 @@ class EnvironmentFault(UserError):
     """
 
 
+class EnvironmentNotNamed(UserError):
+    """The environment of a run needs the user's own code, which no file may import: it must be named again.
+
+    problem  what is missing, in words
+    source   what named it, `shop.py:Shop`, for the line to type; None where that is not known
+    """
+
+    def __init__(self, problem: str, source: str | None = None) -> None:
+        self.problem, self.source = problem, source
+        python = "env=, a class or a function" if source is None else f"env={source!r}, allow_import=True"
+        named = "module:NAME or file.py:NAME" if source is None else source
+        super().__init__(
+            f"{problem}: pass the environment, in Python with {python}, on the command line with --env {named}"
+        )
+
+
 class StateRefused(UserError):
     """An environment failed to restore its saved state."""
 

@@ -134,7 +134,7 @@ INSTEAD_OF = {  # by the commands that it is for
         "num-train-epochs max-steps=-1": "responses are counted here: say --episodes (passes x prompts x "
         "samples)",
     },
-    "train": {
+    "train sweep bench": {
         "capture-video": "say --video-every N",
         "clip-vloss": "say --value-loss clipped-squared-error",
         "norm-adv": "say --advantage-normalisation",

@@ -21,6 +21,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import jax
+import tyro
 
 from proximo.core import Clip
 from proximo.core.ranges import Range
@@ -50,12 +51,14 @@ class Option(NamedTuple):
     range     of its numbers; None for any
     aliases   other names on the command line
     or_own    whether `OR_OWN` stands there
+    positional  whether it is the command's word without a name, such as `ENV` or `RUN`
     """
 
     declared: Any
     range: Range | None = None
     aliases: tuple[str, ...] = ()
     or_own: bool = False
+    positional: bool = False
 
 
 def is_part(option: Option) -> bool:
@@ -72,7 +75,8 @@ def own_options(kind: Any) -> dict[str, Option]:
         declared, *notes = get_args(hints[name]) if annotated else (hints[name],)
         bounds = next((note for note in notes if isinstance(note, Range)), None)
         aliases = next((note for note in notes if isinstance(note, Aliases)), ())
-        found[name] = Option(declared, bounds, aliases, OR_OWN in notes)
+        positional = tyro.conf.Positional in notes
+        found[name] = Option(declared, bounds, aliases, OR_OWN in notes, positional)
     return found
 
 
@@ -222,6 +226,8 @@ def as_declared(declared: Any, value: Any) -> Any:
         return Path(value)
     if isinstance(value, Path) and Path not in kinds:
         return str(value)
+    if isinstance(value, float) and int in kinds and float not in kinds and value.is_integer():
+        return int(value)  # Python's 1e6
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
         with contextlib.suppress(OverflowError):  # then it is no number of a computer's
             return float(value)

@@ -4,14 +4,17 @@ Other libraries' words are understood too. Those of the same meaning stand besid
 ones that are said by other words, or by several. `foreign` has those without a counterpart.
 """
 
+import json
+import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_origin
 
 from proximo.errors import UserError
 from proximo.foreign import BATCH, PARTS, TRAINED, Foreign, foreign
-from proximo.options import Option, flat_name, flat_options, kinds_of, unknown
+from proximo.options import Option, flat_name, flat_options, kebab, kinds_of, unknown
+from proximo.paths import absolute
+from proximo.plain import whole_number
 
 # `{}` is the value. One without `{}` is a switch: it is said where the value is true or missing.
 SAID_BY_OTHERS = {
@@ -79,6 +82,9 @@ class Dialect:
 
     def __init__(self, command: str, kind: Any) -> None:
         self.command, self.options = command, flat_options(kind)
+        unnamed = [name for name, one in self.options.items() if one.positional]
+        self.has_unnamed = bool(unnamed)
+        self.first = f"--{next(iter(unnamed), 'model')}"  # what a word before all options is
         self.aliases = {alias: name for name, one in self.options.items() for alias in one.aliases}
         self.foreign = foreign(command)
         self.converted = {
@@ -101,27 +107,68 @@ def understood(command: str, words: Sequence[str], kind: Any) -> list[str]:
     command  `train`, `sft`, `ppo`, ...
     kind     the class of its arguments
 
-    A first word that is no option is the model or the environment. Raises UserError for a file that cannot
-    be read or that names an unknown option, for words of others that have no counterpart or contradict each
-    other, and for a reward function in the file that is not confirmed on the command line: it imports a
-    module, which no file may ask for.
+    A first word that is no option is the model, the environment or the run. Raises UserError for a file that
+    cannot be read or that names an unknown option, for words of others that have no counterpart or contradict
+    each other, and for code in the file, such as a reward function, that is not typed as well: no file may
+    ask for an import.
     """
     dialect = Dialect(command, kind)
-    loose, typed = groups(words, "--model" if "model" in dialect.options else "--env")
+    loose, typed = groups(words, dialect.first)
+    typed = list(_behind_key_values(typed, dialect))
     written = []
     if "config" in dialect.options:
         files = [said for said in typed if said.name == "--config"]
         typed = [said for said in typed if said.name != "--config"]
         if files and [len(said.values) for said in files] != [1]:
             raise UserError("--config takes one TOML file")
+        if files and any(said.name == "--resume" for said in typed):
+            raise UserError("with --resume the options are those of the run: leave --config out")
         written = [said for file in files for said in of_file(file.values[0], dialect)]
     found = joined(translated([*written, *typed], dialect), dialect)
     for said in found:
-        if said.name == "--reward" and not said.typed:
-            named = " ".join(said.values)
-            raise UserError(f"a file never imports a module: confirm it by typing --reward {named}")
-    found.sort(key=lambda said: said.name != "--env")  # it has no name there, and stands first
+        if not said.typed and _names_code(said, dialect):
+            raise UserError(f"a file never imports a module: {_with_typed(said, command, words, dialect)}")
+        _check_alone(said, dialect)
+    found.sort(key=lambda said: said.name != dialect.first)  # it has no name there, and stands first
     return [*(word for said in found for word in spelled(said, dialect)), *loose]
+
+
+def _names_code(said: Said, dialect: Dialect) -> bool:
+    """Whether an option asks for an import of the user's code."""
+    option = dialect.options.get(flat_name(said.name))
+    if option is not None and option.or_own:  # `clip:0.2` is ours, `my_module:Mine` is not
+        ours = {kebab(kind.__name__) for kind in kinds_of(option.declared)}
+        return any(":" in value and value.partition(":")[0] not in ours for value in said.values)
+    return said.name == "--reward" or (said.name == "--env" and any(":" in value for value in said.values))
+
+
+def _with_typed(said: Said, command: str, words: Sequence[str], dialect: Dialect) -> str:
+    """The command with what its file must not ask for."""
+    if said.name != dialect.first:
+        return f"confirm it by typing {said.name} {' '.join(said.values)}"
+    return f"type: {shlex.join(['proximo', command, *said.values, *words])}"
+
+
+def _check_alone(said: Said, dialect: Dialect) -> None:
+    """Raises UserError where there are two words for the one that stands without a name."""
+    option = dialect.options.get(flat_name(said.name))
+    if option is None or not option.positional or _takes_several(option) or len(said.values) < 2:
+        return
+    other = "env" in dialect.options and said.name != "--env"
+    hint = f": to name the environment, write --env {said.values[1]}" if other else ""
+    raise UserError(f"there must be one {flat_name(said.name).upper()}, not {' '.join(said.values)}{hint}")
+
+
+def _behind_key_values(every: Sequence[Said], dialect: Dialect) -> Iterator[Said]:
+    """The options, where the word without a name may stand behind `--env-kwargs KEY=VALUE ...`."""
+    named = any(said.name == dialect.first for said in every)
+    for said in every:
+        option = dialect.options.get(flat_name(said.name))
+        of_pairs = option is not None and get_origin(option.declared) is dict and len(said.values) > 1
+        if of_pairs and not named and "=" not in said.values[-1]:
+            yield Said(dialect.first, said.values[-1:])
+            said = said._replace(values=said.values[:-1])
+        yield said
 
 
 def joined(every: Sequence[Said], dialect: Dialect) -> list[Said]:
@@ -172,15 +219,26 @@ def groups(words: Iterable[str], first: str = "--model") -> tuple[list[str], lis
 def of_file(path: str, dialect: Dialect) -> list[Said]:
     """The options in a TOML file: flat, with hyphens or underscores, ours or others'."""
     try:
-        content = tomllib.loads(Path(path).read_text())
+        text = absolute(path).read_text()
+        content = tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
+        if path.endswith(".json"):
+            raise UserError(
+                f"--config {path} is JSON: write TOML, a line such as gamma = 0.99 for each option. (A run's "
+                "config.json is a record: `proximo report RUN` shows the command that made it)"
+            ) from error
         raise UserError(f"--config {path} is not TOML ({' '.join(str(error).split())[:200]})") from error
     known = {*dialect.options, *map(flat_name, dialect.others)} - {"config", "resume"}
     found = []
     for key, value in content.items():
         name = key.replace("-", "_")
+        option = dialect.options.get(name)
+        if isinstance(value, dict) and option is not None and get_origin(option.declared) is dict:
+            pairs = tuple(f"{argument}={json.dumps(one)}" for argument, one in value.items())
+            found.append(Said(f"--{name.replace('_', '-')}", pairs, typed=False))
+            continue
         if isinstance(value, dict):
             raise UserError(
                 f"--config {path}: [{key}] is a table: options stand side by side, without tables"
@@ -302,10 +360,10 @@ def _batch_size(command: str, last: Mapping[str, Said]) -> Said:
 def spelled(said: Said, dialect: Dialect) -> list[str]:
     """An option as words of the command line."""
     option = dialect.options.get(flat_name(said.name))
-    if option is not None and flat_name(said.name) == "env":
+    if option is not None and option.positional:
         return list(said.values)
     if option is not None and option.declared is bool:
-        if "env" in dialect.options and said.values not in ((), ("true",), ("false",)):
+        if dialect.has_unnamed and said.values not in ((), ("true",), ("false",)):
             return [said.name, *said.values]  # the environment behind a switch
         return [said.name if _is_on(said) else f"--no-{said.name.removeprefix('--')}"]
     if len(said.values) == 1 and said.values[0].startswith("-"):
@@ -332,6 +390,6 @@ def _one(said: Said) -> str:
 
 def _whole(said: Said) -> int:
     try:
-        return int(_one(said))
-    except ValueError:
-        raise UserError(f"{said.name} is {_one(said)!r}: it must be a whole number") from None
+        return whole_number(_one(said))
+    except ValueError as error:
+        raise UserError(f"{said.name}: {error}") from None

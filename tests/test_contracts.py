@@ -14,7 +14,7 @@ PLAIN = {"errors", "importing", "options", "paths", "plain"}
 BELOW = {
     "core": set(),
     "policies": {"core", "errors"},
-    "envs": {"core", "errors", "importing"},
+    "envs": {"core", "errors", "importing", "paths"},
     "options": {"core", "errors", "plain"},
     "learn": {"core", "policies", "errors", "options"},
     "runs": {"core", "policies", "envs", *PLAIN},

@@ -297,7 +297,7 @@ def test_the_environment_may_stand_anywhere():
         ["--seed=1", "--env-id", "CartPole-v1"],
         ["--hidden", "8", "4", "--env-id", "CartPole-v1"],  # not a third width
     ):
-        assert parse_recipe(Train, "train", words).config.env == "CartPole-v1"
+        assert parse_recipe(Train, "train", words).options.env == "CartPole-v1"
     assert config_of("--hidden", "8", "4", "--no-anneal-lr", "--until", "-200").until == -200.0
 
 

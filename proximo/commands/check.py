@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from proximo.arguments import Shown, parse
+from proximo.arguments import Shown, parse_words
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Check(Shown):
     """Of the environment and of the random actions."""
 
 
-read = partial(parse, Check, "check")
+read = partial(parse_words, Check, "check")
 
 
 def with_arguments(env: str, env_kwargs: dict[str, Any]) -> Any:

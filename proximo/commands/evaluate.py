@@ -4,13 +4,13 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
-from proximo.arguments import Shown, parse
+from proximo.arguments import Shown, parse_words
 from proximo.errors import UserError
-from proximo.paths import with_absolute_paths
+from proximo.options import also
 from proximo.runs.sealed import check_target, replace_file, writing
 
 
@@ -24,7 +24,7 @@ class PlayArguments(Shown):
     """Where to play; the environment of the run unless said otherwise (`module:EnvId` must be typed here)."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, which win over those of the run: JSON, or else text."""
-    episodes: int = 1
+    episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 1
     """How many whole episodes."""
     seed: int = 0
     """Of the environment and of sampled actions."""
@@ -47,7 +47,7 @@ class PlayArguments(Shown):
 class Evaluate(PlayArguments):
     """Play whole episodes with a trained policy; its statistics stay frozen."""
 
-    episodes: int = 100
+    episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 100
     """How many whole episodes."""
     num_envs: int | None = None
     """Environments side by side, up to 16 by default; 1 where only one can exist at a time."""
@@ -65,7 +65,7 @@ class Evaluate(PlayArguments):
 
 def read(words: list[str]) -> Evaluate:
     """The arguments that were typed."""
-    return with_absolute_paths(parse(Evaluate, "evaluate", words))
+    return parse_words(Evaluate, "evaluate", words)
 
 
 def run(arguments: Evaluate) -> int:

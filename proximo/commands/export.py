@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from proximo.arguments import parse
+from proximo.arguments import parse_words
 from proximo.errors import UserError
 from proximo.runs.sealed import check_target
 
@@ -25,7 +25,7 @@ class Export:
     """Show the traceback of an error."""
 
 
-read = partial(parse, Export, "export")
+read = partial(parse_words, Export, "export")
 
 
 def run(arguments: Export) -> int:

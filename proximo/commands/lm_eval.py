@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -25,8 +24,6 @@ class Evaluate(Shown):
     """
 
     options: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes]
-    config: Path | None = None
-    """A TOML file of options; what is typed wins over it."""
 
 
 def read(command: str, words: list[str]) -> Evaluate:

@@ -53,8 +53,6 @@ class Generate(Shown):
     column of this name wins over it."""
     out: Path | None = None
     """Write JSON lines into this file: the prompts' records with `completion` and what is known of it."""
-    config: Path | None = None
-    """A TOML file of options; what is typed wins over it."""
     json: bool = False
     """Print one JSON list."""
     quiet: bool = False

@@ -10,7 +10,7 @@ import tyro
 
 from proximo.arguments import Watched, parse
 from proximo.core.ranges import at_least
-from proximo.errors import UserError, say
+from proximo.errors import say
 from proximo.language.face import carry_out
 from proximo.language.progress import facts
 from proximo.language.running import SAMPLING, TrainingState, begin, method, resume_training
@@ -22,9 +22,6 @@ from proximo.words import groups, understood
 @dataclass(frozen=True, kw_only=True)
 class Begin(Watched):
     """A run to begin; its class for a command has that command's options too."""
-
-    config: Path | None = None
-    """A TOML file of options; what is typed wins over it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +71,6 @@ def read(command: str, words: list[str]) -> ParsedCommand:
     """The arguments that were typed."""
     _, said = groups(words)
     names = {one.name for one in said}
-    if {"--resume", "--config"} <= names:
-        raise UserError("with --resume the options are those of the run: leave --config out")
     if "--resume" in names:
         kind: Any = Resume
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from proximo.arguments import Shown, parse
+from proximo.arguments import Shown, parse_words
 from proximo.errors import UserError
 
 
@@ -23,7 +23,7 @@ class Report(Shown):
     """Write the metrics of all runs as one table as well: run, seed, step, metric, value."""
 
 
-read = partial(parse, Report, "report")
+read = partial(parse_words, Report, "report")
 
 
 def run(arguments: Report) -> int:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from proximo.arguments import Watched, parse
+from proximo.arguments import Watched, parse_words
 from proximo.core.ranges import at_least
 from proximo.errors import say
-from proximo.paths import short, with_absolute_paths
+from proximo.paths import short
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Reproduce(Watched):
 
 def read(words: list[str]) -> Reproduce:
     """The arguments that were typed."""
-    return with_absolute_paths(parse(Reproduce, "reproduce", words))
+    return parse_words(Reproduce, "reproduce", words)
 
 
 def run(arguments: Reproduce) -> int:

@@ -15,6 +15,7 @@ from proximo.control.config import Config
 from proximo.errors import UserError
 from proximo.options import as_words, flat_name, flat_options, kinds_of, own_options
 from proximo.paths import absolute, short
+from proximo.plain import whole_number
 from proximo.words import Dialect, understood
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def recipe_words(words: list[str]) -> list[str]:
     """The words without those that are the sweep's own."""
     own = {*own_options(Sweep)} - {*own_options(RecipeArguments)}
     kept, ours = [], True
-    for word in understood("train", words, Sweep):
+    for word in understood("sweep", words, Sweep):
         if word.startswith("--"):
             ours = flat_name(word.partition("=")[0].replace("--no-", "--", 1)) not in own
         if ours:
@@ -134,7 +135,7 @@ def parse_search_space(vary: tuple[str, ...], recipe: list[str]) -> "Search":
     search: dict[str, Span | tuple[str, ...]] = {}
     for words in vary:
         asked, separator, values = words.partition("=")
-        name = Dialect("train", RecipeArguments).aliases.get(f"--{asked.replace('_', '-')}", flat_name(asked))
+        name = Dialect("sweep", RecipeArguments).aliases.get(f"--{asked.replace('_', '-')}", flat_name(asked))
         if not separator or not values:
             raise UserError(f"--vary {words} is not OPTION=LOW:HIGH nor OPTION=ONE|OTHER")
         kinds = varied(name)
@@ -173,7 +174,8 @@ def span(words: str, values: str, kinds: tuple[Any, ...]) -> "Span":
         hint = "LOW:HIGH or LOW:HIGH:log" if kind else "ONE|OTHER: it takes no span of numbers"
         raise UserError(f"--vary {words} cannot be read: write it as {words.partition('=')[0]}={hint}")
     try:
-        bounds = kind(low), kind(high)
+        read = whole_number if kind is int else float
+        bounds = read(low), read(high)
     except ValueError as error:
         raise UserError(f"--vary {words} cannot be read: {error}") from None
     if not all(map(math.isfinite, bounds)):

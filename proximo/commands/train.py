@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from proximo.arguments import RecipeArguments, Watched, config_from, parse, parse_recipe
+from proximo.arguments import RecipeArguments, Watched, config_from, parse_recipe, parse_words
 from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import as_words, changes
-from proximo.paths import short, with_absolute_paths
-from proximo.words import understood
+from proximo.paths import short
 
 if TYPE_CHECKING:
     from proximo.control.resume import Work
@@ -65,9 +64,7 @@ class Resume(RunArguments):
 def read(words: list[str]) -> Train | Resume:
     """The arguments that were typed."""
     if any(word.partition("=")[0] == "--resume" for word in words):
-        found: Train | Resume = with_absolute_paths(
-            parse(Resume, "train", understood("train", words, Resume))
-        )
+        found: Train | Resume = parse_words(Resume, "train", words)
     else:
         found = parse_recipe(Train, "train", words)
     return replace(found, words=("train", *words))
@@ -180,7 +177,7 @@ def run_seeds(arguments: Train) -> int:
 
 def imported(arguments: Train | Resume) -> list[str]:
     """The environment where it was typed `module:EnvId`, since a run's files never import a module."""
-    env = arguments.env if isinstance(arguments, Resume) else arguments.config.env
+    env = arguments.env if isinstance(arguments, Resume) else arguments.options.env
     return [env] if isinstance(env, str) and ":" in env else []
 
 

@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from proximo.arguments import parse
+from proximo.arguments import parse_words
 from proximo.commands.evaluate import PlayArguments
-from proximo.paths import short, with_absolute_paths
+from proximo.paths import short
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Watch(PlayArguments):
 
 def read(words: list[str]) -> Watch:
     """The arguments that were typed."""
-    return with_absolute_paths(parse(Watch, "watch", words))
+    return parse_words(Watch, "watch", words)
 
 
 def run(arguments: Watch) -> int:

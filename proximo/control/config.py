@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import tyro
+from gymnasium.envs.registration import EnvSpec
 
 from proximo import options
 from proximo.control.presets import METHODS, PRESETS, RECIPES
 from proximo.core.ranges import above, at_least
-from proximo.envs import family, name_of, own_num_envs
+from proximo.envs import family, find_env, name_of, own_num_envs
 from proximo.envs.description import NotPlain, plain_arguments, restored
 from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
@@ -27,7 +28,8 @@ class Config:
     """Everything that decides a run; the same configuration gives the same run."""
 
     env: tyro.conf.Positional[Any]
-    """A Gymnasium id, `module:EnvId`, or (from Python) an environment, a class, a function, a vector."""
+    """A Gymnasium id; or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`. A function
+    that makes one is named like a class."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment: values are JSON, such as `is_slippery=false`, or else text."""
     steps: Annotated[int, at_least(1), also("--total-timesteps", "--n-timesteps", "--timesteps")] = 1_000_000
@@ -86,10 +88,12 @@ def recipe(env: Any) -> dict[str, Any]:
 
 
 def family_of(env: Any) -> str:
-    """The family of an environment; "other" for an object whose class is not registered.
+    """The family of an environment; "other" for one of the user's own that is not registered.
 
     Raises UserError for an id that does not exist.
     """
+    if isinstance(env, str) and not isinstance(find_env(env), EnvSpec):
+        return "other"
     try:
         return family(name_of(env))
     except UserError:

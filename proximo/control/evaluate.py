@@ -18,7 +18,7 @@ from proximo.envs import (
     HostEnvs,
     check_finite,
     check_fits,
-    find_spec,
+    find_env,
     make_envs,
     own_num_envs,
     select_environment,
@@ -137,7 +137,7 @@ def _make_vector(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
     """Environments over all cores where `default` trains so; none of them is made anew when it fails."""
     if "vectorization_mode" not in make_options:
         if isinstance(where, str):  # whose module may have to be imported before its family is known
-            find_spec(where, allow_import=make_options.get("allow_import", False))
+            find_env(where, allow_import=make_options.get("allow_import", False))
         if recipe(where).get("vectorization_mode") == "auto":
             watch = {"max_restarts": 0}
             make_options = {"vectorization_mode": "parallel", "vector_kwargs": watch, **make_options}

@@ -9,11 +9,13 @@ RUN/checkpoints/STEPS/
 RUN/model/                       as of `control.model`
 """
 
+import contextlib
 import csv
 import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,14 @@ from proximo.control.iteration import Iteration, Snapshot
 from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files, save_model
 from proximo.envs import Episode, observation_codec
 from proximo.runs.checkpoints import SCORE, STATE, STATE_ARRAYS, read_state, require_finite, state_files
-from proximo.runs.files import METRICS, Entry, RunFiles
+from proximo.runs.files import CONFIG, METRICS, Entry, RunFiles
 from proximo.runs.folder import file_name
 from proximo.runs.logs import step_under
 from proximo.runs.sealed import read_folder
 
 EPISODES = "episodes.csv"
 FILES = (ARRAYS, DESCRIPTION, STATE_ARRAYS, STATE)  # of a checkpoint
+SOURCE = "env_source"  # in config.json: the environment as it is named on the command line
 ARRAY = "__array__"  # stands in the JSON where an array lies in the safetensors file
 
 
@@ -103,7 +106,26 @@ def _episodes(iteration: Iteration) -> str:
 
 def _environment(agent: Agent) -> dict[str, Any]:
     """What it is, which is known once it has been made: by a function, say."""
-    return {"env": agent.environment.name, "env_description": agent.environment.as_json()}
+    known = agent.environment
+    source = {} if known.source is None else {SOURCE: known.source}
+    return {"env": known.name, **source, "env_description": known.as_json()}
+
+
+def with_source(agent: Agent, folder: Path) -> Agent:
+    """The agent of a run, with the text that names its environment on the command line.
+
+    folder  of the run, or one within it
+
+    It is read for messages alone: nothing imports what it names.
+    """
+    place = next(
+        (path for path in (folder, *folder.resolve().parents[:2]) if (path / CONFIG).is_file()), None
+    )
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # what somebody wrote into the file
+        source = None if place is None else json.loads((place / CONFIG).read_text()).get(SOURCE)
+        if isinstance(source, str) and source.isprintable():
+            agent.environment = replace(agent.environment, source=source)
+    return agent
 
 
 def checkpoint_files(iteration: Iteration, config: Config) -> dict[str, bytes]:

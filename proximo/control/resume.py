@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from proximo.control.agent import Agent
 from proximo.control.config import Config, validate
-from proximo.control.files import control_files, load_checkpoint
+from proximo.control.files import control_files, load_checkpoint, with_source
 from proximo.control.iteration import Snapshot
 from proximo.envs import check_fits, make_envs, name_of, own_num_envs, select_environment
 from proximo.errors import UserError
@@ -64,7 +64,7 @@ def resume_run(
     config = validate(with_options(config, **changes))
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
-    config = _where_it_was(run, config, agent, env)
+    config = _where_it_was(run, config, with_source(agent, run), env)
     folder = RunFolder.reopen(run, taken, start.steps, control_files(config), out, typed)
     if out is None:
         with folder.writing():

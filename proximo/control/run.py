@@ -11,12 +11,12 @@ from typing import Any
 from proximo.control.agent import Agent
 from proximo.control.config import Config, preset, validate
 from proximo.control.evaluate import Evaluation, evaluate
-from proximo.control.files import control_files, load_agent
+from proximo.control.files import control_files, load_agent, with_source
 from proximo.control.model import load_model
 from proximo.control.resume import Work, resume_run
 from proximo.control.sinks import SinkOptions
 from proximo.control.train import Iteration, training
-from proximo.envs import find_spec
+from proximo.envs import find_env
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, UserError
 from proximo.options import with_options
@@ -94,7 +94,7 @@ def train(
 def make_config(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
     """The configuration of a preset with some options changed; raises UserError for what cannot be."""
     if allow_import and isinstance(env, str):
-        find_spec(env, allow_import=True)  # the preset asks the registry
+        find_env(env, allow_import=True)  # the preset asks what it is
     return with_options(preset(preset_name, env), **options)
 
 
@@ -115,7 +115,7 @@ def go_on(
 ) -> Work:
     """A run that was cut short. Options and errors as of `resume_run`."""
     if allow_import and isinstance(env, str):
-        find_spec(env, allow_import=True)
+        find_env(env, allow_import=True)
     sinks.check_reports()  # before anything in the folder is moved
     work = resume_run(run, env=env, **options)
     sinks.check(work.config.env, work.config.env_kwargs)
@@ -195,7 +195,10 @@ def load(folder: str | Path) -> Agent:
     executed. Raises UserError when it is missing, unreadable or tampered with.
     """
     refuse_after_fork()
-    folder = Path(folder)
+    return with_source(_agent_in(Path(folder)), Path(folder))
+
+
+def _agent_in(folder: Path) -> Agent:
     check_is_policy(folder)
     recover(folder / MODEL)
     if (folder / MODEL).is_dir():

@@ -20,6 +20,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.envs.vector.snapshot import layers
+from proximo.paths import absolute, short
 
 # They only look on, so an environment is the same without them.
 ONLOOKERS = ("RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection")
@@ -45,6 +46,8 @@ class EnvDescription:
               name, so that a file tells classes of one name apart, and names no module to import
     obstacle  why it cannot be made again from this; None where it can
     only_name whether nothing but the name was recorded, as in the files of version 0.1
+    source    what names it on the command line, `shop.py:Shop`, where it needs code of the user's own: text
+              for messages, which is never imported; None where that is not known. It is no part of a model
     """
 
     name: str
@@ -53,10 +56,12 @@ class EnvDescription:
     layers: tuple[str, ...] = ()
     obstacle: str | None = None
     only_name: bool = False
+    source: str | None = field(default=None, compare=False)
 
     def as_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self) | {"wrappers": list(map(list, self.wrappers)), "layers": list(self.layers)}
+        """As plain data, without `source`."""
+        found = asdict(self) | {"wrappers": list(map(list, self.wrappers)), "layers": list(self.layers)}
+        return {name: value for name, value in found.items() if name != "source"}
 
 
 def description_from_json(data: Mapping[str, Any]) -> EnvDescription:
@@ -81,11 +86,44 @@ def name_of(env: Any) -> str:
         return env.id
     if isinstance(env, functools.partial):
         return name_of(env.func)
+    if getattr(env, "__name__", "") == "<lambda>":
+        return "lambda"
     spec = getattr(env, "spec", None)
     if isinstance(spec, EnvSpec):
         return spec.id
     bare = env.unwrapped if isinstance(env, gym.Env | gym.vector.VectorEnv) else env
     return getattr(bare, "__name__", type(bare).__name__)
+
+
+def source_of(env: Any) -> str | None:
+    """What names an environment on the command line, where that needs code of the user's own; None otherwise.
+
+    `shop.py:Shop` as it was typed; `shop:Shop` for a class or a function of a module, `script.py:Shop` where
+    this is the program that runs, `shop:Shop-v0` for an id that a module registers.
+    """
+    if isinstance(env, str):
+        if ":" in env:
+            return env
+        env = gym.registry.get(env)
+    if isinstance(env, functools.partial):
+        return source_of(env.func)
+    if isinstance(env, gym.Env):
+        env = env.spec or type(env)
+    if isinstance(env, EnvSpec):
+        entry = env.entry_point
+        module = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+        return _of_module(module, env.id) if module and not module.startswith(KNOWN) else None
+    return _of_module(env.__module__, env.__qualname__) if callable(env) and importable(env) else None
+
+
+KNOWN = ("gymnasium.", "ale_py.")  # registered without a module of the user's
+
+
+def _of_module(module: str, name: str) -> str | None:
+    if module != "__main__":
+        return f"{module}:{name}"
+    file = getattr(sys.modules[module], "__file__", None)  # a notebook has none
+    return None if file is None else f"{short(absolute(file))}:{name}"
 
 
 def importable(env: Any) -> bool:
@@ -114,7 +152,7 @@ def described(env: Any, kwargs: Mapping[str, Any], vector: gym.vector.VectorEnv)
     *wrapped, _ = (type(layer).__name__ for layer in layers(vector))
     over = next((name for name in wrapped if name not in ONLOOKERS), None)
     obstacle = f"its vector is wrapped in {over}" if over else unequal
-    return first if obstacle is None else replace(first, obstacle=obstacle)
+    return replace(first, obstacle=obstacle or first.obstacle, source=source_of(env))
 
 
 def visible(vector: gym.vector.VectorEnv) -> list[gym.Env]:

@@ -1,5 +1,6 @@
 """Environments from whatever the user has: an id, a class, a function, an instance or a vector."""
 
+import ast
 import difflib
 import importlib
 import math
@@ -7,6 +8,8 @@ import multiprocessing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -19,7 +22,7 @@ from proximo.envs.mujoco_warnings import make_with_unique_warnings
 from proximo.envs.spaces import codecs
 from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import UserError, reason
-from proximo.importing import import_named
+from proximo.importing import defined_in, import_named, user_object
 
 Made = TypeVar("Made")
 
@@ -52,15 +55,15 @@ def make_envs(
     """Make `num_envs` copies of an environment, stepped together.
 
     env                 a registered id ("CartPole-v1"); "module:EnvId", which imports the module; an
-                        Env subclass or a function without arguments that returns an Env; a Gymnasium
-                        EnvSpec; an Env instance; or a VectorEnv, used as it is
+                        Env subclass or a function that returns an Env, or its name, "module:Name" or
+                        "file.py:Name"; a Gymnasium EnvSpec; an Env instance; or a VectorEnv, used as it is
     num_envs            how many, at least 1; None means 1, or as many as the VectorEnv has
     vectorization_mode  "sync" (one after another, in this process), "async" (a process for each),
                         "parallel" (split across cores, one of them for this process), "auto" (that, or
                         "sync" while that is faster), or "vector_entry_point" (the environment's
                         own vector version); None means "sync"
-    allow_import        whether "module:EnvId" may import its module. Importing runs the module's code, so
-                        only an id that the user himself typed may; never one read from a file.
+    allow_import        whether such a name may import its module. Importing runs the module's code, so only a
+                        name that the user himself typed may; never one read from a file.
     env_kwargs, kwargs  for the environment's constructor; `vector_kwargs` (a dict) for the vector's: limits
                         as of `ParallelVectorEnv`, or what the environment's own version takes. With "sync"
                         time has no limit unless one is given there.
@@ -77,12 +80,13 @@ def make_envs(
         raise UserError(f"num_envs is {num_envs}: it must be at least 1")
     count = 1 if num_envs is None else num_envs
     # EnvPool's environments are both a VectorEnv and an Env, hence vectors come first.
-    if isinstance(env, gym.vector.VectorEnv):
-        envs = _from_vector(env, num_envs, kwargs)
-    elif isinstance(env, str | EnvSpec):
-        envs = _from_id(env, count, mode, allow_import, kwargs)
+    found = find_env(env, allow_import=allow_import) if isinstance(env, str) else env
+    if isinstance(found, gym.vector.VectorEnv):
+        envs = _from_vector(found, num_envs, kwargs)
+    elif isinstance(found, EnvSpec):
+        envs = _from_spec(found, count, mode, kwargs)
     else:
-        envs = _from_constructor(env, count, mode, kwargs)
+        envs = _from_constructor(found, count, mode, kwargs, named=isinstance(env, str))
     envs.release = mark_in_use(envs, envs.vector)  # what is refused stays open: it is somebody else's
     envs.description = described(env, own, envs.vector)
     return envs
@@ -93,10 +97,11 @@ def make_one(
 ) -> gym.Env:
     """One environment, not vectorised, from what `make_envs` takes, except a VectorEnv. Raises UserError."""
     kwargs |= env_kwargs or {}
-    if isinstance(env, str | EnvSpec):
-        spec = find_spec(env, allow_import=allow_import)
-        return _attempt(spec.id, lambda: make_with_unique_warnings(spec, disable_env_checker=True, **kwargs))
-    return _one(name_of(env), _constructor(env, kwargs))
+    found = find_env(env, allow_import=allow_import) if isinstance(env, str) else env
+    if isinstance(found, EnvSpec):
+        make = partial(make_with_unique_warnings, found, disable_env_checker=True, **kwargs)
+        return _attempt(found.id, make)
+    return _one(name_of(found), _constructor(found, kwargs))
 
 
 def own_num_envs(env: Any) -> int | None:
@@ -116,14 +121,57 @@ def family(env_id: str) -> str:
     return next((name for prefix, name in FAMILIES.items() if place.startswith(prefix)), "other")
 
 
-def find_spec(env_id: str | EnvSpec, *, allow_import: bool = False) -> EnvSpec:
+_named: dict[str, Callable[..., Any]] = {}  # classes and functions that the user named in this process
+
+
+def is_known(name: str) -> bool:
+    """Whether an id is registered, or a name of the user's code was imported, in this process already."""
+    return name in gym.registry or name in _named
+
+
+def find_env(name: str, *, allow_import: bool = False) -> EnvSpec | Callable[..., Any]:
+    """What a name means: the registry's entry for an id, or a class or a function of the user's code.
+
+    name          an id; "module:EnvId", whose module registers it; "module:Name" or "file.py:Name"
+    allow_import  whether it may import the module, as of `make_envs`. Without it only those names are known
+                  that were imported in this process before, as ids are once they are registered
+
+    Raises UserError, with the nearest names, if there is none.
+    """
+    module, separator, last = name.rpartition(":")
+    if separator and allow_import:
+        defined = import_named(module)
+        if last not in gym.registry:
+            _named[name] = _own(name, defined)
+    if name in _named:
+        return _named[name]
+    return find_spec(name)
+
+
+def _own(name: str, module: ModuleType) -> Callable[..., Any]:
+    """The class or the function that a name stands for in a module. Raises UserError for what is neither."""
+    place, _, last = name.rpartition(":")
+    if not hasattr(module, last.partition(".")[0]):
+        there = {*defined_in(module), *gym.registry}
+        close = difflib.get_close_matches(last, there, n=3)
+        own = close or [one for one in defined_in(module) if not one.startswith("_")]
+        hint = f"did you mean {', '.join(f'{place}:{one}' for one in own)}?" if own else "it defines none"
+        raise UserError(f"{place} has no environment {last!r}, neither a class nor a registered id: {hint}")
+    found = user_object(name, "environment")
+    if not callable(found):
+        raise UserError(
+            f"{name} is an object of {type(found).__name__}: name its class, or a function that makes it"
+        )
+    made: Callable[..., Any] = found
+    return made
+
+
+def find_spec(env_id: str | EnvSpec) -> EnvSpec:
     """The registry's entry for an id. Raises UserError, with the nearest names, if there is none."""
     if isinstance(env_id, EnvSpec):
         return env_id
     module, separator, name = env_id.rpartition(":")
-    if separator and allow_import:
-        import_named(module)
-    elif separator and name not in gym.registry:
+    if separator and name not in gym.registry:
         raise UserError(
             f"{env_id!r} names a module to import, which runs its code: type it on the command line, or pass "
             f"allow_import=True if you trust {module!r}"
@@ -146,10 +194,7 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[s
     return HostEnvs(env, name_of(inner[0] if inner and env.spec is None else env), owned=False)
 
 
-def _from_id(
-    env_id: str | EnvSpec, count: int, mode: str, allow_import: bool, kwargs: dict[str, Any]
-) -> HostEnvs:
-    spec = find_spec(env_id, allow_import=allow_import)
+def _from_spec(spec: EnvSpec, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
     options = kwargs.pop("vector_kwargs", {})
     if mode == "vector_entry_point":
         if spec.vector_entry_point is None:
@@ -166,7 +211,9 @@ def _from_id(
     return HostEnvs(_vector(spec.id, make, count, mode, workers, options), spec.id)
 
 
-def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
+def _from_constructor(
+    env: Any, count: int, mode: str, kwargs: dict[str, Any], *, named: bool = False
+) -> HostEnvs:
     name, made = name_of(env), isinstance(env, gym.Env)
     if mode == "vector_entry_point":
         raise UserError(f"vectorization_mode={mode!r} needs a registered id: {USE_SYNC} or 'async'")
@@ -179,7 +226,7 @@ def _from_constructor(env: Any, count: int, mode: str, kwargs: dict[str, Any]) -
     if made:
         options = {**options, "max_restarts": 0}  # it cannot be made a second time
     make = _constructor(env, kwargs)
-    vector = _vector(name, make, count, mode, _workers(name, mode, count, False), options)
+    vector = _vector(name, make, count, mode, _workers(name, mode, count, named), options)
     return HostEnvs(vector, name, owned=not made)
 
 
@@ -263,11 +310,23 @@ def _remedy(name: str, error: Exception) -> str:
 
 
 def _unknown(name: str) -> str:
+    file = Path(name if name.endswith(".py") else f"{name}.py")
+    if file.is_file():
+        return f"{file} is a file: name the class or the function in it, {file}:{_first_class(file)}"
     by_lower_case = {known.lower(): known for known in gym.registry}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
     nearest = ", ".join(by_lower_case[match] for match in close)
     hint = f"did you mean {nearest}?" if nearest else "gymnasium.pprint_registry() lists all"
     return (
-        f"no environment is called {name!r}: {hint} (one of your own is named with its module, each time: "
-        f"train module:{name}, train module:{name} --resume RUN, evaluate RUN --env module:{name})"
+        f"no environment is called {name!r}: {hint} (name one of your own with its file or module each time: "
+        f"shop.py:Shop, module:{name})"
     )
+
+
+def _first_class(file: Path) -> str:
+    """The first class in a file, which is read, not run; NAME where there is none."""
+    try:
+        tree = ast.parse(file.read_text())
+    except (OSError, ValueError, SyntaxError):
+        return "NAME"
+    return next((node.name for node in tree.body if isinstance(node, ast.ClassDef)), "NAME")

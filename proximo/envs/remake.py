@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gymnasium.envs.registration import WrapperSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from proximo.envs.description import (
     EnvDescription,
@@ -13,8 +13,8 @@ from proximo.envs.description import (
     restored,
     wrapper_called,
 )
-from proximo.envs.make import find_spec
-from proximo.errors import UserError
+from proximo.envs.make import find_env, find_spec, is_known
+from proximo.errors import EnvironmentNotNamed, UserError
 
 Place = tuple[Any, dict[str, Any]]  # what `make_envs` takes as `env` and as `env_kwargs`
 
@@ -27,12 +27,14 @@ def constructor_of(description: EnvDescription) -> Place:
 
     Raises UserError, in one line that says what to do, if it cannot be recreated from its description.
     """
-    if description.obstacle is not None:
-        raise UserError(
-            f"{description.name} cannot be recreated from the run's files ({description.obstacle}): pass the "
-            "environment, in Python with env=, on the command line with --env module:EnvId"
-        )
-    spec = find_spec(description.name)
+    name, obstacle, source = description.name, description.obstacle, description.source
+    if source is not None and not is_known(name if obstacle is None else source):
+        raise EnvironmentNotNamed(f"{name} needs code of your own, which no run imports by itself", source)
+    if source is not None and obstacle is not None:
+        return source, _restored(description.kwargs, name)
+    if obstacle is not None:
+        raise EnvironmentNotNamed(f"{name} cannot be recreated from the run's files ({obstacle})")
+    spec = find_spec(name)
     kwargs = _restored(description.kwargs, description.name)
     if kwargs and NAMES_ANOTHER in str(spec.entry_point):
         raise UserError(f"the arguments of {spec.id} name another environment: pass it yourself, with env=")
@@ -52,8 +54,9 @@ def select_environment(
     """Where to play: the recorded environment, or the one that the user passes.
 
     env         None for the recorded one. `module:EnvId` with the recorded id is the recorded one too, with
-                its arguments and wrappers: the module is typed only because a file imports none. So is the
-                class that was recorded. Everything else is what it says.
+                its arguments and wrappers: the module is typed only because a file imports none. So are
+                `module:Name` and `file.py:Name` with the recorded name, and the class that was recorded.
+                Everything else is what it says.
     env_kwargs  arguments that win over the recorded ones
     """
     given = dict(env_kwargs or {})
@@ -61,10 +64,13 @@ def select_environment(
         place, kwargs = constructor_of(recorded)
         return place, kwargs | given
     if isinstance(env, str) and ":" in env:
-        find_spec(env, allow_import=allow_import)
-        if name_of(env) == recorded.name and recorded.obstacle is None:
+        found = find_env(env, allow_import=allow_import)
+        if isinstance(found, EnvSpec) and found.id == recorded.name and recorded.obstacle is None:
             place, kwargs = constructor_of(recorded)
             return place, kwargs | given
+        if name_of(env) == recorded.name or (isinstance(found, type) and _is(found, recorded)):
+            before = {name: value for name, value in recorded.kwargs.items() if name not in given}
+            return env, _restored(before, recorded.name) | given
     if isinstance(env, type) and env_kwargs is None and _is(env, recorded):
         return env, _restored(recorded.kwargs, recorded.name)
     return env, given

@@ -19,7 +19,7 @@ class UpdateOptions:
     """K: passes over each rollout."""
     minibatch_size: Annotated[int, at_least(1), also("--batch-size")] = 64
     """M: samples in one gradient step."""
-    learning_rate: Annotated[float, above(0)] = 3e-4
+    learning_rate: Annotated[float, above(0), also("--lr")] = 3e-4
     """Adam's learning rate (its initial value, if it is annealed)."""
     anneal: Annotated[bool, also("--anneal-lr")] = True
     """Decay the learning rate linearly to 0 at the last step (Huang 2022, detail 4)."""
@@ -27,7 +27,7 @@ class UpdateOptions:
     """Adam's epsilon; 1e-5 is baselines' (Huang 2022, detail 3)."""
     gamma: Annotated[float, between(0, 1)] = 0.99
     """Discount factor per step."""
-    gae_lambda: Annotated[float, between(0, 1)] = 0.95
+    gae_lambda: Annotated[float, between(0, 1), also("--lam")] = 0.95
     """Trades bias for variance of the advantage: 0 relies on the critic, 1 on the rewards."""
     objective: Annotated[Objective, OR_OWN] = field(default_factory=Clip)
     """What the policy maximises."""

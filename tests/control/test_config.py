@@ -173,10 +173,10 @@ IMPOSSIBLE = [
     *((name, value) for name in ("value_coefficient", "entropy_coefficient") for value in (-0.1, math.nan)),
     *((name, "other") for name in ("activation", "initialiser", "advantages", "advantage_normalisation")),
     ("vectorization_mode", "other"),
-    *((name, 8.0) for name in ("steps", "num_envs", "horizon", "seed", "epochs", "minibatch_size")),
+    *((name, 8.5) for name in ("steps", "num_envs", "horizon", "seed", "epochs", "minibatch_size")),
     ("hidden", (64, 0)),
     ("critic_hidden", (64, 0)),
-    *(("hidden", value) for value in (None, "64", (64.0,))),
+    *(("hidden", value) for value in (None, "64", (64.5,))),
     *(
         (name, value)
         for name in ("learning_rate", "gamma", "value_coefficient", "target_kl", "step_timeout")

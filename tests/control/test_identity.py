@@ -103,11 +103,19 @@ def test_the_plain_one_is_another_environment(tmp_path):
 # ---- what no file makes again
 
 
-@pytest.mark.parametrize("env", [Limit, lambda: Limit(), Limit()], ids=["class", "lambda", "instance"])
-def test_what_is_not_registered_is_asked_for(tmp_path, env):
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        (Limit, r"Limit needs code of your own.*with env='test_identity:Limit', .*--env test_identity:Limit"),
+        (lambda: Limit(), "lambda cannot be recreated from the run's files.*with env=.*--env mod"),
+        (Limit(), "Limit needs code of your own.*with env='test_identity:Limit', .*--env test_identity:Limit"),
+    ],
+    ids=["class", "lambda", "instance"],
+)
+def test_what_is_not_registered_is_asked_for(tmp_path, env, told):
     run = trained(env, tmp_path, num_envs=1)
     for ask in (lambda: proximo.evaluate(run.agent), lambda: proximo.resume(run.folder, steps=64)):
-        with pytest.raises(UserError, match=r"cannot be recreated from the run's .*with env=.*--env mod"):
+        with pytest.raises(UserError, match=told):
             ask()
     assert silent(lambda: run.evaluate(2)).lengths == [3, 3]
     assert silent(lambda: proximo.evaluate(run.agent, Limit, episodes=2)).lengths == [3, 3]

@@ -280,7 +280,7 @@ def test_what_can_be_varied():
         (["learning_rate=nan:1e-3"], "LOW and HIGH must be finite"),
         (["gamma=0:0.9:log"], "above 0 for `log`"),
         (["gamma=a:b"], "could not convert string to float"),
-        (["epochs=1:2.5"], "invalid literal for int"),
+        (["epochs=1:2.5"], "'2.5' is no whole number"),
         (["activation=tanh"], "write it as activation=ONE|OTHER"),
         (["activation=tanh|tanh"], "the choices must differ"),
         (["anneal=yes|no"], "the choices are true and false"),

@@ -12,7 +12,7 @@ from env_probes import Walk
 from gymnasium import wrappers
 
 from proximo.envs import EnvDescription, description_from_json, make_envs, select_environment
-from proximo.envs.description import NotPlain, plain, restored, wrapper_called
+from proximo.envs.description import NotPlain, plain, restored, source_of, wrapper_called
 from proximo.envs.remake import constructor_of
 from proximo.errors import UserError
 
@@ -97,8 +97,8 @@ def copied_spec():
 @pytest.mark.parametrize(
     ("env", "obstacle"),
     [
-        (Walk(), "Gymnasium's registry has no such id"),
-        (Walk, "Gymnasium's registry has no such id"),
+        (Walk(), "Walk needs code of your own, which no run imports by itself"),
+        (Walk, "Walk needs code of your own, which no run imports by itself"),
         (lambda: Walk(), "Gymnasium's registry has no such id"),
         (copied_spec(), "it is a Walk, the registry's a CartPoleEnv"),
         (Own(gym.make("Pendulum-v1")), "its wrapper Own is not one of Gymnasium's"),
@@ -122,7 +122,8 @@ def test_what_no_file_makes_again_says_why(env, obstacle):
     found = description(env)
     with pytest.raises(UserError, match=obstacle) as raised:
         constructor_of(found)
-    assert "pass the environment, in Python with env=, on the command line with --env" in str(raised.value)
+    assert "pass the environment, in Python with env=" in str(raised.value)
+    assert "on the command line with --env" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -144,7 +145,26 @@ def test_an_argument_of_a_file_names_no_other_environment(monkeypatch):
 
 
 def test_no_module_is_named():
+    """In a model; what the user typed is text of the run's config.json alone."""
     assert "env_probes" not in json.dumps(description(Walk).as_json())
+    assert description(Walk).source == "env_probes:Walk"
+
+
+@pytest.mark.parametrize(
+    ("env", "source"),
+    [
+        ("CartPole-v1", None),  # nothing of the user's
+        ("gymnasium:CartPole-v1", "gymnasium:CartPole-v1"),  # as it was typed
+        (gym.make("Pendulum-v1"), None),
+        (partial(Walk, limit=3), "env_probes:Walk"),
+        (Walk(), "env_probes:Walk"),
+        (lambda: Walk(), None),  # no other process finds it
+        (replace(gym.spec("CartPole-v1"), entry_point="shop.envs:Shop"), "shop.envs:CartPole-v1"),
+    ],
+    ids=named,
+)
+def test_what_names_an_environment_on_the_command_line(env, source):
+    assert source_of(env) == source
 
 
 # ---- values

@@ -35,7 +35,7 @@ def test_each_kind_of_environment():
         2,
     )
     assert spec_name(make_envs(Walk, 3)) == ("Walk", 3)
-    assert spec_name(make_envs(lambda: Walk(limit=9), 2)) == ("<lambda>", 2)
+    assert spec_name(make_envs(lambda: Walk(limit=9), 2)) == ("lambda", 2)
     assert spec_name(make_envs(functools.partial(Walk, limit=9), 2))[1] == 2
     assert spec_name(make_envs(Walk())) == ("Walk", 1)
     assert spec_name(make_envs(gym.make("CartPole-v1"), 1)) == ("CartPole-v1", 1)

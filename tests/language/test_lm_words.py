@@ -170,7 +170,7 @@ def test_an_alias_never_hides_an_option_of_ours():
         ("ppo", "--num_train_epochs 1", "say --episodes"),
         ("grpo", "--max_steps 100", "say --episodes"),
         ("grpo", "--per_device_train_batch_size 12", "8 for each prompt must divide them"),
-        ("ppo", "--per_device_train_batch_size many", "is 'many': it must be a whole number"),
+        ("ppo", "--per_device_train_batch_size many", "'many' is no whole number"),
         ("ppo", "--bf16 perhaps", "it is a switch"),
         ("ppo", "--kl_coef 1 2", "--kl-coef takes one value, not 2"),
         ("ppo", "--kl_coef much", "much"),
