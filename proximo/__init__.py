@@ -58,6 +58,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("proximo")
     if name == "language":
         return importlib.import_module("proximo.language")
     home = next((module for module, names in _HOMES.items() if name in names), None)
@@ -68,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "language"})
+    return sorted({*globals(), *__all__, "language", "__version__"})

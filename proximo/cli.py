@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proximo.errors import EnvironmentNotNamed, Told, UserError, as_error, say
+import proximo
+from proximo.errors import EnvironmentNotNamed, Told, UserError, as_error, nearest, say
 from proximo.paths import working_folder
 
 USAGE = """usage: proximo COMMAND ...
@@ -27,14 +28,18 @@ Proximal Policy Optimization, from an environment to a trained policy.
   export RUN     for other programs         proximo export runs/CartPole-v1-0-... --onnx
   sweep ENV      search the options         proximo sweep Hopper-v5 --vary learning_rate=1e-5:1e-3:log
   bench ENV      how fast each part is      proximo bench HalfCheetah-v5
-  check ENV      is the environment sound   proximo check my_module:MyEnv-v0
+  check ENV      is the environment sound   proximo check my_file.py:MyEnv
   reproduce GRID run a table of the paper   proximo reproduce table1-quick
   lm COMMAND     train language models      proximo lm sft MODEL --data texts.jsonl
+  completion     the tab key in your shell  proximo completion bash
 
-`proximo COMMAND --help` lists a command's options.
+`proximo COMMAND --help` lists a command's options, `proximo --version` the version.
 """
 
-COMMANDS = ("train", "evaluate", "watch", "report", "export", "sweep", "bench", "check", "reproduce", "lm")
+COMMANDS = (
+    *("train", "evaluate", "watch", "report", "export", "sweep", "bench", "check", "reproduce", "lm"),
+    "completion",
+)
 
 
 @contextlib.contextmanager
@@ -53,46 +58,76 @@ def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
         before = warnings.showwarning
         warnings.showwarning = show
         warnings.simplefilter("always", Told)
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # pygame's, no business of users
         yield
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 1 for failed work, 2 for what the user can mend."""
+    """Run a command; returns the exit status.
+
+    0, 1 for failed work, 2 for what the user can mend, 141 where nobody reads the output to its end.
+    """
     open_streams()
     words = list(sys.argv[1:] if words is None else words)
-    if not words or words[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if words else 2
-    if words[0] == "--version":
-        from importlib.metadata import version
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    try:
+        status = overview(words) if not words or words[0] not in COMMANDS else command(words)
+        sys.stdout.flush()
+        return status
+    except SystemExit:  # the help of a command was shown
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return without_reader()
+        raise
+    except BrokenPipeError:  # a reader such as `head` had enough: the work is done, or kept
+        return without_reader()
 
-        print(version("proximo"))
-        return 0
-    if words[0] not in COMMANDS:
-        print(
-            f"proximo: there is no command {words[0]!r}: take one of {', '.join(COMMANDS)}", file=sys.stderr
-        )
+
+def overview(words: list[str]) -> int:
+    """What is answered without a command; returns the exit status."""
+    word = words[0] if words else ""
+    if word in ("-V", "--version", "version"):
+        print(proximo.__version__)
+    elif word in ("", "-h", "--help"):
+        print(USAGE)
+        return 0 if word else 2
+    elif word.startswith("-"):
+        say(f"proximo: the command comes before its options, as in: proximo train CartPole-v1 {word}")
         return 2
+    else:
+        say(f"proximo: there is no command {word!r}: {nearest(word, COMMANDS)}")
+        return 2
+    return 0
+
+
+def command(words: list[str]) -> int:
+    """Run a command that exists; returns the exit status."""
     name = " ".join(words[: 2 if words[0] == "lm" else 1])
     try:
-        command = importlib.import_module(f"proximo.commands.{words[0]}")
+        module = importlib.import_module(f"proximo.commands.{words[0]}")
         with working_folder(), one_line_warnings(name, "--debug" in words):
-            status = run_command(command, command.read(words[1:]))
+            status = run_command(module, module.read(words[1:]))
             sys.stdout.flush()
             return status
     except KeyboardInterrupt as interrupt:  # it may carry the signal's number
         say(f"proximo {name}: interrupted")
         return 128 + int(interrupt.args[0]) if interrupt.args else 130
-    except BrokenPipeError:  # before the other errors of the system, of which it is one
-        say(f"proximo {name}: nobody reads the output any more")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not written
-        return 141
+    except BrokenPipeError:
+        raise  # an error of the system like those below
     except (UserError, OSError) as error:  # such as a full disk: nothing that a stack of calls would explain
         if "--debug" in words:
             traceback.print_exc()
         told = with_line_to_type(error, words) if isinstance(error, EnvironmentNotNamed) else error
         say(f"proximo {name}: {told}")
         return 2 if isinstance(error, UserError) else 1
+
+
+def without_reader() -> int:
+    """The rest of the output is not written; returns the exit status of a program whose reader has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13  # SIGPIPE's number
 
 
 def run_command(command: Any, arguments: Any) -> int:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +129,29 @@ def test_check(capsys):
     assert isinstance(json.loads(capsys.readouterr().out), list)
 
 
-def test_a_reader_that_has_left_costs_one_line():
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "train --help", "check CartPole-v1 --steps 10"],
+)
+def test_a_reader_that_has_left_costs_nothing(words):
+    """As `proximo train --help | head -1`: no word about it, and the exit status of SIGPIPE."""
     read, write = os.pipe()
     os.close(read)
-    words = [sys.executable, "-m", "proximo", "check", "CartPole-v1", "--steps", "10"]
-    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    line = [sys.executable, "-m", "proximo", *words.split()]
+    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_run_without_a_reader_goes_on_to_its_end(tmp_path):
+    """As `proximo train ... 2>&1 | head -1`: neither its lines nor its result find a reader."""
+    read, write = os.pipe()
+    os.close(read)
+    line = [sys.executable, "-m", "proximo", "train", "CartPole-v1", *QUICK[:-1], "--out", tmp_path / "run"]
+    done = subprocess.run(line, stdout=write, stderr=write, check=False)
     os.close(write)
     assert done.returncode == 141
-    assert done.stderr == "proximo check: nobody reads the output any more\n"
+    assert proximo.load(tmp_path / "run").name == "CartPole-v1"
 
 
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
@@ -286,10 +302,54 @@ def test_a_run_without_a_model_yet_is_a_run(trained, tmp_path, capsys):
     assert main(["evaluate", str(checkpoint), "--episodes", "2"]) == 0
 
 
-def test_an_unknown_command(capsys):
-    assert main(["trane"]) == 2
-    assert "there is no command 'trane': take one of train" in capsys.readouterr().err
+def test_an_unknown_command_is_answered_with_the_nearest_one(capsys):
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == "proximo: there is no command 'trian': did you mean train?\n"
+    assert main(["xyz"]) == 2
+    assert "there is no command 'xyz': take one of train, evaluate" in capsys.readouterr().err
+    assert main(["--debug", "train"]) == 2
+    assert "the command comes before its options" in capsys.readouterr().err
     assert main([]) == 2
+
+
+def test_help_and_version_are_answered_in_every_customary_form(capsys):
+    for words in (["--help"], ["-h"], ["help"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out.startswith("usage: proximo COMMAND")
+    with pytest.raises(SystemExit):
+        main(["help", "check"])
+    assert capsys.readouterr().out.startswith("usage: proximo check")
+    for words in (["--version"], ["-V"], ["version"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == f"{proximo.__version__}\n" == f"{version('proximo')}\n"
+
+
+def test_the_overview_loads_no_numerical_library():
+    """So `proximo` and `proximo --help` answer at once."""
+    code = "import sys; from proximo.cli import main; main(['--help']); main(['--version']); main(['trian'])"
+    code += "; import proximo; proximo.__version__; print({'jax', 'numpy', 'tyro', 'rich'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_tab_key_completes_commands_options_and_choices_in_bash(tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    asked = [
+        "proximo tr",
+        "proximo train --gam",
+        "proximo train CartPole-v1 --preset trp",
+        "proximo check --env-k",
+    ]
+    lines = "".join(
+        f"COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}; _tyro_proximo; echo ${{COMPREPLY[*]}}\n"
+        for words in asked
+    )
+    line = ["bash", "-c", f"source {tmp_path / 'script'}\n{lines}\ncomplete -p proximo"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    *found, registered = done.stdout.splitlines()
+    assert found == ["train", "--gamma", "trpo", "--env-kwargs"]
+    assert registered.startswith("complete -o default ")  # where it knows nothing, the names of files
 
 
 def test_a_folder_that_is_taken(trained, capsys):
@@ -468,7 +528,7 @@ def test_the_users_module_may_lie_in_the_working_folder(module, tmp_path):
     # The run's file imports nothing: the next command must name the module again, and says how.
     again = [sys.executable, "-P", "-m", "proximo", "evaluate", str(tmp_path / "run")]
     done = subprocess.run(again, cwd=module, capture_output=True, text=True)
-    assert done.returncode == 2 and "--env module:Odd-well-v0" in done.stderr
+    assert done.returncode == 2 and "--env odd_environments:Odd-well-v0" in done.stderr
 
 
 def test_a_mistake_in_a_process_of_its_own(tmp_path):

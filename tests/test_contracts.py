@@ -18,7 +18,7 @@ BELOW = {
     "options": {"core", "errors", "plain"},
     "learn": {"core", "policies", "errors", "options"},
     "runs": {"core", "policies", "envs", *PLAIN},
-    "control": {"core", "policies", "envs", "learn", "runs", *PLAIN},
+    "control": {"core", "policies", "envs", "learn", "runs", "keywords", *PLAIN},
     "language": {"core", "policies", "learn", "runs", *PLAIN},
 }
 # The rooms of language: who may import whom inside of it.

@@ -47,6 +47,15 @@ def read(words: list[str]) -> ParsedCommand:
     return ParsedCommand(module, module.read(words[0], words[1:]))
 
 
+def arguments_of(command: str) -> Any:
+    """The class of a command's arguments. Raises UserError where language models need a missing package."""
+    from proximo.language import need_libraries
+
+    need_libraries()
+    module = importlib.import_module(f"proximo.commands.{MODULES[command]}")
+    return module.arguments_of(command)
+
+
 def run(asked: ParsedCommand) -> int:
     """Carry it out; returns the exit status."""
     if asked.module is None:

@@ -26,6 +26,11 @@ class Evaluate(Shown):
     options: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes]
 
 
+def arguments_of(command: str) -> Any:
+    """The class of its arguments."""
+    return Evaluate
+
+
 def read(command: str, words: list[str]) -> Evaluate:
     """The arguments that were typed."""
     return parse(Evaluate, f"lm {command}", understood(command, words, Evaluate))

@@ -59,6 +59,11 @@ class Generate(Shown):
     """Print nothing; for --out."""
 
 
+def arguments_of(command: str) -> Any:
+    """The class of its arguments."""
+    return Generate
+
+
 def read(command: str, words: list[str]) -> Generate:
     """The arguments that were typed."""
     return parse(Generate, f"lm {command}", understood(command, words, Generate))

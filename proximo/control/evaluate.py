@@ -24,6 +24,7 @@ from proximo.envs import (
     select_environment,
 )
 from proximo.errors import EnvironmentFault, UserError
+from proximo.keywords import of_evaluation
 from proximo.plain import plain
 from proximo.runs.statistics import interval
 
@@ -105,6 +106,8 @@ def evaluate(
     interval can have; EnvironmentFault when an environment fails or does not end, for half an episode is no
     sample, and when it returns what is not finite.
     """
+    make_options = of_evaluation(make_options)
+    episodes = make_options.pop("episodes", episodes)
     episodes, seed = plain(episodes), plain(seed)  # they are written beside the returns
     if episodes < 1:
         raise UserError(f"episodes is {episodes}: it must be at least 1")

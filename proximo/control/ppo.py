@@ -12,7 +12,8 @@ from proximo.control.progress import shown
 from proximo.control.train import Iteration, training
 from proximo.envs.description import importable
 from proximo.errors import UserError
-from proximo.options import flat_name, flat_options, with_options
+from proximo.keywords import by_our_names, environment_of
+from proximo.options import with_options
 from proximo.runs.process import prepare_process
 
 
@@ -29,21 +30,17 @@ class PPO:
                  factor 0.5, so it becomes twice as large a `value_coefficient`.
 
     Where it differs: `learn` starts from fresh parameters (a second call trains anew), and the default
-    hyper-parameters are our recipes, not Stable-Baselines3's. There is no name of a policy before the
-    environment: `hidden=(64, 64)` says how large the networks are. Raises UserError for it.
+    hyper-parameters are our recipes, not Stable-Baselines3's. "MlpPolicy" may stand before the environment,
+    and means what there is in any case; `hidden=(64, 64)` says how large the networks are. Raises UserError
+    for another policy, and for words that mean something else here.
     """
 
-    def __init__(self, env: Any, *more: Any, preset_name: str = "default", **options: Any) -> None:
-        if more:
-            raise UserError(f"{env!r} comes before the environment: leave it out, as in PPO('CartPole-v1')")
-        names = {
-            flat_name(alias): name for name, one in flat_options(Config).items() for alias in one.aliases
-        }
-        names |= {"clip_range": "clip"}
+    def __init__(self, *env: Any, preset_name: str = "default", **options: Any) -> None:
+        whole = environment_of(env, options)
         if "vf_coef" in options:
             options["vf_coef"] *= 2.0
-        ours = {names.get(name, name): value for name, value in options.items()}
-        self.config: Config | None = with_options(preset(preset_name, env), **ours)
+        ours = by_our_names(Config, options)
+        self.config: Config | None = with_options(preset(preset_name, whole), **ours)
         self.agent: Agent | None = None
         self.last: Iteration | None = None
 
@@ -52,8 +49,22 @@ class PPO:
         config = self.config if self.config is not None and importable(self.config.env) else None
         return {"config": config, "agent": self.agent, "last": None}
 
-    def learn(self, total_timesteps: int, progress_bar: bool = False) -> "PPO":
-        """Train for `total_timesteps` environment steps; returns itself."""
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: None = None,
+        log_interval: int = 1,
+        tb_log_name: str = "PPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> "PPO":
+        """Train for `total_timesteps` environment steps; returns itself.
+
+        callback             None: write the loop instead, `for iteration in proximo.training(config)`
+        reset_num_timesteps  True: every call trains anew
+        log_interval, tb_log_name  have no effect: what Stable-Baselines3 prints is not printed here
+        """
+        by_our_names(Config, {"callback": callback, "reset_num_timesteps": reset_num_timesteps})
         if self.config is None:
             raise UserError("a loaded model has no environment to learn from: make PPO(env) and learn again")
         prepare_process()

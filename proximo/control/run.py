@@ -19,6 +19,7 @@ from proximo.control.train import Iteration, training
 from proximo.envs import find_env
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, UserError
+from proximo.keywords import by_our_names
 from proximo.options import with_options
 from proximo.runs.checkpoints import STATE, finished, newest_valid
 from proximo.runs.files import MODEL
@@ -80,7 +81,8 @@ def train(
     progress     draw a progress bar
     allow_import let an id `module:EnvId` import its module, which runs the module's code
     tensorboard, wandb, wandb_project, video_every  as of `SinkOptions`: who else is told how it goes
-    options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them
+    options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them.
+                 `total_timesteps` and other names that Stable-Baselines3 and CleanRL have for them work too
 
     Raises UserError (one line that says what to do) for options that cannot be and for environments
     that fail. What was learned before a failure, or Ctrl-C, is saved.
@@ -95,7 +97,11 @@ def make_config(env: Any, preset_name: str, allow_import: bool, options: dict[st
     """The configuration of a preset with some options changed; raises UserError for what cannot be."""
     if allow_import and isinstance(env, str):
         find_env(env, allow_import=True)  # the preset asks what it is
-    return with_options(preset(preset_name, env), **options)
+    if "vf_coef" in options:
+        raise UserError(
+            "vf_coef: say value_coefficient: 2 * vf_coef of Stable-Baselines3, or just that of CleanRL"
+        )
+    return with_options(preset(preset_name, env), **by_our_names(Config, options))
 
 
 def begin(config: Config, sinks: SinkOptions, out: str | Path | None = None, **more: Any) -> Work:

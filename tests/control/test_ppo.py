@@ -130,9 +130,74 @@ def test_every_object_is_welcome():
         assert model.learn(64).last.mean_return == 1.0
 
 
-def test_a_policys_name_is_not_wanted():
-    with pytest.raises(UserError, match=r"'MlpPolicy' comes before the environment: leave it out"):
-        PPO("MlpPolicy", "CartPole-v1")
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("MlpPolicy", "CartPole-v1"), {}),
+        (("MlpPolicy",), {"env": "CartPole-v1"}),
+        ((), {"policy": "MultiInputPolicy", "env": "CartPole-v1"}),
+        (
+            ("CartPole-v1",),
+            {"verbose": 1, "device": "auto", "tensorboard_log": None, "normalize_advantage": True},
+        ),
+        (
+            ("CartPole-v1",),
+            {"use_sde": False, "policy_kwargs": None, "clip_range_vf": None, "stats_window_size": 100},
+        ),
+    ],
+)
+def test_words_of_stable_baselines3_that_ask_for_what_there_is_are_understood(words, names):
+    assert PPO(*words, **names).config == PPO("CartPole-v1").config
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: PPO("CnnPolicy", "CartPole-v1"),
+            "there is no CnnPolicy: policies are multi-layer perceptrons",
+        ),
+        (lambda: PPO("MlpPolicy"), "there must be one environment"),
+        (
+            lambda: PPO("MlpPolicy", "CartPole-v1", 3e-4),
+            r"then options by name: PPO\('CartPole-v1', gamma=0.99\)",
+        ),
+        (lambda: PPO("CartPole-v1", policy_kwargs={}), "say hidden, critic_hidden and activation"),
+        (lambda: PPO("CartPole-v1", tensorboard_log="x"), "tensorboard_log: say tensorboard"),
+        (lambda: PPO("CartPole-v1", learning_rate=lambda left: left), "give a number; anneal=True brings it"),
+        (
+            lambda: PPO("CartPole-v1", clip_range=lambda left: left),
+            "give a number; anneal_clip=True brings it",
+        ),
+        (lambda: PPO("CartPole-v1", n_steps=8, horizon=8), "n_steps and horizon both say what horizon is"),
+        (lambda: PPO("CartPole-v1", n_stepz=8), "there is no option 'n_stepz'"),
+        (lambda: PPO("CartPole-v1").learn(64, callback=print), "callback: write the loop: for iteration in"),
+        (lambda: PPO("CartPole-v1").learn(64, reset_num_timesteps=False), "every call trains anew"),
+        (
+            lambda: proximo.train("CartPole-v1", vf_coef=0.5),
+            r"value_coefficient: 2 \* vf_coef of Stable-Base",
+        ),
+        (lambda: proximo.train("CartPole-v1", capture_video=True), "capture_video: say video_every N"),
+        (lambda: proximo.train("CartPole-v1", callback=print), "callback: write the loop"),
+    ],
+)
+def test_words_that_mean_something_else_here_are_refused_with_our_own(make, message):
+    with pytest.raises(UserError, match=message) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+
+
+def test_train_and_evaluate_know_the_words_of_other_libraries(run, tmp_path):
+    words = dict(n_envs=2, num_steps=16, batch_size=32, update_epochs=1, verbose=0)
+    again = proximo.train(
+        "CartPole-v1", total_timesteps=6.4e1, seed=3, hidden=(8,), out=tmp_path / "run", **words
+    )
+    assert equal(again.agent.policy, run.agent.policy)
+    assert (
+        again.evaluate(n_eval_episodes=3) == proximo.evaluate(run.agent, n_eval_episodes=3) == run.evaluate(3)
+    )
+    with pytest.raises(UserError, match="return_episode_rewards: the result has `returns`"):
+        run.evaluate(n_eval_episodes=3, return_episode_rewards=True)
 
 
 def test_it_survives_pickle():
