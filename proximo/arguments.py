@@ -16,7 +16,7 @@ from proximo.control.config import Config, preset
 from proximo.control.presets import PRESETS
 from proximo.envs import find_env
 from proximo.errors import UserError
-from proximo.options import Option, also, as_word, checked, kebab, own_options, with_options
+from proximo.options import Option, also, as_word, checked, is_part, kebab, own_options, with_options
 from proximo.paths import absolute, with_absolute_paths
 from proximo.plain import whole_number
 from proximo.words import understood
@@ -35,7 +35,7 @@ class Shown:
     config: Path | None = None
     """A TOML file of options, `name = value` in each line. What is typed wins over it."""
     json: bool = False
-    """End with one JSON object on standard output."""
+    """Print the result as one JSON object on standard output."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -45,7 +45,7 @@ class Watched(Shown):
     """What is seen of a command that takes its time."""
 
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
 
 
 LAST = ("config", "json", "quiet", "debug")  # in the list of a command's options
@@ -59,12 +59,12 @@ class RecipeArguments:
         default_factory=lambda: Config(NO_ENV)
     )
     preset: Literal[PRESETS] = "default"  # type: ignore[valid-type]
-    """`default`: our recipe for this kind of environment; `paper`: Schulman 2017, table 3; or a method it
-    compares with."""
+    """The defaults of all other options. `default`: our recipe for this kind of environment; `paper`: table 3
+    of Schulman 2017; the others are methods that it compares PPO with."""
     clip: Annotated[float | None, also("--clip-coef", "--clip-range")] = None
-    """Epsilon: short for `--objective clip:EPSILON`."""
+    """Clip range (epsilon), short for --objective clip:EPSILON."""
     num_minibatches: int | None = None
-    """CleanRL's way to say `--minibatch-size`: the batch over this number."""
+    """Minibatches of an epoch: --minibatch-size is the batch divided by this."""
 
 
 def config_from(arguments: RecipeArguments) -> Config:
@@ -192,11 +192,14 @@ def _optional(kind: Any, info: Any) -> tyro.constructors.PrimitiveConstructorSpe
 
 
 _under_way: list[type] = []
+_groups: dict[type, tuple[tyro.constructors.StructFieldSpec, ...]] = {}  # options under a heading of the help
 
 
 @registry.struct_rule
 def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
     """A class of options as tyro has it, with ranges and other names behind what is told of them."""
+    if info.type in _groups:
+        return tyro.constructors.StructConstructorSpec(dict, _groups[info.type])
     if not is_dataclass(info.type) or _under_way:
         return None
     _under_way.append(info.type)
@@ -207,19 +210,50 @@ def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstru
     if not isinstance(spec, tyro.constructors.StructConstructorSpec):
         return None
     known = own_options(info.type)
-    fields = sorted(spec.fields, key=lambda one: one.name in LAST)
-    return replace(spec, fields=tuple(_told(one, known.get(one.name)) for one in fields))
+    told = [_told(one, known.get(one.name)) for one in sorted(spec.fields, key=lambda one: one.name in LAST)]
+    return _under_headings(replace(spec, fields=tuple(told)), known)
+
+
+def _under_headings(
+    spec: tyro.constructors.StructConstructorSpec, known: dict[str, Option]
+) -> tyro.constructors.StructConstructorSpec:
+    """The same class, where options that have a heading of their own are to tyro a class within it."""
+    headings = {str(option.group): list[Any]() for option in known.values() if option.group is not None}
+    if not headings:
+        return spec
+    direct = list[Any]()
+    for one in spec.fields:
+        option = known.get(one.name)
+        (headings[option.group] if option is not None and option.group is not None else direct).append(one)
+    for heading, options in headings.items():
+        kind = type(heading, (), {"__doc__": ""})
+        _groups[kind] = tuple(options)
+        direct.append(tyro.constructors.StructFieldSpec(heading, kind, tyro.MISSING))
+
+    def instantiate(**given: Any) -> Any:
+        inside = [given.pop(heading) for heading in headings]
+        return spec.instantiate(**given, **{name: value for part in inside for name, value in part.items()})
+
+    return replace(spec, instantiate=instantiate, fields=tuple(direct))
+
+
+def _default_hint(default: str) -> str:
+    if default == NO_ENV:
+        return "(required)"
+    return f"(default: {'none' if default in ('', 'None') else default})"
 
 
 def _told(
     field: tyro.constructors.StructFieldSpec, option: Option | None
 ) -> tyro.constructors.StructFieldSpec:
-    if option is None or not (option.range or option.aliases):
+    if option is None or is_part(option):
         return field
+    hinted: Any = Annotated[field.type, tyro.conf.arg(help_behavior_hint=_default_hint)]
     told = [field.helptext() if callable(field.helptext) else field.helptext]
     told += [f"{str(option.range).capitalize()}."] if option.range else []
     told += [f"Also {', '.join(option.aliases)}."] if option.aliases else []
-    return replace(field, helptext=" ".join(filter(None, told)))
+    text = " ".join(" ".join(filter(None, told)).split())  # a line break of the source is none of the help
+    return replace(field, type=hinted, helptext=text)
 
 
 def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:

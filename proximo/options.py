@@ -40,6 +40,14 @@ def also(*names: str) -> Aliases:
     return Aliases(names)
 
 
+SECONDS = tyro.conf.arg(metavar="SECONDS")
+"""An annotation: the help shows this unit in the place of a number."""
+
+
+class Group(str):
+    """An annotation: the heading that an option has in the help, without being part of another class."""
+
+
 OR_OWN = "or a class of the user's own"
 """An annotation: what the numbers of such a class may be, only its author knows."""
 
@@ -52,6 +60,7 @@ class Option(NamedTuple):
     aliases   other names on the command line
     or_own    whether `OR_OWN` stands there
     positional  whether it is the command's word without a name, such as `ENV` or `RUN`
+    group     its heading in the help, where it has one of its own
     """
 
     declared: Any
@@ -59,6 +68,7 @@ class Option(NamedTuple):
     aliases: tuple[str, ...] = ()
     or_own: bool = False
     positional: bool = False
+    group: str | None = None
 
 
 def is_part(option: Option) -> bool:
@@ -76,7 +86,8 @@ def own_options(kind: Any) -> dict[str, Option]:
         bounds = next((note for note in notes if isinstance(note, Range)), None)
         aliases = next((note for note in notes if isinstance(note, Aliases)), ())
         positional = tyro.conf.Positional in notes
-        found[name] = Option(declared, bounds, aliases, OR_OWN in notes, positional)
+        group = next((note for note in notes if isinstance(note, Group)), None)
+        found[name] = Option(declared, bounds, aliases, OR_OWN in notes, positional, group)
     return found
 
 

@@ -185,6 +185,23 @@ def test_help(capsys):
     assert main(["--version"]) == 0
 
 
+def test_the_help_says_what_a_newcomer_needs_by_subject_and_unit(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for said in (
+        "ENV] A Gymnasium id; or your own environment: `file.py:Class`",
+        "--max-time SECONDS Stop, with a checkpoint, before this many seconds. At least 0. (default: none)",
+        "--checkpoint-every SECONDS Seconds between checkpoints.",
+        "--seed INT Random seed.",
+        "--learning-rate FLOAT Adam's step size; with --anneal the one at the start. Above 0. Also --lr.",
+    ):
+        assert said in text, said
+    headings = ["─ environment options", "─ algorithm options", "─ network options", "─ logging options"]
+    assert all(heading in text for heading in headings)
+    assert "{None}" not in text and "default: ENV" not in text
+
+
 def test_the_help_of_train_shows_every_option(capsys):
     with pytest.raises(SystemExit):
         main(["train", "CartPole-v1", "--help"])

@@ -252,7 +252,7 @@ def test_the_help_shows_defaults_reasons_and_ranges(capsys):
         parse(Outer, "outer", ["--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "--inner.rate FLOAT How fast. Above 0. Also --lr. (default: 0.5)" in text
-    assert "How much. At least 0 and below 1. (default: None)" in text
+    assert "How much. At least 0 and below 1. (default: none)" in text
 
 
 # ---- other libraries' words, in control (those of language models: language/test_trl_words.py)

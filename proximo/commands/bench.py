@@ -10,10 +10,10 @@ from proximo.arguments import RecipeArguments, Shown, config_from, parse_recipe
 
 @dataclass(frozen=True)
 class Bench(Shown, RecipeArguments):
-    """Environment steps per second of each part of the loop, next to the floor: the environments alone."""
+    """Measure how fast each part of a training is, in environment steps per second."""
 
     repeats: int = 10
-    """Rounds over the parts; the median is reported."""
+    """Rounds of measurement. The median of them is reported."""
 
 
 read = partial(parse_recipe, Bench, "bench")

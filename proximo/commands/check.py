@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -13,16 +13,17 @@ from proximo.arguments import Shown, parse_words
 
 @dataclass(frozen=True)
 class Check(Shown):
-    """Find what is wrong with an environment before it costs a training run."""
+    """Find what is wrong with an environment before it costs a training run. The exit status is 1 if it finds
+    an error."""
 
-    env: tyro.conf.Positional[str]
-    """A Gymnasium id, or `module:EnvId`."""
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
+    """A Gymnasium id; or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment: values are JSON, or else text."""
+    """Arguments of the environment. A value is JSON, or else text."""
     steps: int = 1000
-    """How long to step it in each check."""
+    """Steps of each check."""
     seed: int = 0
-    """Of the environment and of the random actions."""
+    """Random seed of the environment and of the actions."""
 
 
 read = partial(parse_words, Check, "check")

@@ -18,18 +18,18 @@ from proximo.runs.sealed import check_target, replace_file, writing
 class PlayArguments(Shown):
     """How a trained policy is played."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A run folder, or a model folder."""
-    env: str | None = None
-    """Where to play; the environment of the run unless said otherwise (`module:EnvId` must be typed here)."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="ENV")] = None
+    """The environment to play in, by default that of the run. Name your own here, such as `file.py:Class`."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment, which win over those of the run: JSON, or else text."""
+    """Arguments of the environment, in place of those of the run. A value is JSON, or else text."""
     episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 1
-    """How many whole episodes."""
+    """Number of full episodes to play."""
     seed: int = 0
-    """Of the environment and of sampled actions."""
+    """Random seed of the environment and of sampled actions."""
     sampled: bool = False
-    """Sample actions instead of taking the most likely one."""
+    """Sample actions instead of taking the most likely ones."""
 
     def play(self) -> dict[str, Any]:
         """They, by the names that `evaluate` and `record_video` have for them."""
@@ -45,22 +45,22 @@ class PlayArguments(Shown):
 
 @dataclass(frozen=True)
 class Evaluate(PlayArguments):
-    """Play whole episodes with a trained policy; its statistics stay frozen."""
+    """Play full episodes with a trained policy, and print their mean return with a 95% interval."""
 
     episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 100
-    """How many whole episodes."""
-    num_envs: int | None = None
-    """Environments side by side, up to 16 by default; 1 where only one can exist at a time."""
+    """Number of full episodes to play."""
+    num_envs: Annotated[int | None, also("--n-envs")] = None
+    """Environments stepped side by side, up to 16 by default. Give 1 where only one can exist at a time."""
     max_steps: int = 1_000_000
-    """An episode that goes on for longer than this ends the evaluation with an error."""
+    """Longest episode: a longer one ends the evaluation with an error."""
     until_width: float | None = None
-    """Go on in rounds of EPISODES until the 95% interval of the mean is narrower than this."""
+    """Play more rounds of --episodes until the 95% interval of the mean is narrower than this."""
     max_episodes: int = 10_000
-    """With --until-width: no further than this."""
+    """With --until-width: play at most so many episodes."""
     save: bool = False
-    """Write `evaluation.json` into the run folder."""
-    out: Path | None = None
-    """Write the same into this file."""
+    """Write the result into evaluation.json in the run folder."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the result, as JSON, into this file."""
 
 
 def read(words: list[str]) -> Evaluate:

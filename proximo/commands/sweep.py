@@ -26,18 +26,18 @@ FIXED = ("env", "seed", "steps", "until", "preset")  # what a comparison holds e
 
 @dataclass(frozen=True)
 class Sweep(Watched, RecipeArguments):
-    """Search the options: trials of the same training with other numbers; the same command goes on."""
+    """Search for good options: many trials of one training. The same command again continues the search."""
 
     vary: tuple[str, ...] = ()
-    """OPTION=LOW:HIGH, OPTION=LOW:HIGH:log or OPTION=ONE|OTHER, as often as wanted."""
+    """What to search: OPTION=LOW:HIGH, OPTION=LOW:HIGH:log or OPTION=ONE|OTHER, for one option or several."""
     trials: int = 20
-    """How many there shall be, with those that the file has already."""
+    """Number of trials in all, with those that are finished already."""
     seeds: int = 1
-    """Each trial is the mean of so many seeds, run as one ensemble."""
+    """Seeds of each trial, trained side by side. The score is their mean."""
     storage: Path | None = None
-    """The file that keeps the trials; `OUT/sweep.db` unless said otherwise."""
+    """The file that keeps the trials. By default OUT/sweep.db."""
     out: Path | None = None
-    """Where `sweep.md` goes, after every trial; `runs/sweep-ENV` unless said otherwise."""
+    """The folder for sweep.md, which is written after every trial. By default runs/sweep-ENV."""
 
 
 class ParsedSweep(NamedTuple):

@@ -15,7 +15,7 @@ from proximo.arguments import RecipeArguments, Watched, config_from, parse_recip
 from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
 from proximo.errors import UpdateDiverged, UserError, say
-from proximo.options import as_words, changes
+from proximo.options import SECONDS, as_words, changes
 from proximo.paths import short
 
 if TYPE_CHECKING:
@@ -26,15 +26,17 @@ if TYPE_CHECKING:
 class RunArguments(Watched):
     """How a run is carried out and kept, begun or resumed."""
 
-    checkpoint_every: Annotated[float, at_least(0, infinite=True)] = 30.0
-    """Seconds of work that a crash may cost."""
-    max_time: Annotated[float | None, at_least(0, infinite=True)] = None
-    """End in good time before so many seconds, with a checkpoint to go on from."""
-    sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SinkOptions)
+    checkpoint_every: Annotated[float, at_least(0, infinite=True), SECONDS] = 30.0
+    """Seconds between checkpoints."""
+    max_time: Annotated[float | None, at_least(0, infinite=True), SECONDS] = None
+    """Stop, with a checkpoint, before this many seconds."""
+    sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="logging")] = field(
+        default_factory=SinkOptions
+    )
     out: Path | None = None
-    """The run folder; a new one under `runs/` for a new run, the run's own for a resumed one."""
+    """The run folder. By default a new one under runs/; with --resume that of the run."""
     json: bool = False
-    """End with one JSON object on standard output; with --seeds with a list of them."""
+    """Print the result as one JSON object on standard output; with --seeds a list of them."""
     words: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = ()
     """The command as it was typed, for `config.json`."""
 
@@ -44,19 +46,19 @@ class Train(RunArguments, RecipeArguments):
     """Train a policy on an environment, and keep everything in a run folder."""
 
     seeds: Annotated[int, at_least(1)] = 1
-    """Runs side by side, as one ensemble: the seeds SEED, SEED + 1, ...; a run folder for each."""
+    """Train so many runs side by side, with the seeds SEED, SEED + 1, ...; each has its run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(RunArguments):
-    """Go on with a run that was cut short, from its newest checkpoint that is whole."""
+    """Resume a run that was interrupted, from its newest intact checkpoint."""
 
     resume: Path
     """The run folder."""
     env: tyro.conf.Positional[str | None] = None
-    """`module:EnvId`, where the run is of such an environment: a file never imports a module."""
+    """The run's environment again if it is your own, such as `file.py:Class`: run files never import code."""
     steps: int | None = None
-    """Go on to so many steps, instead of those that the run was begun with."""
+    """Train up to so many steps in all, instead of those that the run began with."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
 

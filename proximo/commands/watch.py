@@ -11,12 +11,12 @@ from proximo.paths import short
 
 @dataclass(frozen=True)
 class Watch(PlayArguments):
-    """See a trained policy play: in a window, or as a film."""
+    """Watch a trained policy play, in a window or as a video."""
 
     video: Path | None = None
-    """Make a film of it, FILE.mp4 or FILE.gif; no screen is needed."""
+    """Record a video instead of opening a window: FILE.mp4 or FILE.gif. No screen is needed."""
     fps: float | None = None
-    """Pictures per second; the environment's own rate unless said otherwise."""
+    """Frames per second. By default the environment's own rate."""
 
 
 def read(words: list[str]) -> Watch:

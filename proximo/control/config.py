@@ -17,9 +17,10 @@ from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.options import UpdateOptions
-from proximo.options import also, checked, with_options
+from proximo.options import SECONDS, Group, also, checked, with_options
 from proximo.policies import NetworkOptions
 
+ENVIRONMENT = Group("environment")
 VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel", "auto"]
 
 
@@ -30,31 +31,31 @@ class Config:
     env: tyro.conf.Positional[Any]
     """A Gymnasium id; or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`. A function
     that makes one is named like a class."""
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment: values are JSON, such as `is_slippery=false`, or else text."""
+    env_kwargs: Annotated[dict[str, Any], ENVIRONMENT] = field(default_factory=dict)
+    """Arguments of the environment, such as `is_slippery=false`. A value is JSON, or else text."""
     steps: Annotated[int, at_least(1), also("--total-timesteps", "--n-timesteps", "--timesteps")] = 1_000_000
-    """Environment steps to learn from, summed over the environments."""
+    """Environment steps to train for, summed over all environments."""
     seed: Annotated[int, at_least(0)] = 0
-    """Every random stream is split from it."""
-    num_envs: Annotated[int, at_least(1), also("--n-envs")] = 8
-    """N: environments stepped side by side."""
+    """Random seed. The same seed gives the same run."""
+    num_envs: Annotated[int, at_least(1), also("--n-envs"), ENVIRONMENT] = 8
+    """Number of environments stepped side by side (N)."""
     horizon: Annotated[int, at_least(1), also("--num-steps", "--n-steps")] = 256
-    """T: steps of each environment between two updates."""
-    vectorization_mode: VectorizationMode = "sync"
-    """`sync`: in this process; `parallel`: split across cores; `auto`: the faster of these two, by
-    measurement; `async`: a process each; `vector_entry_point`: the environment's own vector."""
+    """Steps of each environment between two updates (T)."""
+    vectorization_mode: Annotated[VectorizationMode, ENVIRONMENT] = "sync"
+    """Where environments are stepped. `sync`: in this process; `parallel`: split across cores; `auto`: the
+    faster of these two, measured; `async`: one process each; `vector_entry_point`: their own vector."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
-    scale_actions: Annotated[bool, also("--action-scaling", "--normalize-actions")] = True
+    scale_actions: Annotated[bool, also("--action-scaling", "--normalize-actions"), ENVIRONMENT] = True
     """The policy acts from -1 to 1, mapped to the bounds of the action space: without it, actions in watts
     or degrees are out of reach. The presets leave MuJoCo's as they are, as published runs have them."""
-    step_timeout: Annotated[float, above(0, infinite=True)] = 60.0
-    """Seconds of one step after which an environment is taken for hung."""
-    max_restarts: Annotated[int, at_least(0)] = 10
-    """With `parallel`, `auto`, `async`: how many times in all a failed environment is made anew."""
-    restart_interval: Annotated[float, at_least(0, infinite=True)] = 60.0
-    """With these: a second failure of the same worker within so many seconds ends the run."""
-    update: UpdateOptions = field(default_factory=UpdateOptions)
+    step_timeout: Annotated[float, above(0, infinite=True), SECONDS, ENVIRONMENT] = 60.0
+    """An environment whose step takes longer than this is treated as hung."""
+    max_restarts: Annotated[int, at_least(0), ENVIRONMENT] = 10
+    """With `parallel`, `auto`, `async`: restart failed environments at most so many times in all."""
+    restart_interval: Annotated[float, at_least(0, infinite=True), SECONDS, ENVIRONMENT] = 60.0
+    """With these: end the run if the same worker fails twice within this time."""
+    update: Annotated[UpdateOptions, tyro.conf.arg(name="algorithm")] = field(default_factory=UpdateOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
 
     @property

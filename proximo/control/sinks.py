@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import tyro
+
 from proximo.control.config import Config, as_json
 from proximo.core.ranges import at_least
 from proximo.options import checked
@@ -13,10 +15,10 @@ from proximo.runs.sinks import ReportOptions, Sinks
 
 @dataclass(frozen=True)
 class SinkOptions(ReportOptions):
-    """Who else is told how a run goes."""
+    """Additional loggers. Every number is in RUN/metrics.jsonl in any case."""
 
-    video_every: Annotated[int | None, at_least(1)] = None
-    """A film of one episode into `videos/` every so many steps; training waits while it is made."""
+    video_every: Annotated[int | None, at_least(1), tyro.conf.arg(metavar="STEPS")] = None
+    """Record a video of one episode every so many steps, into RUN/videos. Training waits meanwhile."""
 
     def check(self, env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
         """Raises UserError, before there is a run, for what cannot be: a missing package, say."""

@@ -21,17 +21,17 @@ class NetworkOptions:
     """Size and initialisation of the networks."""
 
     hidden: Annotated[tuple[int, ...], at_least(1)] = (64, 64)
-    """Widths of the hidden layers (the paper's MuJoCo networks: 64 64)."""
+    """Widths of the hidden layers. The paper has 64 64 for MuJoCo."""
     critic_hidden: Annotated[tuple[int, ...] | None, at_least(1)] = None
     """Widths of the critic's own hidden layers; by default as `hidden`, or none on a shared trunk."""
     activation: Activation = "tanh"
     """Activation function; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False
-    """One trunk for actor and critic; separate networks do better in control (Andrychowicz 2020)."""
+    """One network for actor and critic, with two heads. Separate ones do better (Andrychowicz 2020)."""
     initialiser: Initialiser = "orthogonal"
     """Initialisation of the weights; hidden gain sqrt 2, value 1 (Huang 2022, detail 2)."""
     policy_gain: Annotated[float, Range()] = 0.01
-    """Gain of the policy's last layer: small, so that the first actions are near 0 (Andrychowicz 2020)."""
+    """Gain of the policy's last layer. Small, so that the first actions are near 0 (Andrychowicz 2020)."""
     initial_log_std: Annotated[float, Range()] = 0.0
     """Initial log standard deviation of a Gaussian policy."""
     final_log_std: Annotated[float | None, Range()] = None

@@ -54,11 +54,11 @@ class ReportOptions:
     """Where a run's metrics go besides its folder."""
 
     tensorboard: bool = False
-    """Write TensorBoard's event files into `tb/`."""
+    """Write TensorBoard's event files into RUN/tb."""
     wandb: Annotated[bool, also("--track")] = False
     """Report to Weights & Biases (log in with `wandb login`; WANDB_MODE=offline keeps it here)."""
     wandb_project: Annotated[str, also("--wandb-project-name")] = "proximo"
-    """The project there."""
+    """The project on Weights & Biases."""
 
     def check_reports(self) -> None:
         """Raises UserError for a package that is missing."""
