@@ -34,7 +34,8 @@ class EnvironmentNotNamed(UserError):
         python = "env=, a class or a function" if source is None else f"env={source!r}, allow_import=True"
         named = "module:NAME or file.py:NAME" if source is None else source
         super().__init__(
-            f"{problem}: pass the environment, in Python with {python}, on the command line with --env {named}"
+            f"{problem}: pass the environment, in Python with {python}, on the command line with --env "
+            f"{named}"
         )
 
 

@@ -108,7 +108,10 @@ def test_the_plain_one_is_another_environment(tmp_path):
     [
         (Limit, r"Limit needs code of your own.*with env='test_identity:Limit', .*--env test_identity:Limit"),
         (lambda: Limit(), "lambda cannot be recreated from the run's files.*with env=.*--env mod"),
-        (Limit(), "Limit needs code of your own.*with env='test_identity:Limit', .*--env test_identity:Limit"),
+        (
+            Limit(),
+            "Limit needs code of your own.*with env='test_identity:Limit', .*--env test_identity:Limit",
+        ),
     ],
     ids=["class", "lambda", "instance"],
 )
