@@ -194,7 +194,8 @@ def test_the_help_says_what_a_newcomer_needs_by_subject_and_unit(capsys):
         "--max-time SECONDS Stop, with a checkpoint, before this many seconds. At least 0. (default: none)",
         "--checkpoint-every SECONDS Seconds between checkpoints.",
         "--seed INT Random seed.",
-        "--learning-rate FLOAT Adam's learning rate (its initial value, if it is annealed). Above 0. Also --lr",
+        "--learning-rate FLOAT Adam's learning rate",
+        "Above 0. Also --lr. (default: 0.0003)",
     ):
         assert said in text, said
     headings = ["─ environment options", "─ algorithm options", "─ network options", "─ logging options"]
