@@ -61,8 +61,9 @@ def format_results(found: dict[str, Any]) -> str:
             f"(95% interval {found['accuracy_low']:.1%} to {found['accuracy_high']:.1%}), "
             f"mean margin {found['margin']:.4g}"
         )
+    sure = f"95% interval {found['low']:.4g} to {found['high']:.4g} over prompts, {found['interval']}"
     return (
         f"{found['answers']:,} answers to {found['prompts']:,} prompts: mean reward {found['reward']:.4g} "
-        f"(95% interval {found['low']:.4g} to {found['high']:.4g}), "
+        f"({sure if found['interval'] else 'one prompt: no interval'}), "
         f"mean length {found['length']:.1f} tokens, {found['finished']:.0%} ended by themselves"
     )

@@ -4,23 +4,28 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from proximo.arguments import Shown, parse_words
 from proximo.errors import UserError
 
+if TYPE_CHECKING:
+    from proximo.runs.report import Study
+
 
 @dataclass(frozen=True)
 class Report(Shown):
-    """A page with curves, comparisons and options of runs: one HTML file that needs nothing else."""
+    """Write a page about runs, of control or of language models: one HTML file that needs nothing else."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, or folders that hold some; seeds of equal configuration are put together."""
+    """Run folders, or folders that hold some. Runs that differ in their seed alone are a group."""
     out: Path | None = None
-    """The page; `report.html` in the folder that was named, or here where several were."""
+    """The page. By default `report.html` in the folder that was named, or here where several were."""
     csv: Path | None = None
-    """Write the metrics of all runs as one table as well: run, seed, step, metric, value."""
+    """Also write every metric in long form: run, group, env, seed, step, metric, value, and a column for each
+    option that differs between the groups (`pandas.read_csv(...).groupby(["group", "step"])`)."""
 
 
 read = partial(parse_words, Report, "report")
@@ -28,28 +33,39 @@ read = partial(parse_words, Report, "report")
 
 def run(arguments: Report) -> int:
     """Report; returns the exit status."""
+    from proximo.rerun import language_commands, policy_commands
     from proximo.runs.report import as_numbers, find_runs, page, read_run, study_of, write_table
     from proximo.runs.sealed import writing
 
     if not arguments.runs:
         raise UserError("name a run folder, or several: proximo report runs/CartPole-v1-0-...")
-    study = study_of([read_run(path) for path in find_runs(arguments.runs)])
+    found = [read_run(path) for path in find_runs(arguments.runs)]
+    kinds = {"steps": policy_commands, "iterations": language_commands}
+    parts = {unit: [run for run in found if run.unit == unit] for unit in kinds}
+    studies = [study_of(runs, kinds[unit]) for unit, runs in parts.items() if runs]
     out = arguments.out or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / "report.html"
     with writing(out):
-        out.write_text(page(study), encoding="utf-8", errors="replace")
-    rows = write_table(study.runs, arguments.csv) if arguments.csv else 0
+        out.write_text(page(*studies), encoding="utf-8", errors="replace")
+    rows = write_table(studies, arguments.csv) if arguments.csv else 0
     if arguments.json:
         table = str(arguments.csv) if arguments.csv else None
-        print(json.dumps({"report": str(out), "csv": table, **as_numbers(study)}))
+        print(json.dumps({"report": str(out), "csv": table, **as_numbers(*studies)}))
         return 0
-    for group in study.groups:
-        score = group.score
-        if score is not None:
-            sure = f" (95% interval {score.low:,.1f} to {score.high:,.1f})" if score.low is not None else ""
-            label = "".join(letter if letter.isprintable() else "?" for letter in group.label)  # from a file
-            runs = "1 run" if len(group.runs) == 1 else f"{len(group.runs)} runs"
-            print(f"{score.value:12,.1f}  {label}: {runs}{sure}")
+    for study in studies:
+        show(study)
     if arguments.csv:
         print(f"table: {arguments.csv}, {rows:,} rows")
     print(f"report: {out}")
     return 0
+
+
+def show(study: "Study") -> None:
+    """A line for each group: its score, and how sure it is."""
+    text = "{:,.1f}".format if study.unit == "steps" else "{:.4g}".format
+    for group in study.groups:
+        if (score := group.score) is not None:
+            sure = f" ({score.interval(text)})" if score.low is not None else ""
+            label = "".join(letter if letter.isprintable() else "?" for letter in group.label)  # from a file
+            runs = "1 run" if len(group.runs) == 1 else f"{len(group.runs)} runs"
+            of = "" if study.unit == "steps" else f" {group.runs[0].score_of}"
+            print(f"{text(score.value):>12}{of}  {label}: {runs}{sure}")

@@ -85,7 +85,9 @@ def run(asked: ParsedSweep) -> int:
         )
 
     def report() -> dict[str, Any]:
-        found = outcome(study, search, lambda options: ["proximo", "train", *asked.recipe, *spelled(options)])
+        seeds = ["--seeds", str(arguments.seeds)] if arguments.seeds > 1 else []
+        trained = ["proximo", "train", *asked.recipe, *seeds]
+        found = outcome(study, search, lambda options: [*trained, *spelled(options)])
         write_report(out, text(found, f"Sweep of {base.name}"))
         return found
 

@@ -137,7 +137,7 @@ def run_seeds(arguments: Train) -> int:
     """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
     from proximo.control.members import train_members
     from proximo.runs.process import Deadline, graceful_stop, take_turns
-    from proximo.runs.statistics import interval
+    from proximo.runs.statistics import mean_of
 
     members = train_members(
         config_from(arguments),
@@ -166,8 +166,10 @@ def run_seeds(arguments: Train) -> int:
         for row in rows:
             reached = row["ep_rew_mean"]
             print(f"{'no episode ended' if reached is None else format(reached, '12,.1f')}  {row['run']}")
-        mean, low, high = interval([member.mean_return for member in overview.members])
-        print(f"{mean:12,.1f}  mean of {len(rows)} seeds (95% interval {low:,.1f} to {high:,.1f})")
+        scores = [row["ep_rew_mean"] for row in rows if row["ep_rew_mean"] is not None]
+        if len(scores) > 1:
+            found = mean_of(scores)
+            print(f"{found.value:12,.1f}  mean of {len(scores)} seeds ({found.interval()})")
     diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]
     for path in diverged:
         say(f"proximo train: {short(path)} left the finite numbers: its policy is the last good one")

@@ -26,7 +26,7 @@ from proximo.envs import (
 from proximo.errors import EnvironmentFault, UserError
 from proximo.keywords import of_evaluation
 from proximo.plain import plain
-from proximo.runs.statistics import interval
+from proximo.runs.statistics import mean_of
 
 MOST_ENVS = 16
 MAX_STEPS = 1_000_000  # of an episode: what never ends must not be played for ever
@@ -35,8 +35,9 @@ LONG = 20_000  # steps without an end, after which a line says so
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Raw returns of whole episodes; `low` and `high` bound their mean with 95% confidence (Student's t).
+    """Raw returns of whole episodes; `low` and `high` bound their mean with 95% confidence.
 
+    interval  how they were computed, by `runs.statistics`; None of one episode, whose bounds are its return
     environment_seeds  for each episode, the seed that its environment was begun with
     seed, deterministic  what they were played with
     """
@@ -51,11 +52,13 @@ class Evaluation:
     environment_seeds: list[int] = field(default_factory=list)
     seed: int = 0
     deterministic: bool = True
+    interval: str | None = None
 
     def __str__(self) -> str:
+        sure = f"95% interval {self.low:,.2f} to {self.high:,.2f}, {self.interval}"
         return (
             f"{self.episodes} episodes: mean return {self.mean:,.2f} "
-            f"(95% interval {self.low:,.2f} to {self.high:,.2f}), std {self.std:,.2f}, "
+            f"({sure if self.interval else 'one episode: no interval'}), std {self.std:,.2f}, "
             f"mean length {sum(self.lengths) / self.episodes:,.1f}"
         )
 
@@ -67,8 +70,9 @@ class Evaluation:
 def summary(returns: list[float], lengths: list[int]) -> Evaluation:
     """Mean, standard deviation and interval of episode returns."""
     std = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
-    mean, low, high = interval(returns)
-    return Evaluation(mean, std, low, high, len(returns), returns, lengths)
+    mean, low, high, how = mean_of(returns)
+    bounds = (mean, mean) if low is None or high is None else (low, high)
+    return Evaluation(mean, std, *bounds, len(returns), returns, lengths, interval=how)
 
 
 def evaluate(

@@ -143,4 +143,4 @@ def _published(number: Published | None) -> dict[str, Any]:
 
 def _plain(estimate: statistics.Estimate) -> list[float | None]:
     """[value, low, high]."""
-    return [None if number is None else files.round_significant(number, DIGITS) for number in estimate]
+    return [None if number is None else files.round_significant(number, DIGITS) for number in estimate[:3]]

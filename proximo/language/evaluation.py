@@ -34,7 +34,7 @@ from proximo.language.train.reward_model import RewardModelOptions, reward_train
 from proximo.language.train.rewards import RewardFunction
 from proximo.language.train.sft import SFTOptions, fine_tuning
 from proximo.options import also, checked
-from proximo.runs.statistics import interval
+from proximo.runs.statistics import mean_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,15 +223,16 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
     )
     judged, groups = ~np.isnan(score), score.reshape(-1, options.samples)
     groups = groups[~np.isnan(groups).all(axis=1)]
-    mean, low, high = interval(np.nanmean(groups, axis=1).tolist())
+    mean, low, high, how = mean_of(np.nanmean(groups, axis=1))
     left_out = [f"{count - judged.sum()} of {count} answers were judged by no function, and are left out"]
     return {
         "kind": "rewards",
         "prompts": len(prompts),
         "answers": count,
         "reward": mean,
-        "low": low,
-        "high": high,
+        "low": mean if low is None else low,
+        "high": mean if high is None else high,
+        "interval": how,
         "length": float(length.mean()),
         "finished": float(finished.mean()),
         "notes": [*trainer.notes, *([] if judged.all() else left_out)],

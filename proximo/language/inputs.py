@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from proximo.errors import UserError
 from proximo.language.files.adapter_files import base_folder
 from proximo.language.files.folder import local_folder
-from proximo.runs.kinds import is_policy_run
+from proximo.runs.kinds import refuse_policy
 from proximo.runs.sealed import MANIFEST
 
 Options = TypeVar("Options")
@@ -42,16 +42,13 @@ def with_folders(options: Options) -> Options:
 def model_folder(name: str | os.PathLike[str]) -> str:
     """A model's folder, or an id of the Hub, as it is; of a run's folder the model in it.
 
-    Raises UserError for a run that has no model yet.
+    Raises UserError for a run that has no model yet, and for one of `proximo train`.
     """
     place = Path(name)
+    refuse_policy(place)
     if (place / "model" / "config.json").is_file():
         return str(place / "model")
     if (place / "metrics.jsonl").is_file() and (place / "checkpoints").is_dir():
-        if is_policy_run(place):
-            raise UserError(
-                f"{place} is a run of `proximo train`, no language model: `proximo evaluate {place}`"
-            )
         raise UserError(f"the run {place} has no model yet: let it come to an end, or resume it")
     return os.fspath(name)
 

@@ -27,7 +27,7 @@ from proximo.runs import record
 from proximo.runs.checkpoints import STATE_ARRAYS, newest_valid, read_state, require_finite, state_files
 from proximo.runs.files import CONFIG, METRICS, Entry, RunFiles
 from proximo.runs.folder import RunFolder
-from proximo.runs.kinds import config_of
+from proximo.runs.kinds import config_of, refuse_policy
 from proximo.runs.logs import step_under
 from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sinks import Sinks
@@ -144,7 +144,12 @@ def language_files(command: str, options: Any, trainer: Trainer, **more: Any) ->
     return RunFiles(
         name=f"lm-{command}-{options.run.seed}",
         resume=f"proximo lm {command} --resume",
-        described={"command": command, "options": as_json(options), **more},
+        described={
+            "command": command,
+            "options": as_json(options),
+            "iterations": trainer.total,
+            **more,
+        },
         entry=partial(entry, trainer),
         logs={METRICS: step_under("step"), COMPLETIONS: step_under("step")},
         heads={},
@@ -192,6 +197,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
     Raises UserError if there is no such run.
     """
+    refuse_policy(run)
     content = config_of(run)
     if not isinstance(content.get("command"), str) or "options" not in content:
         raise UserError(f"{run} is not a run of `proximo lm` (it has no {CONFIG} of one that can be read)")

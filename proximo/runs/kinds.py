@@ -41,14 +41,23 @@ def language_advice(place: Path) -> str | None:
         kind = "holds a language model"
     else:
         return None
-    writes = "" if command in SCORES else f", `proximo lm generate {place}` shows what it writes"
+    writes = "" if command in SCORES else f", `proximo lm chat {place}` talks with it"
     return f"{place} {kind}: `proximo lm eval {place}` measures it{writes}"
 
 
 def is_policy_run(place: Path) -> bool:
-    """Whether it is a run of `proximo train`."""
+    """Whether it is a run of `proximo train`, or the model of one."""
     content = config_of(place)
-    return isinstance(content.get("env"), str) and "update" in content
+    return (isinstance(content.get("env"), str) and "update" in content) or (place / "model.json").is_file()
+
+
+def refuse_policy(place: Path) -> None:
+    """Raises UserError, naming what is meant, for a run of `proximo train` where a language model is asked for."""
+    if is_policy_run(place):
+        raise UserError(
+            f"{place} is a run of `proximo train`, not a language model: `proximo evaluate {place}` measures "
+            f"it, `proximo watch {place}` shows it, `proximo train --resume {place}` resumes it"
+        )
 
 
 def config_of(place: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Scores of runs, and how sure they are: normalisation, stratified bootstrap, who beats whom.
 
 Agarwal 2021 (Deep Reinforcement Learning at the Edge of the Statistical Precipice) gives the intervals,
-the interquartile mean and the probability of improvement; Schulman 2017 the normalisation of table 1.
+the interquartile mean and the probability of improvement; Schulman 2017 the normalisation of table 1. Every
+interval that a command shows comes from here: of training seeds, of episodes, of a grid.
 Everywhere `runs` is one array of scores per environment, in one order of environments.
 """
 
@@ -13,27 +14,34 @@ import numpy as np
 RESAMPLES = 4000
 CONFIDENCE = 0.95
 SEED = 0  # of the resampling: the same runs give the same interval
+FEWEST = 5  # runs for a bootstrap: drawn again from fewer, they hardly differ, and the interval is too narrow
+STUDENT, BOOTSTRAP = "Student's t", "bootstrap"
+MOST_DRAWS = 8_000_000  # numbers that are held at once
 
 Runs = Sequence[np.ndarray]
 
 
 class Estimate(NamedTuple):
-    """A number with its 95% interval; the bounds are None where there are too few runs for one."""
+    """A number with its 95% interval; the bounds are None where there are too few runs for one.
+
+    method  how the bounds were computed: `STUDENT` or `BOOTSTRAP`
+    """
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
+    method: str | None = None
+
+    def interval(self, text: Callable[[float], str] = "{:,.1f}".format) -> str:
+        """The interval in words: `95% interval 8.5 to 13.5, Student's t`; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"95% interval {text(self.low)} to {text(self.high)}, {self.method}"
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and 95% interval (Student's t) of independent values; one value has no interval but itself."""
-    from scipy.special import stdtrit  # SciPy costs every command as much as all the rest of an import
-
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return mean, mean, mean
-    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * float(np.std(values, ddof=1)) / count**0.5
-    return mean, mean - half, mean + half
+def mean_of(values: Sequence[float]) -> Estimate:
+    """The mean of independent values of one kind, such as seeds or episodes, as `mean`."""
+    return mean([np.asarray(values, float)])
 
 
 def normalised(score: float, zero: float, one: float) -> float:
@@ -58,8 +66,20 @@ def scale_of(random: float, scores: Sequence[float]) -> tuple[float, float] | No
 
 
 def mean(runs: Runs) -> Estimate:
-    """The mean over all runs."""
-    return estimate(_mean, runs)
+    """The mean over all runs: the one place where the interval of a mean comes from.
+
+    Below five runs in all the interval is Student's t, with the variance within environments; from five on it
+    is the stratified bootstrap of `estimate`.
+    """
+    count = sum(map(len, runs))
+    if count >= FEWEST or min(map(len, runs), default=0) < 2:
+        return estimate(_mean, runs)
+    from scipy.special import stdtrit
+
+    value, freedom = float(_mean(*runs)), count - len(runs)
+    variance = sum(float(np.sum((sample - sample.mean()) ** 2)) for sample in runs) / freedom
+    half = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * (variance / count) ** 0.5
+    return Estimate(value, value - half, value + half, STUDENT)
 
 
 def interquartile_mean(runs: Runs) -> Estimate:
@@ -87,25 +107,26 @@ def estimate(statistic: Callable[..., np.ndarray], runs: Runs) -> Estimate:
 
     The runs of each environment are drawn again from that environment's own, independently; percentiles
     of the statistic over the resamples bound the interval. Without two runs in each environment there
-    is none. Raises ValueError without any run.
+    is none, nor below five in all. Raises ValueError without any run.
     """
     if not runs or not all(len(sample) for sample in runs):
         raise ValueError("a statistic needs runs in each environment")
-    value = float(statistic(*runs))
-    if min(len(sample) for sample in runs) < 2:
-        return Estimate(value, None, None)
-    from scipy import stats
+    value, count = float(statistic(*runs)), sum(map(len, runs))
+    if min(len(sample) for sample in runs) < 2 or count < FEWEST:
+        return Estimate(value)
+    from scipy import stats  # it costs every command as much as all the rest of an import
 
     interval = stats.bootstrap(
         tuple(runs),
         statistic,
         n_resamples=RESAMPLES,
+        batch=max(1, min(RESAMPLES, MOST_DRAWS // count)),
         vectorized=True,
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
+    return Estimate(value, float(interval.low), float(interval.high), BOOTSTRAP)
 
 
 def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,18 +134,25 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     A gap (NaN) in a curve is bridged between its neighbours, one at its end keeps the last value; points
     before some seed's first episode stay NaN. A curve that is all gap, of a run without any episode, is left
-    out. The interval is a percentile bootstrap's over the seeds.
+    out. The interval is that of `mean`: Student's t below five seeds, from five on the bootstrap.
     """
     whole = np.array([_interpolate_gaps(curve) for curve in curves if np.isfinite(curve).any()])
     count = len(whole)
     if not count:
         nothing = np.full(curves.shape[1], np.nan)
         return nothing, nothing, nothing
+    middle = whole.mean(axis=0)
+    if count == 1:
+        return middle, middle, middle
+    if count < FEWEST:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * whole.std(axis=0, ddof=1) / count**0.5
+        return middle, middle - half, middle + half
     draws = np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
-    means = whole[draws].mean(axis=1)
     edge = 50.0 * (1.0 - CONFIDENCE)
-    low, high = np.percentile(means, [edge, 100.0 - edge], axis=0)
-    return whole.mean(axis=0), low, high
+    low, high = np.percentile(whole[draws].mean(axis=1), [edge, 100.0 - edge], axis=0)
+    return middle, low, high
 
 
 def _interpolate_gaps(curve: np.ndarray) -> np.ndarray:

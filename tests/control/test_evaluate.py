@@ -36,6 +36,7 @@ def test_a_summary_by_hand():
         episodes=4,
         returns=[1.0, 2.0, 3.0, 4.0],
         lengths=[10, 10, 10, 10],
+        interval="Student's t",
     )
     assert summary([7.0], [3]).low == summary([7.0], [3]).high == 7.0
 
@@ -256,5 +257,5 @@ def test_a_bench_measures_every_part():
 def test_what_is_printed_of_it():
     # Mean 2, std 1, Student's t for 2 degrees of freedom 4.3027: 2 -+ 4.3027 / sqrt(3) = 2 -+ 2.48.
     assert str(summary([1.0, 2.0, 3.0], [10, 20, 30])) == (
-        "3 episodes: mean return 2.00 (95% interval -0.48 to 4.48), std 1.00, mean length 20.0"
+        "3 episodes: mean return 2.00 (95% interval -0.48 to 4.48, Student's t), std 1.00, mean length 20.0"
     )

@@ -10,6 +10,7 @@ from proximo.runs.statistics import (
     improvement,
     interquartile_mean,
     mean,
+    mean_of,
     normalised,
     scale_of,
 )
@@ -46,23 +47,39 @@ def test_the_mean_is_over_all_runs():
     assert mean(arrays([0, 1, 2], [4, 8])).value == 3.0
 
 
-def test_an_interval_of_two_runs():
-    # Two draws of {0, 1}: mean 0 with probability 1/4, 1/2 with 1/2, 1 with 1/4; hence the 2.5th and the
-    # 97.5th percentile are 0 and 1.
-    assert mean(arrays([0, 1])) == (0.5, 0.0, 1.0)
+def test_below_five_runs_the_interval_is_students_t_from_five_on_the_bootstrap():
+    # 1, 2, 6: mean 3, standard deviation sqrt 7; t of 2 degrees of freedom is 4.303.
+    found = mean(arrays([1, 2, 6]))
+    assert found[:3] == pytest.approx((3, 3 - 4.303 * (7 / 3) ** 0.5, 3 + 4.303 * (7 / 3) ** 0.5), abs=2e-3)
+    assert found.method == "Student's t"
+    # Two environments: deviations of 1 around 1 and around 11, 4 - 2 = 2 degrees of freedom, so the variance
+    # is (1 + 1 + 1 + 1) / 2 = 2, and the mean's 2 / 4.
+    found = mean(arrays([0, 2], [10, 12]))
+    assert found[:3] == pytest.approx((6, 6 - 4.303 * 0.5**0.5, 6 + 4.303 * 0.5**0.5), abs=1e-3)
+    found = mean_of([0.0, 0.0, 0.0, 0.0, 1.0])
+    assert found.method == "bootstrap" and (found.low, found.value) == (0.0, 0.2)
+    assert found.interval() == "95% interval 0.0 to 0.6, bootstrap"
+    # Of a share or of a middle there is no t: it has no interval before there are five.
+    assert interquartile_mean(arrays([1, 2, 6]))[1:] == (None, None, None)
 
 
 def test_the_bootstrap_is_stratified():
     # The runs of each environment agree, so drawing them again changes nothing. Drawn from one urn, the
     # mean would lie anywhere from 0 to 1.
-    assert mean(arrays([0, 0], [1, 1])) == (0.5, 0.5, 0.5)
+    assert mean(arrays([0, 0, 0], [1, 1, 1])) == (0.5, 0.5, 0.5, "bootstrap")
+
+
+def test_the_interval_of_very_many_runs_takes_little_memory():
+    many = np.random.default_rng(0).normal(size=20_000)
+    found = mean_of(many)
+    assert found.high - found.low == pytest.approx(2 * 1.96 / 20_000**0.5, rel=0.1)
 
 
 def test_the_interval_of_many_runs_is_that_of_the_normal_distribution():
     # Standard error of the mean of two independent strata of n runs each: s / sqrt(2 n).
     n = 200
     runs = [np.random.default_rng(i).normal(size=n) for i in range(2)]
-    value, low, high = mean(runs)
+    value, low, high, _ = mean(runs)
     half = stats.norm.ppf(0.975) * np.sqrt(sum(np.var(sample) for sample in runs) / n) / 2
     assert (low, high) == (pytest.approx(value - half, abs=0.01), pytest.approx(value + half, abs=0.01))
 
@@ -76,12 +93,12 @@ def test_the_interquartile_mean_leaves_the_outer_quarters_out():
     # Of 0, 1, ..., 7 the middle half is 2, 3, 4, 5: 3.5. However far the outer ones lie.
     assert interquartile_mean(arrays([0, 1, 2, 3], [4, 5, 6, 7])).value == 3.5
     assert interquartile_mean(arrays([-1000, 1, 2, 3], [4, 5, 6, 10**9])).value == 3.5
-    low, high = interquartile_mean(arrays([0, 1, 2, 3], [4, 5, 6, 7]))[1:]
+    low, high = interquartile_mean(arrays([0, 1, 2, 3], [4, 5, 6, 7]))[1:3]
     assert 2.0 < low < 3.5 < high < 5.0
 
 
 def test_one_run_has_no_interval():
-    assert mean(arrays([0.25], [0.75, 1.25])) == (0.75, None, None)
+    assert mean(arrays([0.25], [0.75, 1.25])) == (0.75, None, None, None)
 
 
 @pytest.mark.parametrize("runs", [[], arrays([])])
@@ -103,9 +120,11 @@ def test_the_probability_of_improvement():
 
 
 def test_the_interval_of_an_improvement():
-    assert improvement(arrays([3, 4], [7, 8]), arrays([1, 2], [5, 6])) == (1.0, 1.0, 1.0)
-    assert improvement(arrays([1, 1]), arrays([1, 1])) == (0.5, 0.5, 0.5)
-    value, low, high = improvement(arrays([1, 3, 5]), arrays([2, 4, 6]))
+    certain = improvement(arrays([3, 4], [7, 8]), arrays([1, 2], [5, 6]))
+    assert certain == (1.0, 1.0, 1.0, "bootstrap")
+    assert improvement(arrays([1, 1, 1]), arrays([1, 1]))[:3] == (0.5, 0.5, 0.5)
+    assert improvement(arrays([1, 1]), arrays([1, 1]))[:3] == (0.5, None, None)
+    value, low, high, _ = improvement(arrays([1, 3, 5]), arrays([2, 4, 6]))
     # 3 > 2, 5 > 2, 5 > 4: three pairs of nine.
     assert value == pytest.approx(1 / 3) and 0.0 <= low < value < high <= 1.0
 
@@ -119,9 +138,10 @@ def test_an_improvement_over_environments_weighs_each_alike():
 
 
 def test_a_band_over_seeds():
-    # Seeds {0, 2} and {10, 10}: as above, the interval of two runs is the runs themselves.
+    # Seeds {0, 2} and {10, 10}: t of one degree of freedom is 12.706, the mean's standard error 1 and 0.
     middle, low, high = band(np.array([[0.0, 10.0], [2.0, 10.0]]))
-    assert (middle.tolist(), low.tolist(), high.tolist()) == ([1.0, 10.0], [0.0, 10.0], [2.0, 10.0])
+    assert middle.tolist() == [1.0, 10.0]
+    assert np.array([low, high]) == pytest.approx(np.array([[-11.706, 10], [13.706, 10]]), abs=1e-3)
 
 
 def test_gaps_in_a_curve_are_bridged():
@@ -132,4 +152,4 @@ def test_gaps_in_a_curve_are_bridged():
 
 def test_a_run_without_an_episode_does_not_hide_the_others():
     middle, low, high = band(np.array([[1.0, 3.0], [np.nan, np.nan], [3.0, 5.0]]))
-    assert (middle.tolist(), low.tolist(), high.tolist()) == ([2.0, 4.0], [1.0, 3.0], [3.0, 5.0])
+    assert (middle.tolist(), (high - middle).tolist()) == ([2.0, 4.0], (middle - low).tolist())

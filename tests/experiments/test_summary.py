@@ -60,7 +60,8 @@ def test_a_grid_that_is_partly_there(tmp_path):
     # The best run on Pendulum is the one that is there, 12.5, which counts as 1.
     assert low["score"][0] == pytest.approx((0.1 + 10 / 90 + 1.0) / 3, rel=1e-3)
     assert low["score"][1:] == [None, None]  # one run of Pendulum alone has no interval
-    assert low["better_than_baseline"] == [0, 0, 0]  # where both are: on CartPole
+    # Where both are, on CartPole, there are two runs of either: too few for an interval.
+    assert low["better_than_baseline"] == [0, None, None]
     assert "3 of 4" in printed(table.settings(numbers))
 
 

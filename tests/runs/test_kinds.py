@@ -26,12 +26,12 @@ def refused(capsys, *words):
     return said.err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "watch", "export", "report"])
+@pytest.mark.parametrize("command", ["evaluate", "watch", "export"])
 def test_a_run_of_a_language_model_goes_to_its_own_commands(folder, capsys, command):
     more = ["--onnx"] if command == "export" else []
     said = refused(capsys, command, folder, *more)
     assert f"{folder} is a run of `proximo lm sft`: `proximo lm eval {folder}` measures it" in said
-    assert not (folder / "report.html").exists()
+    assert f"`proximo lm chat {folder}` talks with it" in said
 
 
 def test_it_is_resumed_by_its_own_command(folder, capsys):
@@ -40,7 +40,7 @@ def test_it_is_resumed_by_its_own_command(folder, capsys):
 
 def test_a_reward_model_writes_nothing(folder, capsys):
     (folder / "config.json").write_text(json.dumps(LANGUAGE | {"command": "reward"}))
-    assert "lm generate" not in refused(capsys, "evaluate", folder)
+    assert "lm chat" not in refused(capsys, "evaluate", folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
@@ -49,15 +49,9 @@ def test_a_model_of_the_hub_is_one_too(tmp_path, capsys, name):
     assert "holds a language model: `proximo lm eval" in refused(capsys, "evaluate", tmp_path)
 
 
-def test_among_other_runs_it_is_left_out_of_a_report(folder, tmp_path_factory, capsys):
-    runs = tmp_path_factory.mktemp("runs")
-    (runs / "language").mkdir()
-    (runs / "language" / "config.json").write_text(json.dumps(LANGUAGE))
-    (runs / "policy").mkdir()
-    (runs / "policy" / "config.json").write_text(json.dumps({"env": "CartPole-v1", "seed": 0, "update": {}}))
-    assert main(["report", str(runs), "--json"]) == 0
-    said = capsys.readouterr().out
-    assert "CartPole-v1" in said and "language" not in said
+def test_a_model_of_the_hub_is_no_run_to_report_on(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    assert "a report is of runs, and" in refused(capsys, "report", tmp_path)
 
 
 def test_of_several_runs_one_is_to_be_named(tmp_path, capsys):
@@ -73,10 +67,23 @@ def test_what_stands_in_a_file_is_no_command(folder, capsys):
     assert "`proximo lm sftrmrf`" in refused(capsys, "evaluate", folder)
 
 
-def test_a_policy_is_no_language_model(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("lm", "eval", "RUN", "--data", "x.jsonl"),
+        ("lm", "generate", "RUN", "--prompt", "x"),
+        ("lm", "chat", "RUN"),
+        ("lm", "sft", "RUN", "--data", "x.jsonl"),
+        ("lm", "ppo", "--resume", "RUN"),
+    ],
+    ids=lambda words: words[1],
+)
+@pytest.mark.parametrize("kind", ["run", "model"])
+def test_a_policy_is_no_language_model(tmp_path, capsys, words, kind):
     pytest.importorskip("tokenizers")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "metrics.jsonl").touch()
-    (tmp_path / "config.json").write_text(json.dumps({"env": "CartPole-v1", "update": {}}))
-    said = refused(capsys, "lm", "generate", tmp_path, "--prompt", "x")
-    assert f"is a run of `proximo train`, no language model: `proximo evaluate {tmp_path}`" in said
+    if kind == "run":
+        (tmp_path / "config.json").write_text(json.dumps({"env": "CartPole-v1", "update": {}}))
+    else:
+        (tmp_path / "model.json").touch()
+    said = refused(capsys, *(tmp_path if word == "RUN" else word for word in words))
+    assert f"is a run of `proximo train`, not a language model: `proximo evaluate {tmp_path}` meas" in said

@@ -9,8 +9,11 @@ import pytest
 from scipy import stats
 
 from proximo.control.config import as_json, preset
+from proximo.control.evaluate import summary
 from proximo.errors import UserError
 from proximo.options import with_options
+from proximo.rerun import policy_commands
+from proximo.runs import statistics
 from proximo.runs.report import as_numbers, find_runs, read_run, study_of, write_table
 
 NOW = datetime.now(UTC)
@@ -41,7 +44,7 @@ def write_run(path, *, env="CartPole-v1", seed=0, score=10.0, rows=6, saved=True
 
 
 def study(*paths):
-    return study_of([read_run(path) for path in find_runs(paths)])
+    return study_of([read_run(path) for path in find_runs(paths)], policy_commands)
 
 
 # ---- reading
@@ -142,7 +145,11 @@ def test_an_evaluation_is_read(tmp_path):
     path = write_run(tmp_path / "run")
     content = {"mean": 5.0, "std": 1.0, "low": 4.0, "high": 6.0, "episodes": 2, "returns": [4, 6, None]}
     (path / "evaluation.json").write_text(json.dumps(content))
-    assert read_run(path).evaluation == content | {"returns": [4.0, 6.0], "lengths": []}
+    assert read_run(path).evaluation == content | {
+        "interval": "Student's t",  # as versions computed it that did not say so
+        "returns": [4.0, 6.0],
+        "lengths": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -199,8 +206,25 @@ def test_seeds_of_one_configuration_are_a_group(tmp_path):
     assert group.seeds == [0, 1, 2] and group.label == "CartPole-v1"
     # Student's t with 2 degrees of freedom: mean 3, standard deviation sqrt 7.
     half = stats.t.ppf(0.975, 2) * np.sqrt(7 / 3)
-    assert group.score == pytest.approx((3.0, 3.0 - half, 3.0 + half))
+    assert group.score[:3] == pytest.approx((3.0, 3.0 - half, 3.0 + half))
+    assert group.score.method == "Student's t" and made.rows["CartPole-v1"][0].mean == group.score
     assert made.differing == {} and made.overall == [] and made.notes == []
+
+
+def test_one_number_has_one_interval_everywhere(tmp_path):
+    """The same scores as seeds of `train --seeds`, in a report, as episodes of `evaluate`, in a grid."""
+    for scores in ([1.0, 2.0, 6.0], [1.0, 2.0, 6.0, 3.0, 9.0]):
+        expected = statistics.mean_of(scores)
+        played = summary(scores, [1] * len(scores))
+        assert (played.mean, played.low, played.high, played.interval) == expected
+        assert statistics.mean([np.array(scores)]) == expected
+        middle, low, high = statistics.band(np.array(scores)[:, None])
+        assert (middle[0], low[0], high[0]) == pytest.approx(expected[:3])
+        folder = tmp_path / str(len(scores))
+        for seed, score in enumerate(scores):
+            write_run(folder / f"seed-{seed}", seed=seed, score=score)
+        made = study(folder)
+        assert made.groups[0].score == made.rows["CartPole-v1"][0].mean == expected
 
 
 def test_groups_are_named_by_what_differs(tmp_path):
@@ -211,7 +235,9 @@ def test_groups_are_named_by_what_differs(tmp_path):
     assert [group.label for group in made.groups] == ["learning_rate 0.1", "learning_rate 0.001"]
     assert made.differing == {"learning_rate": ["0.1", "0.001"]}
     first, second = made.rows["CartPole-v1"]
-    assert first.mean == (1.5, 1.0, 2.0) and first.improvement is None
+    # Two runs, one degree of freedom: 12.706 x 0.5 on either side.
+    assert first.mean[:3] == pytest.approx((1.5, 1.5 - 6.353, 1.5 + 6.353), abs=1e-3)
+    assert first.improvement is None
     # 1 = 1 counts 1/2, 1 < 2 counts 0, 3 beats both: 2.5 of 4 pairs.
     assert second.mean.value == 2.0 and second.improvement.value == 0.625
 
@@ -242,12 +268,12 @@ def test_settings_over_environments(tmp_path):
     assert made.groups[0].label == "Acrobot-v1, gamma 0.9"
     low, high = made.overall  # 0 is the lowest score of an environment, 1 the highest
     assert (low.label, low.mean.value, high.label, high.mean.value) == ("gamma 0.9", 0.0, "gamma 0.99", 1.0)
-    assert high.improvement == (1.0, 1.0, 1.0) and high.runs == 4
+    assert high.improvement.value == 1.0 and high.runs == 4
 
 
 def test_equal_seeds_and_other_versions_are_noted(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", extra={"versions": {"python": "3.12.0"}})
+    write_run(tmp_path / "CartPole-v1-0-20261130-111353")
+    write_run(tmp_path / "CartPole-v1-0-20261130-111353-2", extra={"versions": {"python": "3.12.0"}})
     notes = study(tmp_path).notes
     assert "seed 0 occurs more than once" in notes[0] and "different versions" in notes[1]
 
@@ -262,13 +288,40 @@ def test_runs_of_unknown_options_are_not_put_together(tmp_path):
 
 
 def test_the_table_is_tidy(tmp_path):
-    runs = study(write_run(tmp_path / "run", seed=3)).runs
-    count = write_table(runs, tmp_path / "out.csv")
+    count = write_table([study(write_run(tmp_path / "run", seed=3))], tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == count == 6 * 5  # five metrics; the steps are a column
-    expected = dict(seed="3", step="200", metric="train/approx_kl", value="0.02")
+    expected = dict(group="CartPole-v1", env="CartPole-v1", seed="3", step="200")
+    expected |= dict(metric="train/approx_kl", value="0.02")
     assert {"run": str(tmp_path / "run"), **expected} in rows
+
+
+def test_the_table_tells_groups_and_their_options_apart(tmp_path):
+    for gamma in (0.5, 0.9):
+        for seed in range(2):
+            write_run(tmp_path / f"{gamma}-{seed}", seed=seed, gamma=gamma, score=10 * gamma)
+    write_table([study(tmp_path)], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["run", "group", "env", "seed", "step", "metric", "value", "gamma"]
+    scores = {
+        (row["group"], row["gamma"], row["value"]) for row in rows if row["metric"] == "rollout/ep_rew_mean"
+    }
+    assert scores == {("gamma 0.5", "0.5", "5.0"), ("gamma 0.9", "0.9", "9.0")}
+
+
+def test_runs_that_no_option_tells_apart_are_named_by_their_folders(tmp_path):
+    for name in ("baseline", "mine"):  # the code of an environment, say, was another
+        for seed in range(2):
+            write_run(tmp_path / name / f"seed-{seed}", seed=seed, score=[1.0, 2.0][name == "mine"])
+    made = study(tmp_path)
+    assert [(group.label, group.seeds) for group in made.groups] == [("baseline", [0, 1]), ("mine", [0, 1])]
+    assert made.notes == [] and [group.score.value for group in made.groups] == [1.0, 2.0]
+    write_run(tmp_path / "mine-0", gamma=0.5)
+    write_run(tmp_path / "mine-1", seed=1, gamma=0.5)
+    labels = [group.label for group in study(tmp_path).groups]
+    assert labels == ["gamma 0.99, baseline", "gamma 0.99, mine", "gamma 0.5"]
 
 
 def test_the_numbers_are_plain(tmp_path):
@@ -276,7 +329,7 @@ def test_the_numbers_are_plain(tmp_path):
     write_run(tmp_path / "b", gamma=0.5, rows=0)
     said = json.loads(json.dumps(as_numbers(study(tmp_path)), allow_nan=False))
     first, second = said["groups"]
-    assert first["score"] == {"value": 10.0, "low": None, "high": None}
+    assert first["score"] == {"value": 10.0, "low": None, "high": None, "method": None}
     assert first["runs"][0]["steps"] == 600 and first["command"].startswith("proximo train CartPole-v1")
     assert (second["score"], second["mean"], second["improvement"]) == (None, None, None)
     assert said["differing"] == {"gamma": {"gamma 0.99": "0.99", "gamma 0.5": "0.5"}}

@@ -6,13 +6,15 @@ import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from test_report import study, write_run
 
+import proximo
 from proximo.cli import main
-from proximo.runs.report import page
+from proximo.runs.report import find_runs, page, read_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "link", "br", "hr"}
@@ -69,12 +71,11 @@ def two_groups(tmp_path):
 def test_the_page_is_whole_and_needs_nothing_else(two_groups):
     whole = Whole(page(study(two_groups)))
     assert whole.wrong == [] and dangers(whole) == []
-    headings = ("Reproduce", "Learning curves", "Comparison", "How large the updates are")
-    for words in (*headings, "Episodes over the training", "Options", "Runs", "Versions and machine"):
+    headings = ("Reproduce", "Learning curves", "Comparison", "Update size")
+    for words in (*headings, "Episode returns and lengths", "Options", "Runs", "Versions and machine"):
         assert words in whole.text, words
     assert "proximo train CartPole-v1 --steps 600 --num-envs 8" in whole.text
     assert "--learning-rate 0.1" in whole.text and "--seeds 3" in whole.text
-    assert "Where the command line was not recorded" in whole.text
     assert "learning_rate 0.1" in whole.text and "Abacus" in whole.text and "Notes" not in whole.text
 
 
@@ -89,24 +90,24 @@ def test_a_single_run(tmp_path):
 
 def test_an_interval_over_seeds(two_groups):
     # Scores 10, 11, 12: 11 with 4.303 times 1 / sqrt 3 on either side.
-    assert "95% interval 8.516 to 13.48" in Whole(page(study(two_groups / "a"))).text
+    assert "95% interval 8.516 to 13.48, Student's t" in Whole(page(study(two_groups / "a"))).text
 
 
 def test_what_was_typed_is_shown(tmp_path):
-    words = ["train", "CartPole-v1", "--seeds", "2", "--preset", "paper", "--out", "my runs"]
-    extra = {"command": words, "preset": "paper"}
+    words = ["train", "CartPole-v1", "--seeds", "2", "--steps", "600", "--out", "my runs"]
+    extra = {"command": words, "preset": "default"}
     for seed in range(2):
         write_run(tmp_path / f"seed-{seed}", seed=seed, extra=extra)
     made = study(tmp_path)
-    assert made.groups[0].command == "proximo train CartPole-v1 --seeds 2 --preset paper --out 'my runs'"
+    assert made.groups[0].command == "proximo train CartPole-v1 --seeds 2 --steps 600"
     whole = Whole(page(made))
-    assert made.groups[0].command in whole.text and "Preset: paper." in whole.text
-    assert "was not recorded" not in whole.text
+    assert made.groups[0].command in whole.text and "Preset: default." in whole.text
     # Seeds that were typed one by one; and one of a run from before command lines were recorded.
-    write_run(tmp_path / "seed-2", seed=2, extra={"command": ["train", "CartPole-v1", "--seed", "2"]})
+    typed = ["train", "CartPole-v1", "--seed", "2", "--steps", "600"]
+    write_run(tmp_path / "seed-2", seed=2, extra={"command": typed})
     write_run(tmp_path / "seed-3", seed=3)
     first, second, third = study(tmp_path).groups[0].command.split("\n")
-    assert (first, second) == (made.groups[0].command, "proximo train CartPole-v1 --seed 2")
+    assert (first, second) == (made.groups[0].command, "proximo " + " ".join(typed))
     assert third.startswith("proximo train CartPole-v1 --steps 600 ") and third.endswith(" --seed 3")
 
 
@@ -202,7 +203,7 @@ def test_the_command(two_groups, capsys):
     assert main(["report", str(two_groups)]) == 0
     said = capsys.readouterr().out
     assert f"report: {two_groups / 'report.html'}" in said and (two_groups / "report.html").stat().st_size
-    assert "11.0  learning_rate 0.1: 3 runs (95% interval 8.5 to 13.5)" in said
+    assert "11.0  learning_rate 0.1: 3 runs (95% interval 8.5 to 13.5, Student's t)" in said
 
 
 def test_the_command_in_json_with_a_table(two_groups, tmp_path, capsys):
@@ -244,23 +245,91 @@ def test_an_odd_name_from_a_file(tmp_path, capsys, env):
 
 def test_a_run_of_the_real_command(tmp_path, capsys):
     folder = tmp_path / "run"
-    words = ["CartPole-v1", "--steps", "2048", "--epochs", "1", "--quiet", "--out", str(folder)]
-    assert main(["train", *words]) == 0
+    words = ["CartPole-v1", "--steps", "2048", "--epochs", "1"]
+    assert main(["train", *words, "--quiet", "--out", str(folder)]) == 0
     assert main(["report", str(folder), "--json"]) == 0
     out = capsys.readouterr().out.splitlines()[-1]
     (group,) = json.loads(out)["groups"]
     assert shlex.split(group["command"]) == ["proximo", "train", *words] and group["preset"] == "default"
     assert group["runs"][0]["state"] == "finished" and group["runs"][0]["problems"] == []
-    # A run that was resumed took each of its commands, here and in a folder that it goes on in.
-    resumed = [["--resume", str(folder), "--steps", steps, "--quiet"] for steps in ("4096", "6144")]
-    resumed[1] += ["--out", str(tmp_path / "longer")]
-    for again in resumed:
-        assert main(["train", *again]) == 0
-    assert main(["report", str(tmp_path / "longer"), "--json"]) == 0
-    (group,) = json.loads(capsys.readouterr().out.splitlines()[-1])["groups"]
-    typed = [shlex.split(line) for line in group["command"].split("\n")]
-    assert typed == [["proximo", "train", *line] for line in (words, *resumed)]
-    text = Whole((tmp_path / "longer" / "report.html").read_text()).text
-    assert all(shlex.join(line) in text for line in typed)
+    assert main(["report", str(folder)]) == 0
+    text = Whole((folder / "report.html").read_text()).text
+    assert group["command"] in text
     for metric in json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]):
         assert metric == "time/total_timesteps" or metric.partition("/")[2] in text, metric
+
+
+# ---- the printed command, through the real command line
+
+SMALL = ["--num-envs", "2", "--horizon", "32", "--minibatch-size", "32", "--epochs", "1", "--hidden", "8"]
+OWN = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Mine(CartPoleEnv):
+    def __init__(self, push=10.0, **options):
+        super().__init__(**options)
+        self.force_mag = push
+
+gym.register("Mine-v0", entry_point="env_of_a_report:Mine", max_episode_steps=50)
+"""
+
+
+def begun(*words):
+    return lambda out: main(["train", *words, *SMALL, "--steps", "128", "--quiet", "--out", out])
+
+
+def resumed(out):
+    main(["train", "CartPole-v1", *SMALL, "--steps", "64", "--quiet", "--out", out])
+    return main(["train", "--resume", out, "--steps", "128", "--quiet"])
+
+
+def from_python(out):
+    options = dict(num_envs=2, horizon=32, minibatch_size=32, epochs=1, hidden=(8,), steps=128)
+    proximo.train("FrozenLake-v1", out=out, env_kwargs={"is_slippery": False}, seed=3, **options)
+
+
+def of_a_sweep(out):
+    words = ["CartPole-v1", *SMALL, "--steps", "128", "--vary", "learning_rate=1e-4|1e-2", "--trials", "1"]
+    main(["sweep", *words, "--seeds", "2", "--quiet", "--json", "--out", f"{out}-sweep"])
+    best = json.loads(of_a_sweep.capsys.readouterr().out.splitlines()[-1])["best"]
+    command = shlex.split(best["command"])
+    assert main([*command[1:], "--quiet", "--out", out]) == 0
+    scores = [read_run(path).score for path in find_runs([Path(out)])]
+    assert best["value"] == pytest.approx(np.mean(scores)) and len(scores) == 2  # the trial's own number
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        begun("CartPole-v1", "--preset", "paper", "--clip", "0.1"),
+        begun("env_of_a_report:Mine-v0", "--env-kwargs", "push=5.0"),
+        begun("CartPole-v1", "--seeds", "2", "--seed", "4"),
+        resumed,
+        from_python,
+        of_a_sweep,
+    ],
+    ids=["preset", "own environment with arguments", "ensemble", "resumed", "from Python", "sweep"],
+)
+def test_the_printed_command_makes_the_run_again(tmp_path, monkeypatch, capsys, make):
+    if make is of_a_sweep:
+        pytest.importorskip("optuna")
+        make.capsys = capsys
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "env_of_a_report.py").write_text(OWN)
+    make("first")
+    capsys.readouterr()
+    assert main(["report", "first", "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    for line in group["command"].split("\n"):  # as they are printed: they go to folders of their own
+        assert main([*shlex.split(line)[1:], "--quiet", "--json"]) == 0
+    place = tmp_path / "runs" if (tmp_path / "runs").exists() else tmp_path / "first-again"
+    again = [read_run(path) for path in find_runs([place])]
+    first = [read_run(path) for path in find_runs([tmp_path / "first"])]
+    assert [run.seed for run in again] == [run.seed for run in first]
+    for before, after in zip(first, again, strict=True):
+        assert after.episodes.returns.tolist() == before.episodes.returns.tolist() != []
+        for name, series in before.metrics.items():
+            if not name.startswith("time/"):
+                assert after.metrics[name].values.tolist() == series.values.tolist(), name

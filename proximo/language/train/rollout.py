@@ -138,6 +138,7 @@ class Rollouts:
         judged = {f"rewards/{name}": part[~np.isnan(part)] for name, part in parts.items()}
         metrics = {name: float(np.mean(part)) for name, part in judged.items() if len(part)}
         metrics["rewards/std"] = float(np.std(score[~np.isnan(score)]))
+        metrics["val/distinct"] = len(set(completions)) / len(completions)
         if unjudged := np.isnan(score).sum():
             metrics["val/unjudged"] = float(unjudged)
         return Rollout(

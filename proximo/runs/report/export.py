@@ -5,16 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proximo.runs.report.groups import Group, Row, Study
-from proximo.runs.report.read import STEP, RunData
+from proximo.runs.report.groups import Group, Row, Study, option_text
+from proximo.runs.report.read import STEP
 from proximo.runs.sealed import writing
 from proximo.runs.statistics import Estimate
 
-COLUMNS = ("run", "seed", "step", "metric", "value")
+COLUMNS = ("run", "group", "env", "seed", "step", "metric", "value")
 
 
-def as_numbers(study: Study) -> dict[str, Any]:
-    """What `report --json` prints."""
+def as_numbers(*studies: Study) -> dict[str, Any]:
+    """What `report --json` prints, of all kinds of runs together."""
+    found = [_numbers(study) for study in studies]
+    lists = {name: [row for one in found for row in one[name]] for name in ("groups", "overall", "notes")}
+    return {**lists, "differing": {name: row for one in found for name, row in one["differing"].items()}}
+
+
+def _numbers(study: Study) -> dict[str, Any]:
     rows = {
         id(g): row
         for env in study.environments
@@ -60,19 +66,42 @@ def _row(row: Row) -> dict[str, Any]:
     return {name: _estimate(getattr(row, name)) for name in ("mean", "interquartile_mean", "improvement")}
 
 
-def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
+def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
     return None if estimate is None else estimate._asdict()
 
 
-def write_table(runs: Sequence[RunData], path: Path) -> int:
-    """Every metric of every run as one tidy table; returns how many rows. Raises UserError."""
+def table(study: Study) -> list[tuple[Any, ...]]:
+    """Every metric of every run in long form: a row for each number, and first the names of the columns.
+
+    Behind `COLUMNS` stands a column for each option that is not the same in all groups, by its name.
+    """
+    options = [name for name in study.differing if name not in COLUMNS]
+    rows: list[tuple[Any, ...]] = [(*COLUMNS, *options)]
+    for group in study.groups:
+        values = [option_text(group.options, name) for name in options]
+        for run in group.runs:
+            first = (str(run.path), group.label, group.env, run.seed)
+            rows += [
+                (*first, f"{step:.0f}", metric, value, *values)
+                for metric, series in run.metrics.items()
+                for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True)
+                if metric != STEP
+            ]
+    return rows
+
+
+def write_table(studies: Sequence[Study], path: Path) -> int:
+    """The tables of all studies as one CSV file; returns how many rows. Raises UserError.
+
+    Where studies have other options, their columns are empty in the rows of the others.
+    """
+    tables = [table(study) for study in studies]
+    names = list(dict.fromkeys(name for head, *_ in tables for name in head))
     rows = [
-        (run.path, run.seed, f"{step:.0f}", metric, value)
-        for run in runs
-        for metric, series in run.metrics.items()
-        for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True)
-        if metric != STEP
+        [dict(zip(head, row, strict=True)).get(name, "") for name in names]
+        for head, *body in tables
+        for row in body
     ]
     with writing(path), path.open("w", newline="", encoding="utf-8", errors="replace") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([names, *rows])
     return len(rows)

@@ -1,6 +1,7 @@
 """Runs put together: seeds of equal configuration are a group, groups are compared."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +14,9 @@ import numpy as np
 from proximo.options import as_word
 from proximo.runs import statistics
 from proximo.runs.report.read import RunData
-from proximo.runs.report.recipe import (
-    from_options,
-    is_registered,
-    options_of,
-    preset_of,
-    recorded_commands,
-)
-from proximo.runs.statistics import Estimate, interval
+from proximo.runs.report.recipe import Reproduce, Rerun, options_of, preset_of
+from proximo.runs.statistics import Estimate
 
-FEW_SEEDS = 5  # below, a bootstrap over seeds is narrower than it should be
 MOST_WORDS = 3  # options in a group's label
 
 
@@ -32,6 +26,7 @@ class Group:
 
     label   what tells it from the other groups
     preset  the preset they were made with; None where it is not recorded
+    rerun   how they are made again
     """
 
     label: str
@@ -39,6 +34,7 @@ class Group:
     runs: list[RunData]
     options: dict[str, Any]
     preset: str | None
+    rerun: Rerun
 
     @property
     def words(self) -> str:
@@ -50,18 +46,9 @@ class Group:
         return [run.seed for run in self.runs if run.seed is not None]
 
     @property
-    def without_command(self) -> list[RunData]:
-        """Those whose command line is not recorded, but whose options are."""
-        return [run for run in self.runs if not recorded_commands(run.config)] if self.options else []
-
-    @property
     def command(self) -> str | None:
-        """What makes its runs again, a line each; None where nothing is recorded."""
-        lines = list(dict.fromkeys(line for run in self.runs for line in recorded_commands(run.config)))
-        if self.without_command:
-            seeds = [run.seed for run in self.without_command if run.seed is not None]
-            lines.append(from_options(self.env, self.options, seeds))
-        return "\n".join(lines) or None
+        """What makes its runs again, a line each; None where no command does."""
+        return "\n".join(self.rerun.lines) or None
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -70,11 +57,8 @@ class Group:
 
     @property
     def score(self) -> Estimate | None:
-        """The mean over seeds with Student's 95% interval; None without any score."""
-        if not len(self.scores):
-            return None
-        mean, low, high = interval(self.scores.tolist())
-        return Estimate(mean, low, high) if len(self.scores) > 1 else Estimate(mean, None, None)
+        """The mean over seeds with its interval; None without any score."""
+        return statistics.mean([self.scores]) if len(self.scores) else None
 
     def mean(self, metric: str) -> float | None:
         """The mean over runs of a metric's last value."""
@@ -115,6 +99,16 @@ class Study:
     def runs(self) -> list[RunData]:
         return [run for group in self.groups for run in group.runs]
 
+    @property
+    def unit(self) -> str:
+        """What its runs are drawn over: all are of one kind."""
+        return self.runs[0].unit
+
+    @property
+    def kinds(self) -> str:
+        """What `environments` are."""
+        return "environments" if self.unit == "steps" else "methods"
+
     def on(self, env: str) -> list[Group]:
         """The groups of an environment."""
         return [group for group in self.groups if group.env == env]
@@ -131,15 +125,19 @@ class Study:
         }
 
 
-def study_of(runs: Sequence[RunData]) -> Study:
-    """Group the runs, in the order in which they were named, and compare the groups."""
+def study_of(runs: Sequence[RunData], reproduce: Reproduce = lambda runs: Rerun([], [])) -> Study:
+    """Group the runs, in the order in which they were named, and compare the groups.
+
+    reproduce  finds the commands that make runs again
+    """
     together: dict[str, list[RunData]] = {}
     for run in runs:
         options = options_of(run.config)
         # Runs whose options are unknown cannot be said to be equal.
         key = json.dumps([run.env, options], sort_keys=True) if options else str(run.path)
         together.setdefault(key, []).append(run)
-    bare = [_group("", members) for members in together.values()]
+    sets = [part for members in together.values() for part in by_folder(members)]
+    bare = [_group("", members, reproduce(members)) for members in sets]
     groups = [replace(group, label=label) for label, group in zip(labels(bare), bare, strict=True)]
     names = dict.fromkeys(name for group in groups for name in group.options)
     values = {name: [option_text(group.options, name) for group in groups] for name in names}
@@ -148,9 +146,33 @@ def study_of(runs: Sequence[RunData]) -> Study:
     return Study(groups, differing, _overall(groups), _notes(groups), datetime.now(UTC))
 
 
-def _group(label: str, runs: list[RunData]) -> Group:
+def _group(label: str, runs: list[RunData], rerun: Rerun) -> Group:
     preset = next((name for run in runs if (name := preset_of(run.config)) is not None), None)
-    return Group(label, runs[0].env, runs, options_of(runs[0].config), preset)
+    return Group(label, runs[0].env, runs, options_of(runs[0].config), preset, rerun)
+
+
+SEED = r"[-_ ]?(seed|s)?[-_ ]?\d+$"
+UNNAMED = r"-\d+-\d{8}-\d{6}(-\d+)?$"  # ENV-SEED-DATE, as a run is called where nobody calls it
+
+
+def home(run: RunData) -> str:
+    """What the user called the seeds that a run is one of: `mine` for mine/seed-0, mine-0 and mine."""
+    above, name = run.path.absolute().parts[-2:] if len(run.path.absolute().parts) > 1 else ("", "")
+    if re.search(UNNAMED, name):
+        return above
+    return re.sub(SEED, "", name, flags=re.IGNORECASE) or above
+
+
+def by_folder(runs: list[RunData]) -> list[list[RunData]]:
+    """Runs of equal options, apart where one seed is there more than once and the folders' names differ.
+
+    Then something differs that no option says, such as the code of an environment.
+    """
+    homes: dict[str, list[RunData]] = {}
+    for run in runs:
+        homes.setdefault(home(run), []).append(run)
+    seeds = [run.seed for run in runs]
+    return [runs] if len(set(seeds)) == len(seeds) else list(homes.values())
 
 
 def option_text(options: dict[str, Any], name: str) -> str:
@@ -181,7 +203,12 @@ def labels(groups: Sequence[Group]) -> list[str]:
             if group.options
         ]
         parts += words[:MOST_WORDS] + (["..."] if len(words) > MOST_WORDS else [])
-        found.append(", ".join(parts) or group.runs[0].name)
+        found.append(", ".join(parts))
+    counts = Counter(found)
+    for index, label in enumerate(found):  # where options do not tell them apart, folders' names may
+        if counts[label] > 1 or not label:
+            own = home(groups[index].runs[0]) if groups[index].options else groups[index].runs[0].name
+            found[index] = f"{label}, {own}" if label else own
     counts, seen = Counter(found), Counter[str]()
     for index, label in enumerate(found):
         if counts[label] > 1:
@@ -215,6 +242,8 @@ def _overall(groups: Sequence[Group]) -> list[Row]:
     for group in groups:
         if group.options and len(group.scores):
             key = json.dumps([group.preset, [option_text(group.options, name) for name in names]])
+            if group.env in settings.get(key, {}):  # told apart by their folders alone
+                key = json.dumps([key, home(group.runs[0])])
             settings.setdefault(key, {}).setdefault(group.env, group)
     if len(settings) < 2:
         return []
@@ -244,11 +273,7 @@ def _notes(groups: Sequence[Group]) -> list[str]:
                 f"{group.label}: seed {', '.join(map(str, twice))} occurs more than once; equal seeds give "
                 "equal runs, so the interval is narrower than it should be"
             )
-        if group.without_command and not is_registered(group.env):
-            notes.append(
-                f"{group.env} is not registered here: in the command, MODULE stands for the module that "
-                "registers it"
-            )
+        notes += group.rerun.reasons
     versions = [run.config.get("versions") for group in groups for run in group.runs if run.config]
     if any(other != versions[0] for other in versions):
         notes.append("The runs were made with different versions: see below.")

@@ -7,15 +7,30 @@ from proximo.runs.report.charts import key, short
 from proximo.runs.report.groups import Group, Study
 from proximo.runs.report.markup import Markup, tag
 from proximo.runs.report.read import UNKNOWN
-from proximo.runs.report.recipe import method, sentence
+from proximo.runs.report.recipe import method, sentence, was_resumed
 from proximo.runs.report.tables import NONE
 
 SAME = (
     "The same command gives bit-identical results on that machine; seeds in one ensemble (--seeds) and seeds "
     "run one by one agree to rounding."
 )
-UNTYPED = " Where the command line was not recorded, the command says every recorded option."
+RESUMED = (
+    " A run that was interrupted is made in one go; one that was resumed with other --steps part by part, as "
+    "if each had come to its end."
+)
 MOST_COMMANDS = 4  # in the head; more of them stand further down
+SPEEDS = {"steps": ("time/fps", "steps"), "iterations": ("eps", "answers")}  # a run's unit -> its speed
+SCORES = {  # metric -> what a language model is summed up in
+    "objective/scores": "Final reward",
+    "loss": "Final loss",
+    **dict.fromkeys(("accuracy", "rewards/accuracies"), "Final accuracy"),
+    "eval_accuracy": "Held-out accuracy",
+}
+FACTS = {
+    "objective/kl": ("KL to the reference", "nats in an answer"),
+    "val/length": ("Length", "tokens of an answer"),
+    "val/finished": ("Ended", "share of the answers"),
+}
 
 
 def date(moment: datetime) -> str:
@@ -33,8 +48,9 @@ def head(study: Study) -> Markup:
     """What it is, how well it went, and how to make it again."""
     group = study.groups[0]
     single = len(study.groups) == 1
-    lead = sentence(group.options, group.preset) if single else _groups_in_words(study)
+    lead = sentence(group.options, group.preset, group.env) if single else _groups_in_words(study)
     facts = tiles(group) if single else _tiles_of_many(study)
+    of = ": language models" if study.unit == "iterations" else ""
     dates = [run.started for run in study.runs if run.started is not None]
     facts += [("Date", f"{min(dates):%Y-%m-%d}", f"{min(dates):%H:%M} UTC")] if dates else []
     boxes = [
@@ -43,7 +59,7 @@ def head(study: Study) -> Markup:
     ]
     return tag(
         "header",
-        tag("p", "Proximo training report", class_="eyebrow"),
+        tag("p", f"Proximo training report{of}", class_="eyebrow"),
         tag("h1", title(study)),
         tag("p", lead, class_="lead"),
         tag("dl", *boxes, class_="tiles"),
@@ -53,16 +69,27 @@ def head(study: Study) -> Markup:
 
 def tiles(group: Group) -> list[tuple[str, str, str]]:
     """(name, number, small print) of what a single group is summed up in."""
-    score, speed, seconds = group.score, group.mean("time/fps"), group.mean("time/time_elapsed")
+    score, seconds, unit = group.score, group.mean("time/time_elapsed"), group.runs[0].unit
+    (metric, of_speed), facts = SPEEDS[unit], list[tuple[str, str, str]]()
+    speed = group.mean(metric)
+    scored = SCORES.get(group.runs[0].score_of, "Final score")
+    if unit == "iterations":
+        measured = [(told, group.mean(fact)) for fact, told in FACTS.items()]
+        facts = [(what, short(value), note) for (what, note), value in measured if value is not None]
     sure = "one seed: no interval over seeds"
-    if score is not None and score.low is not None and score.high is not None:
-        sure = f"95% interval {short(score.low)} to {short(score.high)}"
+    if score is not None and score.low is not None:
+        sure = score.interval(short)
     seeds = ", ".join(map(str, sorted(group.seeds)))
     return [
-        ("Final score", NONE if score is None else short(score.value), sure),
+        (
+            scored,
+            NONE if score is None else short(score.value),
+            sure,
+        ),
+        *facts,
         ("Seeds", str(len(group.runs)), seeds if len(seeds) < 24 else ""),
-        ("Steps", f"{max(run.steps for run in group.runs):,}", "in each run"),
-        ("Speed", NONE if speed is None else f"{speed:,.0f}", "steps/s in each run"),
+        (unit.capitalize(), f"{max(run.steps for run in group.runs):,}", "in each run"),
+        ("Speed", NONE if speed is None else short(speed), f"{of_speed}/s in each run"),
         ("Time", NONE if seconds is None else _duration(seconds), "for each run"),
     ]
 
@@ -71,7 +98,8 @@ def _tiles_of_many(study: Study) -> list[tuple[str, str, str]]:
     steps = sum(run.steps for run in study.runs)
     seconds = [last for run in study.runs if (last := run.last("time/time_elapsed")) is not None]
     count = len(study.environments)
-    speeds = [last for run in study.runs if (last := run.last("time/fps")) is not None]
+    metric, of_speed = SPEEDS[study.unit]
+    speeds = [last for run in study.runs if (last := run.last(metric)) is not None]
     scored = [(group.score.value, group.label) for group in study.groups if group.score is not None]
     best = max(scored) if scored and count == 1 else None  # returns of two environments do not compare
     return [
@@ -79,10 +107,10 @@ def _tiles_of_many(study: Study) -> list[tuple[str, str, str]]:
         (
             "Runs",
             str(len(study.runs)),
-            f"{len(study.groups)} groups" if count == 1 else f"{count} environments",
+            f"{len(study.groups)} groups" if count == 1 else f"{count} {study.kinds}",
         ),
-        ("Steps", f"{steps:,}", "in all runs"),
-        ("Speed", f"{sum(speeds) / len(speeds):,.0f}" if speeds else NONE, "steps/s in a run"),
+        (study.unit.capitalize(), f"{steps:,}", "in all runs"),
+        ("Speed", short(sum(speeds) / len(speeds)) if speeds else NONE, f"{of_speed}/s in a run"),
         ("Time", _duration(max(seconds)) if seconds else NONE, "of the longest run"),
     ]
 
@@ -95,8 +123,8 @@ def _duration(seconds: float) -> str:
 
 def _groups_in_words(study: Study) -> str:
     """The method, where all groups have the same, and what the groups differ in."""
-    methods = {method(group.options) for group in study.groups if group.options}
-    names = ["environment"] * (len(study.environments) > 1) + list(study.differing)
+    methods = {method(group.options, group.env) for group in study.groups if group.options}
+    names = [study.kinds[:-1]] * (len(study.environments) > 1) + list(study.differing)
     text = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     common = f"{methods.pop()}. " if len(methods) == 1 else ""
     return f"{common}{len(study.groups)} groups" + (f" that differ in {text}." if text else ".")
@@ -116,7 +144,7 @@ def reproduction(study: Study) -> Markup:
     cores = f" ({machine['cores']} cores)" if "cores" in machine else ""
     versions = ", ".join(f"{name} {value}" for name, value in tables.values_of(study, "versions").items())
     made = f"Made on {place or 'an unknown machine'}{cores} with {versions or 'unknown versions'}. {SAME}"
-    made += UNTYPED if any(group.without_command for group in study.groups) else ""
+    made += RESUMED if any(was_resumed(run.config) for run in study.runs) else ""
     return tag("div", tag("h2", "Reproduce"), tag("pre", *lines), tag("p", made), class_="again")
 
 

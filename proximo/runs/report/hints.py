@@ -11,9 +11,16 @@ from proximo.runs.report.read import RunData
 
 # A family's heading; families that are not named here come after these, under their own name.
 FAMILIES = {
-    "rollout": "Rollouts: how it plays",
-    "train": "Updates: how it learns",
-    "time": "Time: what it costs",
+    "rollout": "Rollouts",
+    "train": "Updates",
+    "time": "Time",
+}
+LANGUAGE_FAMILIES = {
+    "objective": "Objective",
+    "rewards": "Rewards",
+    "policy": "Policy",
+    "loss": "Losses",
+    "val": "Values and responses",
 }
 
 

@@ -5,8 +5,8 @@ from importlib.metadata import version
 from importlib.resources import files
 from string import Template
 
-from proximo.runs.report import tables
-from proximo.runs.report.charts import Line, Mark, histogram, key, legend, plot, short
+from proximo.runs.report import tables, texts
+from proximo.runs.report.charts import Line, Mark, histogram, key, plot, short
 from proximo.runs.report.curves import (
     POINTS,
     downsample,
@@ -16,11 +16,13 @@ from proximo.runs.report.curves import (
     with_interval,
     with_range,
 )
+from proximo.runs.report.figures import figure, keys_of
 from proximo.runs.report.groups import Group, Study
 from proximo.runs.report.head import MOST_COMMANDS, date, head, notes, reproduction, title
-from proximo.runs.report.hints import FAMILIES, HINTS, VITAL, families, summarise
+from proximo.runs.report.hints import FAMILIES, HINTS, LANGUAGE_FAMILIES, VITAL, families, summarise
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.read import STEP
+from proximo.runs.statistics import BOOTSTRAP, FEWEST, STUDENT
 
 RETURN = "rollout/ep_rew_mean"
 SHADED = "Line: the mean over seeds; shaded: from the lowest to the highest value of any of them."
@@ -30,26 +32,48 @@ SPREAD = (
 )
 
 
-def page(study: Study) -> str:
-    """The whole report as one HTML file that needs nothing else."""
-    sections = [
+def page(*studies: Study) -> str:
+    """The whole report as one HTML file that needs nothing else.
+
+    studies  one for each kind of runs, each a part of its own
+    """
+    parts = [join(head(study), notes(study), *sections(study)) for study in studies]
+    body = parts[0] if len(parts) == 1 else join(*(tag("div", part, class_="kind") for part in parts))
+    named = ", ".join(map(title, studies))
+    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    made = f"Made by proximo {version('proximo')} on {date(studies[0].made)}."
+    foot = f"{made} Curves are thinned to {POINTS} points."
+    return template.substitute(title=tag("title", named), body=body, foot=tag("p", foot))
+
+
+def sections(study: Study) -> list[Markup | None]:
+    """What stands below the head."""
+    if study.unit == "iterations":
+        return [
+            section("Learning curves", *texts.learning(study)),
+            section("Samples", *texts.samples(study)),
+            section("Comparison", *comparisons(study)),
+            *metrics(study),
+            *_last(study),
+        ]
+    return [
         section("Learning curves", *learning(study)),
         section("Comparison", *comparisons(study)),
-        section("How large the updates are", *vitals(study)),
-        section("Episodes over the training", *episodes(study)),
+        section("Update size", *vitals(study)),
+        section("Episode returns and lengths", *episodes(study)),
         section("Evaluation", tables.evaluations(study)),
         *metrics(study),
+        *_last(study),
+    ]
+
+
+def _last(study: Study) -> list[Markup | None]:
+    return [
         reproduction(study) if len(study.groups) > MOST_COMMANDS else None,
         section("Options", tables.all_options(study)),
         section("Runs", tables.all_runs(study)),
         section("Versions and machine", tables.machine(study)),
     ]
-    body = join(head(study), notes(study), *sections)
-    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    foot = (
-        f"Made by proximo {version('proximo')} on {date(study.made)}. Curves are thinned to {POINTS} points."
-    )
-    return template.substitute(title=tag("title", title(study)), body=body, foot=tag("p", foot))
 
 
 def section(heading: str, *content: Markup | None) -> Markup:
@@ -59,17 +83,6 @@ def section(heading: str, *content: Markup | None) -> Markup:
 
 
 # ---- charts
-
-
-def figure(caption: object, *content: Markup | None, hint: str | None = None) -> Markup:
-    """A chart with its caption above and its hint below."""
-    below = tag("p", hint, class_="hint") if hint else None
-    return tag("figure", tag("figcaption", caption), *content, below, class_="chart")
-
-
-def keys_of(groups: list[Group]) -> Markup | None:
-    """What their lines stand for; one alone needs no word."""
-    return legend([(n, group.words) for n, group in enumerate(groups)]) if len(groups) > 1 else None
 
 
 def learning(study: Study) -> Iterator[Markup]:
@@ -89,10 +102,16 @@ def learning(study: Study) -> Iterator[Markup]:
     if len(study.runs) > len(study.groups):
         hint += (
             " Strong: the mean over seeds, as far as all of them have come, with its 95% interval "
-            "(bootstrap); faint: the single seeds."
+            f"({' and '.join(_methods(study))}); faint: the single seeds."
         )
     yield tag("div", *charts, class_="pair" if many else "main")
     yield tag("p", hint, class_="hint")
+
+
+def _methods(study: Study) -> list[str]:
+    """How the bands are computed: by how many seeds there are."""
+    counts = [len(group.runs) for group in study.groups if len(group.runs) > 1]
+    return [STUDENT] * any(n < FEWEST for n in counts) + [BOOTSTRAP] * any(n >= FEWEST for n in counts)
 
 
 def comparisons(study: Study) -> Iterator[Markup]:
@@ -101,7 +120,8 @@ def comparisons(study: Study) -> Iterator[Markup]:
         return
     for env in study.environments:
         many = len(study.environments) > 1
-        yield join(tag("h3", env) if many else None, tables.comparison(study.rows[env]))
+        score = "score" if study.unit == "iterations" else "return"
+        yield join(tag("h3", env) if many else None, tables.comparison(study.rows[env], score))
     if study.overall:
         yield join(tag("h3", "All environments together, scaled"), tables.comparison(study.overall))
     yield tables.meaning(study)
@@ -161,7 +181,7 @@ def metrics(study: Study) -> Iterator[Markup]:
         names = dict.fromkeys(name for g in groups for run in g.runs for name in run.metrics if name != STEP)
         for family, members in families(list(names)).items():
             charts = [small(metric, groups) for metric in members]
-            heading = FAMILIES.get(family, family)
+            heading = (FAMILIES | LANGUAGE_FAMILIES).get(family, family)
             where = f"{heading} ({env})" if len(study.environments) > 1 else heading
             row = tag("div", *charts, class_="small")
             yield section(where, keys_of(groups), row, tag("p", SHADED, class_="hint"))

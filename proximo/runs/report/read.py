@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proximo.errors import UserError
-from proximo.runs.kinds import language_advice
+from proximo.runs.files import RESUMED_WITH
+from proximo.runs.kinds import language_advice, language_command
+from proximo.runs.statistics import STUDENT
 
 FILES = ("config.json", "metrics.jsonl", "episodes.csv")
 STEP = "time/total_timesteps"
@@ -49,6 +51,9 @@ class RunData:
     written     when the last metrics were written
     saved       whether a model lies there: training has come to an end
     problems    what could not be read, a sentence each
+    unit        what `metrics` are drawn over: environment "steps", or "iterations" of a language model
+    score_of    the metric that sums it up where there are no episodes
+    samples     of a language model's answers, in the order in which they were written
     """
 
     path: Path
@@ -60,6 +65,9 @@ class RunData:
     written: datetime | None
     saved: bool
     problems: list[str]
+    unit: str = "steps"
+    score_of: str = "rollout/ep_rew_mean"
+    samples: tuple[dict[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,8 +86,8 @@ class RunData:
 
     @property
     def planned(self) -> int | None:
-        """The steps it was to make."""
-        steps = self.config.get("steps")
+        """The steps it was to make; None where they are not recorded."""
+        steps = self.config.get(self.unit)
         return steps if isinstance(steps, int) and steps > 0 else None
 
     @property
@@ -90,23 +98,26 @@ class RunData:
 
     @property
     def score(self) -> float | None:
-        """Mean return of the last 100 training episodes; None before the first has ended."""
+        """Mean return of the last 100 training episodes; None before the first has ended.
+
+        Of a language model the last value of what it learns by: reward, accuracy, or loss.
+        """
         if len(self.episodes.returns):
             return float(np.mean(self.episodes.returns[-WINDOW:]))
-        return self.last("rollout/ep_rew_mean")
+        return self.last(self.score_of)
 
-    def last(self, metric: str) -> float | None:
-        """A metric's last value, or None."""
-        series = self.metrics.get(metric)
-        return float(series.values[-1]) if series is not None and len(series.values) else None
+    def last(self, *metrics: str) -> float | None:
+        """The last value of the first of these metrics that is there, or None."""
+        found = (self.metrics[name].values for name in metrics if name in self.metrics)
+        return next((float(values[-1]) for values in found if len(values)), None)
 
     def state(self, now: datetime) -> str:
         """Whether it has come to its end, in a few words."""
         if not self.steps:
-            return "no step is recorded yet"
+            return f"no {self.unit[:-1]} is recorded yet"
         if self.planned is None or self.steps >= self.planned:
             return "finished"
-        share = f"{self.steps:,} of {self.planned:,} steps"
+        share = f"{self.steps:,} of {self.planned:,} {self.unit}"
         until, score = self.config.get("until"), self.score
         if isinstance(until, int | float) and score is not None and score >= until:
             return f"reached {until:g} after {share}"
@@ -117,7 +128,7 @@ class RunData:
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
-    """The run folders named, and those in the folders named; each once.
+    """The run folders named, of control and of language models, and those in the folders named; each once.
 
     Of several places, those without a run are left out: `runs/*` has other things too. Raises UserError for
     one that is not there, and where there is no run at all.
@@ -128,11 +139,11 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
             inside = list(_runs_in(place, DEEPEST)) if place.is_dir() else []
         except OSError as error:
             raise UserError(f"cannot read {place}: {error.strerror}") from error
-        advice = language_advice(place)
-        if advice is not None and len(places) == 1:
-            raise UserError(f"a report is of runs of `proximo train`, and {advice}")
-        inside = [run for run in inside if language_advice(run) is None]
+        inside = [run for run in inside if language_command(run) or language_advice(run) is None]
         if not inside and (len(places) == 1 or not place.exists()):
+            advice = language_advice(place)
+            if advice is not None:
+                raise UserError(f"a report is of runs, and {advice}")
             raise UserError(f"{place} {_what_it_is(place)}")
         for run in inside:
             found.setdefault(run.resolve(), run)
@@ -163,6 +174,8 @@ def _natural(path: Path) -> list[Any]:
 
 def read_run(path: Path) -> RunData:
     """Everything a run folder tells, and what of it could not be read. Raises nothing."""
+    if (command := language_command(path)) is not None:
+        return _language_run(path, command)
     problems: list[str] = []
     return RunData(
         path=path,
@@ -175,6 +188,51 @@ def read_run(path: Path) -> RunData:
         saved=(path / "model" / "model.json").is_file(),
         problems=problems,
     )
+
+
+def _language_run(path: Path, command: str) -> RunData:
+    """A run of `proximo lm`: its options flat, beside what it is called in the place of an environment."""
+    problems: list[str] = []
+    content = _json(path / "config.json", problems, needed=True) or {}
+    options = flat_parts(content.get("options"))
+    kept: dict[str, Any] = {
+        name: content[name] for name in ("versions", "fingerprint", "iterations") if name in content
+    }
+    metrics = _metrics(_text(path / "metrics.jsonl", problems, needed=True), problems, "step")
+    lines = _text(path / "completions.jsonl", problems, needed=False).split("\n")
+    rows = [
+        row for line in lines if (row := _parsed(line)) is not None and finite(row.get("step")) is not None
+    ]
+    stands = superseding_rows(np.array([float(row["step"]) for row in rows]))
+    return RunData(
+        path=path,
+        config={**options, **kept, "env": f"lm {command}", "options": content.get("options")},
+        metrics=metrics,
+        episodes=Episodes(*(np.array([]) for _ in Episodes._fields)),
+        evaluation=None,
+        started=_date(path / "config.json"),
+        written=_date(path / "metrics.jsonl"),
+        saved=(path / "model" / "config.json").is_file(),
+        problems=problems,
+        unit="iterations",
+        score_of=next((name for name in LANGUAGE_SCORES if name in metrics), "loss"),
+        samples=tuple(row for row, is_kept in zip(rows, stands, strict=True) if is_kept),
+    )
+
+
+# What a language model learns by, the most telling first.
+LANGUAGE_SCORES = ("objective/scores", "eval_accuracy", "accuracy", "rewards/accuracies", "loss")
+
+
+BESIDE = ("versions", "fingerprint", "iterations", RESUMED_WITH)  # the options, in config.json
+
+
+def flat_parts(options: Any) -> dict[str, Any]:
+    """Recorded options in one row: a part of several has no name, an option that is one of some has."""
+    flat: dict[str, Any] = {}
+    for name, value in (options if isinstance(options, dict) else {}).items():
+        flat |= flat_parts(value) if isinstance(value, dict) and "name" not in value else {name: value}
+    return flat
 
 
 def _date(path: Path) -> datetime | None:
@@ -221,14 +279,18 @@ def finite(value: Any) -> float | None:
         return None
 
 
-def _metrics(text: str, problems: list[str]) -> dict[str, Series]:
-    """The series of `metrics.jsonl`; a run that was taken up again overwrites what it repeats."""
+def _metrics(text: str, problems: list[str], step: str = STEP) -> dict[str, Series]:
+    """The series of `metrics.jsonl`; a run that was taken up again overwrites what it repeats.
+
+    step  what they are drawn over; it is called `STEP` here
+    """
     lines = [line for line in text.split("\n") if line.strip()]
     rows = [_parsed(line) for line in lines]
     if rows and rows[-1] is None and not text.endswith("\n"):
         problems.append("the last line of metrics.jsonl is torn: left out")
         rows.pop()
-    good = [row for row in rows if row is not None and finite(row.get(STEP)) is not None]
+    good = [row for row in rows if row is not None and finite(row.get(step)) is not None]
+    good = [{STEP: row[step], **{k: v for k, v in row.items() if k != step}} for row in good]
     if len(good) < len(rows):
         problems.append(f"{len(rows) - len(good)} lines of metrics.jsonl cannot be read: left out")
     kept = np.flatnonzero(superseding_rows(np.array([float(row[STEP]) for row in good])))
@@ -298,4 +360,7 @@ def _evaluation(content: dict[str, Any] | None, problems: list[str]) -> dict[str
     if numbers["mean"] is None:
         problems.append("evaluation.json has no mean: left out")
         return None
-    return numbers | {"returns": [], "lengths": []} | lists
+    how = content.get("interval")  # versions before 0.3 did not say it
+    told = how if isinstance(how, str) else STUDENT
+    bounded = numbers["low"] is not None and numbers["high"] is not None
+    return numbers | {"interval": told if bounded else None, "returns": [], "lengths": []} | lists

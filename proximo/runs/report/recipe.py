@@ -1,19 +1,21 @@
-"""What a run was made with, in words: its options, its preset, the command for it."""
+"""What a run was made with, in words: its options, its preset, the words that were typed."""
 
 import json
-import shlex
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from proximo.envs import find_spec
 from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
-from proximo.options import as_words
 from proximo.runs.files import RESUMED_WITH
+from proximo.runs.report.read import RunData
 
 PARTS = ("update", "network")
 NOT_OPTIONS = (
     *("env", "env_description", "seed", "preset", "command", RESUMED_WITH, "versions", "fingerprint"),
+    # of a language model's run, whose options are flat beside these; the last ones say how it is kept
+    *("options", "iterations", "out", "checkpoint_every", "max_time", "tensorboard", "wandb"),
+    *("wandb_project", "show_samples"),
 )
 
 # An actor step other than PPO's is what a method is called by; else the objective is.
@@ -67,12 +69,31 @@ def preset_of(config: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def recorded_commands(config: dict[str, Any]) -> list[str]:
-    """The command lines that made a run, as typed, in order; none where the first is not recorded."""
-    first, again = config.get("command"), config.get(RESUMED_WITH)
-    every = [first, *again] if isinstance(again, list) else [first]
-    typed = [words for words in every if isinstance(words, list) and all(isinstance(w, str) for w in words)]
-    return [shlex.join(["proximo", *words]) for words in typed] if first in typed else []
+class Rerun(NamedTuple):
+    """How runs are made again.
+
+    lines    commands that do so as they stand, from the folder that the runs were begun in
+    reasons  why there is none for some of the runs, a sentence each
+    """
+
+    lines: list[str]
+    reasons: list[str]
+
+
+Reproduce = Callable[[Sequence[RunData]], Rerun]
+"""Runs that differ in their seed alone -> how they are made again; `proximo.rerun` has them."""
+
+
+def typed_words(config: Any) -> list[str]:
+    """The words after `proximo` that a run was begun with; none where they are not recorded."""
+    words = config.get("command")
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else []
+
+
+def was_resumed(config: Any) -> bool:
+    """Whether a run was gone on with, by a command."""
+    again = config.get(RESUMED_WITH)
+    return isinstance(again, list) and bool(again)
 
 
 def is_registered(env: str) -> bool:
@@ -84,28 +105,27 @@ def is_registered(env: str) -> bool:
     return True
 
 
-def from_options(env: str, options: dict[str, Any], seeds: Sequence[int]) -> str:
-    """The command line that says every recorded option; seeds with gaps between them become a loop."""
-    words = ["proximo", "train", env if is_registered(env) else f"MODULE:{env}"]
-    line = shlex.join([*words, *as_words(options)])
-    ordered = sorted(set(seeds))
-    if not ordered:
-        return line
-    if ordered != list(range(ordered[0], ordered[0] + len(ordered))):
-        return f"for seed in {' '.join(map(str, ordered))}; do {line} --seed $seed; done"
-    first = f" --seed {ordered[0]}" if ordered[0] else ""
-    return line + (f" --seeds {len(ordered)}" if len(ordered) > 1 else "") + first
+LANGUAGE = {  # the commands of `proximo lm`
+    "lm sft": "Supervised fine-tuning",
+    "lm reward": "A reward model from preferences (Bradley-Terry)",
+    "lm dpo": "Direct Preference Optimization",
+    "lm grpo": "Group Relative Policy Optimization",
+}
 
 
-def sentence(options: dict[str, Any], preset: str | None) -> str:
+def sentence(options: dict[str, Any], preset: str | None, env: str = "") -> str:
     """The method, and the preset where it is recorded, in a sentence or two."""
     if not options:
         return "Its options are unknown: config.json is missing or unreadable."
-    return f"{method(options)}." + (f" Preset: {preset}." if preset else "")
+    named = ", ".join(f"{name} {options[name]}" for name in ("model", "data") if name in options)
+    told = f" {named[0].upper()}{named[1:]}." if named and env.startswith("lm ") else ""
+    return f"{method(options, env)}.{told}" + (f" Preset: {preset}." if preset else "")
 
 
-def method(options: dict[str, Any]) -> str:
+def method(options: dict[str, Any], env: str = "") -> str:
     """What the method is called."""
+    if env in LANGUAGE:
+        return LANGUAGE[env]
     step, objective = part_of(options, "actor_step"), part_of(options, "objective")
     moved, name = str(step.get("name", "")), str(objective.get("name", ""))
     if moved in METHODS:

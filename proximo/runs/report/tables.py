@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 
 from proximo.runs.report.charts import key, short, whisker
-from proximo.runs.report.groups import FEW_SEEDS, Row, Study, option_text
+from proximo.runs.report.groups import Row, Study, option_text
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.read import RunData
 from proximo.runs.report.recipe import PARTS, part_of
-from proximo.runs.statistics import Estimate
+from proximo.runs.statistics import FEWEST, Estimate
 
 NONE = "–"  # noqa: RUF001 (a dash, as in any printed table)
 FIRST = tag("span", "the first", class_="soft")
@@ -25,20 +25,28 @@ def with_interval(estimate: Estimate | None, text: Callable[[float], str] = shor
     """A number, and below it the interval."""
     if estimate is None:
         return Markup(NONE)
-    value, low, high = estimate
+    value, low, high, _ = estimate
     bounds = None if low is None or high is None else tag("small", f"{text(low)} to {text(high)}")
     return join(tag("b", text(value)), Markup(" "), bounds)
 
 
-def comparison(rows: Sequence[Row]) -> Markup:
+def methods(estimates: Sequence[Estimate | None]) -> str:
+    """How the intervals of a table were computed, in a sentence; nothing where there are none."""
+    used = dict.fromkeys(one.method for one in estimates if one is not None and one.method is not None)
+    if not used:
+        return ""
+    return f"Below each number: its 95% interval ({', '.join(used)})."
+
+
+def comparison(rows: Sequence[Row], score: str = "return") -> Markup:
     """Groups beside each other: their scores, and how sure these are."""
     known = [row.mean for row in rows if row.mean is not None]
-    ends = [e.value for e in known] + [b for e in known for b in e[1:] if b is not None]
+    ends = [e.value for e in known] + [b for e in known for b in e[1:3] if b is not None]
     scale = (min(ends, default=0.0), max(ends, default=1.0))
-    head = ["group", "runs", "mean return", "", "interquartile mean", "P(better than first)"]
+    head = ["group", "runs", f"mean {score}", "", "interquartile mean", "P(better than first)"]
     lines = []
     for number, row in enumerate(rows):
-        picture = whisker(*row.mean, scale, number) if row.mean else Markup()
+        picture = whisker(*row.mean[:3], scale, number) if row.mean else Markup()
         beats = with_interval(row.improvement, "{:.0%}".format) if number else FIRST
         name, middle = join(key(number), row.label), with_interval(row.interquartile_mean)
         lines.append((name, row.runs, with_interval(row.mean), picture, middle, beats))
@@ -47,16 +55,17 @@ def comparison(rows: Sequence[Row]) -> Markup:
 
 def meaning(study: Study) -> Markup:
     """What the numbers of a comparison mean, and how far to trust them."""
+    scored = "the mean return of its last 100 training episodes"
+    if study.unit == "iterations":
+        scored = "the last value of what it learns by: reward, accuracy or loss (of a loss, less is better)"
     note = (
-        "A run's score is the mean return of its last 100 training episodes. Below each number: its 95% "
-        "interval by stratified bootstrap over the seeds (strata: environments). P(better than first): how "
-        "likely a run of this group scores above one of the group named first (ties count half); 50% is no "
-        "difference."
+        f"A run's score is {scored}. Below each number: its 95% "
+        f"interval over the seeds; with fewer than {FEWEST} runs Student's t, of the mean alone, with more a "
+        "stratified bootstrap (strata: environments). P(better than first): how likely a run of this group "
+        "scores above one of the group named first (ties count half); 50% is no difference."
     )
     if study.overall:
         note += " Scaled: on each environment 0 is the lowest score of any run here, and 1 the highest."
-    if min(len(group.runs) for group in study.groups) < FEW_SEEDS:
-        note += " With fewer than five seeds these intervals are narrower than they should be."
     return tag("p", note, class_="hint")
 
 
@@ -102,15 +111,16 @@ def _named_runs(study: Study) -> Iterator[tuple[Markup, RunData]]:
 
 def evaluations(study: Study) -> Markup | None:
     """What `evaluation.json` holds, where there is one."""
-    lines = []
+    lines, bounds = [], list[Estimate]()
     for name, run in _named_runs(study):
         if (found := run.evaluation) is not None:
             returns, lengths = found["returns"], found["lengths"]
+            bounds.append(Estimate(found["mean"], found["low"], found["high"], found["interval"]))
             lines.append(
                 (
                     name,
                     NONE if found["episodes"] is None else f"{found['episodes']:,.0f}",
-                    with_interval(Estimate(found["mean"], found["low"], found["high"])),
+                    with_interval(bounds[-1]),
                     NONE if found["std"] is None else short(found["std"]),
                     f"{short(min(returns))} to {short(max(returns))}" if returns else NONE,
                     short(sum(lengths) / len(lengths)) if lengths else NONE,
@@ -119,9 +129,7 @@ def evaluations(study: Study) -> Markup | None:
     if not lines:
         return None
     head = ["run", "episodes", "mean return", "std", "lowest to highest", "mean length"]
-    note = (
-        "Whole episodes with the trained policy frozen; below each mean its 95% interval over the episodes."
-    )
+    note = f"Full episodes with the trained policy frozen. {methods(bounds)}"
     return join(table(head, lines), tag("p", note, class_="hint"))
 
 
@@ -133,13 +141,16 @@ def all_runs(study: Study) -> Markup:
             NONE if run.seed is None else run.seed,
             f"{run.steps:,}",
             NONE if run.score is None else short(run.score),
-            f"{len(run.episodes.returns):,}",
-            NONE if (speed := run.last("time/fps")) is None else f"{speed:,.0f}",
+            f"{len(run.episodes.returns) or int(run.last('episode') or 0):,}",
+            NONE if (speed := run.last("time/fps", "eps")) is None else short(speed),
             run.state(study.made),
         )
         for name, run in _named_runs(study)
     ]
-    return table(["run", "seed", "steps", "score", "episodes", "steps/s", "state"], lines)
+    names = ["steps", "score", "episodes", "steps/s"]
+    if study.unit == "iterations":
+        names = ["iterations", "score", "answers", "answers/s"]
+    return table(["run", "seed", *names, "state"], lines)
 
 
 def values_of(study: Study, part: str) -> dict[str, str]:
