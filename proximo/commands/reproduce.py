@@ -15,31 +15,31 @@ from proximo.paths import short
 
 @dataclass(frozen=True)
 class Reproduce(Watched):
-    """Run a table or figure of the paper again, and print it beside the published numbers.
+    """Print a table or figure of the paper beside the published numbers, and train only what is missing.
 
-    Resumable: a finished run is a file and is never run again.
+    A finished run is a file, so it can be interrupted. Where nothing is missing, no file is changed.
     """
 
     grid: tyro.conf.Positional[str]
     """`table1`, `figure3`, `table1-quick` (minutes), `recipe` or `recipe-confirmation`."""
     only: tuple[str, ...] = ()
-    """Run these environments alone."""
+    """Only these environments."""
     setting: tuple[str, ...] = ()
-    """Run these settings alone, such as `clip-0.2`."""
+    """Only these settings, such as `clip-0.2`."""
     seeds: tuple[int, ...] = ()
-    """Run these seeds alone."""
+    """Only these seeds."""
     processes: Annotated[int | None, at_least(1)] = None
-    """Worker processes; as many as there are cores unless said otherwise."""
+    """Worker processes; by default as many as there are cores."""
     members: Annotated[int, at_least(1)] = 12
-    """Most runs that one process trains side by side."""
+    """Runs that one process trains side by side, at most."""
     results: Path = Path("results")
     """Where finished runs are kept."""
     episodes: Path = Path("runs/reproduce")
     """Where the returns of all episodes go."""
     plots: bool = False
     """Draw the figures too (needs matplotlib)."""
-    figures: Path = Path("docs")
-    """Where the figures go."""
+    figures: Path = Path("runs/figures")
+    """Where the figures go; `docs` draws those of the documents again."""
     markdown: bool = False
     """Print the tables as Markdown."""
 

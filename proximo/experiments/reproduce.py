@@ -11,12 +11,24 @@ from proximo.experiments.worker import OutputFolders
 
 
 def write_summary(grid: Grid, results: Path) -> dict[str, Any]:
-    """The summary of what is there, also as `summary.json` beside it, rewritten only where it differs."""
+    """The summary of what is there, also as `summary.json` beside it.
+
+    That is written only where the one there is of other runs: another SciPy may round an interval otherwise,
+    and to look at results changes none of their files. Delete it to have it written again.
+    """
     numbers = summary(grid, results)
     path = results / grid.name / "summary.json"
-    if numbers["runs"] and numbers != files.read(path):
+    if numbers["runs"] and _scores(numbers) != _scores(files.read(path) or {}):
         files.write_json(path, numbers)
     return numbers
+
+
+def _scores(numbers: dict[str, Any]) -> dict[str, Any]:
+    """The raw score of every run in a summary, which may come from a file."""
+    return {
+        env: {name: row.get("scores") for name, row in content.get("settings", {}).items()}
+        for env, content in numbers.get("environments", {}).items()
+    }
 
 
 def run_missing(

@@ -52,7 +52,7 @@ def is_policy_run(place: Path) -> bool:
 
 
 def refuse_policy(place: Path) -> None:
-    """Raises UserError, naming what is meant, for a run of `proximo train` where a language model is asked for."""
+    """Raises UserError, naming its own commands, for a run of `proximo train`: no language model."""
     if is_policy_run(place):
         raise UserError(
             f"{place} is a run of `proximo train`, not a language model: `proximo evaluate {place}` measures "

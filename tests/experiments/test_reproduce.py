@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from stand_in import GRID, fill, finished, run, train_and_die, write_random
@@ -59,12 +61,32 @@ def test_results_that_are_there_are_printed_without_running_anything(tiny, capsy
     assert capsys.readouterr().out.count("\n| --- | ---: |") == 2
 
 
-def test_a_summary_is_rewritten_only_where_it_differs(tiny):
+def test_a_summary_is_rewritten_only_where_it_is_of_other_runs(tiny):
     write_summary(GRID, tiny / "results")
     path = tiny / "results" / "tiny" / "summary.json"
-    before = path.stat().st_mtime_ns
+    kept = json.loads(path.read_text())
+    kept["settings"][0]["score"][1] += 0.001  # as another SciPy may round it
+    path.write_text(json.dumps(kept))
     write_summary(GRID, tiny / "results")
-    assert path.stat().st_mtime_ns == before
+    assert json.loads(path.read_text()) == kept
+    run = tiny / "results" / "tiny" / "CartPole-v1" / "low-0.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "score": 77.0}))
+    write_summary(GRID, tiny / "results")
+    found = json.loads(path.read_text())
+    assert found["environments"]["CartPole-v1"]["settings"]["low"]["scores"]["0"] == 77.0
+
+
+COMMITTED = Path(__file__).parents[2] / "results"
+
+
+@pytest.mark.parametrize("grid", [grid.name for grid in grids.GRIDS if (COMMITTED / grid.name).is_dir()])
+def test_to_reproduce_what_is_committed_changes_no_file(tmp_path, monkeypatch, grid):
+    monkeypatch.chdir(tmp_path)
+    for name in {grid, *(cell.grid for cell in cells(grids.find_grid(grid)))}:
+        shutil.copytree(COMMITTED / name, tmp_path / "results" / name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["reproduce", grid]) == 0 and len(before) > 10
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_two_commands_do_not_run_one_grid_at_once(tiny, capsys):
@@ -88,8 +110,10 @@ def test_what_another_command_has_just_finished_is_not_run_again(tmp_path, monke
     Lock(tmp_path / "results" / "tiny")  # and nothing is held any more
 
 
-def test_figures(tiny, capsys):
+def test_figures_go_where_no_file_is_committed(tiny, capsys):
     pytest.importorskip("matplotlib")
+    assert main(["reproduce", "tiny", "--plots"]) == 0
+    assert (tiny / "runs/figures/tiny.png").exists() and not (tiny / "docs").exists()
     assert main(["reproduce", "tiny", "--plots", "--figures", "pictures"]) == 0
     assert (tiny / "pictures" / "tiny.svg").exists() and "figure: pictures" in capsys.readouterr().err
 
