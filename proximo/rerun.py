@@ -26,7 +26,7 @@ from proximo.runs.report.recipe import Rerun, is_registered, options_of, part_of
 from proximo.words import Dialect, Said, groups, spelled
 
 # How a run is kept and watched decides no number, and a folder that is there is taken.
-KEPT = {*flat_options(RunArguments)} - {*flat_options(RecipeArguments)}
+KEPT = {*flat_options(RunArguments)} - {*flat_options(RecipeArguments)} - {"config"}
 LATER = ("steps", "until")  # what a resumed run may have changed
 
 
@@ -80,6 +80,8 @@ def _typed(run: RunData) -> list[list[str]] | None:
     plain = [*_spelled(own, kept), *as_words(until)]
     steps = [value for part in parts if (value := part.get("steps")) is not None]
     if ":" not in own and is_registered(own):  # else to read it back would import its module
+        if any(_option(one) == "config" for one in said):
+            return None  # a file may change: its options are said instead
         try:
             asked, seeds = read_back(plain)
         except UserError:

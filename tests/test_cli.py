@@ -108,7 +108,7 @@ def test_evaluate_twice(trained, capsys):
         said.append(json.loads(capsys.readouterr().out))
     assert said[0] == said[1]
     names = ["episodes", "high", "lengths", "low", "mean", "returns", "std"]
-    assert sorted(said[0]) == sorted([*names, "deterministic", "environment_seeds", "seed"])
+    assert sorted(said[0]) == sorted([*names, "deterministic", "environment_seeds", "interval", "seed"])
     assert said[0]["episodes"] == len(said[0]["returns"]) == 20
     assert main(["evaluate", str(folder / "model"), "--episodes", "20", "--sampled", "--seed", "1"]) == 0
     assert "20 episodes: mean return" in capsys.readouterr().out
@@ -476,7 +476,10 @@ def test_arguments_of_the_environment(trained, tmp_path, capsys, monkeypatch):
     assert main(quick) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["lengths"] == [5, 5]
     assert main(["report", str(folder)]) == 0
-    assert shlex.join(["proximo", *words]) in (folder / "report.html").read_text()
+    kept = [word for word in words if word not in ("--quiet", "--out", str(folder))]
+    page = (folder / "report.html").read_text()
+    assert shlex.join(["proximo", *kept, "--out", "run-again"]) in page
+    assert "proximo train --resume run-again --steps 128" in page
 
 
 def test_arguments_of_the_environment_in_other_commands(capsys):

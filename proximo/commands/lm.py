@@ -7,22 +7,26 @@ from proximo.errors import UserError, nearest
 
 USAGE = """usage: proximo lm COMMAND ...
 
-Language models: fine-tune, learn what is preferred, improve against it. MODEL is a folder as on the
-Hugging Face Hub, an id of the Hub, or a run of these commands.
+Train language models: fine-tuning, reward models, PPO, GRPO, DPO. MODEL is a folder as on the Hugging
+Face Hub, an id of the Hub, or a run of these commands.
 
-  sft MODEL       imitate texts or answers     proximo lm sft MODEL --data texts.jsonl
-  reward MODEL    learn what is preferred      proximo lm reward MODEL --data preferences.jsonl
+  new FOLDER      make a small model           proximo lm new FOLDER --texts texts.jsonl
+  sft MODEL       fine-tune on texts           proximo lm sft MODEL --data texts.jsonl
+  reward MODEL    train a reward model         proximo lm reward MODEL --data preferences.jsonl
   ppo MODEL       PPO against rewards          proximo lm ppo MODEL --data prompts.jsonl --reward module:score
-  grpo MODEL      groups instead of a critic   proximo lm grpo MODEL --data prompts.jsonl --reward-model RUN
-  dpo MODEL       preferences, no rewards      proximo lm dpo MODEL --data preferences.jsonl
+  grpo MODEL      GRPO: groups, no critic      proximo lm grpo MODEL --data prompts.jsonl --reward-model RUN
+  dpo MODEL       learn from preferences       proximo lm dpo MODEL --data preferences.jsonl
   generate MODEL  answer prompts               proximo lm generate MODEL --prompt "Once upon a time"
+  chat MODEL      talk with a model            proximo lm chat MODEL
   eval MODEL      measure a model on data      proximo lm eval MODEL --data texts.jsonl
 
-`proximo lm COMMAND --help` lists a command's options; TRL's names for them are understood too.
+`proximo lm COMMAND --help` lists a command's options; TRL's names for them work too.
 """
 
 MODULES = dict.fromkeys(("sft", "reward", "ppo", "grpo", "dpo"), "lm_train") | {
+    "new": "lm_new",
     "generate": "lm_generate",
+    "chat": "lm_chat",
     "eval": "lm_eval",
 }
 

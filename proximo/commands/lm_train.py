@@ -10,10 +10,11 @@ import tyro
 
 from proximo.arguments import Watched, parse
 from proximo.core.ranges import at_least
-from proximo.errors import say
+from proximo.errors import UserError, say
 from proximo.language.face import carry_out
 from proximo.language.progress import facts
 from proximo.language.running import SAMPLING, TrainingState, begin, method, resume_training
+from proximo.language.train.job import Iteration
 from proximo.paths import short, with_absolute_paths
 from proximo.runs.process import Deadline, graceful_stop, prepare_process
 from proximo.words import groups, understood
@@ -25,17 +26,27 @@ class Begin(Watched):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BeginSampling(Begin):
+    """A run that samples responses."""
+
+    show_samples: bool = False
+    """Print sample responses with their scores, as often as --samples-every says, not a progress bar."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resume(Watched):
-    """Go on with a run that was cut short, from its newest checkpoint that is whole; bit for bit."""
+    """Resume an interrupted run from its newest intact checkpoint, bit for bit."""
 
     resume: Path
     """The run folder."""
     reward: tuple[str, ...] = ()
-    """The run's reward functions again, `module:function`: a file never imports a module."""
+    """The run's reward functions again, `module:function`: run files never import code."""
+    show_samples: bool = False
+    """Print sample responses with their scores while PPO or GRPO trains."""
     checkpoint_every: Annotated[float | None, at_least(0, infinite=True)] = None
-    """Seconds of work that a crash may cost; as the run was begun unless given."""
+    """Seconds between checkpoints; by default as the run was begun."""
     max_time: Annotated[float | None, at_least(0, infinite=True)] = None
-    """End in good time before so many seconds, with a checkpoint to go on from."""
+    """Stop, with a checkpoint, before this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,8 @@ class ParsedCommand:
 
 MODEL_FIRST = """
 
-The model may be the first word. `--resume RUN` goes on with a run that was cut short. Most of TRL's names
-for options are understood too."""
+The model may be the first word. `--resume RUN` resumes an interrupted run. Most of TRL's option names work
+too."""
 
 
 def arguments_of(command: str) -> Any:
@@ -59,7 +70,7 @@ def arguments_of(command: str) -> Any:
     kind = dataclasses.make_dataclass(
         command.upper(),
         [("options", Annotated[options, tyro.conf.OmitArgPrefixes])],
-        bases=(Begin,),
+        bases=(BeginSampling if command in SAMPLING else Begin,),
         frozen=True,
         kw_only=True,
     )
@@ -71,6 +82,8 @@ def read(command: str, words: list[str]) -> ParsedCommand:
     """The arguments that were typed."""
     _, said = groups(words)
     names = {one.name for one in said}
+    if "--show-samples" in names and command not in SAMPLING:
+        raise UserError(f"--show-samples is for {' and '.join(SAMPLING)}: {command} draws no responses")
     if "--resume" in names:
         kind: Any = Resume
     else:
@@ -107,8 +120,10 @@ def carried_out(command: str, arguments: Watched, work: TrainingState, deadline:
     if not arguments.quiet:
         for note in work.trainer.notes:
             say(f"note: {note}")
+    samples = getattr(arguments, "show_samples", False)
     with graceful_stop() as stop:
-        found, status = carry_out(command, work, deadline, not arguments.quiet, stop)
+        shown = not arguments.quiet and not samples  # a bar and texts would write over each other
+        found, status = carry_out(command, work, deadline, shown, stop, say_samples if samples else None)
     path, known = short(found.folder), facts(found.metrics)
     if arguments.json:
         content = {name: value for name, value in vars(found).items() if name != "folder"}
@@ -125,8 +140,27 @@ def carried_out(command: str, arguments: Watched, work: TrainingState, deadline:
     return status
 
 
+def say_samples(iteration: Iteration) -> None:
+    """Some responses of an iteration on standard error, each with its prompt and its score."""
+    if not iteration.completions:
+        return
+    say(f"iteration {iteration.number:,} of {iteration.total:,}  {facts(iteration.metrics)}")
+    for row in iteration.completions[:SHOWN]:
+        score = "not judged" if row["score"] is None else f"{row['score']:.3g}"
+        cut = "" if row["finished"] else " ..."
+        say(f"  {score:>8}  {one_text(row['prompt'])!r} -> {row['completion'] + cut!r}")
+
+
+SHOWN = 3  # responses of an iteration
+
+
+def one_text(prompt: Any) -> str:
+    """A prompt as one text; of a conversation its last message."""
+    return prompt if isinstance(prompt, str) else str(prompt[-1].get("content", ""))
+
+
 def next_step(command: str, path: Path) -> str:
     """What to do with the run."""
     if command == "reward":
         return f"proximo lm ppo MODEL --data prompts.jsonl --reward-model {path}"
-    return f'proximo lm generate {path} --prompt "..."'
+    return f"proximo lm chat {path}"

@@ -10,7 +10,7 @@ run = proximo.language.ppo(model=run, data="prompts.jsonl", reward=lambda comple
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.progress import shown
 from proximo.language.running import SAMPLING, TrainingState, begin, method, read_config, resume_training
+from proximo.language.train.job import Iteration
 from proximo.language.train.rewards import RewardFunction, reward_function
 from proximo.options import options_from
 from proximo.runs.process import Deadline, StopRequest, prepare_process, take_turns
@@ -154,14 +155,20 @@ def _train(command: str, progress: bool, given: dict[str, Any], reward: Rewards 
 
 
 def carry_out(
-    command: str, work: TrainingState, deadline: Deadline, progress: bool, stop: StopRequest | None = None
+    command: str,
+    work: TrainingState,
+    deadline: Deadline,
+    progress: bool,
+    stop: StopRequest | None = None,
+    look: Callable[[Iteration], None] | None = None,
 ) -> tuple[LanguageRunResult, int]:
     """Train as long as `take_turns` does; returns also its exit status.
 
     stop  of `graceful_stop`, where signals are to be heard
+    look  gets every iteration
     """
     total = work.trainer.total
-    turns = shown(work.iterations(), f"lm {command}", total, progress)
+    turns = shown(work.iterations(), f"lm {command}", total, progress, look)
     last, status, seconds = take_turns(turns, lambda iteration: iteration.last, deadline, stop)
     done = (work.number, 0, {}) if last is None else (last.number, last.tokens, last.metrics)
     number, tokens, metrics = done

@@ -1,6 +1,7 @@
 """What a person sees while a language model trains: the metrics that tell how it goes."""
 
-from collections.abc import Generator, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Mapping
 
 from proximo.language.train.job import Iteration
 from proximo.runs import progress
@@ -19,17 +20,33 @@ FACTS = {  # metric -> what it is called on the screen, most telling first
 
 
 def shown(
-    rows: Generator[Iteration, None, None], title: str, total: int, enabled: bool
+    rows: Generator[Iteration, None, None],
+    title: str,
+    total: int,
+    enabled: bool,
+    look: Callable[[Iteration], None] | None = None,
 ) -> Generator[Iteration, None, None]:
     """The same iterations, with their progress on standard error if `enabled`.
 
     total  iterations of the whole run
+    look   gets every iteration before it is passed on
     """
+    if look is not None:
+        rows = _looked_at(rows, look)
 
     def told(row: Iteration) -> Facts:
         return Facts(row.number, facts(row.metrics), row.tokens)
 
     return progress.with_progress(rows, told, title, total, enabled, ("iterations", "tokens"))
+
+
+def _looked_at(
+    rows: Generator[Iteration, None, None], look: Callable[[Iteration], None]
+) -> Generator[Iteration, None, None]:
+    with contextlib.closing(rows):
+        for row in rows:
+            look(row)
+            yield row
 
 
 def facts(metrics: Mapping[str, float]) -> str:

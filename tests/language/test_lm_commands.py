@@ -12,6 +12,7 @@ import pytest
 from workplace import lines, workplace
 
 from proximo.cli import main
+from proximo.commands.lm_chat import Chat
 from proximo.commands.lm_eval import Evaluate
 from proximo.commands.lm_generate import Generate
 from proximo.commands.lm_train import arguments_of
@@ -54,7 +55,7 @@ OPTIONS = {
         max_grad_norm max_time micro_batch_tokens minibatches missing_eos_penalty model
         model_parallel objective out overlong pad_token precision prompt_length quiet ratio
         response_length reward reward_model reward_weights samples samples_every save_dtype
-        scale_scores schedule seed stop target_kl temperature tensorboard top_k top_p truncated
+        scale_scores schedule seed show_samples stop target_kl temperature tensorboard top_k top_p truncated
         value_coefficient value_loss wandb wandb_project warmup weight_decay whiten_rewards
     """,
     "grpo": """
@@ -64,7 +65,7 @@ OPTIONS = {
         kl_estimate kl_in learning_rate lora_alpha lora_rank lora_targets max_grad_norm max_time
         micro_batch_tokens minibatches missing_eos_penalty model model_parallel objective out
         overlong pad_token precision prompt_length quiet ratio response_length reward reward_model
-        reward_weights samples samples_every save_dtype schedule seed skip_equal_groups
+        reward_weights samples samples_every save_dtype schedule seed show_samples skip_equal_groups
         soft_overlong stop target_kl temperature tensorboard top_k top_p truncated wandb
         wandb_project warmup weight_decay
     """,
@@ -72,6 +73,10 @@ OPTIONS = {
         batch_size chat chat_template chat_template_kwargs config data debug eos_token greedy
         invalid json max_new_tokens model out overlong pad_token prompt quiet samples seed stop
         temperature top_k top_p
+    """,
+    "chat": """
+        batch_size chat_template chat_template_kwargs config debug eos_token greedy json max_new_tokens
+        model pad_token samples seed stop system temperature top_k top_p
     """,
     "eval": """
         batch_size chat_template chat_template_kwargs completion_only config data debug eos_token
@@ -82,7 +87,7 @@ OPTIONS = {
 
 
 def class_of(command):
-    return {"generate": Generate, "eval": Evaluate}.get(command) or arguments_of(command)
+    return {"generate": Generate, "chat": Chat, "eval": Evaluate}.get(command) or arguments_of(command)
 
 
 @pytest.mark.parametrize("command", OPTIONS)
@@ -219,7 +224,7 @@ def test_progress_is_plain_lines_in_a_pipe_and_the_end_says_what_is_next(there, 
     assert [line.split("  ")[0] for line in lines] == [f"lm sft: {n}/4 iterations" for n in (1, 2, 3, 4)]
     assert all("loss" in line and "accuracy" in line for line in lines) and "tokens/s" in lines[-1]
     assert said.out.splitlines()[0].startswith("4 of 4 iterations, ")
-    assert said.out.splitlines()[-1] == 'next: proximo lm generate plain --prompt "..."'
+    assert said.out.splitlines()[-1] == "next: proximo lm chat plain"
 
 
 def test_answers_in_a_file_are_data_to_learn_from(there, capsys):
@@ -480,7 +485,7 @@ def test_an_interrupt_leaves_a_model_to_go_on_from(place):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in err
-    assert out.splitlines()[-1] == 'next: proximo lm generate grpo --prompt "..."'
+    assert out.splitlines()[-1] == "next: proximo lm chat grpo"
     assert (place / "grpo" / "model" / "model.safetensors").exists()
     out, err = mistaken.communicate(timeout=120)
     assert mistaken.returncode == 2 and out == ""

@@ -156,7 +156,7 @@ def test_a_name_from_a_file_is_one_word_and_imports_nothing():
 def test_a_command_line_that_is_none_is_not_shown(recorded):
     config = {**as_json(preset("default", "CartPole-v1")), "command": recorded, "resumed_with": recorded}
     (line,), _ = commands(config)
-    assert line.startswith("proximo train CartPole-v1 --steps ")
+    assert line.startswith("proximo train CartPole-v1 --") and " --horizon " in line
 
 
 def test_the_sentence():

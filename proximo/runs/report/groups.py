@@ -140,6 +140,8 @@ def study_of(runs: Sequence[RunData], reproduce: Reproduce = lambda runs: Rerun(
     bare = [_group("", members, reproduce(members)) for members in sets]
     groups = [replace(group, label=label) for label, group in zip(labels(bare), bare, strict=True)]
     names = dict.fromkeys(name for group in groups for name in group.options)
+    if runs and runs[0].unit == "iterations":  # two methods have other options anyway
+        names = dict.fromkeys(name for group in groups for name in distinguishing_options(group, groups))
     values = {name: [option_text(group.options, name) for group in groups] for name in names}
     known = [index for index, group in enumerate(groups) if group.options]
     differing = {name: row for name, row in values.items() if len({row[index] for index in known}) > 1}

@@ -118,13 +118,14 @@ def comparisons(study: Study) -> Iterator[Markup]:
     """Several groups beside each other: scores, and the options that differ."""
     if len(study.groups) < 2:
         return
-    for env in study.environments:
+    for env in (env for env in study.environments if len(study.on(env)) > 1 or study.overall):
         many = len(study.environments) > 1
         score = "score" if study.unit == "iterations" else "return"
         yield join(tag("h3", env) if many else None, tables.comparison(study.rows[env], score))
     if study.overall:
         yield join(tag("h3", "All environments together, scaled"), tables.comparison(study.overall))
-    yield tables.meaning(study)
+    if any(len(study.on(env)) > 1 for env in study.environments):
+        yield tables.meaning(study)
     if study.differing:
         yield join(tag("h3", "Options that differ"), tables.differences(study))
 

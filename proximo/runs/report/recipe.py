@@ -15,7 +15,7 @@ NOT_OPTIONS = (
     *("env", "env_description", "seed", "preset", "command", RESUMED_WITH, "versions", "fingerprint"),
     # of a language model's run, whose options are flat beside these; the last ones say how it is kept
     *("options", "iterations", "out", "checkpoint_every", "max_time", "tensorboard", "wandb"),
-    *("wandb_project", "show_samples"),
+    "wandb_project",
 )
 
 # An actor step other than PPO's is what a method is called by; else the objective is.
