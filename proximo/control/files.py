@@ -121,7 +121,7 @@ def with_source(agent: Agent, folder: Path) -> Agent:
     place = next(
         (path for path in (folder, *folder.resolve().parents[:2]) if (path / CONFIG).is_file()), None
     )
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # what somebody wrote into the file
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):  # anything may be in it
         source = None if place is None else json.loads((place / CONFIG).read_text()).get(SOURCE)
         if isinstance(source, str) and source.isprintable():
             agent.environment = replace(agent.environment, source=source)

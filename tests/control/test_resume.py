@@ -200,7 +200,7 @@ def test_what_cannot_be_resumed(tmp_path):
 
 def test_an_environment_of_ones_own_is_named_again(tmp_path):
     run = proximo.train(Aim, out=tmp_path / "run", **TINY)
-    with pytest.raises(UserError, match=r"Aim cannot be recreated from the run's files.*pass the env"):
+    with pytest.raises(UserError, match=r"Aim needs code of your own, .*: pass the environment"):
         resume_run(run.folder, steps=10_000)
     resumed = resume_run(run.folder, env=Aim, steps=256)
     assert resumed.config.env is Aim and resumed.start.steps >= 128

@@ -12,6 +12,7 @@ from probes import first_rollout, small
 
 import proximo
 from proximo import preset, training, with_options
+from proximo.arguments import config_from
 from proximo.commands.train import read
 from proximo.control.config import Config, as_json, from_json
 from proximo.control.ensemble import ensemble
@@ -211,7 +212,7 @@ def test_results_of_mujoco_that_were_made_before_stay_those_of_their_configurati
     ],
 )
 def test_the_command_line_can_leave_actions_as_they_are(words, expected):
-    assert read(["Pendulum-v1", *words]).config.scale_actions is expected
+    assert config_from(read(["Pendulum-v1", *words])).scale_actions is expected
 
 
 def test_bounds_of_minus_1_and_1_are_trained_bit_for_bit_as_without_scaling():
