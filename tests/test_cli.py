@@ -198,7 +198,7 @@ def test_the_help_says_what_a_newcomer_needs_by_subject_and_unit(capsys):
         "Above 0. Also --lr. (default: 0.0003)",
     ):
         assert said in text, said
-    headings = ["─ environment options", "─ algorithm options", "─ network options", "─ logging options"]
+    headings = ["environment options", "algorithm options", "network options", "logging options"]
     assert all(heading in text for heading in headings)
     assert "{None}" not in text and "default: ENV" not in text
 
