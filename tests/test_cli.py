@@ -159,7 +159,9 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
     words = ["train", "CartPole-v1", *QUICK[:-1], "--out", str(tmp_path / "run")]
     assert main(words) == 0
     said = capsys.readouterr()
-    first, *later = said.err.splitlines()  # the first one has compilation in it: no speed is told yet
+    spaces, first, *later = said.err.splitlines()
+    assert spaces == "observation: 4 numbers; action: 1 of 2 choices"
+    # The first line of progress has compilation in it: no speed is told yet.
     assert first.startswith("CartPole-v1: ") and "return" in first and len(later) == 2
     assert all("steps/s" in line and "s left" in line for line in later)
     assert f"next: proximo evaluate {tmp_path / 'run'}" in said.out
