@@ -10,6 +10,7 @@ import tyro
 
 from proximo.arguments import Shown, parse_words
 from proximo.errors import UserError
+from proximo.paths import absolute, short
 
 if TYPE_CHECKING:
     from proximo.runs.report import Study
@@ -43,18 +44,20 @@ def run(arguments: Report) -> int:
     kinds = {"steps": policy_commands, "iterations": language_commands}
     parts = {unit: [run for run in found if run.unit == unit] for unit in kinds}
     studies = [study_of(runs, kinds[unit]) for unit, runs in parts.items() if runs]
-    out = arguments.out or (arguments.runs[0] if len(arguments.runs) == 1 else Path()) / "report.html"
+    place = arguments.runs[0] if len(arguments.runs) == 1 else absolute("")
+    out = short(arguments.out or place / "report.html")
+    table = short(arguments.csv) if arguments.csv else None
     with writing(out):
         out.write_text(page(*studies), encoding="utf-8", errors="replace")
-    rows = write_table(studies, arguments.csv) if arguments.csv else 0
+    rows = write_table(studies, table) if table else 0
     if arguments.json:
-        table = str(arguments.csv) if arguments.csv else None
-        print(json.dumps({"report": str(out), "csv": table, **as_numbers(*studies)}))
+        written = {"report": str(out), "csv": None if table is None else str(table)}
+        print(json.dumps({**written, **as_numbers(*studies)}))
         return 0
     for study in studies:
         show(study)
-    if arguments.csv:
-        print(f"table: {arguments.csv}, {rows:,} rows")
+    if table:
+        print(f"table: {table}, {rows:,} rows")
     print(f"report: {out}")
     return 0
 

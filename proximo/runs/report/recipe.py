@@ -100,7 +100,7 @@ def is_registered(env: str) -> bool:
     """Whether a command needs no module to find the environment here."""
     try:
         find_spec(env)
-    except UserError:
+    except (UserError, OSError):  # from a file: it may be no name at all, and too long for one
         return False
     return True
 
