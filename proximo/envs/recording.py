@@ -9,8 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from proximo.envs.advice import UNUSED_MASKS
+from proximo.envs.parts import children
 from proximo.envs.spaces import EXACT, ObservationCodec
 from proximo.envs.vector import returned
+from proximo.envs.vector.info import MASK
 from proximo.errors import EnvironmentFault, Misfit, reason
 
 FAILURES = (Exception, SystemExit)  # what an environment may raise; the last is `sys.exit()`
@@ -25,7 +28,8 @@ class Recording:
     offset     [size], what the encoded observations are relative to, as in training
     states     one per reset and per step: what was returned there, as bytes to compare (`digest`, `as_bytes`)
     problems   name -> message of what was wrong with a single value, the first of each kind
-    loose      the same of what training takes, but other libraries may not
+    loose      the same of what training takes, but other libraries may not, and of what it does not use
+    masked     whether the info of a reset has an action mask
     low, high  [size] extremes of the encoded observations
     changed    [size], how often an entry was another one than before; `lost`, how often float32 hid that
     """
@@ -38,6 +42,7 @@ class Recording:
     rewards: list[float] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     loose: dict[str, str] = field(default_factory=dict)
+    masked: bool = False
     low: Any = np.inf
     high: Any = -np.inf
     changed: Any = 0
@@ -146,8 +151,9 @@ def as_bytes(*values: Any) -> bytes:
 
 def _reset(env: gym.Env, recording: Recording, seed: int | None) -> tuple[Any, np.ndarray]:
     started = time.perf_counter()
-    obs, _ = env.reset(seed=seed)
+    obs, info = env.reset(seed=seed)
     recording.reset_us.append((time.perf_counter() - started) * 1e6)
+    recording.masked = recording.masked or (isinstance(info, dict) and MASK in info)
     return obs, _observe(env, recording, obs, "reset()", None)
 
 
@@ -156,10 +162,10 @@ def _observe(
 ) -> np.ndarray:
     """The observation, `exact`; `before`, the one before it in the episode."""
     if not env.observation_space.contains(obs):
-        how = _difference(env.observation_space, obs)
-        what = f"{place} returned an observation outside its space: {how}"
-        told = recording.loose if _wider(env.observation_space, obs) else recording.problems
-        told.setdefault("observation space", f"{what}; correct observation_space or what is returned")
+        for how, taken in _differences(env.observation_space, obs):
+            what = f"{place} returned an observation outside its space: {how}"
+            told = recording.loose if taken else recording.problems
+            told.setdefault("observation space", f"{what}; correct observation_space or what is returned")
     if recording.offset is None:
         recording.offset = recording.codec.offset_from(recording.codec.batch_of_one(obs), 1)
     exact = recording.exact(obs)
@@ -203,9 +209,32 @@ def _look_at_step(
     if not isinstance(info, dict):
         kind = type(info).__name__
         recording.note("info", f"{place} returned a {kind} as info: return a dict; {{}} will do")
+    elif MASK in info and not recording.masked:
+        where = f"its info has an {MASK!r} in step(), and none in reset()"
+        recording.loose.setdefault("actions", f"{UNUSED_MASKS} ({where})")
     if not {"reward", "terminated", "truncated"} & recording.problems.keys():
         for name, line in returned.loose(reward, terminated, truncated).items():
             recording.loose.setdefault(name, f"{place}: {line}")
+
+
+def _differences(space: Any, obs: Any, path: str = "") -> Iterator[tuple[str, bool]]:
+    """How an observation misses its space, part by part, and whether training takes it so."""
+    inside = children(space)
+    if inside is None:
+        if not space.contains(obs):
+            where = f"in its part {path}, " if path else ""
+            yield where + _difference(space, obs), _wider(space, obs)
+        return
+    for key, part in inside.items():
+        try:
+            found = obs[key]
+        except (KeyError, IndexError, TypeError):
+            yield f"it has no part {path}[{key!r}], which the space declares", False
+        else:
+            yield from _differences(part, found, f"{path}[{key!r}]")
+    if hasattr(obs, "__len__") and len(obs) > len(inside):
+        where = f"its part {path}" if path else "it"
+        yield f"{where} has parts that the space does not declare", isinstance(obs, dict)
 
 
 def _wider(space: Any, obs: Any) -> bool:

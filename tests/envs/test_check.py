@@ -80,6 +80,19 @@ class ArrayReward(Walk):
         return obs, np.array([reward]), *rest
 
 
+class WrongPart(DictWalk):
+    def _observation(self):
+        return {name: self.part(name, value) for name, value in super()._observation().items()}
+
+    def part(self, name, value):
+        return value.astype(np.float64) if isinstance(value, np.ndarray) else value
+
+
+class FarPart(WrongPart):
+    def part(self, name, value):
+        return value + 1000 if isinstance(value, np.ndarray) else value
+
+
 class BoolReward(Walk):
     def step(self, action):
         obs, reward, *rest = super().step(action)
@@ -206,6 +219,7 @@ class TextAction(Walk):
         (BareReset, "reset and step", "return .observation, info"),
         (NoSeed, "reset and step", "def reset.self, ., seed=None, options=None"),
         (Outside, "observation space", "outside -0.5 to 0.5"),
+        (FarPart, "observation space", r"outside its space: in its part \['\w+'\], entry \[0\] is 1000"),
         (NaNReward, "finite", "the reward nan"),
         (InfiniteObservation, "finite", "step 3 .* returned inf in the observation"),
         (TextFlag, "truncated", "str 'False' as truncated, which is not a bool; return True or False"),
@@ -334,6 +348,11 @@ def test_an_environment_is_not_blamed_for_what_the_check_makes_of_its_arrays():
             "terminated",
             "step 1 .* the int 0 as terminated, taken for False; return True or False",
         ),
+        (
+            WrongPart,
+            "observation space",
+            "in its part ['position'], its dtype is float64, the space has float",
+        ),
         (WrongDtype, "observation space", "its dtype is float64, the space has float32 (use .astype(np.floa"),
     ],
 )
@@ -357,6 +376,15 @@ def test_action_masks_that_are_not_used_are_told(how, where):
     assert "but training does not use that yet" in message and message.endswith(where)
     assert one_plain_line(message)
     assert "actions" not in findings(lambda: Tells(""), "warning")
+
+
+def test_an_action_mask_that_comes_with_steps_alone_is_told_too():
+    class Late(Tells):
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=seed, options=options)[0], {}
+
+    message = findings(Late, "warning")["actions"]
+    assert message.endswith("(its info has an 'action_mask' in step(), and none in reset())")
 
 
 class SameForEverySeed(Walk):
