@@ -30,6 +30,11 @@ def test_minus_1_is_the_low_bound_1_the_high_one_and_0_the_middle():
     ]
 
 
+def test_the_ends_are_exact_where_low_plus_the_width_is_not_high():
+    assert -1e20 + (1.0 - -1e20) == 0.0
+    assert applied(box([-1e20], [1.0]), [1]) == applied(box([-1e20], [1.0], np.float64), [1]) == [[1.0]]
+
+
 def test_what_lies_beyond_minus_1_and_1_is_clipped():
     assert applied(box([0], [2000]), [-7], [7], [np.inf], [-np.inf]) == [[0], [2000], [2000], [0]]
 
