@@ -15,6 +15,7 @@ from typing import Any
 from proximo.arguments import RecipeArguments, config_from, parse_recipe
 from proximo.commands.train import RunArguments, Train
 from proximo.control.config import as_json, validate
+from proximo.control.files import SOURCE
 from proximo.envs import name_of
 from proximo.errors import UserError
 from proximo.options import as_json as options_as_json
@@ -23,7 +24,7 @@ from proximo.paths import with_absolute_paths
 from proximo.runs.files import CONFIG, RESUMED_WITH
 from proximo.runs.report.read import RunData
 from proximo.runs.report.recipe import Rerun, is_registered, options_of, part_of, typed_words
-from proximo.words import Dialect, Said, groups, spelled
+from proximo.words import Dialect, Said, behind_key_values, groups, spelled
 
 # How a run is kept and watched decides no number, and a folder that is there is taken.
 KEPT = {*flat_options(RunArguments)} - {*flat_options(RecipeArguments)} - {"config"}
@@ -125,7 +126,7 @@ def _said(words: Sequence[str]) -> tuple[str | None, list[Said]]:
     """The environment, and the options as they were typed, without `KEPT`."""
     _, every = groups(words, "--env")
     env, kept = None, []
-    for said in every:
+    for said in behind_key_values(every, DIALECT):
         option = DIALECT.options.get(_option(said))
         if _option(said) == "env" and said.values:
             env = said.values[0]
@@ -158,6 +159,9 @@ def _obstacle(config: Mapping[str, Any]) -> str | None:
     """Why no command makes the environment of a run that was begun from Python; None where one does."""
     described, env = part_of(dict(config), "env_description"), config.get("env")
     if not isinstance(env, str) or ":" in env or not is_registered(env):
+        source = config.get(SOURCE)
+        if isinstance(source, str) and source.isprintable():
+            return f"it was begun from Python; its environment is named {source} on the command line"
         return f"{env} is no environment that is registered here, and the module it came from is not recorded"
     if described.get("obstacle"):
         return str(described["obstacle"])

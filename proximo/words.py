@@ -114,7 +114,7 @@ def understood(command: str, words: Sequence[str], kind: Any) -> list[str]:
     """
     dialect = Dialect(command, kind)
     loose, typed = groups(words, dialect.first)
-    typed = list(_behind_key_values(typed, dialect))
+    typed = list(behind_key_values(typed, dialect))
     written = []
     if "config" in dialect.options:
         files = [said for said in typed if said.name == "--config"]
@@ -159,7 +159,7 @@ def _check_alone(said: Said, dialect: Dialect) -> None:
     raise UserError(f"there must be one {flat_name(said.name).upper()}, not {' '.join(said.values)}{hint}")
 
 
-def _behind_key_values(every: Sequence[Said], dialect: Dialect) -> Iterator[Said]:
+def behind_key_values(every: Sequence[Said], dialect: Dialect) -> Iterator[Said]:
     """The options, where the word without a name may stand behind `--env-kwargs KEY=VALUE ...`."""
     named = any(said.name == dialect.first for said in every)
     for said in every:

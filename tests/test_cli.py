@@ -597,6 +597,14 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     assert digest(folders[0], "CartPole-v1-0") != digest(folders[0], "CartPole-v1-1")
 
 
+def test_what_a_package_says_of_setuptools_is_not_shown():
+    """pygame's import warns of pkg_resources, in lines of its own, before anything of ours is said."""
+    code = "import warnings; from proximo.cli import one_line_warnings\n"
+    code += "with one_line_warnings('train', False): warnings.warn('pkg_resources is deprecated as an API.')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_what_a_run_tells_on_its_way_is_one_line(capsys):
     import warnings
 

@@ -140,6 +140,17 @@ def test_what_stands_in_the_file_of_a_run_is_text_that_nothing_imports(shop, cap
         assert "shop_of_mine" not in sys.modules
 
 
+def test_a_report_shows_the_command_that_names_the_environment(shop):
+    from proximo.rerun import policy_commands
+    from proximo.runs.report import read_run
+
+    words = ["train", "--env-kwargs", "size=3", "shop_of_mine.py:ShopOfMine", *QUICK]
+    assert main([*words, "--out", "run"]) == 0
+    (line,) = policy_commands([read_run(shop / "run")]).lines
+    begun = "proximo train shop_of_mine.py:ShopOfMine --env-kwargs size=3"
+    assert line.startswith(begun) and "--out" not in line
+
+
 @pytest.mark.parametrize(
     ("env", "message"),
     [

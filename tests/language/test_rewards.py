@@ -153,6 +153,12 @@ def test_a_mistake_in_the_users_module_is_told(module, name, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_reward_may_be_named_by_its_file(module, tmp_path):
+    module("reward_in_a_file", "def f(completions, **more):\n    return [1.0 for _ in completions]\n")
+    assert reward_function(f"{tmp_path}/reward_in_a_file.py:f")(["a", "b"]) == [1.0, 1.0]
+    assert reward_function("reward_in_a_file:f") is reward_function("reward_in_a_file.py:f")
+
+
 @pytest.mark.parametrize("name", [":f", "module:", "module", ":", ""])
 def test_a_name_has_two_parts(name):
     with pytest.raises(UserError, match="write module:function"):

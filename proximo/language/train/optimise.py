@@ -28,7 +28,7 @@ BETA = between(0, 0.999999)  # 1 would divide by the correction for bias, which 
 class Optimisation:
     """How weights follow gradients."""
 
-    learning_rate: Annotated[float, between(0, 10)] = 1e-5
+    learning_rate: Annotated[float, between(0, 10), also("--lr")] = 1e-5
     """Adam's step size, at its highest."""
     schedule: Annotated[Literal["constant", "linear", "cosine"], also("--lr-scheduler-type")] = "linear"
     """How the learning rate falls to 0 over the run."""

@@ -12,7 +12,17 @@ from proximo.runs.report.read import RunData
 
 PARTS = ("update", "network")
 NOT_OPTIONS = (
-    *("env", "env_description", "seed", "preset", "command", RESUMED_WITH, "versions", "fingerprint"),
+    *(
+        "env",
+        "env_description",
+        "env_source",
+        "seed",
+        "preset",
+        "command",
+        RESUMED_WITH,
+        "versions",
+        "fingerprint",
+    ),
     # of a language model's run, whose options are flat beside these; the last ones say how it is kept
     *("options", "iterations", "out", "checkpoint_every", "max_time", "tensorboard", "wandb"),
     "wandb_project",
