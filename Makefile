@@ -1,6 +1,8 @@
 # `make train` and `make test` do all the set-up: they need Python 3.11+ and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
+# The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
+CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
 .PHONY: train test check slow lint format lm-example bench-peers bench-language mutants clean
 
@@ -46,14 +48,14 @@ bench-language: .venv/ready .venv-peers-language/ready
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutate
 
-.venv/base: pyproject.toml constraints.txt
+.venv/base: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
 .venv/ready: .venv/base
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable ".[dev]"
 	touch $@
 
 .venv-peers/ready: benchmarks/constraints-peers.txt

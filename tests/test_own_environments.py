@@ -10,6 +10,7 @@ from benchmarks import own_environments, worker_own_environments
 from benchmarks.own_environments import Options, between, cell_path, interval, references, table
 from benchmarks.worker_own_environments import ENVIRONMENTS, environment, evaluate
 from examples.environments import hotel, inventory, irrigation, thermostat
+from proximo.control.presets import RECIPES
 from proximo.envs.check import check
 
 every_environment = pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -114,3 +115,9 @@ def test_the_evaluation_plays_the_same_episodes_for_every_library(monkeypatch):
     monkeypatch.setattr(worker_own_environments, "EPISODES", 2)
     env = gym.make("CartPole-v1")
     assert evaluate(env, lambda observation: 1) == evaluate(env, lambda observation: np.int64(1))
+
+
+def test_the_recipe_of_ones_own_environments_is_a_candidate_that_ran_on_all_five():
+    data = json.loads((own_environments.ROOT / "results/own-environments/recipe.json").read_text())
+    (chosen,) = (name for name, options in data["settings"].items() if options == RECIPES["other"])
+    assert {run["env"] for run in data["runs"] if run["setting"] == chosen} >= set(ENVIRONMENTS)

@@ -109,6 +109,17 @@ RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the enviro
         entropy_coefficient=0.01,
         vectorization_mode="auto",
     ),
+    # Environments of one's own, or of packages that are not named here: docs/recipe.md. Stepped in this
+    # process: another one may not find a class of a script, nor what it remembers.
+    "other": dict(
+        num_envs=8,
+        horizon=128,
+        minibatch_size=128,
+        learning_rate=2e-3,
+        gamma=0.995,
+        gae_lambda=0.9,
+        entropy_coefficient=0.01,
+    ),
     # What `proximo reproduce recipe` found: docs/recipe.md.
     "mujoco": dict(
         steps=1_000_000, initial_log_std=-0.5, critic_hidden=(256, 256), vectorization_mode="auto"

@@ -303,6 +303,28 @@ def test_the_default_preset_depends_on_the_family():
     assert preset("default", "FrozenLake-v1") == Config("FrozenLake-v1")
 
 
+class OwnEnv(gym.Env):
+    """An environment of one's own."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+
+def test_an_environment_of_ones_own_gets_one_recipe_however_it_is_given(monkeypatch):
+    monkeypatch.setitem(gym.registry, "Own-v0", gym.envs.registration.EnvSpec("Own-v0", OwnEnv))
+    for env in (OwnEnv, lambda: OwnEnv(), "Own-v0"):
+        assert preset("default", env) == with_options(Config(env), **RECIPES["other"])
+
+
+def test_one_object_brings_one_environment_and_rollouts_stay_as_large():
+    config = preset("default", OwnEnv())
+    assert (config.num_envs, config.horizon) == (
+        1,
+        RECIPES["other"]["num_envs"] * RECIPES["other"]["horizon"],
+    )
+    assert config.update == with_options(Config(OwnEnv), **RECIPES["other"]).update
+
+
 def test_an_unknown_preset_is_refused():
     with pytest.raises(UserError, match="there is no preset 'papers': take one of default, paper"):
         preset("papers", "CartPole-v1")
