@@ -49,6 +49,13 @@ def test_the_command_from_the_options_makes_the_same_configuration(name, env, op
     assert config_from(parse_recipe(Train, "train", words[2:])) == config
 
 
+def test_a_run_of_an_older_version_is_made_again_with_actions_as_they_were():
+    older = as_json(preset("default", "Pendulum-v1"))
+    del older["scale_actions"]
+    (line,), _ = commands(older)
+    assert "--no-scale-actions" in shlex.split(line)
+
+
 @pytest.mark.parametrize(
     ("seeds", "ends"),
     [
