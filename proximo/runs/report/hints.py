@@ -62,7 +62,7 @@ HINTS = {
     "rollout/success_rate": "The share of those episodes that the environment calls a success.",
     "rollout/restarts": "How often a failed environment was restarted: it should stay at 0.",
     "train/entropy": "It should fall slowly; near its lowest early on, the policy has stopped exploring.",
-    "train/std": "Width of the Gaussian actions, 1 being half of the bounds where actions are scaled: it should "
+    "train/std": "Width of the Gaussian actions (1: half of their range, where they are scaled): it should "
     "shrink slowly while something is learned.",
     "train/explained_variance": "Near 1 the critic foresees the returns; below 0 a constant does better.",
     "train/value_loss": "The critic's error; it may rise while the returns rise.",
