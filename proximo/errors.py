@@ -43,6 +43,10 @@ class StateRefused(UserError):
     """An environment failed to restore its saved state."""
 
 
+class OwnCodeMissing(UserError):
+    """A file describes code of the user's own, which must be given again, and was not."""
+
+
 class UpdateDiverged(UserError):
     """An update diverged: a number is NaN or infinite.
 
@@ -68,6 +72,10 @@ class CheckpointDamaged(Told):
 
 class MachineChanged(Told):
     """A run is resumed on other hardware, or with other versions."""
+
+
+class OwnCodeUnnamed(Told):
+    """A run is made with code of the user's own that no command can name again, such as a lambda."""
 
 
 class EnvironmentAdvice(Told, UserWarning):

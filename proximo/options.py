@@ -15,17 +15,16 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from numbers import Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import jax
 import tyro
 
 from proximo.core import Clip
 from proximo.core.ranges import Range
-from proximo.errors import UserError
+from proximo.errors import OwnCodeMissing, UserError
+from proximo.own import OwnCode, described, given_again, own_choice, own_code, word_of
 from proximo.plain import plain
 
 Options = TypeVar("Options")
@@ -48,7 +47,7 @@ class Group(str):
     """An annotation: the heading that an option has in the help, without being part of another class."""
 
 
-OR_OWN = "or a class of the user's own"
+OR_OWN = "or a class or function of the user's own"
 """An annotation: what the numbers of such a class may be, only its author knows."""
 
 
@@ -206,20 +205,14 @@ def _of_its_kind(name: str, option: Option, value: Any) -> Any:
         return alone
     if isinstance(value, type) and is_dataclass(value):
         raise UserError(f"{value.__name__} is a class: write {value.__name__}()")
-    if option.or_own:
-        _compilable(value)
-        return value
+    if option.or_own and (callable(value) or is_dataclass(value)):
+        return own_choice(value)
     raise UserError(f"{name} is {reprlib.repr(value)}: it must be {words_of(declared)}")
 
 
-def _compilable(choice: Any) -> None:
-    """Raises UserError unless JAX sees into it, and sees numbers."""
-    values = [getattr(choice, one.name) for one in fields(choice)] if is_dataclass(choice) else [None]
-    if not all(isinstance(value, Real) for value in values) or jax.tree_util.all_leaves([choice]):
-        raise UserError(
-            f"{type(choice).__name__} cannot be compiled in: make it a frozen dataclass of numbers, under "
-            "@traceable of proximo.core.arrays"
-        )
+def is_own(options: Any, name: str) -> bool:
+    """Whether an option of a class that allows it is code of the user's own."""
+    return type(getattr(options, name)) not in kinds_of(own_options(type(options))[name].declared)
 
 
 def kinds_of(declared: Any) -> tuple[Any, ...]:
@@ -230,6 +223,8 @@ def kinds_of(declared: Any) -> tuple[Any, ...]:
 def as_declared(declared: Any, value: Any) -> Any:
     """A value as an option holds it: lists are tuples, a path is a Path or text, as is declared."""
     kinds = kinds_of(declared)
+    if OwnCode in kinds and callable(value):
+        return own_code(value)
     if isinstance(value, list | tuple):
         members = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), Any)
         return tuple(as_declared(members, part) for part in value)
@@ -263,7 +258,14 @@ def fits(declared: Any, value: Any) -> bool:
     return isinstance(value, declared)
 
 
-WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None"}
+WORDS: dict[Any, str] = {
+    OwnCode: "a class or a function",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    NoneType: "None",
+}
 
 
 def words_of(declared: Any) -> str:
@@ -289,8 +291,9 @@ def as_json(options: Any) -> Any:
         found = {}
         for name, option in own_options(type(options)).items():
             value = getattr(options, name)
-            chosen = is_dataclass(value) and not is_part(option)
-            found[name] = {"name": type(value).__name__, **as_json(value)} if chosen else as_json(value)
+            if value is None and OwnCode in kinds_of(option.declared):
+                continue  # files without code of the user's own are as they were before there was any
+            found[name] = as_json(value) if is_part(option) else _as_choice(value, option)
         return found
     if isinstance(options, Path):
         return str(options)
@@ -299,40 +302,52 @@ def as_json(options: Any) -> Any:
     return options
 
 
-def from_json(kind: type[Options], data: Any, place: str) -> Options:
+def _as_choice(value: Any, option: Option) -> Any:
+    """A value as plain data: one of several classes with its name, the user's own with its place as well."""
+    if not is_dataclass(value):
+        return as_json(value)
+    if isinstance(value, OwnCode) or (option.or_own and type(value) not in kinds_of(option.declared)):
+        return as_json(described(value))
+    return {"name": type(value).__name__, **as_json(value)}
+
+
+def from_json(kind: type[Options], data: Any, place: str, own: Mapping[str, Any] | None = None) -> Options:
     """The options that `as_json` described. Raises UserError for what no options of this version say.
 
     It comes from a file: names are looked up among our own classes, nothing else happens.
 
     place  what a message calls the file
+    own    the user's own code that the options ask for, given again by the options' names
     """
     try:
-        built: Options = _built("kind", kind, data)
+        built: Options = _built("kind", Option(kind), data, own or {})
         return built
+    except OwnCodeMissing:
+        raise
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{place} does not describe options of this version ({reason})") from error
 
 
-def _built(name: str, declared: Any, value: Any) -> Any:
+def _built(name: str, option: Option, value: Any, own: Mapping[str, Any]) -> Any:
     """A value of a declared type from plain data; parts of options may have a class's name too."""
+    declared = option.declared
     if isinstance(value, Mapping) and get_origin(declared) is not dict:
         kinds: dict[str, Any] = {
-            k.__name__: k for k in kinds_of(declared) if hasattr(k, "__dataclass_fields__")
+            k.__name__: k
+            for k in kinds_of(declared)
+            if hasattr(k, "__dataclass_fields__") and k is not OwnCode
         }
         called = value.get("name", *(kinds if len(kinds) == 1 else [None]))
+        if called not in kinds and (option.or_own or OwnCode in kinds_of(declared)):
+            return given_again(name, value, own.get(name))
         if called not in kinds:
-            raise ValueError(
-                f"its {name} is {called!r}, no class of Proximo's, and a file imports none: the run can be "
-                "loaded and evaluated, but not resumed"
-            )
-        known, inside = (
-            own_options(kinds[called]),
-            {key: part for key, part in value.items() if key != "name"},
-        )
+            raise ValueError(f"its {name} is {called!r}, no class of Proximo's, and a file imports none")
+        known = own_options(kinds[called])
+        inside = {key: part for key, part in value.items() if key != "name"}
         if new := sorted(set(inside) - set(known)):
             raise ValueError(f"unknown options {new}")
-        return kinds[called](**{key: _built(key, known[key].declared, part) for key, part in inside.items()})
+        return kinds[called](**{key: _built(key, known[key], part, own) for key, part in inside.items()})
     value = as_declared(declared, value)
     if not fits(declared, value):
         raise TypeError(f"{name} is {reprlib.repr(value)}, not {words_of(declared)}")
@@ -373,6 +388,8 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
 
 def as_word(value: Any) -> str:
     """A value in one word: `0.001`, `clip:epsilon=0.2`; several with spaces between them."""
+    if isinstance(value, OwnCode) or (isinstance(value, Mapping) and "own" in value):
+        return str(word_of(value))
     if is_dataclass(value) and not isinstance(value, type):
         value = {"name": type(value).__name__, **as_json(value)}
     if isinstance(value, list | tuple):

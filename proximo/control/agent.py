@@ -63,7 +63,9 @@ class Agent:
         """What `copy` and Python's serialisation ask for. Raises UserError where no model can be written."""
         from proximo.control.model import agent_from_bytes, bytes_of
 
-        return agent_from_bytes, (bytes_of(self), np.asarray(jax.random.key_data(self._key)))
+        key, content = np.asarray(jax.random.key_data(self._key)), bytes_of(self)
+        network = self.policy.options.network  # by reference, as Python hands on any class or function
+        return agent_from_bytes, (content, key, None if network is None else network.function)
 
     def action_in(self, space: Space) -> ActionCodec:
         """What turns the policy's actions into those of an environment that has this action space.

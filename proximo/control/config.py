@@ -17,7 +17,10 @@ from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import UserError
 from proximo.learn.actor_steps import CrossEntropy
 from proximo.learn.options import UpdateOptions
-from proximo.options import SECONDS, Group, also, checked, with_options
+from proximo.learn.own_functions import check_functions
+from proximo.options import SECONDS, Group, also, checked, is_own, with_options
+from proximo.own import OPTIONS
+from proximo.own import name_of as named
 from proximo.policies import NetworkOptions
 
 ENVIRONMENT = Group("environment")
@@ -119,10 +122,47 @@ def validate(config: Config) -> Config:
     for name in OURS:
         if name in config.env_kwargs:
             raise UserError(f"{name} is no argument of an environment: take it out of env_kwargs")
+    _fit_own_code(config)
     _fit_together(config)
     return _whole_minibatches(config)
 
 
+def own_code_of(config: Config) -> dict[str, Any]:
+    """The code of the user's own in a configuration, by the options' names."""
+    found = {name: getattr(config.update, name) for name in OPTIONS if name != "network"}
+    own = {name: value for name, value in found.items() if is_own(config.update, name)}
+    return own if config.network.network is None else {"network": config.network.network, **own}
+
+
+def _fit_own_code(config: Config) -> None:
+    """Raises UserError for code of the user's own that fails, or does not go with the other options."""
+    step, network, own = config.update.actor_step, config.network, own_code_of(config)
+    if "actor_step" in own and not (
+        isinstance(getattr(step, "joint", None), bool) and hasattr(step, "start")
+    ):
+        raise UserError(
+            f"{named(step)} is no actor step: it needs `joint` (True or False), `start(policy)` and "
+            "`__call__(policy, memory, problem)`, as in proximo/learn/actor_steps.py"
+        )
+    check_functions(config.update)
+    if network.network is None:
+        return
+    if not step.joint:
+        raise UserError(
+            f"{named(step)} moves the actor alone, and your network {named(network.network)} does not say which of "
+            "its arrays the actor is: leave one of them out"
+        )
+    default, presets = NetworkOptions(), [*METHODS.values(), *RECIPES.values()]
+    for name in OF_OUR_NETWORKS:
+        value = getattr(network, name)
+        if value != getattr(default, name) and value not in [chosen.get(name) for chosen in presets]:
+            raise UserError(
+                f"{name} is an option of Proximo's networks, and your network {named(network.network)} does not "
+                f"see it: leave {name} out"
+            )
+
+
+OF_OUR_NETWORKS = ("hidden", "critic_hidden", "activation", "shared", "initialiser", "policy_gain")
 OURS = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "allow_import")
 
 
@@ -167,10 +207,16 @@ def as_json(config: Config) -> dict[str, Any]:
     return {**plain, "env_kwargs": plain_arguments(config.env_kwargs)}
 
 
-def from_json(data: Any) -> Config:
-    """The configuration that `as_json` described. Raises UserError for what no configuration says."""
+def from_json(data: Any, own: Mapping[str, Any] | None = None) -> Config:
+    """The configuration that `as_json` described.
+
+    own  the code of the user's own that it asks for, by the options' names
+
+    Raises UserError for what no configuration says, OwnCodeMissing for code that was not given again.
+    """
     older = OLDER_FILES if isinstance(data, Mapping) else {}
-    config = options.from_json(Config, {**older, **data} if older else data, "the configuration in the file")
+    whole = {**older, **data} if older else data
+    config = options.from_json(Config, whole, "the configuration in the file", own)
     if not isinstance(config.env, str):
         raise UserError(f"the configuration in the file names no environment: env is {config.env!r}")
     return validate(replace(config, env_kwargs=_readable(config.env_kwargs)))

@@ -26,8 +26,10 @@ import numpy as np
 from proximo.control.agent import Agent
 from proximo.control.config import Config, as_json, from_json
 from proximo.control.iteration import Iteration, Snapshot
-from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files, save_model
-from proximo.envs import Episode, observation_codec
+from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files, run_of, save_model
+from proximo.envs import Episode
+from proximo.envs.parts import codec_for
+from proximo.own import described_in, require_given
 from proximo.runs.checkpoints import SCORE, STATE, STATE_ARRAYS, read_state, require_finite, state_files
 from proximo.runs.files import CONFIG, METRICS, Entry, RunFiles
 from proximo.runs.folder import file_name
@@ -140,24 +142,36 @@ def checkpoint_files(iteration: Iteration, config: Config) -> dict[str, bytes]:
     return {**model_files(iteration.agent), **state_files(arrays, description)}
 
 
-def load_checkpoint(path: Path) -> tuple[Config, Snapshot, Agent]:
-    """What a checkpoint holds. Raises UserError if it is not what was saved, or of another format."""
+def load_checkpoint(path: Path, own: Mapping[str, Any] | None = None) -> tuple[Config, Snapshot, Agent]:
+    """What a checkpoint holds.
+
+    own  the code of the user's own that its configuration asks for, by the options' names
+
+    Raises UserError if it is not what was saved, or of another format; OwnCodeMissing where `own` is not what
+    it asks for.
+    """
+    given = own or {}
 
     def build(description: Any, arrays: Any, files: Any) -> tuple[Config, Snapshot, Agent]:
-        config = from_json(description["config"])
-        snapshot, agent = Snapshot(**unflatten_state(description["snapshot"], arrays)), agent_of(files, path)
+        needed = described_in(description["config"])
+        require_given(needed, given, "proximo train --resume", "proximo.resume", run_of(path))
+        config = from_json(description["config"], given)
+        snapshot = Snapshot(**unflatten_state(description["snapshot"], arrays))
+        agent = agent_of(files, path, given.get("network"))
         _check(snapshot, config, agent)
         return config, snapshot, agent
 
     return read_state(path, build, (ARRAYS, DESCRIPTION))
 
 
-def load_agent(path: Path) -> Agent:
+def load_agent(path: Path, network: Any = None) -> Agent:
     """The agent of a checkpoint, whatever else is in it: a run that cannot be resumed here can be played.
 
-    Raises UserError if it is not what was saved.
+    network  as of `load_model`
+
+    Raises UserError if it is not what was saved, OwnCodeMissing as `load_model`.
     """
-    return agent_of(read_folder(path, FILES), path)
+    return agent_of(read_folder(path, FILES), path, network)
 
 
 def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
@@ -166,7 +180,7 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
     Whoever goes on compares the learner's arrays with a new learner's, the environments' state with theirs.
     """
     (number, steps, learner, statistics, stream), envs = snapshot, (config.num_envs,)
-    recent, codec = statistics["recent"], observation_codec(agent.spaces[0])
+    recent, codec = statistics["recent"], codec_for(agent.spaces[0], agent.policy.in_parts)
     sound = {
         "number": _is_count(number) and number < 2**32,  # random streams count in 32 bits
         "steps": _is_count(steps),

@@ -16,15 +16,16 @@ from proximo.envs.parts import codec_for
 from proximo.learn.descend import adam
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.update import Learner
-from proximo.policies import ActorCritic, ScheduledGaussianHead
+from proximo.policies import ScheduledGaussianHead, new_policy, takes_parts
 from proximo.runs.named import named_arrays, restore_tree
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     """The learner before its first rollout."""
-    codec = codec_for(envs.spaces[0], ActorCritic.in_parts)
+    codec = codec_for(envs.spaces[0], takes_parts(config.network))
     active = codec.normalised & config.update.normalise_observations
-    policy = ActorCritic(seeds.initialisation, codec.shape[0], envs.action.kind, config.network)
+    images = {name: image.shape for name, image in codec.images.items()}
+    policy = new_policy(seeds.initialisation, codec.shape[0], envs.action.kind, config.network, images)
     return Learner(
         policy=policy,
         optimiser=adam(policy),

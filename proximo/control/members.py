@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proximo.control.config import Config
+from proximo.control.config import Config, own_code_of
 from proximo.control.ensemble import (
     EnsembleSummary,
     MemberIterations,
@@ -19,6 +19,7 @@ from proximo.control.progress import shown
 from proximo.control.run import Run, make_config, whole_env
 from proximo.control.sinks import SinkOptions
 from proximo.errors import UserError
+from proximo.own import tell_unnamed
 from proximo.paths import absolute
 from proximo.runs.folder import RunFolder
 from proximo.runs.process import prepare_process
@@ -78,6 +79,7 @@ def train_members(
     configs = member_configs(config, seeds)
     check_compatible(configs)  # before there are folders
     sinks.check(config.env, config.env_kwargs)
+    tell_unnamed(own_code_of(config))
     folders = member_folders(configs, out, more)
     for folder, member in zip(folders, configs, strict=True):
         folder.sinks = sinks.open(folder.path, member)

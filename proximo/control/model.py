@@ -17,20 +17,24 @@ from proximo.envs import (
     EnvDescription,
     action_codec,
     description_from_json,
-    observation_codec,
     space_from_json,
     space_to_json,
 )
+from proximo.envs.parts import codec_for
 from proximo.envs.scaling import OLDER_FILES
-from proximo.errors import UserError
+from proximo.errors import OwnCodeMissing, UserError
 from proximo.learn.normalise import observation_normaliser, with_offset
-from proximo.policies import ActorCritic, NetworkOptions
+from proximo.options import as_json, from_json
+from proximo.own import described_in, require_given
+from proximo.policies import ActorCritic, NetworkOptions, OwnPolicy, new_policy, takes_parts
+from proximo.runs.files import MODEL
 from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sealed import arrays_from, parsed, read_folder, write_folder
 
 FORMAT = 3
 OLDER_FORMAT = 2  # of versions that would pass `scale_actions` over in silence
 ARRAYS, DESCRIPTION = "model.safetensors", "model.json"
+CHECKPOINTS = "checkpoints"
 
 
 def save_model(agent: Agent, folder: Path) -> None:
@@ -41,24 +45,30 @@ def save_model(agent: Agent, folder: Path) -> None:
     write_folder(folder, model_files(agent))
 
 
-def load_model(folder: Path) -> Agent:
+def load_model(folder: Path, network: Any = None) -> Agent:
     """The agent that `save_model` wrote into `folder`.
 
-    Raises UserError when a file is missing, unreadable, of another format, or not the one described.
+    network  the class or function of its network, where it is the user's own
+
+    Raises OwnCodeMissing where that is missing or another one, UserError when a file is missing, unreadable,
+    of another format, or not the one described.
     """
     if not folder.is_dir():
         raise UserError(f"there is no model in {folder}: it is not a folder")
-    return agent_of(read_folder(folder, (ARRAYS, DESCRIPTION)), folder)
+    return agent_of(read_folder(folder, (ARRAYS, DESCRIPTION)), folder, network)
 
 
 def model_files(agent: Agent) -> dict[str, bytes]:
     """The agent as the content of two files.
 
-    Raises UserError if a weight is not finite, and for networks that the files do not describe.
+    Of a network of the user's own they name its class, which whoever loads them gives again. Raises
+    UserError if a weight is not finite, and for policies that no options ask for.
     """
-    if type(agent.policy) is not ActorCritic:
+    if not isinstance(agent.policy, ActorCritic | OwnPolicy):
         kind = type(agent.policy).__name__
-        raise UserError(f"a model file describes networks of Proximo, not a {kind}: keep its arrays yourself")
+        raise UserError(
+            f"no options of Proximo ask for a {kind}: pass it as network=, or keep its arrays yourself"
+        )
     arrays = named_arrays({"policy": agent.policy, "observations": agent.observations})
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -67,7 +77,7 @@ def model_files(agent: Agent) -> dict[str, bytes]:
         "format": FORMAT,
         "environment": agent.name,
         "env_description": agent.environment.as_json(),
-        "network": dataclasses.asdict(agent.policy.options),
+        "network": as_json(agent.policy.options),
         "observation_space": space_to_json(agent.spaces[0]),
         "action_space": space_to_json(agent.spaces[1]),
         "scale_actions": agent.scale_actions,
@@ -78,12 +88,14 @@ def model_files(agent: Agent) -> dict[str, bytes]:
     }
 
 
-def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
+def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> Agent:
     """The agent in the content of the files that `model_files` made.
 
-    folder  where they came from, for messages
+    folder   where they came from, for messages
+    network  as of `load_model`
 
-    Raises UserError where they are of another format, do not fit each other, or hold what is not finite.
+    Raises OwnCodeMissing as `load_model`, UserError where they are of another format, do not fit each other,
+    or hold what is not finite.
     """
     description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
     arrays = arrays_from(files[ARRAYS], folder / ARRAYS)
@@ -95,16 +107,19 @@ def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
             space_from_json(description["observation_space"]),
             space_from_json(description["action_space"]),
         )
-        widths = {k: tuple(v) for k, v in description["network"].items() if isinstance(v, list)}
-        network = NetworkOptions(**{**description["network"], **widths})
+        needed = described_in({"network": description["network"]})
+        require_given(needed, {"network": network}, "proximo evaluate", "proximo.load", run_of(folder))
+        options = from_json(NetworkOptions, description["network"], str(folder), {"network": network})
         environment = _environment(description)
-        validate(Config(environment.name, network=network))
-        observation = observation_codec(spaces[0])
-        template = _template(observation, action_codec(spaces[1]), network)
+        validate(Config(environment.name, network=options))
+        observation = codec_for(spaces[0], takes_parts(options))
+        template = _template(observation, action_codec(spaces[1]), options)
         older = OLDER_FILES if description["format"] == OLDER_FORMAT else {}
         scale_actions = {**older, **description}["scale_actions"]
         if not isinstance(scale_actions, bool):
             raise ValueError(f"scale_actions is {scale_actions!r}")
+    except OwnCodeMissing:
+        raise
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(repr(error).split())[:200]
         raise UserError(
@@ -112,6 +127,13 @@ def agent_of(files: Mapping[str, bytes], folder: Path) -> Agent:
         ) from error
     tree = restore_tree(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
     return Agent(tree["policy"], tree["observations"], spaces, environment, scale_actions=scale_actions)
+
+
+def run_of(folder: Path) -> Path:
+    """The run that a folder with a model belongs to: of `RUN/model`, or `RUN/checkpoints/STEPS`."""
+    if folder.name == MODEL:
+        return folder.parent
+    return folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
 
 
 def _environment(description: Mapping[str, Any]) -> EnvDescription:
@@ -134,9 +156,9 @@ def bytes_of(agent: Agent) -> dict[str, bytes]:
         raise UserError(f"this agent cannot be copied or pickled: {error}") from error
 
 
-def agent_from_bytes(files: Mapping[str, bytes], key: np.ndarray) -> Agent:
-    """The agent again; its own random stream goes on from `key`."""
-    agent = agent_of(files, Path("the agent's bytes"))
+def agent_from_bytes(files: Mapping[str, bytes], key: np.ndarray, network: Any = None) -> Agent:
+    """The agent again; its own random stream goes on from `key`. `network` as of `load_model`."""
+    agent = agent_of(files, Path("the agent's bytes"), network)
     agent._key = jax.random.wrap_key_data(jax.numpy.asarray(key))
     return agent
 
@@ -145,7 +167,8 @@ def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[st
     """The tree of shapes that such a model has; nothing is computed."""
 
     def build() -> dict[str, Any]:
-        policy = ActorCritic(jax.random.key(0), observation.shape[0], action.kind, network)
+        images = {name: image.shape for name, image in observation.images.items()}
+        policy = new_policy(jax.random.key(0), observation.shape[0], action.kind, network, images)
         return {"policy": policy, "observations": observation_normaliser(observation.normalised)}
 
     return eqx.filter_eval_shape(build)

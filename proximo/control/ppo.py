@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, preset
+from proximo.control.config import Config, own_code_of, preset
 from proximo.control.model import save_model
 from proximo.control.progress import shown
 from proximo.control.train import Iteration, training
@@ -14,6 +14,7 @@ from proximo.envs.description import importable
 from proximo.errors import UserError
 from proximo.keywords import by_our_names, environment_of
 from proximo.options import with_options
+from proximo.own import tell_unnamed
 from proximo.runs.process import prepare_process
 
 
@@ -69,6 +70,7 @@ class PPO:
             raise UserError("a loaded model has no environment to learn from: make PPO(env) and learn again")
         prepare_process()
         config = with_options(self.config, steps=total_timesteps)
+        tell_unnamed({name: code for name, code in own_code_of(config).items() if name == "network"})
         for iteration in shown(training(config), config, progress_bar):
             self.last, self.agent = iteration, iteration.agent
         return self
@@ -88,12 +90,15 @@ class PPO:
         save_model(self._trained(), Path(path))
 
     @classmethod
-    def load(cls, path: str | Path) -> "PPO":
-        """A model that `save` wrote, or that of a run folder; it can predict and be saved again."""
+    def load(cls, path: str | Path, *, network: Any = None) -> "PPO":
+        """A model that `save` wrote, or that of a run folder; it can predict and be saved again.
+
+        network  the class or function that it was made with, where the network is your own
+        """
         from proximo.control.run import load
 
         model = cls.__new__(cls)
-        model.config, model.last, model.agent = None, None, load(path)
+        model.config, model.last, model.agent = None, None, load(path, network=network)
         return model
 
     def _trained(self) -> Agent:

@@ -1,7 +1,8 @@
 """Going on with a training that was cut short: from its newest checkpoint that is whole."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ def resume_run(
     *,
     out: str | Path | None = None,
     env: Any = None,
+    own: Mapping[str, Any] | None = None,
     typed: Sequence[str] = (),
     **changes: Any,
 ) -> Work:
@@ -42,11 +44,13 @@ def resume_run(
     out      go on in a new folder, which gets the logs so far; in the run's own unless said otherwise
     env      the environment, where its description in the run does not make it: `module:EnvId`, a class, a
              function, an instance. An id in a file never imports a module
+    own      the code of the user's own that the run was begun with: `network`, `objective`, `value_loss`,
+             `actor_step`. A class or function alone is enough: its numbers are in the run
     typed    the words after `proximo`, where it is resumed by a command
     changes  `steps` and `until` alone: the rest decides what the steps so far were
 
     Raises UserError where there is no run, no checkpoint that is whole, nothing left to do, or where the
-    environment is another one.
+    environment is another one; OwnCodeMissing where `own` is not what the run asks for.
     """
     run, out = absolute(run), None if out is None else absolute(out)  # before an environment is made
     if not run.is_dir():
@@ -60,7 +64,7 @@ def resume_run(
     for name in changes:
         if name not in ("steps", "until"):
             raise UserError(f"{name} cannot change in a run that is resumed: only steps and until can")
-    taken, (config, start, agent) = newest_valid(run, load_checkpoint)
+    taken, (config, start, agent) = newest_valid(run, partial(load_checkpoint, own=own))
     config = validate(with_options(config, **changes))
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proximo.control.agent import Agent
-from proximo.control.config import Config, preset, validate
+from proximo.control.config import Config, own_code_of, preset, validate
 from proximo.control.evaluate import Evaluation, evaluate
 from proximo.control.files import control_files, load_agent, with_source
 from proximo.control.model import load_model
@@ -18,9 +18,10 @@ from proximo.control.sinks import SinkOptions
 from proximo.control.train import Iteration, training
 from proximo.envs import find_env
 from proximo.envs.description import importable
-from proximo.errors import CheckpointDamaged, UserError
+from proximo.errors import CheckpointDamaged, OwnCodeMissing, UserError
 from proximo.keywords import by_our_names
 from proximo.options import with_options
+from proximo.own import OPTIONS, tell_unnamed
 from proximo.runs.checkpoints import STATE, finished, newest_valid
 from proximo.runs.files import MODEL
 from proximo.runs.folder import RunFolder
@@ -111,6 +112,7 @@ def begin(config: Config, sinks: SinkOptions, out: str | Path | None = None, **m
     """
     config = validate(config)
     sinks.check(config.env, config.env_kwargs)
+    tell_unnamed(own_code_of(config))
     folder = RunFolder.create(control_files(config, **more), out)
     folder.sinks = sinks.open(folder.path, config)
     return Work(config, folder)
@@ -123,7 +125,8 @@ def go_on(
     if allow_import and isinstance(env, str):
         find_env(env, allow_import=True)
     sinks.check_reports()  # before anything in the folder is moved
-    work = resume_run(run, env=env, **options)
+    own = {name: options.pop(name) for name in OPTIONS if name in options}
+    work = resume_run(run, env=env, own=own, **options)
     sinks.check(work.config.env, work.config.env_kwargs)
     work.folder.sinks = sinks.open(work.folder.path, work.config)
     return work
@@ -172,7 +175,8 @@ def resume(
     env      the environment, where it is not a registered id
     allow_import let an `env` that is typed `module:EnvId` import its module
     sinks    who else is told how it goes on
-    changes  `steps` and `until`: how far to go
+    changes  `steps` and `until`: how far to go; and the code of your own that the run was begun with, again:
+             `network`, `objective`, `value_loss`, `actor_step`
 
     Where the environments can tell their state (`envs.state`), the result is bit for bit that of a run
     that was never interrupted; elsewhere the episodes that were under way start anew, and a warning says
@@ -193,31 +197,38 @@ def _carried_out(work: Work, progress: bool, make_options: dict[str, Any]) -> Ru
     return Run(path, last.agent, whole_env(work.config))
 
 
-def load(folder: str | Path) -> Agent:
+def load(folder: str | Path, *, network: Any = None) -> Agent:
     """The agent of a run folder, or of a model folder.
+
+        agent = proximo.load("runs/CartPole-v1-0-...", network=MyNetwork)
+
+    network  the class or function that it was trained with, where the network is your own
 
     A run without a model, since it was cut short or still goes on, gives that of its newest checkpoint; so
     does the folder of one checkpoint; and a run whose model is damaged, with a warning. Nothing in it is
-    executed. Raises UserError when it is missing, unreadable or tampered with.
+    executed. Raises UserError when it is missing, unreadable or tampered with, and for a network of your own
+    that is not given.
     """
     refuse_after_fork()
-    return with_source(_agent_in(Path(folder)), Path(folder))
+    return with_source(_agent_in(Path(folder), network), Path(folder))
 
 
-def _agent_in(folder: Path) -> Agent:
+def _agent_in(folder: Path, network: Any) -> Agent:
     check_is_policy(folder)
     recover(folder / MODEL)
     if (folder / MODEL).is_dir():
         try:
-            return load_model(folder / MODEL)
+            return load_model(folder / MODEL, network)
+        except OwnCodeMissing:
+            raise
         except UserError as error:
             if not finished(folder / "checkpoints"):
                 raise
             warnings.warn(f"{error}; the newest checkpoint is taken", CheckpointDamaged, stacklevel=2)
     if finished(folder / "checkpoints"):
-        return newest_valid(folder, load_agent)[1]
+        return newest_valid(folder, functools.partial(load_agent, network=network))[1]
     if (folder / STATE).exists():
-        return load_agent(folder)
+        return load_agent(folder, network)
     if not (folder / "model.json").exists():
         raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
-    return load_model(folder)
+    return load_model(folder, network)

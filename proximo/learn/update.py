@@ -23,6 +23,7 @@ from proximo.learn.experience import actor_advantages, advantages, normalised, p
 from proximo.learn.loss import actor_objective, clip_range, loss, prepare_minibatch
 from proximo.learn.normalise import ObservationNormaliser, RewardNormaliser
 from proximo.learn.options import UpdateOptions
+from proximo.learn.own_functions import take_actor_step
 from proximo.policies import ActorCritic
 
 EARLY_STOP_FACTOR = 1.5  # a minibatch's estimate is noisy: stop at 1.5 times the target, as Spinning Up
@@ -195,7 +196,8 @@ def adapt_objective(
     if not hasattr(objective, "adapted"):
         return objective, {}
     kl = mean_kl(policy, batch)
-    return objective.adapted(kl), {"train/kl": kl, "train/kl_coefficient": jnp.asarray(objective.beta)}
+    beta = {"train/kl_coefficient": jnp.asarray(objective.beta)} if hasattr(objective, "beta") else {}
+    return objective.adapted(kl), {"train/kl": kl} | beta
 
 
 @jax.jit
@@ -216,8 +218,9 @@ def update(
     seen, rewards = normalised(experience, learner.observations, learner.rewards, options)
     cut = cut_of(seen, options.minibatch_size)
     batch, distribution = whole_batch(learner.policy, seen, options, cut)
-    policy, actor_memory, actor_metrics = options.actor_step(
-        learner.policy, learner.actor_memory, actor_problem(batch, objective, learning_rate, options)
+    problem = actor_problem(batch, objective, learning_rate, options)
+    policy, actor_memory, actor_metrics = take_actor_step(
+        options.actor_step, learner.policy, learner.actor_memory, problem
     )
     key, shuffle_key = jax.random.split(learner.key)
     shuffle = partial(cut.order, samples=batch.mask.size)

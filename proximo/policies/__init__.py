@@ -11,6 +11,7 @@ from proximo.policies.distributions import (
     per_state,
 )
 from proximo.policies.mlp import MLP, Dense
+from proximo.policies.own_network import OwnPolicy, Sizes, new_policy, takes_parts
 
 __all__ = [
     "MLP",
@@ -22,8 +23,12 @@ __all__ = [
     "Distribution",
     "NetworkOptions",
     "Output",
+    "OwnPolicy",
     "Policy",
     "ScheduledGaussianHead",
+    "Sizes",
     "make_head",
+    "new_policy",
     "per_state",
+    "takes_parts",
 ]

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from proximo.core.ranges import Range, at_least
 from proximo.core.types import ActionKind
+from proximo.own import OwnCode
 from proximo.policies.distributions import Distribution, Head, make_head
 from proximo.policies.mlp import MLP, Activation, Dense, Initialiser
 
@@ -36,6 +37,8 @@ class NetworkOptions:
     """Initial log standard deviation of a Gaussian policy."""
     final_log_std: Annotated[float | None, Range()] = None
     """Change it linearly to this over the training instead of learning it (table 4: -0.7 to -1.6)."""
+    network: OwnCode | None = None
+    """A network of your own in the place of these: `module:Class` or `file.py:Class` (docs/extending.md)."""
 
 
 class Output(NamedTuple):

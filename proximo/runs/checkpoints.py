@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import safetensors.numpy
 
-from proximo.errors import CheckpointDamaged, UserError
+from proximo.errors import CheckpointDamaged, OwnCodeMissing, UserError
 from proximo.runs.sealed import arrays_from, content_of, parsed, read_folder, write_folder
 
 FORMAT = 1
@@ -129,12 +129,14 @@ def newest_valid(run: Path, load: Callable[[Path], Content]) -> tuple[Path, Cont
     """The newest checkpoint of a run that can be used, and what `load` makes of it.
 
     One that cannot be used is named in a warning, and the one before it is taken. Raises UserError, with the
-    reason of the newest, where there is none: a run never starts over in silence.
+    reason of the newest, where there is none: a run never starts over in silence; and OwnCodeMissing.
     """
     errors: list[UserError] = []
     for path in finished(run / "checkpoints"):
         try:
             content = load(path)
+        except OwnCodeMissing:
+            raise  # nothing is wrong with the checkpoint
         except UserError as error:
             errors.append(error)
             continue

@@ -58,7 +58,7 @@ def test_what_only_a_memory_can_solve_is_solved_with_one(monkeypatch):
     config = small(First, steps=8000, gamma=0.9)
     without = list(training(config))[-1].agent
     assert abs(evaluate(without, First, episodes=64).mean) < 0.6  # a coin's
-    monkeypatch.setattr("proximo.control.learner.ActorCritic", Recurrent)
+    monkeypatch.setattr("proximo.policies.own_network.ActorCritic", Recurrent)
     agent = list(training(config))[-1].agent
     assert evaluate(agent, First, episodes=16).mean == 1.0
     # An agent remembers from call to call, one episode or several at a time.
@@ -72,7 +72,7 @@ def test_what_only_a_memory_can_solve_is_solved_with_one(monkeypatch):
 
 
 def test_a_run_that_goes_on_remembers(monkeypatch):
-    monkeypatch.setattr("proximo.control.learner.ActorCritic", Recurrent)
+    monkeypatch.setattr("proximo.policies.own_network.ActorCritic", Recurrent)
     config = small(GoesOn, num_envs=2, horizon=5, minibatch_size=5, steps=200)
     whole = training(config)
     start = next(whole).snapshot()

@@ -120,7 +120,7 @@ class Eyes(eqx.Module):
 
 
 def test_a_policy_that_asks_for_parts_learns_from_them_plays_and_goes_on(monkeypatch):
-    monkeypatch.setattr("proximo.control.learner.ActorCritic", Eyes)
+    monkeypatch.setattr("proximo.policies.own_network.ActorCritic", Eyes)
     config = small(Bright, steps=2000, normalise_observations=True, num_envs=4, horizon=16)
     run = training(config)
     first = next(run)
@@ -135,7 +135,7 @@ def test_a_policy_that_asks_for_parts_learns_from_them_plays_and_goes_on(monkeyp
 
 
 def test_the_ratio_of_such_a_policy_is_one(monkeypatch):
-    monkeypatch.setattr("proximo.control.learner.ActorCritic", Eyes)
+    monkeypatch.setattr("proximo.policies.own_network.ActorCritic", Eyes)
     learner, rollout, noise = first_rollout(small(Bright, num_envs=2, horizon=8))
     assert rollout.obs["picture"].shape == (9, 2, 3, 3) and rollout.obs["picture"].dtype == np.uint8
     seen = learner.observations(jax.tree.map(lambda x: jnp.asarray(x[:-1]), rollout.obs))

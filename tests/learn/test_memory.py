@@ -22,7 +22,7 @@ T, N = 12, 3
 
 @pytest.fixture(autouse=True)
 def in_place_of_the_networks(monkeypatch):
-    monkeypatch.setattr("proximo.control.learner.ActorCritic", Recurrent)
+    monkeypatch.setattr("proximo.policies.own_network.ActorCritic", Recurrent)
 
 
 def policy_of(seed=0, features=2):

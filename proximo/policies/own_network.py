@@ -1,0 +1,176 @@
+"""The policy that options ask for: Proximo's own networks, or a network of the user's own with our heads.
+
+class MyNetwork(eqx.Module):
+    actor: eqx.nn.MLP
+    critic: eqx.nn.MLP
+
+    def __init__(self, key, sizes):
+        keys = jax.random.split(key)
+        self.actor = eqx.nn.MLP(sizes.features, sizes.outputs, 64, 2, key=keys[0])
+        self.critic = eqx.nn.MLP(sizes.features, 1, 64, 2, key=keys[1])
+
+    def __call__(self, obs):
+        return self.actor(obs), self.critic(obs)
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from proximo.core.types import VECTOR, ActionKind, vector_of
+from proximo.errors import UserError, reason
+from proximo.own import name_of, said_shape
+from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, Policy
+from proximo.policies.distributions import Head, make_head
+
+STREAMS = 1  # of reward, each with a value of its own
+
+
+class Sizes(NamedTuple):
+    """What a network of the user's own is made for.
+
+    features  numbers of an observation
+    outputs   numbers that the distribution over actions takes: a mean for each, or a logit for each choice
+    images    of a network that says `in_parts = True`: name -> shape of each image, beside the numbers
+    """
+
+    features: int
+    outputs: int
+    images: Mapping[str, tuple[int, ...]]
+
+
+class OwnPolicy(eqx.Module):
+    """A network of the user's own as a policy. It has no memory.
+
+    The network is given ONE observation, [features], and returns (outputs [outputs], value [1] or []);
+    batches are mapped here. Where it says `in_parts = True` an observation is a dictionary: "vector" [features], and
+    each image by its name, bytes [height, width, channels].
+
+    parameters  its arrays of real numbers, which learn
+    rest        all else in it, compiled in
+    """
+
+    parameters: Any
+    head: Head
+    rest: Any = eqx.field(static=True)
+    options: NetworkOptions = eqx.field(static=True)
+    in_parts: bool = eqx.field(static=True)
+
+    def begin(self, count: int) -> Any:
+        """No memory."""
+        return ()
+
+    def __call__(
+        self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
+    ) -> tuple[Output, Any]:
+        """The distribution over actions after `obs`, [..., features], and its value."""
+        network = eqx.combine(self.parameters, self.rest)
+
+        def both(obs: Any) -> tuple[Array, Array]:
+            outputs, value = network(obs)
+            return outputs, jnp.reshape(value, STREAMS)
+
+        for _ in range(vector_of(obs).ndim - 1):
+            both = jax.vmap(both)
+        outputs, value = both(obs)
+        return Output(self.head(outputs), value), carry
+
+
+def takes_parts(options: NetworkOptions) -> bool:
+    """Whether the policy takes an observation's images as they are, beside the vector of its numbers."""
+    own = options.network
+    return ActorCritic.in_parts if own is None else bool(getattr(own.function, "in_parts", False))
+
+
+def new_policy(
+    key: Array,
+    features: int,
+    kind: ActionKind,
+    options: NetworkOptions,
+    images: Mapping[str, tuple[int, ...]] | None = None,
+) -> Policy:
+    """A policy before it has learned anything.
+
+    features  numbers of an observation
+    images    name -> shape of each image beside them
+
+    Raises UserError for a network of the user's own that fails, or that does not return what it should.
+    """
+    if options.network is None:
+        return ActorCritic(key, features, kind, options)
+    head = make_head(kind, options.initial_log_std, options.final_log_std)
+    sizes = Sizes(features, head.inputs, dict(images or {}))
+    called = name_of(options.network)
+    parameters, rest = _made(key, sizes, options)
+    _, again = eqx.filter_eval_shape(lambda key: _made(key, sizes, options), key)
+    if not eqx.tree_equal(rest, again):
+        raise UserError(
+            f"the network {called} is another one each time it is made: give the functions in it names of a "
+            "module, instead of a lambda or a local function"
+        )
+    policy = OwnPolicy(parameters, head, rest, options, takes_parts(options))
+    _check(policy, sizes, called)
+    return policy
+
+
+def _made(key: Array, sizes: Sizes, options: NetworkOptions) -> tuple[Any, Any]:
+    """The network's parameters, and all else in it."""
+    assert options.network is not None
+    called = name_of(options.network)
+    try:
+        network = options.network(key, sizes)
+    except Exception as error:
+        raise UserError(
+            f"the network {called} could not be made with (key, sizes), {sizes}: {reason(error)} "
+            "(--debug shows its traceback)"
+        ) from error
+    parameters, rest = eqx.partition(network, eqx.is_inexact_array)
+    if not callable(network) or not jax.tree.leaves(parameters):
+        raise UserError(
+            f"the network {called} makes a {type(network).__name__} without arrays to learn: return an "
+            "equinox.Module that is called with an observation"
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(rest):
+        try:
+            hash(leaf)
+        except TypeError:
+            raise UserError(
+                f"the network {called} holds {type(leaf).__name__}{jax.tree_util.keystr(path)}, which is "
+                "neither learned nor constant: make it an array of float32, or compute it where it is used"
+            ) from None
+    return parameters, rest
+
+
+def _check(policy: OwnPolicy, sizes: Sizes, called: str) -> None:
+    """Raises UserError unless the network returns what it should, of one observation; nothing is computed."""
+    number = jnp.result_type(float)
+    obs: Any = jax.ShapeDtypeStruct((sizes.features,), number)
+    images = {name: jax.ShapeDtypeStruct(shape, jnp.uint8) for name, shape in sizes.images.items()}
+    if images:
+        obs = {VECTOR: obs, **images}
+    given = (
+        ", ".join(f"{name} {said_shape(part)}" for name, part in obs.items()) if images else said_shape(obs)
+    )
+    try:
+        found = eqx.filter_eval_shape(eqx.combine(policy.parameters, policy.rest), obs)
+    except Exception as error:
+        raise UserError(
+            f"the network {called} failed with an observation, {given}: {reason(error)} (--debug shows its "
+            "traceback)"
+        ) from error
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise UserError(
+            f"the network {called} returned {said_shape(found)} for one observation, {given}: it must return "
+            "(outputs, value)"
+        )
+    wanted = (("outputs", [(sizes.outputs,)]), ("value", [(STREAMS,), ()]))
+    for (name, shapes), one in zip(wanted, found, strict=True):
+        if getattr(one, "shape", None) not in shapes or one.dtype != number:
+            raise UserError(
+                f"the network {called} returned {name} of {said_shape(one)} for one observation, {given}: it "
+                f"must return {number}{list(shapes[0])}"
+            )
