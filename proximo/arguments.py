@@ -4,11 +4,11 @@ import contextlib
 import io
 import json
 import re
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
@@ -17,12 +17,13 @@ from proximo.control.presets import PRESETS
 from proximo.envs import find_env
 from proximo.errors import UserError
 from proximo.options import Option, also, as_word, checked, is_part, kebab, own_options, with_options
+from proximo.own import OwnCode
+from proximo.own_words import instance, keyword_arguments, names_own_code, own_choice_from, own_code_from
 from proximo.paths import absolute, with_absolute_paths
 from proximo.plain import whole_number
 from proximo.words import understood
 
 NO_ENV = "ENV"  # stands in the help where nothing was named
-SWITCH = {"true": True, "false": False, "1": True, "0": False}
 
 Arguments = TypeVar("Arguments")
 Recipe = TypeVar("Recipe", bound="RecipeArguments")
@@ -82,10 +83,12 @@ def config_from(arguments: RecipeArguments) -> Config:
     return config
 
 
-def choice_argument(kinds: Any) -> Any:
+def choice_argument(kinds: Any, own: str = "") -> Any:
     """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`.
 
     A last word that all of them share may be left out: `ipo` for `ipo-loss`.
+
+    own  what the user's own may be, `objective`, where `module:Class` is understood too
     """
     choices = {kebab(kind.__name__): kind for kind in get_args(kinds)}
     endings = {name.rpartition("-")[2] for name in choices}
@@ -94,50 +97,30 @@ def choice_argument(kinds: Any) -> Any:
         name, _, rest = words[0].partition(":")
         if len(endings) == 1 and f"{name}-{min(endings)}" in choices:
             name = f"{name}-{min(endings)}"
+        if name not in choices and own and names_own_code(words[0]):
+            return own_choice_from(words[0], own)
         if name not in choices:
-            raise ValueError(f"there is no {name!r}: take one of {', '.join(choices)}")
-        names = [f.name for f in fields(choices[name])]
-        kinds = get_type_hints(choices[name])
-        numbers: dict[str, Any] = {}
-        for position, word in enumerate(filter(None, rest.split(","))):
-            key, separator, number = word.rpartition("=")
-            if not separator and position >= len(names):
-                raise ValueError(f"{name} takes {len(names)} numbers")
-            key = key if separator else names[position]
-            if key not in names:
-                raise ValueError(f"{name} has no {key!r}: it has {', '.join(names) or 'no numbers'}")
-            numbers[key] = SWITCH[number] if kinds[key] is bool and number in SWITCH else kinds[key](number)
-        return choices[name](**numbers)
+            or_own = f", or of your own module:{own} or file.py:{own}" if own else ""
+            raise ValueError(f"there is no {name!r}: take one of {', '.join(choices)}{or_own}")
+        return instance(choices[name], name, rest)
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar="{" + ",".join(choices) + "}[:NUMBERS]",
+        metavar="{" + ",".join(choices) + ",MODULE:NAME" * bool(own) + "}[:NUMBERS]",
         instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple(choices.values())),
+        is_instance=lambda value: bool(own) or isinstance(value, tuple(choices.values())),
         str_from_instance=lambda value: [as_word(value)],
     )
 
 
-PYTHON = {"True": True, "False": False, "None": None}  # a text "False" would count as true
-
-
-def keyword_arguments(words: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words as keyword arguments: a value is JSON, Python's True, False or None, or else text.
-
-    Raises ValueError for a word of another form, and for a key that is there twice.
-    """
-    found: dict[str, Any] = {}
-    for word in words:
-        name, separator, text = word.partition("=")
-        if not separator or not name.isidentifier():
-            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
-        if name in found:
-            raise ValueError(f"{name} is given twice")
-        try:
-            found[name] = PYTHON[text] if text in PYTHON else json.loads(text)
-        except ValueError:
-            found[name] = text
-    return found
+OWN_ARGUMENT = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="MODULE:NAME[:NUMBERS]",
+    instance_from_str=lambda words: own_code_from(words[0], "class"),
+    is_instance=lambda value: isinstance(value, OwnCode),
+    str_from_instance=lambda value: [as_word(value)],
+)
+"""Code of the user's own as one argument: `module:Class`, `file.py:Class:width=128`."""
 
 
 registry = tyro.constructors.ConstructorRegistry()
@@ -161,6 +144,8 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             is_instance=lambda value: isinstance(value, dict),
             str_from_instance=lambda value: [f"{name}={json.dumps(one)}" for name, one in value.items()],
         )
+    if info.type is OwnCode:
+        return OWN_ARGUMENT
     if info.type is int:
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
@@ -248,7 +233,10 @@ def _told(
 ) -> tyro.constructors.StructFieldSpec:
     if option is None or is_part(option):
         return field
-    hinted: Any = Annotated[field.type, tyro.conf.arg(help_behavior_hint=_default_hint)]
+    declared: Any = field.type
+    if option.or_own:
+        declared = Annotated[option.declared, choice_argument(option.declared, field.name.replace("_", " "))]
+    hinted: Any = Annotated[declared, tyro.conf.arg(help_behavior_hint=_default_hint)]
     told = [field.helptext() if callable(field.helptext) else field.helptext]
     told += [f"{str(option.range).capitalize()}."] if option.range else []
     told += [f"Also {', '.join(option.aliases)}."] if option.aliases else []

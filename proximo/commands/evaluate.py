@@ -11,6 +11,7 @@ import tyro
 from proximo.arguments import Shown, parse_words
 from proximo.errors import UserError
 from proximo.options import also
+from proximo.own import OwnCode
 from proximo.runs.sealed import check_target, replace_file, writing
 
 
@@ -28,6 +29,8 @@ class PlayArguments(Shown):
     """Number of full episodes to play."""
     seed: int = 0
     """Random seed of the environment and of sampled actions."""
+    network: OwnCode | None = None
+    """The network of your own that was trained: `module:Class` or `file.py:Class` (a file imports none)."""
     sampled: bool = False
     """Sample actions instead of taking the most likely ones."""
 
@@ -75,7 +78,7 @@ def run(arguments: Evaluate) -> int:
     from proximo.runs.process import prepare_process
 
     prepare_process()
-    agent, files = load(arguments.run), targets(arguments)
+    agent, files = load(arguments.run, network=arguments.network), targets(arguments)
     outcome = play(
         agent,
         until_width=arguments.until_width,

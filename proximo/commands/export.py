@@ -8,6 +8,7 @@ import tyro
 
 from proximo.arguments import parse_words
 from proximo.errors import UserError
+from proximo.own import OwnCode
 from proximo.runs.sealed import check_target
 
 
@@ -21,6 +22,8 @@ class Export:
     """As one ONNX graph: `observation` float32 [batch, features] in, `action` out."""
     out: Path | None = None
     """The file; `RUN/policy.onnx` unless said otherwise (beside a model folder, never in it)."""
+    network: OwnCode | None = None
+    """The network of your own that was trained: `module:Class` or `file.py:Class` (a file imports none)."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -37,7 +40,7 @@ def run(arguments: Export) -> int:
         raise UserError("say what to write: --onnx")
     if arguments.out is not None:
         check_target(arguments.out)
-    agent, out = load(arguments.run), arguments.out
+    agent, out = load(arguments.run, network=arguments.network), arguments.out
     if out is None:
         out = default_file(arguments.run)
     export_onnx(agent, out)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from proximo.arguments import RecipeArguments, Watched, config_from, parse_recipe, parse_words
+from proximo.control.config import own_code_of
 from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import SECONDS, as_words, changes
+from proximo.own import OPTIONS, OwnCode, described
 from proximo.paths import short
 
 if TYPE_CHECKING:
@@ -61,6 +63,14 @@ class Resume(RunArguments):
     """Train up to so many steps in all, instead of those that the run began with."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
+    network: OwnCode | None = None
+    """The network of your own that the run was begun with, again: `module:Class` or `file.py:Class`."""
+    objective: OwnCode | None = None
+    """The objective of your own, again."""
+    value_loss: OwnCode | None = None
+    """The value loss of your own, again."""
+    actor_step: OwnCode | None = None
+    """The actor step of your own, again."""
 
 
 def read(words: list[str]) -> Train | Resume:
@@ -85,7 +95,7 @@ def run(arguments: Train | Resume) -> int:
     prepare_process()
     if isinstance(arguments, Resume):
         given = {"out": arguments.out, "env": arguments.env, "typed": arguments.words}
-        given |= {name: getattr(arguments, name) for name in ("steps", "until")}
+        given |= {name: getattr(arguments, name) for name in ("steps", "until", *OPTIONS)}
         given = {name: value for name, value in given.items() if value is not None}
         work = go_on(arguments.resume, arguments.sinks, allow_import=True, **given)
     elif arguments.seeds != 1:
@@ -112,10 +122,11 @@ def carried_out(arguments: Train | Resume, work: "Work") -> int:
     if arguments.json:
         print(json.dumps(result(folder, iteration, elapsed, begun)))
     elif iteration is not None:
-        where = "".join(f" --env {env}" for env in imported(arguments))
+        again = [word for env in imported(arguments) for word in ("--env", env)]
+        again += as_words({name: own for name, own in own_code(arguments).items() if name == "network"})
         print(
             f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\n"
-            f"run: {short(folder)}\nnext: proximo evaluate {short(folder)}{where}"
+            f"run: {short(folder)}\nnext: {shlex.join(['proximo', 'evaluate', str(short(folder)), *again])}"
         )
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
@@ -185,9 +196,19 @@ def imported(arguments: Train | Resume) -> list[str]:
     return [env] if isinstance(env, str) and ":" in env else []
 
 
+def own_code(arguments: Train | Resume) -> dict[str, Any]:
+    """The code of the user's own that was typed, as plain data: a run's files never import it."""
+    if isinstance(arguments, Train):
+        found = own_code_of(arguments.options)
+    else:
+        found = {name: code for name in OPTIONS if (code := getattr(arguments, name)) is not None}
+    return {name: described(code) for name, code in found.items()}
+
+
 def resume_command(arguments: Train | Resume, path: Path) -> str:
     """The command that goes on with a run as it was carried out."""
     words = ["proximo", "train", "--resume", str(short(path)), *imported(arguments)]
+    words += as_words(own_code(arguments))
     words += as_words(changes(arguments.sinks, SinkOptions()))
     return shlex.join(words)
 

@@ -31,7 +31,8 @@ def run(arguments: Watch) -> int:
     from proximo.runs.process import prepare_process
 
     prepare_process()
-    agent, options = load(arguments.run), {**arguments.play(), "fps": arguments.fps}
+    agent = load(arguments.run, network=arguments.network)
+    options = {**arguments.play(), "fps": arguments.fps}
     if arguments.video is None:
         ends = [moment for moment in watch(agent, **options) if moment.over]
     else:

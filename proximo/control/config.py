@@ -149,16 +149,16 @@ def _fit_own_code(config: Config) -> None:
         return
     if not step.joint:
         raise UserError(
-            f"{named(step)} moves the actor alone, and your network {named(network.network)} does not say which of "
-            "its arrays the actor is: leave one of them out"
+            f"{named(step)} moves the actor alone, and your network {named(network.network)} does not say "
+            "which of its arrays the actor is: leave one of them out"
         )
     default, presets = NetworkOptions(), [*METHODS.values(), *RECIPES.values()]
     for name in OF_OUR_NETWORKS:
         value = getattr(network, name)
         if value != getattr(default, name) and value not in [chosen.get(name) for chosen in presets]:
             raise UserError(
-                f"{name} is an option of Proximo's networks, and your network {named(network.network)} does not "
-                f"see it: leave {name} out"
+                f"{name} is an option of Proximo's networks, and your network {named(network.network)} does "
+                f"not see it: leave {name} out"
             )
 
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool
 from proximo.core.types import VECTOR, ActionKind, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
-from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, Policy
+from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output
 from proximo.policies.distributions import Head, make_head
 
 STREAMS = 1  # of reward, each with a value of its own
@@ -47,8 +47,8 @@ class OwnPolicy(eqx.Module):
     """A network of the user's own as a policy. It has no memory.
 
     The network is given ONE observation, [features], and returns (outputs [outputs], value [1] or []);
-    batches are mapped here. Where it says `in_parts = True` an observation is a dictionary: "vector" [features], and
-    each image by its name, bytes [height, width, channels].
+    batches are mapped here. Where it says `in_parts = True` an observation is a dictionary: "vector"
+    [features], and each image by its name, bytes [height, width, channels].
 
     parameters  its arrays of real numbers, which learn
     rest        all else in it, compiled in
@@ -92,8 +92,8 @@ def new_policy(
     kind: ActionKind,
     options: NetworkOptions,
     images: Mapping[str, tuple[int, ...]] | None = None,
-) -> Policy:
-    """A policy before it has learned anything.
+) -> Any:
+    """A `Policy` before it has learned anything.
 
     features  numbers of an observation
     images    name -> shape of each image beside them
@@ -167,8 +167,8 @@ def _check(policy: OwnPolicy, sizes: Sizes, called: str) -> None:
             f"the network {called} returned {said_shape(found)} for one observation, {given}: it must return "
             "(outputs, value)"
         )
-    wanted = (("outputs", [(sizes.outputs,)]), ("value", [(STREAMS,), ()]))
-    for (name, shapes), one in zip(wanted, found, strict=True):
+    wanted: dict[str, list[tuple[int, ...]]] = {"outputs": [(sizes.outputs,)], "value": [(STREAMS,), ()]}
+    for (name, shapes), one in zip(wanted.items(), found, strict=True):
         if getattr(one, "shape", None) not in shapes or one.dtype != number:
             raise UserError(
                 f"the network {called} returned {name} of {said_shape(one)} for one observation, {given}: it "

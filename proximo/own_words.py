@@ -1,0 +1,104 @@
+"""Code of the user's own as it is typed: `module:Name` or `file.py:Name`, then its numbers after a colon.
+
+    --objective my_objectives.py:SmoothClip:k=3      --network my_networks:Residual:width=128,layers=3
+
+Reading such a word imports the module, so it must be the user's own.
+"""
+
+import json
+import re
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+from proximo.errors import UserError, reason
+from proximo.importing import user_object
+from proximo.own import OwnCode, own_code
+
+PYTHON = {"True": True, "False": False, "None": None}  # a text "False" would count as true
+SWITCH = {"true": True, "false": False, "1": True, "0": False}
+
+
+def names_own_code(word: str) -> bool:
+    """Whether a word names code of the user's own: `module:Name` or `file.py:Name`."""
+    module, separator, rest = word.partition(":")
+    return bool(separator and re.fullmatch(r"[^\W\d][\w.]*", rest.partition(":")[0])) and "=" not in module
+
+
+def own_code_from(word: str, what: str) -> OwnCode:
+    """A function or class that a word names, with its numbers by name. Raises UserError."""
+    place, numbers = split_word(word)
+    return _with_numbers(user_object(place, what), numbers)
+
+
+def own_choice_from(word: str, what: str) -> Any:
+    """The same; of a frozen dataclass of numbers an instance. Raises UserError."""
+    place, numbers = split_word(word)
+    found = user_object(place, what)
+    if isinstance(found, type) and is_dataclass(found):
+        try:
+            return instance(found, place, numbers)
+        except ValueError as error:
+            raise UserError(f"{word}: {error}") from error
+        except Exception as error:  # its own code, such as a check of its numbers
+            raise UserError(f"{word} cannot be made: {reason(error)}") from error
+    if isinstance(found, type):
+        raise UserError(f"{place} is a class that is no frozen dataclass: make it one, or a function")
+    return _with_numbers(found, numbers)
+
+
+def _with_numbers(function: Any, numbers: str) -> OwnCode:
+    return own_code(partial(function, **numbers_from(numbers)))
+
+
+def split_word(word: str) -> tuple[str, str]:
+    """`file.py:Name:k=3` -> `file.py:Name`, `k=3`."""
+    module, _, rest = word.partition(":")
+    name, _, numbers = rest.partition(":")
+    return f"{module}:{name}", numbers
+
+
+def numbers_from(text: str) -> dict[str, Any]:
+    """`width=128,layers=3` as arguments by name. Raises UserError."""
+    try:
+        return keyword_arguments(list(filter(None, re.split(r",(?![^\[]*\])", text))))
+    except ValueError as error:
+        raise UserError(f"{error}: write the name too, as in k=3") from None
+
+
+def instance(kind: Any, name: str, rest: str) -> Any:
+    """A frozen dataclass with numbers as they are typed: `0.1`, `epsilon=0.1`, `low=0.1,high=0.3`.
+
+    Raises ValueError for a number that it does not have.
+    """
+    names = [f.name for f in fields(kind)]
+    kinds = get_type_hints(kind)
+    numbers: dict[str, Any] = {}
+    for position, word in enumerate(filter(None, rest.split(","))):
+        key, separator, number = word.rpartition("=")
+        if not separator and position >= len(names):
+            raise ValueError(f"{name} takes {len(names)} numbers")
+        key = key if separator else names[position]
+        if key not in names:
+            raise ValueError(f"{name} has no {key!r}: it has {', '.join(names) or 'no numbers'}")
+        numbers[key] = SWITCH[number] if kinds[key] is bool and number in SWITCH else kinds[key](number)
+    return kind(**numbers)
+
+
+def keyword_arguments(words: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` words as keyword arguments: a value is JSON, Python's True, False or None, or else text.
+
+    Raises ValueError for a word of another form, and for a key that is there twice.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator or not name.isidentifier():
+            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
+        if name in found:
+            raise ValueError(f"{name} is given twice")
+        try:
+            found[name] = PYTHON[text] if text in PYTHON else json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
