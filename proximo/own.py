@@ -35,6 +35,10 @@ class OwnCode:
     function: Any
     arguments: tuple[Any, ...] = ()
 
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments)
+        return name_of(self) + (f"({arguments})" if arguments else "")
+
     def __call__(self, *values: Any) -> Any:
         return self.function(*values, **dict(self.arguments))
 
@@ -138,7 +142,8 @@ def given_again(option: str, data: Mapping[str, Any], given: Any) -> Any:
         raise OwnCodeMissing(
             f"its {option} is {called}, code of your own: give it again as {option}={called}"
         )
-    code, words = code_of(given), numbers_of(given) if not isinstance(given, type) else {}
+    given = own_code(given) if isinstance(given, partial) else given
+    code, words = code_of(given), {} if isinstance(given, type) else numbers_of(given)
     if code.__name__ != called:
         raise OwnCodeMissing(f"its {option} is {called}, not {code.__name__}: give {called} again")
     for name, value in words.items():
@@ -156,7 +161,7 @@ def given_again(option: str, data: Mapping[str, Any], given: Any) -> Any:
 
 def described_in(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The user's own code that a configuration as plain data asks for, by the options' names."""
-    parts = [part for part in (config.get("update"), config.get("network")) if isinstance(part, Mapping)]
+    parts = [part for part in (config.get("network"), config.get("update")) if isinstance(part, Mapping)]
     found = {name: part[name] for part in parts for name in OPTIONS if name in part}
     return {name: value for name, value in found.items() if isinstance(value, Mapping) and PLACE in value}
 

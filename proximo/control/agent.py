@@ -54,6 +54,10 @@ class Agent:
         self._key = jax.random.key(0)
         self._carry: Any = ()  # what a policy with a memory remembers of the calls of `act`
 
+    def __repr__(self) -> str:
+        numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(self.policy))
+        return f"Agent({self.name!r}: {one_line(self.spaces[1])} actions, {numbers:,} parameters)"
+
     @property
     def name(self) -> str:
         """What the environment is called that it was trained on."""

@@ -61,6 +61,13 @@ class Config:
     update: Annotated[UpdateOptions, tyro.conf.arg(name="algorithm")] = field(default_factory=UpdateOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
 
+    def __repr__(self) -> str:
+        """What differs from the defaults: an environment of one's own may print a page."""
+        found = options.changes(replace(self, env=None), Config(None))
+        return (
+            f"Config({', '.join([repr(self.name), *(f'{name}={value!r}' for name, value in found.items())])})"
+        )
+
     @property
     def name(self) -> str:
         """The environment's id, or the name of the object that was passed."""

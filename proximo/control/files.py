@@ -194,7 +194,7 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
     }
     if stream is not None:
         sound |= {
-            "obs": _is_array(stream["obs"], codec.dtype, (*envs, *codec.shape)),
+            "obs": _is_like(stream["obs"], codec.empty(*envs)),
             "seam": _is_array(stream["seam"], bool, envs),
             "rows": _is_count(stream["rows"]),
             "envs": stream["envs"] is None or isinstance(stream["envs"], dict),
@@ -216,6 +216,17 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
+
+
+def _is_like(value: Any, like: Any) -> bool:
+    """Whether it is an array as another one, or a dictionary of such."""
+    if isinstance(like, dict):
+        return (
+            isinstance(value, dict)
+            and value.keys() == like.keys()
+            and all(_is_like(value[k], like[k]) for k in like)
+        )
+    return _is_array(value, like.dtype, like.shape)
 
 
 def _is_array(value: Any, dtype: Any, shape: tuple[int, ...]) -> bool:

@@ -59,6 +59,12 @@ class Iteration:
     snapshot: Callable[[], Snapshot]  # good until the next iteration is asked for
     last: bool = False  # the training has come to its end: all its steps are made, or `until` is reached
 
+    def __repr__(self) -> str:
+        told = (
+            f"{self.steps:,} steps, mean return {self.mean_return:,.1f}, {len(self.episodes)} episodes ended"
+        )
+        return f"Iteration({self.number}: {told})"
+
     @property
     def sound(self) -> bool:
         """Whether the update stayed within the finite numbers; only members of an ensemble come without."""

@@ -27,7 +27,7 @@ from proximo.learn.normalise import observation_normaliser, with_offset
 from proximo.options import as_json, from_json
 from proximo.own import described_in, require_given
 from proximo.policies import ActorCritic, NetworkOptions, OwnPolicy, new_policy, takes_parts
-from proximo.runs.files import MODEL
+from proximo.runs.files import CONFIG
 from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sealed import arrays_from, parsed, read_folder, write_folder
 
@@ -131,9 +131,8 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
 
 def run_of(folder: Path) -> Path:
     """The run that a folder with a model belongs to: of `RUN/model`, or `RUN/checkpoints/STEPS`."""
-    if folder.name == MODEL:
-        return folder.parent
-    return folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
+    place = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
+    return place if (place / CONFIG).is_file() else folder
 
 
 def _environment(description: Mapping[str, Any]) -> EnvDescription:

@@ -45,6 +45,14 @@ class PPO:
         self.agent: Agent | None = None
         self.last: Iteration | None = None
 
+    def __repr__(self) -> str:
+        name = self.config.name if self.config is not None else self._trained().name
+        if self.agent is None:
+            return f"PPO({name!r}, not trained yet)"
+        if self.last is None:
+            return f"PPO({name!r}, loaded)"
+        return f"PPO({name!r}, {self.last.steps:,} steps, mean return {self.last.mean_return:,.1f})"
+
     def __getstate__(self) -> dict[str, Any]:
         """What it learned; also where to learn on, if another process finds that by its name."""
         config = self.config if self.config is not None and importable(self.config.env) else None

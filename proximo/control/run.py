@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from proximo.control.agent import Agent
 from proximo.control.config import Config, own_code_of, preset, validate
 from proximo.control.evaluate import Evaluation, evaluate
@@ -34,7 +36,10 @@ from proximo.runs.sealed import recover
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where it lies and what it learned."""
+    """A finished run: where it lies and what it learned.
+
+    run.evaluate(), run.report(), run.metrics["rollout/ep_rew_mean"], run.episodes["returns"]
+    """
 
     folder: Path
     agent: Agent
@@ -43,6 +48,39 @@ class Run:
     def __reduce__(self) -> tuple[Any, ...]:
         """An environment that another process cannot have is left out: the agent knows what it was."""
         return Run, (self.folder, self.agent, self.env if importable(self.env) else None)
+
+    def __repr__(self) -> str:
+        from proximo.control.notebook import summary
+
+        told = summary(self.folder)
+        name, folder = told.pop("environment"), told.pop("folder")
+        return f"Run({folder!r}: {name}, {', '.join(f'{what} {text}' for what, text in told.items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a small table with the learning curve."""
+        from proximo.control.notebook import as_html
+
+        return as_html(self.folder)
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """`metrics.jsonl` as arrays of one length: `steps`, and every metric by its name (NaN for none)."""
+        from proximo.control.notebook import metrics_of
+
+        return metrics_of(self.folder)
+
+    @property
+    def episodes(self) -> dict[str, np.ndarray]:
+        """The training episodes as arrays: `steps` when each ended, `returns` (raw), `lengths`."""
+        from proximo.control.notebook import episodes_of
+
+        return episodes_of(self.folder)
+
+    def report(self) -> Path:
+        """Write the run's page, `report.html` in its folder, and return where it lies."""
+        from proximo.control.notebook import write_report
+
+        return write_report(self.folder)
 
     def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
         """Play whole episodes with the final policy; options as of `proximo.evaluate`."""

@@ -27,6 +27,7 @@ from proximo.core.reduce import (
     whiten,
 )
 from proximo.core.returns import gae, monte_carlo_returns, td_lambda_returns
+from proximo.core.shuffle import permutation
 from proximo.core.surrogates import (
     AdaptiveKLPenalty,
     AsymmetricClip,
@@ -114,6 +115,7 @@ __all__ = [
     "monte_carlo_returns",
     "natural_gradient",
     "normalise",
+    "permutation",
     "projected_gradient",
     "refit",
     "scale",

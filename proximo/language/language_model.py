@@ -39,6 +39,13 @@ class LanguageModel:
         known = with_tokens(self.transformer, self.tokenizer.backend.get_vocab().values())
         object.__setattr__(self, "transformer", known)
 
+    def __repr__(self) -> str:
+        config, numbers = self.config, sum(np.size(leaf) for leaf in jax.tree.leaves(self.transformer))
+        return (
+            f"LanguageModel({config.family}: {len(config.layers)} layers, width {config.size}, "
+            f"vocabulary {config.vocabulary:,}, {numbers:,} parameters)"
+        )
+
     @property
     def config(self) -> ModelConfig:
         """The model's shape."""
