@@ -1,4 +1,7 @@
-"""An objective of your own, next to the clipped one: python -m examples.own_objective."""
+"""An objective of your own, next to the clipped one: python -m examples.own_objective.
+
+The same on the command line: proximo train CartPole-v1 --objective examples/own_objective.py:SmoothClip:k=5
+"""
 
 from dataclasses import dataclass
 

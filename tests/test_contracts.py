@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "proximo"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-PLAIN = {"errors", "importing", "options", "paths", "plain"}
+PLAIN = {"errors", "importing", "options", "own", "paths", "plain"}
 BELOW = {
     "core": set(),
-    "policies": {"core", "errors"},
+    "policies": {"core", "errors", "own"},
     "envs": {"core", "errors", "importing", "paths"},
-    "options": {"core", "errors", "plain"},
-    "learn": {"core", "policies", "errors", "options"},
+    "own": {"core", "errors", "paths"},
+    "options": {"core", "errors", "own", "plain"},
+    "learn": {"core", "policies", "errors", "options", "own"},
     "runs": {"core", "policies", "envs", *PLAIN},
     "control": {"core", "policies", "envs", "learn", "runs", "keywords", *PLAIN},
     "language": {"core", "policies", "learn", "runs", *PLAIN},

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import proximo
 from proximo.arguments import choice_argument, config_from
 from proximo.cli import main
 from proximo.commands.train import Train
@@ -195,6 +196,16 @@ def test_the_example_of_an_own_objective():
     value, slope = jax.value_and_grad(lambda log_ratio: module.SmoothClip(5.0)(log_ratio, 3.0))(0.0)
     assert (value, slope) == (0.0, 3.0)  # at ratio 1 the policy gradient's
     assert module.learned(module.SmoothClip(), seed=0, steps=12_000) > 60  # a random policy has about 22
+
+
+def test_the_example_of_an_own_network(tmp_path, capsys):
+    words = ["train", "CartPole-v1", "--network", "examples/own_network.py:Residual:width=16", "--steps", "2048"]
+    assert main([*words, "--out", str(tmp_path / "run"), "--quiet"]) == 0  # as its page says
+    assert "--network examples/own_network.py:Residual:width=16" in capsys.readouterr().out
+    module = importlib.import_module("examples.own_network")
+    agent = proximo.load(tmp_path / "run", network=module.Residual)  # the same class by another name
+    assert agent.policy.parameters.layers[0].weight.shape == (16, 16)
+    assert agent.act([0.0, 0.1, 0.0, 0.1]) in (0, 1)
 
 
 def test_the_language_guide_quotes_its_files():
