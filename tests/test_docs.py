@@ -199,7 +199,14 @@ def test_the_example_of_an_own_objective():
 
 
 def test_the_example_of_an_own_network(tmp_path, capsys):
-    words = ["train", "CartPole-v1", "--network", "examples/own_network.py:Residual:width=16", "--steps", "2048"]
+    words = [
+        "train",
+        "CartPole-v1",
+        "--network",
+        "examples/own_network.py:Residual:width=16",
+        "--steps",
+        "2048",
+    ]
     assert main([*words, "--out", str(tmp_path / "run"), "--quiet"]) == 0  # as its page says
     assert "--network examples/own_network.py:Residual:width=16" in capsys.readouterr().out
     module = importlib.import_module("examples.own_network")

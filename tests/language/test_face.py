@@ -40,6 +40,13 @@ def ones(completions, **columns):
     return [float(text.count("1")) for text in completions]
 
 
+def test_a_model_says_in_one_short_line_what_it_is(model):
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(model.transformer))
+    layers, width, tokens = len(model.config.layers), model.config.size, model.config.vocabulary
+    told = f"{layers} layers, width {width}, vocabulary {tokens}, {numbers:,} parameters"
+    assert repr(model) == f"LanguageModel({model.config.family}: {told})"
+
+
 # The same shapes everywhere: each one is compiled once.
 QUICK = dict(response_length=4, batch_size=2, samples=2)
 SHORT = dict(max_new_tokens=4, batch_size=1)
