@@ -15,7 +15,8 @@ def permutation(key: Array, size: int) -> Int[Array, " size"]:
     update. Two numbers that draw the same bits stay in order: of 2048 numbers one pair, on average.
     """
     if size > LARGEST_PACKED:
-        return jax.random.permutation(key, size)
+        return jnp.asarray(jax.random.permutation(key, size))
     low = jnp.uint32((1 << (size - 1).bit_length()) - 1)
     packed = (jax.random.bits(key, (size,)) & ~low) | jnp.arange(size, dtype=jnp.uint32)
-    return (jnp.sort(packed) & low).astype(jnp.int32)
+    order: Int[Array, " size"] = (jnp.sort(packed) & low).astype(jnp.int32)
+    return order

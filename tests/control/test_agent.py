@@ -140,6 +140,6 @@ def test_an_agent_that_cannot_be_written_says_why():
         pickle.dumps(agent)
     agent.policy = None
     with pytest.raises(
-        UserError, match=r"cannot be copied or pickled: .*networks of Proximo, not a NoneType"
+        UserError, match=r"cannot be copied or pickled: .*networks of Proximo, .*, not a NoneType"
     ):
         pickle.dumps(agent)

@@ -201,7 +201,10 @@ def test_what_cannot_be_is_refused_and_named(name, value):
     ("options", "message"),
     [
         ({"objective": Clip(0.0)}, "Clip's epsilon is 0.0: it must be above 0"),
-        ({"objective": lambda *words: 0.0}, r"the objective <lambda> returned float32\[\] for .* float32\[4\]"),
+        (
+            {"objective": lambda *words: 0.0},
+            r"the objective <lambda> returned float32\[\] for .* float32\[4\]",
+        ),
         ({"objective": Unseen()}, "Unseen cannot be compiled in: .* under @traceable"),
         ({"objective": Unseen(width="wide")}, "Unseen cannot be compiled in: .* of numbers"),
         ({"objective": Clip}, r"Clip is a class: write Clip\(\)"),
