@@ -15,6 +15,7 @@ from typing import Any
 
 import proximo
 from proximo.errors import EnvironmentNotNamed, Told, UserError, as_error, nearest, say
+from proximo.importing import typed_by_user
 from proximo.paths import working_folder
 
 USAGE = """usage: proximo COMMAND ...
@@ -107,7 +108,7 @@ def command(words: list[str]) -> int:
     name = " ".join(words[: 2 if words[0] == "lm" else 1])
     try:
         module = importlib.import_module(f"proximo.commands.{words[0]}")
-        with working_folder(), one_line_warnings(name, "--debug" in words):
+        with working_folder(), typed_by_user(words), one_line_warnings(name, "--debug" in words):
             status = run_command(module, module.read(words[1:]))
             sys.stdout.flush()
             return status

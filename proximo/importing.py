@@ -3,9 +3,12 @@
 Whatever is named here is run. A name must come from the user's own command line or Python, never from a file.
 """
 
+import contextlib
 import importlib
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +17,22 @@ from proximo.errors import UserError, nearest, reason
 from proximo.paths import absolute
 
 SUFFIX = ".py"
+_typed: ContextVar[tuple[str, ...]] = ContextVar("words that the user typed", default=())
+
+
+@contextlib.contextmanager
+def typed_by_user(words: Sequence[str]) -> Iterator[None]:
+    """Within the statement, code that is named in these words may be imported."""
+    token = _typed.set(tuple(words))
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
+def was_typed(word: str) -> bool:
+    """Whether a word stands among those that the user typed, or within one of them."""
+    return any(word in typed for typed in _typed.get())
 
 
 def user_object(name: str, what: str = "object") -> Any:

@@ -2,7 +2,8 @@
 
     --objective my_objectives.py:SmoothClip:k=3      --network my_networks:Residual:width=128,layers=3
 
-Reading such a word imports the module, so it must be the user's own.
+Reading such a word imports the module. So only a word that the user typed is read
+(`importing.typed_by_user`): one of a file, such as the command that a run folder records, is refused.
 """
 
 import json
@@ -12,11 +13,19 @@ from functools import partial
 from typing import Any, get_type_hints
 
 from proximo.errors import UserError, reason
-from proximo.importing import user_object
+from proximo.importing import user_object, was_typed
 from proximo.own import OwnCode, own_code
 
 PYTHON = {"True": True, "False": False, "None": None}  # a text "False" would count as true
 SWITCH = {"true": True, "false": False, "1": True, "0": False}
+
+
+def _typed_object(word: str, what: str) -> tuple[Any, str, str]:
+    """What a word names, its place, and its numbers. Raises UserError for a word that was not typed."""
+    if not was_typed(word):
+        raise UserError(f"{word} names code to import, and was not typed: a file may not name it")
+    place, numbers = split_word(word)
+    return user_object(place, what), place, numbers
 
 
 def names_own_code(word: str) -> bool:
@@ -27,14 +36,13 @@ def names_own_code(word: str) -> bool:
 
 def own_code_from(word: str, what: str) -> OwnCode:
     """A function or class that a word names, with its numbers by name. Raises UserError."""
-    place, numbers = split_word(word)
-    return _with_numbers(user_object(place, what), numbers)
+    found, _, numbers = _typed_object(word, what)
+    return _with_numbers(found, numbers)
 
 
 def own_choice_from(word: str, what: str) -> Any:
     """The same; of a frozen dataclass of numbers an instance. Raises UserError."""
-    place, numbers = split_word(word)
-    found = user_object(place, what)
+    found, place, numbers = _typed_object(word, what)
     if isinstance(found, type) and is_dataclass(found):
         try:
             return instance(found, place, numbers)

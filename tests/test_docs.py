@@ -22,6 +22,7 @@ from proximo.envs.check import check
 from proximo.experiments.grids import GRIDS, find_grid
 from proximo.experiments.summary import summary
 from proximo.experiments.table import markdown
+from proximo.importing import typed_by_user
 from proximo.learn.actor_steps import ActorStep
 
 ROOT = Path(__file__).parent.parent
@@ -129,7 +130,8 @@ def test_every_picture_is_shown():
 @pytest.mark.parametrize("words", TYPED, ids=" ".join)
 def test_a_command_can_be_typed(words):
     module = importlib.import_module(f"proximo.commands.{words[0]}")
-    arguments = module.read(words[1:])
+    with typed_by_user(words):
+        arguments = module.read(words[1:])
     if isinstance(arguments, Train):
         validate(config_from(arguments))
 

@@ -67,8 +67,8 @@ def model_files(agent: Agent) -> dict[str, bytes]:
     if not isinstance(agent.policy, ActorCritic | OwnPolicy):
         kind = type(agent.policy).__name__
         raise UserError(
-            f"a model file describes networks of Proximo, or one that was passed as network=, not a {kind}: keep "
-            "its arrays yourself"
+            f"a model file describes networks of Proximo, or one that was passed as network=, not a {kind}: "
+            "keep its arrays yourself"
         )
     arrays = named_arrays({"policy": agent.policy, "observations": agent.observations})
     for name, array in arrays.items():

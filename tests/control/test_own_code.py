@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,11 @@ from probes import Probe, equal
 import proximo
 from proximo import PPO, UserError
 from proximo.cli import main
+from proximo.commands.train import read
 from proximo.core import Clip
 from proximo.core.arrays import traceable, with_numbers
 from proximo.errors import OwnCodeMissing, OwnCodeUnnamed
+from proximo.importing import typed_by_user
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=1, steps=16)
 STEADY = dict(anneal=False)  # the same however many steps are to come
@@ -485,6 +488,20 @@ def test_seeds_a_sweep_and_an_export_take_own_code(file, capsys):
     words = ["sweep", "CartPole-v1", "--network", f"{file}:Net", *SHORT, "--trials", 1, "--vary", vary]
     status, said = proximo_(capsys, *words, "--steps", 300, "--out", "swept", "--json")
     assert status == 0 and json.loads(said)["best"], said
+
+
+def test_code_that_a_file_names_is_not_imported(file, capsys):
+    """A word is read where the user typed it, and nowhere else: a run's folder records commands too."""
+    words = ["CartPole-v1", "--objective", f"{file}:Mine", "--network", f"{file}:Net"]
+    for typed in ([], ["report", "run"], [*words[:3]]):
+        with (
+            typed_by_user(typed),
+            pytest.raises(UserError, match="and was not typed: a file may not name it"),
+        ):
+            read(words)
+    assert file.removesuffix(".py") not in sys.modules or typed == words[:3]
+    with typed_by_user(words):
+        assert read(words).config.update.objective.k == 2.0
 
 
 @pytest.mark.parametrize(
