@@ -10,9 +10,10 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_origin
 
+from proximo.declared import kinds_of
 from proximo.errors import UserError
 from proximo.foreign import BATCH, PARTS, TRAINED, Foreign, foreign
-from proximo.options import Option, flat_name, flat_options, kebab, kinds_of, unknown
+from proximo.options import Option, flat_name, flat_options, kebab, unknown
 from proximo.paths import absolute
 from proximo.plain import whole_number
 

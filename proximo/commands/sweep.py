@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proximo.arguments import RecipeArguments, Watched, config_from, parse_recipe
 from proximo.control.config import Config
+from proximo.declared import kinds_of
 from proximo.errors import UserError
-from proximo.options import as_words, flat_name, flat_options, kinds_of, own_options
+from proximo.options import as_words, flat_name, flat_options, own_options
 from proximo.paths import absolute, short
 from proximo.plain import whole_number
 from proximo.words import Dialect, understood

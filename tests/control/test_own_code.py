@@ -493,15 +493,15 @@ def test_seeds_a_sweep_and_an_export_take_own_code(file, capsys):
 def test_code_that_a_file_names_is_not_imported(file, capsys):
     """A word is read where the user typed it, and nowhere else: a run's folder records commands too."""
     words = ["CartPole-v1", "--objective", f"{file}:Mine", "--network", f"{file}:Net"]
-    for typed in ([], ["report", "run"], [*words[:3]]):
-        with (
-            typed_by_user(typed),
-            pytest.raises(UserError, match="and was not typed: a file may not name it"),
-        ):
+    for typed in ([], ["report", "run"], ["train", "CartPole-v1", "--network", "other.py:Net"]):
+        with typed_by_user(typed), pytest.raises(UserError, match="was not typed: a file may not name it"):
             read(words)
-    assert file.removesuffix(".py") not in sys.modules or typed == words[:3]
+    Path("options.toml").write_text(f'objective = "{file}:Mine"\n')
+    status, said = proximo_(capsys, "train", "CartPole-v1", "--config", "options.toml", *SHORT)
+    assert status == 2 and "was not typed: a file may not name it" in said
+    assert file.removesuffix(".py") not in sys.modules
     with typed_by_user(words):
-        assert read(words).config.update.objective.k == 2.0
+        assert read(words).options.update.objective.k == 2.0
 
 
 @pytest.mark.parametrize(
