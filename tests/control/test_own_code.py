@@ -498,7 +498,7 @@ def test_code_that_a_file_names_is_not_imported(file, capsys):
             read(words)
     Path("options.toml").write_text(f'objective = "{file}:Mine"\n')
     status, said = proximo_(capsys, "train", "CartPole-v1", "--config", "options.toml", *SHORT)
-    assert status == 2 and "was not typed: a file may not name it" in said
+    assert status == 2 and "a file never imports a module: confirm it by typing --objective" in said
     assert file.removesuffix(".py") not in sys.modules
     with typed_by_user(words):
         assert read(words).options.update.objective.k == 2.0
