@@ -20,6 +20,7 @@ from proximo.envs import name_of
 from proximo.errors import UserError
 from proximo.options import as_json as options_as_json
 from proximo.options import as_words, changes, flat_name, flat_options, from_json, options_from
+from proximo.own import described_in
 from proximo.paths import with_absolute_paths
 from proximo.runs.files import CONFIG, RESUMED_WITH
 from proximo.runs.report.read import RunData
@@ -80,7 +81,8 @@ def _typed(run: RunData) -> list[list[str]] | None:
     kept = [one for one in said if _option(one) not in until]
     plain = [*_spelled(own, kept), *as_words(until)]
     steps = [value for part in parts if (value := part.get("steps")) is not None]
-    if ":" not in own and is_registered(own):  # else to read it back would import its module
+    # To read back what names the user's own code would import it.
+    if ":" not in own and is_registered(own) and not described_in(config):
         if any(_option(one) == "config" for one in said):
             return None  # a file may change: its options are said instead
         try:
@@ -97,7 +99,7 @@ def _typed(run: RunData) -> list[list[str]] | None:
     out = f"{run.path.name}-again"
     several = any(_option(one) == "seeds" and one.values != ("1",) for one in said)
     member = f"{out}/seed-{config.get('seed')}" if several else out
-    imported = [own] if ":" in own else []
+    imported = [*([own] if ":" in own else []), *as_words(described_in(config))]
     return [[*plain, "--out", out], *([*imported, "--resume", member, "--steps", value] for value in steps)]
 
 

@@ -468,6 +468,8 @@ def test_own_code_is_typed_and_every_line_that_is_printed_works_as_it_is(file, c
     status, said = proximo_(capsys, "train", "CartPole-v1", *own, *SHORT, "--out", "run")
     assert status == 0, said
     assert f"next: proximo evaluate run --network {file}:Net:scale=2.5\n" in said
+    assert proximo_(capsys, "report", "run")[0] == 0  # the command as it was typed, which imports nothing
+    assert f"--objective {name}:Mine:k=3 --value-loss {name}:error" in Path("run/report.html").read_text()
     assert proximo_(capsys, "evaluate", "run", "--network", f"{file}:Net:scale=2.5", "--episodes", 2)[0] == 0
     status, said = proximo_(capsys, "evaluate", "run")
     assert status == 2 and f"proximo evaluate run --network {file}:Net:scale=2.5, or in Python" in said

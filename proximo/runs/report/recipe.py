@@ -142,7 +142,7 @@ def method(options: dict[str, Any], env: str = "") -> str:
         return METHODS[moved]
     if name == PLAIN:
         return "Advantage actor-critic (policy gradient)"
-    numbers = ", ".join(f"{key} {value}" for key, value in objective.items() if key != "name")
+    numbers = ", ".join(f"{key} {value}" for key, value in objective.items() if key not in ("name", "own"))
     told = OBJECTIVES.get(name, f"the objective {name or 'unknown'}") + (f" ({numbers})" if numbers else "")
     return f"Proximal Policy Optimization with {told}"
 
