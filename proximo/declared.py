@@ -6,8 +6,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from proximo.own import OwnCode, own_code
-
 
 def kinds_of(declared: Any) -> tuple[Any, ...]:
     """The types that a union allows; a type that is none stands for itself."""
@@ -17,8 +15,6 @@ def kinds_of(declared: Any) -> tuple[Any, ...]:
 def as_declared(declared: Any, value: Any) -> Any:
     """A value as an option holds it: lists are tuples, a path is a Path or text, as is declared."""
     kinds = kinds_of(declared)
-    if OwnCode in kinds and callable(value):
-        return own_code(value)
     if isinstance(value, list | tuple):
         members = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), Any)
         return tuple(as_declared(members, part) for part in value)
@@ -53,7 +49,6 @@ def fits(declared: Any, value: Any) -> bool:
 
 
 WORDS: dict[Any, str] = {
-    OwnCode: "a class or a function",
     bool: "True or False",
     int: "a whole number",
     float: "a number",
@@ -63,7 +58,10 @@ WORDS: dict[Any, str] = {
 
 
 def words_of(declared: Any) -> str:
-    """A type as a message names it: `a number or None`, `one of token, sequence`, `Clip or DualClip`."""
+    """A type as a message names it: `a number or None`, `one of token, sequence`, `Clip or DualClip`.
+
+    A class may say it itself, in `WORDS`.
+    """
     origin = get_origin(declared)
     if origin in (Union, UnionType):
         return " or ".join(words_of(kind) for kind in get_args(declared))
@@ -73,4 +71,4 @@ def words_of(declared: Any) -> str:
         return f"a list, each {words_of(get_args(declared)[0])}"
     if origin is dict:
         return "names with values, such as {'is_slippery': False}"
-    return WORDS.get(declared) or str(getattr(declared, "__name__", declared))
+    return WORDS.get(declared) or str(getattr(declared, "WORDS", getattr(declared, "__name__", declared)))

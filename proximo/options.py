@@ -23,7 +23,7 @@ from proximo.core import Clip
 from proximo.core.ranges import Range
 from proximo.declared import as_declared, fits, kinds_of, words_of
 from proximo.errors import OwnCodeMissing, UserError
-from proximo.own import OwnCode, described, given_again, own_choice, word_of
+from proximo.own import OwnCode, described, given_again, own_choice, own_code, word_of
 from proximo.plain import plain
 
 Options = TypeVar("Options")
@@ -196,6 +196,8 @@ def _of_its_kind(name: str, option: Option, value: Any) -> Any:
     declared = option.declared
     if declared is Any:
         return value
+    if OwnCode in kinds_of(declared) and callable(value):
+        value = own_code(value)
     value = as_declared(declared, plain(value))
     if fits(declared, value):
         return value

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -32,6 +32,7 @@ class OwnCode:
     It is compiled in: other arguments compile anew. A frozen dataclass of numbers needs none of this.
     """
 
+    WORDS: ClassVar[str] = "a class or a function"  # as a message names it
     function: Any
     arguments: tuple[Any, ...] = ()
 

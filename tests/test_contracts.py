@@ -16,7 +16,7 @@ BELOW = {
     "policies": {"core", "errors", "own"},
     "envs": {"core", "errors", "importing", "paths"},
     "own": {"core", "errors", "paths"},
-    "declared": {"own"},
+    "declared": set(),
     "options": {"core", "declared", "errors", "own", "plain"},
     "learn": {"core", "policies", "errors", "options", "own"},
     "runs": {"core", "policies", "envs", *PLAIN},
