@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-language mutants clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-own bench-language mutants clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -39,6 +39,10 @@ lm-example: .venv/ready
 # Proximo next to Stable-Baselines3 and SBX, interleaved in one run.
 bench-peers: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.peers
+
+# The defaults of both libraries on environments that nobody tuned them for.
+bench-own: .venv/ready .venv-peers/ready
+	$(BIN)/python -m benchmarks.own_environments
 
 # Proximo next to TRL and transformers, interleaved in one run.
 bench-language: .venv/ready .venv-peers-language/ready

@@ -1,11 +1,12 @@
 """What Proximo's defaults make of environments of one's own, next to those of Stable-Baselines3.
 
-    python -m benchmarks.own_environments        (`make .venv-peers/ready` installs the peer)
+    python -m benchmarks.own_environments        (`make bench-own` also installs the peer)
 
 Five environments of `examples/environments`, in watts, euros and pieces as their authors think of them.
 Neither library is told anything but the class, the steps and the seed. The libraries take turns, each run in
 a process and on a core of its own. A finished run is a file under `results/own-environments/` and is never
-run again.
+run again. Proximo keeps compiled programs between runs, here too: the first run of an environment is its
+slowest, unless ~/.cache/proximo has them already.
 """
 
 import importlib
