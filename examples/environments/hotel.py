@@ -1,4 +1,7 @@
-"""A hotel sets its prices: python -m examples.environments.hotel"""
+"""A hotel sets its prices: python -m examples.environments.hotel
+
+On the command line: proximo train examples/environments/hotel.py:Hotel
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -88,8 +91,6 @@ def optimal_policy():
 
     return policy
 
-
-gym.register("Hotel-v0", Hotel)  # for the command line: examples.environments.hotel:Hotel-v0
 
 if __name__ == "__main__":
     import proximo

@@ -1,4 +1,7 @@
-"""A shop orders stock: python -m examples.environments.inventory"""
+"""A shop orders stock: python -m examples.environments.inventory
+
+On the command line: proximo train examples/environments/inventory.py:Inventory
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -77,8 +80,6 @@ def poisson(mean, counts):
     chance[-1] += 1.0 - chance.sum()
     return chance
 
-
-gym.register("Inventory-v0", Inventory)  # for the command line: examples.environments.inventory:Inventory-v0
 
 if __name__ == "__main__":
     import proximo

@@ -1,4 +1,7 @@
-"""A field is watered for a harvest months later: python -m examples.environments.irrigation"""
+"""A field is watered for a harvest months later: python -m examples.environments.irrigation
+
+On the command line: proximo train examples/environments/irrigation.py:Irrigation
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -80,10 +83,6 @@ def optimal_policy():
         value, best[day] = np.max(options, axis=0), np.argmax(options, axis=0)
     return lambda observation: int(best[int(observation[0]), round(observation[1] * 2)])
 
-
-gym.register(
-    "Irrigation-v0", Irrigation
-)  # on the command line: examples.environments.irrigation:Irrigation-v0
 
 if __name__ == "__main__":
     import proximo

@@ -1,4 +1,7 @@
-"""A machine with a queue: python -m examples.environments.job_shop"""
+"""A machine with a queue: python -m examples.environments.job_shop
+
+On the command line: proximo train examples/environments/job_shop.py:JobShop
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -77,8 +80,6 @@ def heuristic(observation):
     waiting, set_up = observation[:KINDS], int(np.argmax(observation[2 * KINDS :]))
     return set_up if waiting[set_up] else int(np.argmax(waiting * WAITING))
 
-
-gym.register("JobShop-v0", JobShop)  # for the command line: examples.environments.job_shop:JobShop-v0
 
 if __name__ == "__main__":
     import proximo

@@ -1,4 +1,7 @@
-"""A room is heated: python -m examples.environments.thermostat"""
+"""A room is heated: python -m examples.environments.thermostat
+
+On the command line: proximo train examples/environments/thermostat.py:Thermostat
+"""
 
 import gymnasium as gym
 import numpy as np
@@ -64,10 +67,6 @@ def heuristic(observation):
     power = LOSS * (21.1 - outside) + 0.5 * CAPACITY / STEP * (21.1 - inside)
     return np.array([np.clip(power, 0.0, 2000.0)], np.float32)
 
-
-gym.register(
-    "Thermostat-v0", Thermostat
-)  # on the command line: examples.environments.thermostat:Thermostat-v0
 
 if __name__ == "__main__":
     import proximo
