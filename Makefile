@@ -32,7 +32,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 # A language model from nothing: texts, preferences, a reward model, PPO, DPO and GRPO; minutes on a CPU.
-lm-example: .venv/ready
+lm-example: .venv/language
 	rm -rf runs/sentiment
 	$(BIN)/python -m examples.language.sentiment --out runs/sentiment
 
@@ -56,6 +56,10 @@ mutants: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	touch $@
+
+.venv/language: .venv/base
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[language]"
 	touch $@
 
 .venv/ready: .venv/base

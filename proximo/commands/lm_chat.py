@@ -41,9 +41,9 @@ class Chat(Shown):
         default_factory=GenerationOptions
     )
     eos_token: str | None = None
-    """The token that ends a text, where the tokenizer does not say."""
+    """End-of-text token, if the tokenizer names none."""
     pad_token: str | None = None
-    """The token that fills a batch up, where the tokenizer does not say."""
+    """Padding token, if the tokenizer names none."""
     chat_template: Path | None = None
     """A file with a chat template (Jinja), instead of the model's own."""
     chat_template_kwargs: str | None = None

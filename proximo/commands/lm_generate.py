@@ -36,27 +36,27 @@ class Generate(Shown):
     chat: bool = False
     """Each PROMPT is a user's message: the model's chat template is put around it."""
     overlong: Literal["refuse", "drop"] = "refuse"
-    """What becomes of prompts that are too long: `refuse` all, or `drop`."""
+    """What to do with prompts that are too long: `refuse` all, or `drop` them."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as empty prompts: `refuse` all, or `drop`."""
+    """What to do with invalid records, such as empty prompts: `refuse` all, or `drop` them."""
     drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes] = field(
         default_factory=GenerationOptions
     )
     eos_token: str | None = None
-    """The token that ends a text, where the tokenizer does not say."""
+    """End-of-text token, if the tokenizer names none."""
     pad_token: str | None = None
-    """The token that fills a batch up, where the tokenizer does not say."""
+    """Padding token, if the tokenizer names none."""
     chat_template: Path | None = None
-    """A file with a chat template (Jinja), in the place of the model's."""
+    """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
-    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
-    column of this name wins over it."""
+    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's column of this name
+    wins over it."""
     out: Path | None = None
-    """Write JSON lines into this file: the prompts' records with `completion` and what is known of it."""
+    """Write the prompts' records with their completions to this file, as JSON lines."""
     json: bool = False
     """Print one JSON list."""
     quiet: bool = False
-    """Print nothing; for --out."""
+    """Print nothing; use with --out."""
 
 
 def arguments_of(command: str) -> Any:

@@ -48,41 +48,41 @@ class EvaluationOptions:
     model: Annotated[str, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
     data: Annotated[str, also("--dataset-name")]
-    """JSON lines as the training commands take them."""
+    """Data to measure on: JSON lines as the training commands take them."""
     length: Annotated[int, at_least(1), also("--max-length")] = 1024
-    """Tokens of a text at most; the model's context where that is shorter."""
+    """Maximum tokens of a text; at most the model's context."""
     completion_only: bool = True
-    """Measure completions and the assistant's messages, not what they answer."""
+    """Measure completions and the assistant's messages only, not prompts."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Rows, pairs or prompts that go through the model together."""
+    """Rows, pairs or prompts that go through the model at once."""
     samples: Annotated[int, at_least(1), also("--num-generations")] = 1
-    """Answers to each prompt."""
+    """Responses per prompt."""
     response_length: Annotated[int, at_least(1), also("--max-new-tokens", "--max-completion-length")] = 64
-    """Most tokens of an answer."""
+    """Maximum response length in tokens."""
     temperature: Annotated[float, at_least(0)] = 1.0
-    """Logits are divided by it where answers are drawn."""
+    """Sampling temperature; 0 takes the most likely token."""
     overlong: Overlong | None = None
     """What becomes of longer texts and prompts: `truncate`, `drop`, or `refuse`; unless said texts and pairs
     are cut, and prompts, which cannot be, are refused."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as empty texts: `refuse` all, or `drop`."""
+    """What to do with invalid records, such as empty texts: `refuse` all, or `drop` them."""
     reward: Annotated[tuple[str, ...], also("--reward-funcs")] = ()
-    """Python functions, `module:function`, that say what an answer is worth."""
+    """Reward functions, `module:function`, that score responses."""
     reward_model: Annotated[tuple[str, ...], also("--reward-model-path")] = ()
-    """Folders of reward models that do."""
+    """Folders of reward models that score responses."""
     reward_weights: Annotated[tuple[float, ...], Range()] = ()
-    """One for each function, then for each model; 1 unless given."""
+    """Weights of the reward functions, then of the reward models; 1 by default."""
     seed: Annotated[int, between(0, LARGEST_SEED)] = 0
-    """Of the answers."""
+    """Random seed of the responses."""
     eos_token: str | None = None
-    """The token that ends a text, where the tokenizer does not say."""
+    """End-of-text token, if the tokenizer names none."""
     pad_token: str | None = None
-    """The token that fills a batch up, where the tokenizer does not say."""
+    """Padding token, if the tokenizer names none."""
     chat_template: Path | None = None
-    """A file with a chat template (Jinja), in the place of the model's."""
+    """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
-    """What the chat template is told besides messages, as JSON: `{"enable_thinking": false}`. A record's
-    column of this name wins over it."""
+    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's column of this name
+    wins over it."""
 
 
 def evaluate_model(

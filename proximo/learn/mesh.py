@@ -19,12 +19,12 @@ DATA, MODEL = "data", "model"
 
 @dataclass(frozen=True, kw_only=True)
 class MeshOptions:
-    """How many devices share the work; the product is all that there are, or 1 for one of them."""
+    """How many devices share the work; their product is the number of devices, or 1."""
 
     data_parallel: int = 1
-    """Parts that a batch's rows are split into, each on devices of its own."""
+    """Split batches across so many groups of devices."""
     model_parallel: int = 1
-    """Parts that weights are split into, each on devices of its own: for models too large for one."""
+    """Split weights across so many devices, for models too large for one."""
 
 
 def mesh_of(options: MeshOptions) -> Mesh | None:

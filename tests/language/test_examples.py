@@ -1,6 +1,9 @@
 """The worked examples: what they reward, by hand, and one of them run for a moment."""
 
 import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,10 +15,13 @@ from examples.language.digits import sequences, share_right
 from examples.language.parentheses import closed, closing, open_brackets
 from examples.language.reviews import WORDS, gold, preferred, review
 from examples.language.walks import NODES, Graph
+from proximo import language
 from proximo.language.files.folder import save_model
 from proximo.language.files.loading import load_model_and_tokenizer
 from proximo.language.files.model_options import ModelOptions
 from proximo.language.text.tokenizer import word_tokenizer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -99,3 +105,30 @@ def test_a_policy_is_as_far_from_itself_as_rounding(tmp_path, monkeypatch):
     prompts = written(tmp_path / "prompts.jsonl", [{"prompt": "the film was"}])
     found = sentiment.judged(tmp_path, tmp_path, prompts)
     assert found.gold.shape == (64,) and abs(found.kl) < 1e-3
+    assert found.distinct == 1.0 and 3.0 < found.entropy < np.log(len(WORDS) + 3)  # of random weights
+
+
+def test_the_lead_example_of_the_results_has_not_collapsed():
+    """Better than the model that it began with, and still many different answers; `make lm-example`."""
+    rows = json.loads((ROOT / "results/language/sentiment.json").read_text())
+    value = {row["name"]: row["value"] for row in rows}
+    lead = f"PPO, beta {sentiment.BETA:g}"
+    assert value[f"{lead}: gold score"] > value["SFT: gold score"] + 0.5
+    assert value[f"{lead}: share of distinct responses"] > 0.1
+    assert value[f"PPO, beta {sentiment.WEAK:g}: share of distinct responses"] < 0.02
+    assert all(row["good"] for row in rows)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_the_example_installs_only_what_it_needs():
+    words = ["make", "--dry-run", "--always-make", "lm-example"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert '".[language]"' in said and "[dev]" not in said and "examples.language.sentiment" in said
+
+
+def test_each_stage_of_the_pipeline_is_told_of_in_one_line(capsys):
+    metrics = {"objective/scores": 1.25, "objective/kl": 2.0, "val/distinct": 0.5, "lr": 1.0}
+    run = language.LanguageRunResult(Path("x"), "ppo", 156, 156, 9, 12.3, metrics)
+    assert sentiment.staged("PPO", run) is run
+    told = "PPO                  156 iterations    12 s   reward 1.25  KL 2  distinct 0.5\n"
+    assert capsys.readouterr().out == told

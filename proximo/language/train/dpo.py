@@ -47,23 +47,23 @@ class DPOOptions:
     data: Annotated[str, also("--dataset-name", "--train-file")]
     """JSON lines with `prompt`, `chosen` and `rejected`; without `prompt` it is what both begin with."""
     evaluation_data: str | None = None
-    """The same, not learned from; measured after every epoch."""
+    """Held-out data in the same form, measured after every epoch."""
     epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
-    """Passes over the data; with every further one the policy drifts from the reference."""
+    """Epochs over the data; with each one the policy drifts further from the reference."""
     batch_size: Annotated[int, at_least(1)] = 32
-    """Pairs of a step; 64 in the paper."""
+    """Pairs per step; 64 in the paper."""
     length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
-    """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
+    """Maximum tokens of a prompt with its answer; at most the model's context."""
     overlong: Overlong = "truncate"
-    """What becomes of longer pairs: `truncate`, `drop`, or `refuse` to begin."""
+    """What to do with longer pairs: `truncate`, `drop`, or `refuse` to start."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
+    """What to do with invalid records, such as equal answers: `refuse` to start, or `drop` them."""
     beta: Annotated[float, above(0)] = 0.1
-    """Price of a nat from the reference: the smaller, the further the policy goes; 0.1 to 0.5 are usual."""
+    """KL coefficient (per nat): the smaller, the further the policy moves; 0.1 to 0.5 are usual."""
     loss: Annotated[PreferenceLoss, also("--loss-type")] = field(default_factory=SigmoidLoss)
     """`sigmoid-loss`, `conservative-loss:0.1` for labels of which a tenth is wrong, `ipo-loss`."""
     micro_batch_tokens: Annotated[int | None, at_least(1)] = None
-    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
+    """Maximum tokens per forward pass (gradient accumulation); by default all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(

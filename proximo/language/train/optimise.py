@@ -29,26 +29,26 @@ class Optimisation:
     """How weights follow gradients."""
 
     learning_rate: Annotated[float, between(0, 10), also("--lr")] = 1e-5
-    """Adam's step size, at its highest."""
+    """Peak learning rate of Adam."""
     schedule: Annotated[Literal["constant", "linear", "cosine"], also("--lr-scheduler-type")] = "linear"
-    """How the learning rate falls to 0 over the run."""
+    """Learning rate schedule; linear and cosine fall to 0."""
     warmup: Annotated[float, between(0, 1), also("--warmup-ratio")] = 0.0
-    """Share of the run over which the learning rate rises from 0."""
+    """Share of the run in which the learning rate warms up from 0."""
     weight_decay: Annotated[float, between(0, 1)] = 0.0
-    """Share of a matrix that a step of size 1 takes away (AdamW); biases and norms have none."""
+    """Weight decay (AdamW); biases and norms have none."""
     adam_beta1: Annotated[float, BETA] = 0.9
-    """How much of Adam's mean of gradients is kept at a step."""
+    """Adam's beta 1."""
     adam_beta2: Annotated[float, BETA] = 0.999
-    """How much of Adam's mean of squared gradients is kept at a step."""
+    """Adam's beta 2."""
     adam_epsilon: Annotated[float, between(1e-12, 1)] = 1e-5  # 0 would be 0 / 0 for tokens not yet seen
     """Added to the root of the mean square, before that is corrected for bias. 1e-5 is PPO's (Ziegler et al.
     2019); labels are learned from with 1e-8, as everywhere."""
     max_grad_norm: Annotated[float, at_least(1e-12, infinite=True)] = 1.0
-    """The gradient's global norm is held below this."""
+    """Maximum global norm of the gradient."""
     precision: Annotated[Literal["float32", "bfloat16"], also("--torch-dtype", "--dtype")] = "float32"
-    """What forward and backward passes compute in; weights and moments stay float32."""
+    """Precision of forward and backward passes; weights and optimiser state stay float32."""
     gradient_checkpointing: bool = False
-    """Keep only the layers' inputs and compute the rest again: less memory, a third more work."""
+    """Recompute activations in the backward pass: less memory, a third more work."""
 
 
 class Learner(NamedTuple):

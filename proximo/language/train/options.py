@@ -44,13 +44,13 @@ class RunOptions:
     """How a run is carried out and kept."""
 
     out: Annotated[Path | None, also("--output-dir")] = None
-    """The run folder; a new one under `runs/` unless said otherwise."""
+    """The run folder. By default a new one under runs/."""
     seed: Annotated[int, between(0, LARGEST_SEED)] = 0
-    """Every random stream is split from it."""
+    """Random seed."""
     checkpoint_every: Annotated[float, at_least(0, infinite=True)] = 60.0
-    """Seconds of work that a crash may cost; 0 for a checkpoint after every iteration."""
+    """Seconds between checkpoints; 0 for one after every iteration."""
     max_time: Annotated[float | None, at_least(0, infinite=True)] = None
-    """End in good time before so many seconds, with a checkpoint to go on from."""
+    """Stop, with a checkpoint, before this many seconds."""
     reports: ReportOptions = field(default_factory=ReportOptions)
 
 
@@ -60,21 +60,21 @@ class SamplingOptions:
     """How responses are drawn. Truncating the distribution (top-k, top-p) would bias the ratio."""
 
     response_length: Annotated[int, at_least(1), also("--max-new-tokens", "--max-completion-length")] = 64
-    """Most tokens of a response."""
+    """Maximum response length in tokens."""
     temperature: Annotated[float, at_least(0)] = 1.0
-    """Logits are divided by it, where tokens are drawn and wherever they are scored."""
+    """Sampling temperature; logits are divided by it in sampling and in scoring."""
     top_k: int = 0
     """Only 0, all tokens, can be trained with."""
     top_p: float = 1.0
     """Only 1, all tokens, can be trained with."""
     stop: tuple[str, ...] = ()
-    """A response also ends with one of these texts, where it has the tokens that they are encoded as."""
+    """Texts that also end a response; they are matched as the tokens that they are encoded as."""
     batch_size: Annotated[int, at_least(1)] = 64
-    """Prompts of an iteration."""
+    """Prompts per iteration."""
     samples: Annotated[int, at_least(1), also("--num-generations")] = 1
-    """Responses to each prompt."""
+    """Responses per prompt."""
     prompt_length: Annotated[int, at_least(1), also("--max-prompt-length")] = 512
-    """Longest prompt in tokens."""
+    """Maximum prompt length in tokens."""
 
 
 @traceable
@@ -83,15 +83,16 @@ class RewardOptions:
     """What a response is worth."""
 
     reward: Annotated[tuple[str, ...], also("--reward-funcs")] = ()
-    """Python functions, `module:function`; f(prompts, completions, completion_ids, **columns) -> numbers."""
+    """Reward functions, `module:function`: f(prompts, completions, completion_ids, **columns) -> numbers."""
     reward_model: Annotated[tuple[str, ...], also("--reward-model-path", "--reward-model-name-or-path")] = ()
     """Folders of reward models."""
     reward_weights: Annotated[tuple[float, ...], Range()] = ()
-    """One for each function, then for each model; 1 unless given."""
+    """Weights of the reward functions, then of the reward models; 1 by default."""
     missing_eos_penalty: Annotated[float, Range()] = 0.0
-    """Taken from the score of a response that hit the limit."""
+    """Subtracted from the score of a response that reached the maximum length."""
     truncated: Truncated = "keep"
-    """Responses that hit the limit: `keep` them as they are, `mask` them out, `bootstrap` from the critic."""
+    """What to do with responses that reached the maximum length: `keep`, `mask` (leave out), or `bootstrap`
+    from the critic."""
 
 
 @traceable
@@ -100,27 +101,27 @@ class StepOptions:
     """How a policy learns from one batch of responses."""
 
     epochs: Annotated[int, at_least(1), also("--num-ppo-epochs", "--num-iterations")] = 4
-    """Passes over each batch."""
+    """Epochs over each batch of responses."""
     minibatches: Annotated[int, at_least(1), also("--num-mini-batches")] = 1
-    """Gradient steps in each pass."""
+    """Minibatches (gradient steps) per epoch."""
     micro_batch_tokens: Annotated[int | None, at_least(1)] = None
-    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
+    """Maximum tokens per forward pass (gradient accumulation); by default all, on a CPU 1024."""
     group_by_length: bool = False
     """Micro-batches (on a CPU there always are some) are of responses of like length, and cut to a half or a
     quarter of the columns where these fit: the same step, sooner where lengths differ, compiled thrice."""
     objective: TokenObjective = field(default_factory=Clip)
     """`clip:0.2`, `dual-clip:0.2,3`, `asymmetric-clip:0.2,0.28`, ..."""
     ratio: Annotated[RatioOf, also("--importance-sampling-level")] = "token"
-    """Of single tokens, or of whole sequences (GSPO)."""
+    """Probability ratio of single tokens, or of whole sequences (GSPO)."""
     aggregation: Annotated[Aggregation, also("--loss-type")] = "tokens"
-    """What counts alike in the mean: `tokens`, `sequences`, or tokens over a constant `length`."""
+    """How the loss is averaged: over `tokens`, over `sequences`, or tokens over a constant `length`."""
     entropy_coefficient: Annotated[float, at_least(0)] = 0.0
     """Weight of the entropy bonus."""
     kl_estimate: KLEstimate = "k2"
-    """What is differentiated where the KL from the reference is paid in the loss: k2 pulls as the KL does, k3
-    as the reversed KL, k1 not at all on fresh samples."""
+    """Estimate of the KL penalty in the loss: k2 has the gradient of the KL, k3 that of the reversed KL, k1
+    none on fresh samples."""
     target_kl: Annotated[float | None, above(0)] = None
-    """No more steps on a batch once the KL from where it was sampled passes 1.5 times this."""
+    """Stop the epochs of a batch once its KL divergence exceeds 1.5 times this."""
 
 
 @traceable
@@ -129,27 +130,27 @@ class CriticOptions:
     """The critic, and how advantages come from it."""
 
     critic: Literal["shared", "separate", "two"] = "shared"
-    """A value head on the policy's trunk, a critic with a trunk of its own, or two of these, which share out
-    the responses to each prompt (AsyPPO)."""
+    """A value head on the policy's model (`shared`), a model of its own (`separate`), or `two` of these that
+    divide the responses to each prompt between them (AsyPPO)."""
     critic_from: str | None = None
-    """A model's or a reward model's folder that critics with trunks of their own start from, which may be
-    smaller; the policy's weights unless given."""
+    """The folder of a model or reward model that separate critics start from; it may be smaller than the
+    policy. By default the policy's weights."""
     advantage_masking: Annotated[float, Range(least=0, below=1)] = 0.0
     """Share of the tokens, those that two critics agree on most, whose advantage is set to 0 (AsyPPO 0.2)."""
     entropy_filtering: Annotated[float, Range(least=0, below=1)] = 0.0
     """Share of the tokens, those that two critics agree on least, without entropy bonus (AsyPPO 0.2)."""
     critic_warmup: Annotated[int, at_least(0)] = 0
-    """Iterations at first in which only critics learn."""
+    """Iterations at the start in which only the critic learns."""
     value_loss: ValueLoss = field(default_factory=ClippedSquaredError)
-    """The critic's loss."""
+    """Value loss."""
     value_coefficient: Annotated[float, at_least(0), also("--vf-coef")] = 0.1
-    """Weight of the critic's loss."""
+    """Weight of the value loss."""
     gamma: Annotated[float, between(0, 1)] = 1.0
     """Discount per token."""
     gae_lambda: Annotated[float, between(0, 1), also("--lam")] = 0.95
-    """0 trusts the values, 1 the rewards."""
+    """Lambda of GAE: 0 relies on the critic, 1 on the rewards."""
     critic_lambda: Annotated[float | None, between(0, 1)] = None
-    """Lambda of the critic's targets, where it is another (VAPO: 1)."""
+    """Lambda of the critic's targets; by default the same (VAPO: 1)."""
     length_lambda: Annotated[float | None, above(0)] = None
     """Alpha of lambda = 1 - 1 / (alpha length) for the advantages (VAPO: 0.05)."""
 
@@ -160,23 +161,24 @@ class PPOOptions:
     """Proximal Policy Optimization of a language model against rewards, tethered to where it started."""
 
     data: Annotated[str, also("--dataset-name", "--train-file")]
-    """JSON lines with a `prompt` each."""
+    """Prompts: JSON lines, each with a `prompt`."""
     overlong: Literal["refuse", "drop"] = "refuse"
-    """What becomes of prompts that are too long: `refuse` to begin, or `drop`."""
+    """What to do with prompts that are too long: `refuse` to start, or `drop` them."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as empty prompts: `refuse` to begin, or `drop`."""
+    """What to do with invalid records, such as empty prompts: `refuse` to start, or `drop` them."""
     episodes: Annotated[int, at_least(1), also("--total-episodes")] = 10_000
-    """Responses to learn from in all."""
+    """Total responses to train on."""
     kl: KLController = field(default_factory=FixedKL)
-    """Price of a nat from the reference: `fixed-kl:0.05`, `adaptive-kl:6`, `proportional-kl:6`."""
+    """KL coefficient (per nat): fixed (`fixed-kl:0.05`), or adapted to a target (`adaptive-kl:6`,
+    `proportional-kl:6`)."""
     kl_in: Literal["reward", "loss"] = "reward"
-    """Where it is paid; never in both."""
+    """Where the KL penalty is applied: in the reward or in the loss."""
     whiten_rewards: bool = False
-    """Standard deviation 1 of the tokens' rewards, the mean kept; changes what a nat costs."""
+    """Scale the tokens' rewards to standard deviation 1, keeping the mean; this changes what the KL costs."""
     scale_scores: bool = False
     """Divide scores by their running standard deviation."""
     samples_every: Annotated[int, at_least(1)] = 10
-    """Iterations between two looks at completions."""
+    """Log sample responses every so many iterations."""
     model: ModelOptions
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     rewards: RewardOptions = field(default_factory=RewardOptions)
@@ -192,25 +194,25 @@ class GRPOOptions:
     """Group-relative policy optimisation of a language model: no critic, several answers to each prompt."""
 
     data: Annotated[str, also("--dataset-name", "--train-file")]
-    """JSON lines with a `prompt` each."""
+    """Prompts: JSON lines, each with a `prompt`."""
     overlong: Literal["refuse", "drop"] = "refuse"
-    """What becomes of prompts that are too long: `refuse` to begin, or `drop`."""
+    """What to do with prompts that are too long: `refuse` to start, or `drop` them."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as empty prompts: `refuse` to begin, or `drop`."""
+    """What to do with invalid records, such as empty prompts: `refuse` to start, or `drop` them."""
     episodes: Annotated[int, at_least(1), also("--total-episodes")] = 10_000
-    """Responses to learn from in all."""
+    """Total responses to train on."""
     advantage: Annotated[GroupAdvantage, also("--scale-rewards")] = field(default_factory=Standardised)
-    """How a response is judged against its group: `standardised`, `centred`, `leave-one-out`."""
+    """Advantage of a response within its group: `standardised`, `centred`, `leave-one-out`."""
     skip_equal_groups: bool = False
-    """Groups whose scores are all equal do not count in the mean (what they were paid says nothing)."""
+    """Leave groups whose scores are all equal out of the mean."""
     soft_overlong: Annotated[int, at_least(0)] = 0
-    """Over so many tokens before the limit the score falls by up to 1 (DAPO, eq. 13); 0 for not at all."""
+    """Soft length penalty: in the last so many tokens the score falls by up to 1 (DAPO, eq. 13)."""
     beta: Annotated[float, at_least(0)] = 0.04
-    """Price of a nat from the reference."""
+    """KL coefficient (per nat)."""
     kl_in: Literal["loss", "reward"] = "loss"
-    """Where it is paid: `loss`, or `reward` (RLOO); never in both."""
+    """Where the KL penalty is applied: in the `loss`, or in the `reward` (RLOO)."""
     samples_every: Annotated[int, at_least(1)] = 10
-    """Iterations between two looks at completions."""
+    """Log sample responses every so many iterations."""
     model: ModelOptions
     sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(batch_size=8, samples=8))
     rewards: RewardOptions = field(default_factory=RewardOptions)

@@ -30,23 +30,23 @@ class GenerationOptions:
     max_new_tokens: Annotated[
         int | None, at_least(1), also("--response-length", "--max-completion-length")
     ] = None
-    """Most tokens of an answer; 64 unless said, or half the model's context where that is less."""
+    """Maximum response length in tokens; by default 64, or half the model's context if that is less."""
     samples: Annotated[int, at_least(1), also("--num-generations", "--num-return-sequences")] = 1
-    """Answers to each prompt."""
+    """Responses per prompt."""
     temperature: Annotated[float, at_least(0)] = 1.0
-    """Logits are divided by it: below 1 likely tokens become likelier, 0 takes the likeliest."""
+    """Sampling temperature; 0 takes the most likely token."""
     top_k: Annotated[int, at_least(0)] = 0
-    """Only so many of the likeliest tokens; 0 for all."""
+    """Sample from the k most likely tokens; 0 for all."""
     top_p: Annotated[float, Range(above=0, most=1)] = 1.0
-    """Only the likeliest tokens that together have this probability; 1 for all."""
+    """Sample from the most likely tokens that together have this probability; 1 for all."""
     greedy: bool = False
-    """Always the likeliest token, as with temperature 0."""
+    """Always take the most likely token, as with temperature 0."""
     stop: tuple[str, ...] = ()
-    """An answer also ends with one of these texts, where it has the tokens that they are encoded as."""
+    """Texts that also end a response; they are matched as the tokens that they are encoded as."""
     seed: Annotated[int, between(0, LARGEST_SEED)] = 0
-    """The same seed, prompts and batch size give the same answers."""
+    """Random seed. The same seed, prompts and batch size give the same responses."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Prompts that go through the model together."""
+    """Prompts that go through the model at once."""
 
 
 class Answer(NamedTuple):
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
 
 def length_of(drawing: GenerationOptions, config: ModelConfig) -> int:
-    """Most tokens of an answer."""
+    """Maximum response length in tokens."""
     given = drawing.max_new_tokens
     return min(USUAL_LENGTH, config.context // 2) if given is None else given
 

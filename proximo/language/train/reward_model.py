@@ -50,28 +50,28 @@ class RewardModelOptions:
     """JSON lines with `prompt`, `chosen` and `rejected`; `margin` too, where it is known. Without `prompt` it
     is what both answers begin with."""
     evaluation_data: str | None = None
-    """The same, not learned from; its accuracy and calibration are measured after every epoch."""
+    """Held-out data in the same form; accuracy and calibration are measured after every epoch."""
     evaluation_share: Annotated[float, Range(least=0, below=1)] = 0.05
-    """Share of the data that is held out instead, where no file is named."""
+    """Share of the data to hold out if there is no --evaluation-data."""
     epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
-    """Passes over the data; a second one learns the labels' noise by heart (Ouyang et al. 2022)."""
+    """Epochs over the data; a second one memorises the labels' noise (Ouyang et al. 2022)."""
     batch_size: Annotated[int, at_least(1)] = 32
-    """Pairs of a step."""
+    """Pairs per step."""
     length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
-    """Tokens of a prompt with its answer, at most; the model's context where that is shorter."""
+    """Maximum tokens of a prompt with its answer; at most the model's context."""
     overlong: Overlong = "drop"
-    """What becomes of longer pairs; a `truncate`d answer is judged by its beginning."""
+    """What to do with longer pairs: `drop`, `refuse` to start, or `truncate` (cut answers)."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as equal answers: `refuse` to begin, or `drop`."""
+    """What to do with invalid records, such as equal answers: `refuse` to start, or `drop` them."""
     center_rewards_coefficient: Annotated[float, at_least(0)] = 0.0
     """Weight of (r(chosen) + r(rejected))^2, which holds rewards near 0; 0.01 in Eisenstein et al. 2023."""
     normalise: Literal["answers", "samples", "nothing"] = "answers"
     """What has rewards of mean 0 and standard deviation 1 once it is saved: the data's answers, or samples of
     the model that it begins from, which PPO begins from too."""
     sample_length: Annotated[int, at_least(1)] = 64
-    """Most tokens of such a sample."""
+    """Maximum length of such a sample in tokens."""
     micro_batch_tokens: Annotated[int | None, at_least(1)] = None
-    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
+    """Maximum tokens per forward pass (gradient accumulation); by default all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(

@@ -31,25 +31,25 @@ class SFTOptions:
     """Supervised fine-tuning: a model learns the next token of texts, or of answers to prompts."""
 
     data: Annotated[str, also("--dataset-name", "--train-file")]
-    """JSON lines with `text`, `messages`, or `prompt` and `completion`."""
+    """Training data: JSON lines with `text`, `messages`, or `prompt` and `completion`."""
     evaluation_data: str | None = None
-    """The same, not learned from; its loss is measured after every epoch."""
+    """Held-out data in the same form; the loss on it is measured after every epoch."""
     epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
-    """Passes over the data. Small sets of instructions take 2 or 3; more is memorised, not learned."""
+    """Epochs over the data. Small instruction data sets need 2 or 3; more are memorised."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Rows of a step; with packing a row holds about `length` tokens, without it one text."""
+    """Rows per step; with packing a row holds about `length` tokens, without it one text."""
     length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
-    """Tokens of a row, and of a text, at most; the model's context where that is shorter."""
+    """Maximum tokens of a row and of a text; at most the model's context."""
     packing: bool = True
-    """Several texts to a row, which do not see each other: nothing is spent on padding."""
+    """Put several texts in a row, which do not attend to each other, to avoid padding."""
     completion_only: Annotated[bool, also("--completion-only-loss")] = True
-    """Learn completions and the assistant's messages, not what they answer."""
+    """Compute the loss on completions and the assistant's messages only, not on prompts."""
     overlong: Overlong = "truncate"
-    """What becomes of longer texts: `truncate`, `drop`, or `refuse` to begin."""
+    """What to do with longer texts: `truncate`, `drop`, or `refuse` to start."""
     invalid: Invalid = "refuse"
-    """What becomes of records that are wrong, such as empty answers: `refuse` to begin, or `drop`."""
+    """What to do with invalid records, such as empty answers: `refuse` to start, or `drop` them."""
     micro_batch_tokens: Annotated[int | None, at_least(1)] = None
-    """Most tokens that go through the model at once; the same gradient. Unless said all, on a CPU 1024."""
+    """Maximum tokens per forward pass (gradient accumulation); by default all, on a CPU 1024."""
     model: ModelOptions
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(
