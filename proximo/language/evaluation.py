@@ -62,8 +62,8 @@ class EvaluationOptions:
     temperature: Annotated[float, at_least(0)] = 1.0
     """Sampling temperature; 0 takes the most likely token."""
     overlong: Overlong | None = None
-    """What becomes of longer texts and prompts: `truncate`, `drop`, or `refuse`; unless said texts and pairs
-    are cut, and prompts, which cannot be, are refused."""
+    """What to do with longer texts and prompts: `truncate`, `drop`, or `refuse`. By default texts and pairs
+    are cut; prompts, which cannot be, are refused."""
     invalid: Invalid = "refuse"
     """What to do with invalid records, such as empty texts: `refuse` all, or `drop` them."""
     reward: Annotated[tuple[str, ...], also("--reward-funcs")] = ()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -88,6 +89,18 @@ OPTIONS = {
 
 def class_of(command):
     return {"generate": Generate, "chat": Chat, "eval": Evaluate}.get(command) or arguments_of(command)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_help_is_in_the_usual_words_of_the_field(command, capsys):
+    with pytest.raises(SystemExit):
+        main(["lm", command, "--help"])
+    said = " ".join(re.sub(r"[^\x20-\x7e]", " ", capsys.readouterr().out).split())
+    usual = {"ppo": ["KL coefficient (per nat)", "Maximum response length in tokens", "Random seed"]}
+    for words in usual.get(command, []):
+        assert words in said, words
+    for words in ("Price of", "Most tokens", "What becomes of", "learn from in all", "two looks", "may cost"):
+        assert words not in said, words
 
 
 @pytest.mark.parametrize("command", OPTIONS)
