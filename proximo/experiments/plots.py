@@ -13,7 +13,7 @@ from proximo.errors import UserError
 from proximo.experiments.cells import POINTS, write_atomically
 from proximo.experiments.grid import Grid
 from proximo.experiments.summary import load_finished
-from proximo.runs.statistics import band
+from proximo.runs.statistics import FEWEST, band, spread
 
 # Okabe and Ito 2008: told apart by people with any kind of colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -69,7 +69,10 @@ def line_styles(names: list[str]) -> dict[str, tuple[str, Any]]:
 
 
 def _curves(grid: Grid, results: Path) -> Any:
-    """A panel per environment: mean and interval over seeds, a line per setting."""
+    """A panel per environment: the mean of each setting, and its lowest and highest seed.
+
+    From five seeds on the 95% interval of the mean is shaded instead.
+    """
     from matplotlib import pyplot
 
     columns = min(COLUMNS, len(grid.environments))
@@ -91,7 +94,9 @@ def _curves(grid: Grid, results: Path) -> Any:
             curves = [run["curve"] for run in found[setting.name][env]]
             colour, line = styles[setting.name]
             if curves:
-                middle, low, high = band(np.array(curves, dtype=float))
+                # With few seeds Student's t is wider than any of them: what is shaded are the seeds.
+                shading = band if len(curves) >= FEWEST else spread
+                middle, low, high = shading(np.array(curves, dtype=float))
                 axis.plot(steps, middle, color=colour, linestyle=line, linewidth=1.0)
                 axis.fill_between(steps, low, high, color=colour, alpha=shade, linewidth=0)
         axis.set_title(env)

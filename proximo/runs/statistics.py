@@ -136,11 +136,8 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     before some seed's first episode stay NaN. A curve that is all gap, of a run without any episode, is left
     out. The interval is that of `mean`: Student's t below five seeds, from five on the bootstrap.
     """
-    whole = np.array([_interpolate_gaps(curve) for curve in curves if np.isfinite(curve).any()])
+    whole = _whole_curves(curves)
     count = len(whole)
-    if not count:
-        nothing = np.full(curves.shape[1], np.nan)
-        return nothing, nothing, nothing
     middle = whole.mean(axis=0)
     if count == 1:
         return middle, middle, middle
@@ -153,6 +150,18 @@ def band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     edge = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(whole[draws].mean(axis=1), [edge, 100.0 - edge], axis=0)
     return middle, low, high
+
+
+def spread(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, lowest and highest of learning curves [seeds, points]; gaps as in `band`."""
+    whole = _whole_curves(curves)
+    return whole.mean(axis=0), whole.min(axis=0), whole.max(axis=0)
+
+
+def _whole_curves(curves: np.ndarray) -> np.ndarray:
+    """Those that have a value, without gaps; one of NaN alone where none has."""
+    known = [_interpolate_gaps(curve) for curve in curves if np.isfinite(curve).any()]
+    return np.array(known or [np.full(curves.shape[1], np.nan)])
 
 
 def _interpolate_gaps(curve: np.ndarray) -> np.ndarray:

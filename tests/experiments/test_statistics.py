@@ -13,6 +13,7 @@ from proximo.runs.statistics import (
     mean_of,
     normalised,
     scale_of,
+    spread,
 )
 
 
@@ -142,6 +143,11 @@ def test_a_band_over_seeds():
     middle, low, high = band(np.array([[0.0, 10.0], [2.0, 10.0]]))
     assert middle.tolist() == [1.0, 10.0]
     assert np.array([low, high]) == pytest.approx(np.array([[-11.706, 10], [13.706, 10]]), abs=1e-3)
+
+
+def test_the_spread_of_seeds():
+    middle, low, high = spread(np.array([[0.0, 10.0], [np.nan, np.nan], [2.0, 10.0]]))
+    assert (middle.tolist(), low.tolist(), high.tolist()) == ([1.0, 10.0], [0.0, 10.0], [2.0, 10.0])
 
 
 def test_gaps_in_a_curve_are_bridged():

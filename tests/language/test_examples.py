@@ -115,7 +115,7 @@ def test_the_lead_example_of_the_results_has_not_collapsed():
     lead = f"PPO, beta {sentiment.BETA:g}"
     assert value[f"{lead}: gold score"] > value["SFT: gold score"] + 0.5
     assert value[f"{lead}: share of distinct responses"] > 0.1
-    assert value[f"PPO, beta {sentiment.WEAK:g}: share of distinct responses"] < 0.02
+    assert value[f"PPO, beta {sentiment.WEAK:g}: share of distinct responses"] < 0.05
     assert all(row["good"] for row in rows)
 
 
