@@ -105,7 +105,8 @@ def test_a_policy_is_as_far_from_itself_as_rounding(tmp_path, monkeypatch):
     prompts = written(tmp_path / "prompts.jsonl", [{"prompt": "the film was"}])
     found = sentiment.judged(tmp_path, tmp_path, prompts)
     assert found.gold.shape == (64,) and abs(found.kl) < 1e-3
-    assert found.distinct > 0.9 and 3.0 < found.entropy < np.log(len(WORDS) + 3)  # of random weights
+    # Of random weights, whose tokens are all about as likely.
+    assert found.distinct > 0.9 and found.entropy == pytest.approx(np.log(len(WORDS) + 3), abs=0.05)
 
 
 def test_the_lead_example_of_the_results_has_not_collapsed():
