@@ -33,7 +33,7 @@ Recipe = TypeVar("Recipe", bound="RecipeArguments")
 class Shown:
     """What is seen of a command."""
 
-    config: Path | None = None
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A TOML file of options, `name = value` in each line. What is typed wins over it."""
     json: bool = False
     """Print the result as one JSON object on standard output."""

@@ -35,7 +35,7 @@ class RunArguments(Watched):
     sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="logging")] = field(
         default_factory=SinkOptions
     )
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """The run folder. By default a new one under runs/; with --resume that of the run."""
     json: bool = False
     """Print the result as one JSON object on standard output; with --seeds a list of them."""
@@ -55,9 +55,9 @@ class Train(RunArguments, RecipeArguments):
 class Resume(RunArguments):
     """Resume a run that was interrupted, from its newest intact checkpoint."""
 
-    resume: Path
+    resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
-    env: tyro.conf.Positional[str | None] = None
+    env: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[ENV]")] = None
     """The run's environment again if it is your own, such as `file.py:Class`: run files never import code."""
     steps: int | None = None
     """Train up to so many steps in all, instead of those that the run began with."""

@@ -3,6 +3,9 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from proximo.arguments import parse_words
 from proximo.commands.evaluate import PlayArguments
@@ -13,7 +16,7 @@ from proximo.paths import short
 class Watch(PlayArguments):
     """Watch a trained policy play, in a window or as a video."""
 
-    video: Path | None = None
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Record a video instead of opening a window: FILE.mp4 or FILE.gif. No screen is needed."""
     fps: float | None = None
     """Frames per second. By default the environment's own rate."""
