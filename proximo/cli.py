@@ -27,6 +27,7 @@ Proximal Policy Optimization, from an environment to a trained policy.
   watch RUN      see it play                proximo watch runs/CartPole-v1-0-... --video play.mp4
   report RUN...  a page about runs          proximo report runs/CartPole-v1-0-...
   export RUN     for other programs         proximo export runs/CartPole-v1-0-... --onnx
+  runs [FOLDER]  how runs stand             proximo runs
   sweep ENV      search the options         proximo sweep Hopper-v5 --vary learning_rate=1e-5:1e-3:log
   bench ENV      how fast each part is      proximo bench HalfCheetah-v5
   check ENV      is the environment sound   proximo check my_file.py:MyEnv
@@ -38,7 +39,7 @@ Proximal Policy Optimization, from an environment to a trained policy.
 """
 
 COMMANDS = (
-    *("train", "evaluate", "watch", "report", "export", "sweep", "bench", "check", "reproduce", "lm"),
+    *("train", "evaluate", "watch", "report", "export", "runs", "sweep", "bench", "check", "reproduce", "lm"),
     "completion",
 )
 

@@ -86,6 +86,10 @@ class EnvironmentDiffers(Told):
     """An agent is played in an environment that differs from the one that it was trained on."""
 
 
+class EvaluationSkipped(Told):
+    """An evaluation during a training failed; the training goes on without its scores."""
+
+
 class EnvironmentNotClosed(Told):
     """An environment failed to close; the training was already finished."""
 

@@ -143,6 +143,20 @@ class Ends(Probe):
         self.seen = 0.01 * self.count
 
 
+class Lucky(Probe):
+    """Two steps to an episode, which is a success where the environment was begun with an odd seed."""
+
+    def reset(self, *, seed=None, options=None):
+        self.clock, self.seeded = 0, self.seeded if seed is None else seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.clock += 1
+        over = self.clock == 2
+        info = {"is_success": bool(self.seeded % 2)} if over else {}
+        return np.zeros(1, np.float32), 1.0, over, False, info
+
+
 class Walk(Probe):
     """A random walk over numbers far from 0 and 1, of every kind of action, that ends in both ways."""
 

@@ -108,7 +108,9 @@ def test_evaluate_twice(trained, capsys):
         said.append(json.loads(capsys.readouterr().out))
     assert said[0] == said[1]
     names = ["episodes", "high", "lengths", "low", "mean", "returns", "std"]
-    assert sorted(said[0]) == sorted([*names, "deterministic", "environment_seeds", "interval", "seed"])
+    assert sorted(said[0]) == sorted(
+        [*names, "deterministic", "environment_seeds", "interval", "seed", "success_rate"]
+    )
     assert said[0]["episodes"] == len(said[0]["returns"]) == 20
     assert main(["evaluate", str(folder / "model"), "--episodes", "20", "--sampled", "--seed", "1"]) == 0
     assert "20 episodes: mean return" in capsys.readouterr().out

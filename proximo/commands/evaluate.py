@@ -1,18 +1,21 @@
 """`proximo evaluate RUN`: play whole episodes with a trained policy."""
 
 import json
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from proximo.arguments import Shown, parse_words
-from proximo.errors import UserError
+from proximo.errors import UserError, say
 from proximo.options import also
 from proximo.own import OwnCode
+from proximo.paths import short
 from proximo.runs.sealed import check_target, replace_file, writing
+
+if TYPE_CHECKING:
+    from proximo.control.evaluate import Evaluation
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class PlayArguments(Shown):
     """The network of your own that was trained: `module:Class` or `file.py:Class` (a file imports none)."""
     sampled: bool = False
     """Sample actions instead of taking the most likely ones."""
+    best: bool = False
+    """Play the best model of a run that was trained with --eval-every, instead of the last one."""
 
     def play(self) -> dict[str, Any]:
         """They, by the names that `evaluate` and `record_video` have for them."""
@@ -48,7 +53,10 @@ class PlayArguments(Shown):
 
 @dataclass(frozen=True)
 class Evaluate(PlayArguments):
-    """Play full episodes with a trained policy, and print their mean return with a 95% interval."""
+    """Play full episodes with a trained policy, and print their mean return with a 95% interval.
+
+    Given a folder of several runs, such as that of `train --seeds`, it evaluates each, and prints their mean
+    with an interval over the runs."""
 
     episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 100
     """Number of full episodes to play."""
@@ -73,32 +81,95 @@ def read(words: list[str]) -> Evaluate:
 
 def run(arguments: Evaluate) -> int:
     """Evaluate; returns the exit status."""
-    from proximo.control.evaluate import evaluate as play
-    from proximo.control.run import load
+    from proximo.runs.kinds import runs_inside
     from proximo.runs.process import prepare_process
 
     prepare_process()
-    agent, files = load(arguments.run, network=arguments.network), targets(arguments)
-    outcome = play(
-        agent,
-        until_width=arguments.until_width,
-        max_episodes=arguments.max_episodes,
-        num_envs=arguments.num_envs,
-        max_steps=arguments.max_steps,
-        **arguments.play(),
-    )
+    members = runs_inside(arguments.run)
+    if members:
+        return run_members(arguments, members)
+    (outcome,) = played(arguments, [arguments.run])
+    write(outcome.as_json(), targets(arguments))
+    print(json.dumps(outcome.as_json(), allow_nan=False) if arguments.json else outcome)
+    return 0
+
+
+def run_members(arguments: Evaluate, members: list[Path]) -> int:
+    """Evaluate each run of an ensemble, and sum up; returns the exit status."""
+    from proximo.runs.statistics import mean_of
+
+    check_members(arguments.run, members)
+    own = [replace(arguments, run=member, out=None) for member in members]
+    files = [targets(one) for one in own]
+    together = targets(replace(arguments, save=False))
+    outcomes = played(arguments, members)
+    found = mean_of([outcome.mean for outcome in outcomes])
+    told = [{"run": str(short(path)), **one.as_json()} for path, one in zip(members, outcomes, strict=True)]
+    bounds = {"low": found.low, "high": found.high, "interval": found.method}
+    content = {"mean": found.value, **bounds, "runs": told}
+    for outcome, own_files in zip(outcomes, files, strict=True):
+        write(outcome.as_json(), own_files)
+    write(content, together)
+    if arguments.json:
+        print(json.dumps(content, allow_nan=False))
+        return 0
+    width = max(len(path.name) for path in members)
+    for path, outcome in zip(members, outcomes, strict=True):
+        print(f"{path.name:{width}}  {outcome}")
+    sure = found.interval("{:,.2f}".format) or "one run: no interval"
+    print(f"mean of {len(members)} runs {found.value:,.2f} ({sure}, over runs)")
+    return 0
+
+
+def check_members(place: Path, members: list[Path]) -> None:
+    """Raises UserError where runs in one folder are not those of one ensemble."""
+    from proximo.runs.kinds import check_is_policy, config_of
+    from proximo.runs.report.recipe import options_of
+
+    for member in members:
+        check_is_policy(member)
+    configs = [config_of(member) for member in members]
+    names = sorted({str(config.get("env")) for config in configs})
+    options = [options_of(config) for config in configs]
+    if len(names) > 1 or any(one != options[0] for one in options):
+        several = f"of several environments ({', '.join(names[:3])})"
+        what = several if len(names) > 1 else "with different options"
+        raise UserError(f"{place} holds runs {what}: name one run, or a folder of `proximo train --seeds`")
+
+
+def played(arguments: Evaluate, runs: list[Path]) -> "list[Evaluation]":
+    """The evaluation of each run. Raises UserError, before anything is played, where one has no model."""
+    from proximo.control.evaluate import evaluate
+    from proximo.control.run import load
+
+    outcomes = []
+    for agent in [load(run, arguments.best, network=arguments.network) for run in runs]:
+        outcome = evaluate(
+            agent,
+            until_width=arguments.until_width,
+            max_episodes=arguments.max_episodes,
+            num_envs=arguments.num_envs,
+            max_steps=arguments.max_steps,
+            **arguments.play(),
+        )
+        width = outcome.high - outcome.low
+        if arguments.until_width is not None and width >= arguments.until_width:
+            say(f"the interval is {width:,.2f} wide still: raise --max-episodes")
+        outcomes.append(outcome)
+    return outcomes
+
+
+def write(content: dict[str, Any], files: list[Path]) -> None:
+    """The same JSON into each file."""
     for path in files:
         with writing(path):
-            replace_file(path, (json.dumps(outcome.as_json(), indent=1, allow_nan=False) + "\n").encode())
-    print(json.dumps(outcome.as_json(), allow_nan=False) if arguments.json else outcome)
-    width = outcome.high - outcome.low
-    if arguments.until_width is not None and width >= arguments.until_width:
-        print(f"the interval is {width:,.2f} wide still: raise --max-episodes", file=sys.stderr)
-    return 0
+            replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def targets(arguments: Evaluate) -> list[Path]:
     """The files that were asked for. Raises UserError where they cannot be, before anything is played."""
+    if arguments.save and arguments.best:
+        raise UserError("--save keeps the evaluation of a run's last model: pass --out FILE for the best one")
     if arguments.save and (arguments.run / "model.json").is_file():
         raise UserError(f"{arguments.run} is a model folder, not a run: say --out FILE instead of --save")
     if arguments.out is not None:

@@ -1,5 +1,6 @@
 """`proximo export RUN`: a trained policy for other programs."""
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import tyro
 from proximo.arguments import parse_words
 from proximo.errors import UserError
 from proximo.own import OwnCode
+from proximo.runs.extras import require_package
 from proximo.runs.sealed import check_target
 
 
@@ -18,12 +20,17 @@ class Export:
 
     run: tyro.conf.Positional[Path]
     """A run folder, or a model folder."""
-    onnx: bool = False
-    """As one ONNX graph: `observation` float32 [batch, features] in, `action` out."""
+    onnx: bool = True
+    """Write one ONNX graph, the default: `observation` float32 [batch, features] in, `action` out. Each part
+    of a Dict or a Tuple is an input, named by its key; an image is uint8 [batch, height, width, channels]."""
     out: Path | None = None
     """The file; `RUN/policy.onnx` unless said otherwise (beside a model folder, never in it)."""
     network: OwnCode | None = None
     """The network of your own that was trained: `module:Class` or `file.py:Class` (a file imports none)."""
+    best: bool = False
+    """The best model of a run that was trained with --eval-every, instead of the last."""
+    json: bool = False
+    """End with one JSON object on standard output."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -37,14 +44,24 @@ def run(arguments: Export) -> int:
     from proximo.control.run import load
 
     if not arguments.onnx:
-        raise UserError("say what to write: --onnx")
+        raise UserError("ONNX is the one format that is written: leave --no-onnx out")
     if arguments.out is not None:
         check_target(arguments.out)
-    agent, out = load(arguments.run, network=arguments.network), arguments.out
+    require_package("jax2onnx", "export")  # before JAX and the run are loaded
+    agent, out = load(arguments.run, arguments.best, network=arguments.network), arguments.out
     if out is None:
         out = default_file(arguments.run)
-    export_onnx(agent, out)
+    graph = export_onnx(agent, out)
+    if arguments.json:
+        every = (*graph.inputs, graph.output)
+        told = [{"name": name, "dtype": dtype, "shape": ["batch", *shape]} for name, dtype, shape in every]
+        print(json.dumps({"file": str(out), "inputs": told[:-1], "output": told[-1]}))
+        return 0
     print(out)
+    for how, tensors in (("input", graph.inputs), ("output", [graph.output])):
+        for name, dtype, shape in tensors:
+            print(f"{how}: {name} {dtype} [{', '.join(map(str, ('batch', *shape)))}]")
+    print(graph.usage())
     return 0
 
 

@@ -17,6 +17,7 @@ from proximo.language.running import SAMPLING, TrainingState, begin, method, res
 from proximo.language.train.job import Iteration
 from proximo.paths import short, with_absolute_paths
 from proximo.runs.process import Deadline, graceful_stop, prepare_process
+from proximo.runs.symptoms import symptoms_of
 from proximo.words import groups, understood
 
 
@@ -133,6 +134,8 @@ def carried_out(command: str, arguments: Watched, work: TrainingState, deadline:
         done = f"{found.iterations:,} of {found.total:,} iterations, {found.tokens:,} tokens"
         print(f"{done} in {found.seconds:.1f} s" + (f"; {known}" if known else ""))
         print(f"run: {path}\nnext: {next_step(command, path)}")
+        for line in () if arguments.quiet else symptoms_of(found.folder):
+            say(f"note: {line}")
     if status:
         names = work.options.rewards.reward if command in SAMPLING else ()
         again = " ".join(["", "--reward", *names]) if names else ""

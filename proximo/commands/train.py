@@ -13,15 +13,18 @@ import tyro
 
 from proximo.arguments import RecipeArguments, Watched, config_from, parse_recipe, parse_words
 from proximo.control.config import own_code_of
+from proximo.control.periodic_evaluation import EvalOptions
 from proximo.control.sinks import SinkOptions
 from proximo.core.ranges import at_least
 from proximo.errors import UpdateDiverged, UserError, say
 from proximo.options import SECONDS, as_words, changes
 from proximo.own import OPTIONS, OwnCode, described
 from proximo.paths import short
+from proximo.runs.symptoms import symptoms_of
 
 if TYPE_CHECKING:
     from proximo.control.resume import Work
+    from proximo.runs.process import Deadline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class RunArguments(Watched):
     sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="logging")] = field(
         default_factory=SinkOptions
     )
+    evaluation: Annotated[EvalOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=EvalOptions)
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """The run folder. By default a new one under runs/; with --resume that of the run."""
     json: bool = False
@@ -49,6 +53,9 @@ class Train(RunArguments, RecipeArguments):
 
     seeds: Annotated[int, at_least(1)] = 1
     """Train so many runs side by side, with the seeds SEED, SEED + 1, ...; each has its run folder."""
+    start_from: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """Start from the policy and observation statistics of another run or model folder. Spaces and networks
+    must be equal; the optimiser, the scale of rewards and all schedules start anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,34 +97,44 @@ def said(arguments: Train) -> dict[str, Any]:
 def run(arguments: Train | Resume) -> int:
     """Train; returns the exit status."""
     from proximo.control.run import begin, go_on
-    from proximo.runs.process import prepare_process
+    from proximo.runs.process import Deadline, prepare_process
 
     prepare_process()
+    deadline = Deadline(arguments.max_time)  # environments take time too, before they train
     if isinstance(arguments, Resume):
-        given = {"out": arguments.out, "env": arguments.env, "typed": arguments.words}
-        given |= {name: getattr(arguments, name) for name in ("steps", "until", *OPTIONS)}
+        names = ("out", "env", "steps", "until", *OPTIONS)
+        given: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+        given |= {"typed": arguments.words, "evaluation": arguments.evaluation}
         given = {name: value for name, value in given.items() if value is not None}
         work = go_on(arguments.resume, arguments.sinks, allow_import=True, **given)
     elif arguments.seeds != 1:
-        return run_seeds(arguments)
+        return run_seeds(arguments, deadline)
     else:
-        work = begin(config_from(arguments), arguments.sinks, arguments.out, **said(arguments))
-    return carried_out(arguments, work)
+        work = begin(
+            config_from(arguments),
+            arguments.sinks,
+            arguments.out,
+            arguments.evaluation,
+            arguments.start_from,
+            allow_import=True,
+            **said(arguments),
+        )
+    return carried_out(arguments, work, deadline)
 
 
-def carried_out(arguments: Train | Resume, work: "Work") -> int:
+def carried_out(arguments: Train | Resume, work: "Work", deadline: "Deadline") -> int:
     """Train from the beginning, or from where a run was; returns the exit status.
 
     0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
     one that was asked to stop; each can be gone on with.
     """
     from proximo.control.run import iterations
-    from proximo.runs.process import Deadline, graceful_stop, take_turns
+    from proximo.runs.process import graceful_stop, take_turns
 
     folder, begun = work.folder.path, work.start.steps if work.start else 0
     run = iterations(work, not arguments.quiet, arguments.checkpoint_every, allow_import=True)
     with graceful_stop() as stop, resume_hint_on_error(arguments, folder):
-        deadline = Deadline(arguments.max_time)
+        deadline.saving = lambda: work.folder.saving_seconds
         iteration, status, elapsed = take_turns(run, lambda iteration: iteration.last, deadline, stop)
     if arguments.json:
         print(json.dumps(result(folder, iteration, elapsed, begun)))
@@ -128,6 +145,8 @@ def carried_out(arguments: Train | Resume, work: "Work") -> int:
             f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\n"
             f"run: {short(folder)}\nnext: {shlex.join(['proximo', 'evaluate', str(short(folder)), *again])}"
         )
+        for line in () if arguments.quiet else symptoms_of(folder):
+            say(f"note: {line}")
     if iteration is None or iteration.last:
         return 0  # asked to stop or not: it has come to its end
     say(f"stopped; go on with: {resume_command(arguments, folder)}")
@@ -137,17 +156,14 @@ def carried_out(arguments: Train | Resume, work: "Work") -> int:
 def score(iteration: Any) -> str:
     """How well a run does at its end, in words."""
     if math.isnan(iteration.mean_return):
-        return (
-            "no episode has ended, so there is no mean return: limit episodes of such an environment, say "
-            "with gymnasium.wrappers.TimeLimit"
-        )
+        return "no episode has ended, so there is no mean return"
     return f"mean return of the last 100 episodes: {iteration.mean_return:,.1f}"
 
 
-def run_seeds(arguments: Train) -> int:
+def run_seeds(arguments: Train, deadline: "Deadline") -> int:
     """Train several seeds as one ensemble; returns the exit status: 1 if a member diverged."""
     from proximo.control.members import train_members
-    from proximo.runs.process import Deadline, graceful_stop, take_turns
+    from proximo.runs.process import graceful_stop, take_turns
     from proximo.runs.statistics import mean_of
 
     members = train_members(
@@ -158,18 +174,22 @@ def run_seeds(arguments: Train) -> int:
         sinks=arguments.sinks,
         more=said(arguments),
         checkpoint_every=arguments.checkpoint_every,
+        evaluation=arguments.evaluation,
+        start_from=arguments.start_from,
         allow_import=True,
     )
+    folders: list[Any] = []
+    deadline.saving = lambda: sum(folder.saving_seconds for folder in folders)
     with graceful_stop() as stop:
         last, status, elapsed = take_turns(
-            members,
+            noting_folders(members, folders),
             lambda turn: all(member.last for member in turn[1].members),
-            Deadline(arguments.max_time),
+            deadline,
             stop,
         )
     if last is None:
         return status
-    folders, overview = last
+    _, overview = last
     rows = [result(f.path, member, elapsed) for f, member in zip(folders, overview.members, strict=True)]
     if arguments.json:
         print(json.dumps(rows))
@@ -181,6 +201,11 @@ def run_seeds(arguments: Train) -> int:
         if len(scores) > 1:
             found = mean_of(scores)
             print(f"{found.value:12,.1f}  mean of {len(scores)} seeds ({found.interval()})")
+        print(f"next: proximo evaluate {short(folders[0].path.parent)}")
+        told = () if arguments.quiet else folders
+        lines = [line for folder in told for line in symptoms_of(folder.path)]
+        for line in dict.fromkeys(lines):
+            say(f"note: {line}" + (f" ({lines.count(line)} runs)" if lines.count(line) > 1 else ""))
     diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]
     for path in diverged:
         say(f"proximo train: {short(path)} left the finite numbers: its policy is the last good one")
@@ -188,6 +213,14 @@ def run_seeds(arguments: Train) -> int:
     for path in unfinished:
         say(f"stopped; go on with: {resume_command(arguments, path)}")
     return status if unfinished else int(bool(diverged))
+
+
+def noting_folders(members: Any, folders: list[Any]) -> Any:
+    """The turns of an ensemble, with its folders in a list as soon as there are any."""
+    with contextlib.closing(members):
+        for turn in members:
+            folders[:] = turn[0]
+            yield turn
 
 
 def imported(arguments: Train | Resume) -> list[str]:

@@ -34,7 +34,7 @@ def run(arguments: Watch) -> int:
     from proximo.runs.process import prepare_process
 
     prepare_process()
-    agent = load(arguments.run, network=arguments.network)
+    agent = load(arguments.run, arguments.best, network=arguments.network)
     options = {**arguments.play(), "fps": arguments.fps}
     if arguments.video is None:
         ends = [moment for moment in watch(agent, **options) if moment.over]

@@ -101,11 +101,12 @@ def memory() -> int | None:
 def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[int]) -> Stream:
     """Experience that begins now. Its observations are relative to what the learner's were.
 
-    Where it has seen none, the first ones decide that (`with_offset_of`), unless they are not normalised:
-    then every entry is to reach the networks as it is.
+    Where it has seen none, also in no other run, the first ones decide that (`with_offset_of`), unless they
+    are not normalised: then every entry is to reach the networks as it is.
     """
     new = learner.steps == 0
-    undecided = new and config.update.normalise_observations
+    fresh = new and not learner.observations.moments.count  # else the policy comes from another run
+    undecided = fresh and config.update.normalise_observations
     offset = None if undecided else np.asarray(learner.observations.offset)
     policy = learner.policy
     stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), policy.in_parts)

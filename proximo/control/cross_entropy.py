@@ -14,12 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from proximo.control.acting import Act, Actor, Columns, actor_of
+from proximo.control.agent import Agent
 from proximo.control.arena import environments, open_stream, with_offset_of
 from proximo.control.collect import Stream, collect
 from proximo.control.config import Config
 from proximo.control.iteration import Iterations, Progress, Snapshot
 from proximo.control.learner import new_learner, restore_learner
 from proximo.control.streams import later_seeds, streams
+from proximo.control.warm_start import warm_started
 from proximo.core import candidates, refit
 from proximo.core.types import Experience
 from proximo.envs import Episode
@@ -29,11 +31,14 @@ from proximo.learn.actor_vector import with_actor
 from proximo.learn.update import Learner
 
 
-def cross_entropy_method(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
+def cross_entropy_method(
+    config: Config, start: Snapshot | None = None, start_from: Agent | None = None, **make_options: Any
+) -> Iterations:
     """One generation at a time: every environment plays with an actor of its own, at least one episode.
 
     config        a valid one with a `population`, which has an actor for each of its environments
     start         where to go on
+    start_from    an agent whose policy is the first generation's mean
     make_options  passed on to `make_envs`
 
     Actions are the actors' most likely ones: the parameters are all that is random. Raises
@@ -42,6 +47,7 @@ def cross_entropy_method(config: Config, start: Snapshot | None = None, **make_o
     seeds, progress = streams(config.seed), Progress(config, start)
     with environments(config, config.num_envs, **make_options) as envs:
         learner = new_learner(config, envs, seeds)
+        learner = warm_started(learner, start_from, config, envs)
         if start is not None:
             learner = restore_learner(learner, start.learner)
         actor = actor_of(learner.policy, learner.observations, Columns(envs.num_envs))

@@ -20,12 +20,14 @@ import numpy as np
 from jaxtyping import Array
 
 from proximo.control.acting import Columns, actor_of
+from proximo.control.agent import Agent
 from proximo.control.arena import Arena, environments, open_stream, with_offset_of
 from proximo.control.config import Config, validate
 from proximo.control.iteration import Iteration, Progress
 from proximo.control.learner import new_learner, scheduled
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import training
+from proximo.control.warm_start import warm_started
 from proximo.envs import own_num_envs
 from proximo.errors import UserError
 from proximo.learn.update import Learner, update
@@ -69,10 +71,13 @@ def ensemble_key(config: Config) -> Hashable:
     return (jax.tree.structure(config.update), *shared, alone)
 
 
-def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[MemberIterations, None, None]:
+def ensemble(
+    configs: Sequence[Config], *, start_from: Agent | None = None, **make_options: Any
+) -> Generator[MemberIterations, None, None]:
     """Train all members side by side; yields one iteration of each at a time, in the members' order.
 
     configs       the members; all have the same `ensemble_key`
+    start_from    an agent whose policy all members begin with
     make_options  as of `training`
 
     A member's snapshot is that of a run of its own, and `training` goes on from it. An update that leaves
@@ -81,12 +86,12 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Member
     raises it for, EnvironmentFault when an environment fails.
     """
     if len(configs) == 1:
-        for iteration in training(configs[0], **make_options):
+        for iteration in training(configs[0], start_from=start_from, **make_options):
             yield [iteration]
         return
     configs = [validate(config) for config in configs]
     check_compatible(configs)
-    arena, learner, members = begin_members(configs, **make_options)
+    arena, learner, members = begin_members(configs, start_from, **make_options)
     options, number = stack([config.update for config in configs]), 0
     with arena:
         while not all(member.over for member in members):
@@ -109,13 +114,16 @@ def ensemble(configs: Sequence[Config], **make_options: Any) -> Generator[Member
             yield iterations
 
 
-def begin_members(configs: Sequence[Config], **make_options: Any) -> tuple[Arena, Learner, list[Progress]]:
+def begin_members(
+    configs: Sequence[Config], start_from: Agent | None = None, **make_options: Any
+) -> tuple[Arena, Learner, list[Progress]]:
     """The environments of all members, the learners stacked, and the progress of each."""
     first, columns, each = configs[0], Columns(len(configs)), configs[0].num_envs
     seeds = [streams(config.seed) for config in configs]
     with contextlib.ExitStack() as failing:
         envs = failing.enter_context(environments(first, len(configs) * each, **make_options))
         learners = [new_learner(config, envs, own) for config, own in zip(configs, seeds, strict=True)]
+        learners = [warm_started(learner, start_from, first, envs) for learner in learners]
         first_seeds = [seed for own in seeds for seed in environment_seeds(own.environments, each)]
         stream = open_stream(learners[0], first, envs, first_seeds)
         learner = stack([with_offset_of(learner, stream) for learner in learners])

@@ -1,5 +1,6 @@
 """Evaluation: whole episodes of a frozen policy, and how sure their mean is."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +41,8 @@ class Evaluation:
     interval  how they were computed, by `runs.statistics`; None of one episode, whose bounds are its return
     environment_seeds  for each episode, the seed that its environment was begun with
     seed, deterministic  what they were played with
+    success_rate         the share of successes, of the episodes that told of it by `is_success` in their last
+                         info; None where none told
     """
 
     mean: float
@@ -53,13 +56,15 @@ class Evaluation:
     seed: int = 0
     deterministic: bool = True
     interval: str | None = None
+    success_rate: float | None = None
 
     def __str__(self) -> str:
         sure = f"95% interval {self.low:,.2f} to {self.high:,.2f}, {self.interval}"
+        success = "" if self.success_rate is None else f", success rate {self.success_rate:.0%}"
         return (
             f"{self.episodes} episodes: mean return {self.mean:,.2f} "
             f"({sure if self.interval else 'one episode: no interval'}), std {self.std:,.2f}, "
-            f"mean length {sum(self.lengths) / self.episodes:,.1f}"
+            f"mean length {sum(self.lengths) / self.episodes:,.1f}{success}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -162,18 +167,26 @@ class Evaluator:
     """A frozen policy in its environments: episodes, for as long as somebody asks for more of them.
 
     max_steps  an episode that goes on for longer raises EnvironmentFault
+    remedy     what else to do about it, for the message
     """
 
     def __init__(
-        self, agent: Agent, envs: HostEnvs, seed: int, deterministic: bool, max_steps: int = MAX_STEPS
+        self,
+        agent: Agent,
+        envs: HostEnvs,
+        seed: int,
+        deterministic: bool,
+        max_steps: int = MAX_STEPS,
+        remedy: str = ", or allow more with --max-steps",
     ) -> None:
         self.agent, self.envs, self.seed, self.deterministic = agent, envs, seed, deterministic
-        self.max_steps = max_steps
+        self.max_steps, self.remedy = max_steps, remedy
         sequence, noise_sequence = streams(seed).evaluation.spawn(2)
         self.seeds = environment_seeds(sequence, envs.num_envs)
         self.key = jax.random.key(int(noise_sequence.generate_state(1)[0]))
         self.statistics = EpisodeStatistics(envs.num_envs)
         self.played: list[list[Episode]] = [[] for _ in self.seeds]
+        self.successes: list[list[float]] = [[] for _ in self.seeds]  # of the same episodes; NaN for none
         self.steps = self._steps()
 
     def summary(self, episodes: int) -> Evaluation:
@@ -185,8 +198,15 @@ class Evaluator:
             self._check_length()
         kept = [episode for mine, share in zip(self.played, shares, strict=True) for episode in mine[:share]]
         found = summary([episode.episode_return for episode in kept], [episode.length for episode in kept])
-        own_seeds = [self.seeds[episode.env] for episode in kept]
-        return replace(found, environment_seeds=own_seeds, seed=self.seed, deterministic=self.deterministic)
+        told = [one for mine, share in zip(self.successes, shares, strict=True) for one in mine[:share]]
+        told = [one for one in told if not math.isnan(one)]
+        return replace(
+            found,
+            environment_seeds=[self.seeds[episode.env] for episode in kept],
+            seed=self.seed,
+            deterministic=self.deterministic,
+            success_rate=float(np.mean(told)) if told else None,
+        )
 
     def _check_length(self) -> None:
         """Say, once, that no episode ends; raises EnvironmentFault when it has gone on for too long."""
@@ -194,13 +214,13 @@ class Evaluator:
         if longest > self.max_steps:
             raise EnvironmentFault(
                 f"an episode of {self.envs.name} has not ended in {self.max_steps:,} steps: limit it with "
-                "gymnasium.wrappers.TimeLimit (--env-kwargs max_episode_steps=1000 for a registered one), or "
-                "allow more with --max-steps"
+                "gymnasium.wrappers.TimeLimit (--env-kwargs max_episode_steps=1000 for a registered one)"
+                f"{self.remedy}"
             )
         if longest == LONG and not any(self.played):
             print(
-                f"no episode of {self.envs.name} has ended in {LONG:,} steps; it is given up after "
-                f"{self.max_steps:,} (--max-steps)",
+                f"no episode of {self.envs.name} has ended in {LONG:,} steps; the evaluation gives up after "
+                f"{self.max_steps:,}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -242,4 +262,5 @@ class Evaluator:
             )
             for episode in self.statistics.update(row):
                 self.played[episode.env].append(episode)
+                self.successes[episode.env].append(float(step.success[episode.env]))
             start, seam = seam if envs.seam_rows else over, over & envs.seam_rows

@@ -4,17 +4,20 @@
     session = onnxruntime.InferenceSession("policy.onnx")
     (action,) = session.run(None, {"observation": observations})  # float32 [batch, features]
 
+Of a Dict or a Tuple every part is an input: {"camera": images, "speed": speeds}.
+
 jax2onnx converts what JAX computes, whatever the networks are. Written here, node by node, are the two ends:
 their 64-bit numbers do not exist in a float32 JAX.
 """
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import singledispatch
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +25,9 @@ from gymnasium import Space, spaces
 from jaxtyping import Array, Float
 
 from proximo.control.agent import Agent
+from proximo.core.types import VECTOR
+from proximo.envs import observation_codec
+from proximo.envs.parts import children, is_image, name_of
 from proximo.envs.scaling import Scaling, scaling_of
 from proximo.envs.vector.returned import one_line
 from proximo.errors import UserError
@@ -30,41 +36,127 @@ from proximo.runs.sealed import write_file
 
 OPSET, IR_VERSION = 20, 9  # read by onnxruntime 1.17 (January 2024) and later
 INPUT, OUTPUT = "observation", "action"
-FEATURES, CHOICE = "features", "choice"  # what JAX takes and returns, between the two ends
+END, INSIDE = "end:", "policy:"  # what JAX computes, between the two ends: what it takes and returns
+FEATURES, CHOICE = f"{INSIDE}features", f"{INSIDE}choice"
 
 
-def export_onnx(agent: Agent, path: str | Path) -> None:
-    """Write the policy, with its observation statistics, as ONNX.
+class Part(NamedTuple):
+    """An input of the graph: one space within the observation space.
 
-    The graph's input `observation` is float32 [batch, features]: observations as the environment gives them,
-    each flattened; float64 where some lie so far from 0 that float32 would not tell them apart. Its output
+    name     the keys that lead to it, such as "camera" or "left/camera"; `observation` for a single part
+    offset   float32 [features], what its numbers are relative to; None for nothing
+    """
+
+    name: str
+    space: Space
+    offset: np.ndarray | None
+
+    @property
+    def features(self) -> int:
+        """How many numbers it has."""
+        return int(np.prod(self.space.shape or (1,)))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What the graph takes: an image as its bytes, float64 where float32 would not tell numbers apart."""
+        if is_image(self.space):
+            return np.dtype(np.uint8)
+        return np.dtype(np.float32 if self.offset is None else np.float64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one observation of it: an image keeps its own, all else is flattened."""
+        return tuple(self.space.shape or ()) if is_image(self.space) else (self.features,)
+
+
+def parts_of(agent: Agent) -> list[Part]:
+    """The inputs of an agent's graph, in the order of the space."""
+    leaves = list(_leaves(agent.spaces[0]))
+    found, place = [], 0
+    for path, space in leaves:
+        beside = agent.policy.in_parts and is_image(space)  # then the vector has none of its numbers
+        size = 0 if beside else observation_codec(space).shape[0]
+        offset = None if agent.observation.offset is None else agent.observation.offset[place : place + size]
+        name = name_of(path) if path else INPUT
+        found.append(Part(name, space, offset if offset is not None and offset.any() else None))
+        place += size
+    return found
+
+
+def _leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
+    inside = children(space)
+    if inside is None:
+        yield path, space
+        return
+    for key, child in inside.items():
+        yield from _leaves(child, (*path, key))
+
+
+class Graph(NamedTuple):
+    """What was written: the file, and its inputs and its output as (name, dtype, shape of one)."""
+
+    path: Path
+    inputs: list[tuple[str, str, tuple[int, ...]]]
+    output: tuple[str, str, tuple[int, ...]]
+
+    def usage(self) -> str:
+        """Three lines of Python that act with it."""
+        given = ", ".join(f"{name!r}: {_variable(name)}" for name, _, _ in self.inputs)
+        return (
+            "import onnxruntime\n"
+            f'session = onnxruntime.InferenceSession("{self.path}")\n'
+            f"({self.output[0]},) = session.run(None, {{{given}}})"
+        )
+
+
+def _variable(name: str) -> str:
+    """A name of Python's for a batch of an input."""
+    plain = re.sub(r"\W", "_", name)
+    return f"observation_{plain}" if plain[:1].isdigit() else plain
+
+
+def export_onnx(agent: Agent, path: str | Path) -> Graph:
+    """Write the policy, with its observation statistics, as ONNX; returns what goes in and what comes out.
+
+    A single observation is the graph's input `observation`. Of a Dict or a Tuple each part is an input, named
+    by its keys: "camera", "left/camera", or "0", "1" for a Tuple. An input is float32 [batch, features]: what
+    the environment gives, each flattened; float64 where some numbers lie so far from 0 that float32 would not
+    tell them apart. An image is uint8 [batch, height, width, channels], as its space has it. The output
     `action` is what `agent.act` returns for the batch: the most likely actions, as the environment takes them
-    (int64 for Discrete, MultiDiscrete and MultiBinary, else the Box's dtype).
+    (int64 for Discrete, MultiDiscrete and MultiBinary, else the Box's dtype); it is called `policy_action`
+    where a part is called `action`.
 
     Raises UserError for a policy or a space that cannot be written, and where a package is missing.
     """
-    write_file(Path(path), build(agent).SerializeToString())
+    model = build(agent)
+    write_file(Path(path), model.SerializeToString())
+    (output,) = model.graph.output
+    space = agent.spaces[1]
+    whole = not isinstance(space, spaces.Box)
+    inputs = [(part.name, str(part.dtype), part.shape) for part in parts_of(agent)]
+    return Graph(Path(path), inputs, (output.name, "int64" if whole else str(space.dtype), space.shape or ()))
 
 
 def build(agent: Agent) -> Any:
     """The ONNX model, checked. Raises UserError for what cannot be written."""
     onnx = require_package("onnx", "export")
-    features = int(np.prod(agent.spaces[0].shape or (1,)))
-    ends = Ends(onnx)
-    dtype_in = ends.observation(agent.observation.offset)
-    middle = converted(agent, features)
+    ends, parts = Ends(onnx), parts_of(agent)
+    for index, part in enumerate(parts):
+        ends.observation(part, f"{FEATURES}_{index}")
+    middle = converted(agent, parts)
     ends.nodes += middle.node
     scaling = scaling_of(agent.spaces[1]) if agent.scale_actions else None
     value = CHOICE if scaling is None else ends.scaled(CHOICE, scaling)
     value, dtype_out = acted(agent.spaces[1], ends, value)
-    ends.apply("Identity", value, name=OUTPUT)
+    output = f"policy_{OUTPUT}" if OUTPUT in {part.name for part in parts} else OUTPUT
+    ends.apply("Identity", value, name=output)
     helper = onnx.helper
     make, type_of = helper.make_tensor_value_info, helper.np_dtype_to_tensor_dtype
     graph = helper.make_graph(
         ends.nodes,
         "policy",
-        [make(INPUT, type_of(np.dtype(dtype_in)), ["batch", features])],
-        [make(OUTPUT, type_of(np.dtype(dtype_out)), ["batch", *(agent.spaces[1].shape or ())])],
+        [make(part.name, type_of(part.dtype), ["batch", *part.shape]) for part in parts],
+        [make(output, type_of(np.dtype(dtype_out)), ["batch", *(agent.spaces[1].shape or ())])],
         [*middle.initializer, *ends.constants],
     )
     model = helper.make_model(
@@ -79,23 +171,38 @@ def build(agent: Agent) -> Any:
     return model
 
 
-def converted(agent: Agent, features: int) -> Any:
-    """The graph of what JAX computes: float32 [batch, features] -> the policy's most likely actions."""
+def converted(agent: Agent, parts: Sequence[Part]) -> Any:
+    """The graph of what JAX computes: float32 [batch, features] of each part -> the most likely actions."""
     jax2onnx = require_package("jax2onnx", "export")
+    beside = [agent.policy.in_parts and is_image(part.space) for part in parts]
 
-    def mode(observation: Float[Array, "batch features"]) -> Array:
-        seen = agent.observations(encoded(agent.spaces[0], observation))
+    def mode(*features: Float[Array, "batch features"]) -> Array:
+        images, numbers = {}, [jnp.zeros((features[0].shape[0], 0), jnp.float32)]
+        for part, value, alone in zip(parts, features, beside, strict=True):
+            if alone:
+                name = "image" if part.name == INPUT else part.name  # as `envs.parts` calls it
+                images[name] = value.reshape(-1, *part.shape).astype(jnp.uint8)
+            else:
+                numbers.append(encoded(part.space, value))
+        vector = numbers[1] if len(numbers) == 2 else jnp.concatenate(numbers, axis=-1)
+        seen = agent.observations({VECTOR: vector, **images} if images else vector)
         return agent.policy(seen)[0].distribution.mode()
 
+    names = [f"{FEATURES}_{index}" for index in range(len(parts))]
     try:
         with unlogged():
             model = jax2onnx.to_onnx(
-                mode, [("batch", features)], opset=OPSET, input_names=[FEATURES], output_names=[CHOICE]
+                mode,
+                [("batch", part.features) for part in parts],
+                opset=OPSET,
+                input_names=[name.removeprefix(INSIDE) for name in names],
+                output_names=[CHOICE.removeprefix(INSIDE)],
             )
     except NotImplementedError as error:
         what = str(error).partition("\n")[0]
         raise UserError(f"this policy cannot be written as ONNX: jax2onnx: {what}") from error
-    return model.graph
+    compose = require_package("onnx.compose", "export")
+    return compose.add_prefix_graph(model.graph, INSIDE)  # no part of an observation is called so
 
 
 @contextmanager
@@ -119,7 +226,7 @@ def encoded(space: Space, value: Array) -> Array:
     """Flattened observations [batch, features] -> what the space's codec makes of them."""
     raise UserError(
         f"the observation space {one_line(space)} has no ONNX form: Box, Discrete, MultiDiscrete and "
-        "MultiBinary have; wrap the environment with gymnasium.wrappers.FlattenObservation before training"
+        "MultiBinary have, and Dict and Tuple of these"
     )
 
 
@@ -158,13 +265,13 @@ class Ends:
 
     def constant(self, value: np.ndarray) -> str:
         """A tensor with these numbers."""
-        name = f"end_constant_{len(self.constants)}"
+        name = f"{END}constant_{len(self.constants)}"
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def apply(self, operator: str, *inputs: str | np.ndarray, name: str = "", **attributes: Any) -> str:
         """The result of one of ONNX's operators."""
-        name = name or f"end_{len(self.nodes)}"
+        name = name or f"{END}{len(self.nodes)}"
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         self.nodes.append(self.onnx.helper.make_node(operator, names, [name], name, **attributes))
         return name
@@ -178,13 +285,14 @@ class Ends:
         """A batch [batch, ...] with another shape of its members."""
         return self.apply("Reshape", value, np.array([-1, *shape], np.int64))
 
-    def observation(self, offset: np.ndarray | None) -> type:
-        """What the codec's offset leaves of the input, in float32; returns the dtype that the input needs."""
-        if offset is None:
-            self.apply("Identity", INPUT, name=FEATURES)
-            return np.float32
-        self.cast(self.apply("Sub", INPUT, offset.astype(np.float64)), np.float32, name=FEATURES)
-        return np.float64
+    def observation(self, part: Part, name: str) -> None:
+        """A part's numbers as JAX takes them: flattened, less its offset, in float32."""
+        value = part.name
+        if is_image(part.space):
+            value = self.reshape(self.cast(value, np.float32), (part.features,))
+        if part.offset is not None:
+            value = self.cast(self.apply("Sub", value, part.offset.astype(np.float64)), np.float32)
+        self.apply("Identity", value, name=name)
 
     def scaled(self, action: str, scaling: Scaling) -> str:
         """The policy's actions [batch, size] in the units of the environment, in float64: as `Scaling`."""

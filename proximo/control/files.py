@@ -7,6 +7,7 @@ RUN/checkpoints/STEPS/
     state.safetensors, state.json   all else: optimiser, normalisers, random streams, counters, episodes
                                     under way, the environments' own state, the configuration
 RUN/model/                       as of `control.model`
+RUN/best/, best.json             the best model, where the run is evaluated (`control.periodic_evaluation`)
 """
 
 import contextlib
@@ -25,7 +26,7 @@ import numpy as np
 
 from proximo.control.agent import Agent
 from proximo.control.config import Config, as_json, from_json
-from proximo.control.iteration import Iteration, Snapshot
+from proximo.control.iteration import EVALUATING, Iteration, Snapshot
 from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files, run_of, save_model
 from proximo.envs import Episode
 from proximo.envs.parts import codec_for
@@ -67,7 +68,7 @@ def entry(config: Config, iteration: Iteration, seconds: float) -> Entry:
         "time/iterations": iteration.number,
         "time/total_timesteps": iteration.steps,
         "time/time_elapsed": seconds,
-        "time/fps": iteration.steps / seconds,
+        "time/fps": iteration.steps / (seconds - iteration.metrics.get(EVALUATING, 0.0)),
         **iteration.metrics,
     }
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from gymnasium import spaces
 from jaxtyping import Array
 
 from proximo.control.agent import Agent
@@ -15,9 +16,12 @@ from proximo.control.collect import Stream
 from proximo.control.config import Config
 from proximo.core.types import Experience
 from proximo.envs import Episode, EpisodeStatistics, HostEnvs
+from proximo.envs.scaling import bounded
 from proximo.errors import UpdateDiverged
 from proximo.learn.update import Learner
 from proximo.runs.named import named_arrays
+
+EVALUATING = "time/time_evaluating"  # seconds so far that went into evaluations and not into training
 
 
 class Snapshot(NamedTuple):
@@ -120,6 +124,8 @@ class Progress:
     ) -> Iteration:
         """The iteration that learned from a rollout, counted in."""
         self.count(experience, stream.success)
+        share = actions_at_bounds(experience, stream.envs)
+        metrics = metrics | ({} if share is None else {"rollout/actions_at_bounds": share})
         return self.iteration(learner, metrics, stream.envs, stream)
 
     def iteration(
@@ -157,6 +163,23 @@ class Progress:
     def _snapshot(self, learner: Learner, stream: Stream | None) -> Snapshot:
         state = None if stream is None else stream.state(self.part)
         return Snapshot(self.number, self.steps, named_arrays(learner), self.statistics.state(), state)
+
+
+def actions_at_bounds(experience: Experience, envs: HostEnvs) -> float | None:
+    """The share of a rollout's actions that the environment gets at a bound; None where there is none.
+
+    Of whole numbers the bounds are actions like others.
+    """
+    space = envs.spaces[1]
+    if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
+        return None
+    inside = bounded(space)
+    if not inside.any():
+        return None
+    action = np.asarray(experience.action)[np.asarray(experience.mask) > 0]
+    applied = envs.action.to_environment(action).reshape(len(action), -1)
+    at = (applied <= space.low.reshape(-1)) | (applied >= space.high.reshape(-1))
+    return float(at[:, inside].mean())
 
 
 def numbers(metrics: dict[str, Array | float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from proximo.control.agent import Agent
 from proximo.control.config import Config, own_code_of
 from proximo.control.ensemble import (
     EnsembleSummary,
@@ -15,13 +16,19 @@ from proximo.control.ensemble import (
     summarise,
 )
 from proximo.control.files import control_files
+from proximo.control.periodic_evaluation import (
+    NO_EVALUATION,
+    EvalOptions,
+    PeriodicEvaluation,
+    evaluated_members,
+)
 from proximo.control.progress import shown
-from proximo.control.run import Run, make_config, whole_env
+from proximo.control.run import Run, first_agent, make_config, whole_env
 from proximo.control.sinks import SinkOptions
 from proximo.errors import UserError
 from proximo.own import tell_unnamed
 from proximo.paths import absolute
-from proximo.runs.folder import RunFolder
+from proximo.runs.folder import RunFolder, ensemble_folder
 from proximo.runs.process import prepare_process
 from proximo.runs.record import CHECKPOINT_SECONDS, Record
 
@@ -29,11 +36,12 @@ from proximo.runs.record import CHECKPOINT_SECONDS, Record
 def member_folders(
     configs: Sequence[Config], out: str | Path | None, more: Mapping[str, Any] | None = None
 ) -> list[RunFolder]:
-    """A run folder per member: `OUT/seed-N`, or one under `runs/` each.
+    """A run folder per member, `OUT/seed-N`; OUT is a new folder under `runs/` where it is not given.
 
     more  as of `control_files`
     """
-    places = [None if out is None else absolute(out) / f"seed-{config.seed}" for config in configs]
+    whole = ensemble_folder(configs[0].name, len(configs)) if out is None else absolute(out)
+    places = [whole / f"seed-{config.seed}" for config in configs]
     files = [control_files(config, **(more or {})) for config in configs]
     return [RunFolder.create(own, place) for own, place in zip(files, places, strict=True)]
 
@@ -67,12 +75,15 @@ def train_members(
     sinks: SinkOptions | None = None,
     more: Mapping[str, Any] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    evaluation: EvalOptions = NO_EVALUATION,
+    start_from: Agent | str | Path | None = None,
     **make_options: Any,
 ) -> Generator[tuple[list[RunFolder], EnsembleSummary], None, None]:
     """Train `seeds` members; yields their folders and a summary after each iteration.
 
     more              what else each `config.json` says, as of `control_files`
     checkpoint_every  as of `record`; each member's folder can be resumed by itself
+    evaluation, start_from  as of `begin`
     """
     prepare_process()
     sinks = sinks or SinkOptions()
@@ -80,11 +91,23 @@ def train_members(
     check_compatible(configs)  # before there are folders
     sinks.check(config.env, config.env_kwargs)
     tell_unnamed(own_code_of(config))
-    folders = member_folders(configs, out, more)
+    evaluation.check(config)
+    agent, where = first_agent(config, start_from, **make_options)
+    folders = member_folders(configs, out, {**(more or {}), **evaluation.recorded(), **where})
     for folder, member in zip(folders, configs, strict=True):
         folder.sinks = sinks.open(folder.path, member)
-    summaries = recorded_members(ensemble(configs, **make_options), folders, checkpoint_every)
-    with contextlib.closing(shown(summaries, config, progress, seeds * config.steps)) as rows:
+    turns = ensemble(configs, start_from=agent, **make_options)
+    periodic = None
+    if evaluation.eval_every is not None:
+        periodic = PeriodicEvaluation(evaluation, configs, folders, **make_options)
+        turns = evaluated_members(turns, periodic)
+
+    def evaluating() -> float:
+        return periodic.seconds_here if periodic else 0.0
+
+    summaries = recorded_members(turns, folders, checkpoint_every)
+    steps = seeds * config.steps
+    with contextlib.closing(shown(summaries, config, progress, steps, evaluating)) as rows:
         for summary in rows:
             yield folders, summary
 
@@ -101,6 +124,9 @@ def train_ensemble(
     wandb: bool = False,
     wandb_project: str = SinkOptions.wandb_project,
     video_every: int | None = None,
+    eval_every: int | None = None,
+    eval_episodes: int | None = None,
+    start_from: Agent | str | Path | None = None,
     **options: Any,
 ) -> list[Run]:
     """Train the same configuration with several seeds, side by side; each is the run it would be alone.
@@ -109,16 +135,23 @@ def train_ensemble(
         [run.evaluate().mean for run in runs]
 
     seeds    how many; they count up from the option `seed`
-    out      a folder that gets `seed-N` for each member; folders under `runs/` unless said otherwise
+    out      a folder that gets `seed-N` for each member; a new one under `runs/` by default
 
     All else as of `proximo.train`. A member whose update leaves the finite numbers ends early, with the
     policy from before; the others go on.
     """
     config = make_config(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
-    more = {"preset": preset_name}
     summaries = train_members(
-        config, seeds, out=out, progress=progress, sinks=sinks, more=more, allow_import=allow_import
+        config,
+        seeds,
+        out=out,
+        progress=progress,
+        sinks=sinks,
+        more={"preset": preset_name},
+        evaluation=EvalOptions(eval_every, eval_episodes),
+        start_from=start_from,
+        allow_import=allow_import,
     )
     last = None
     for last in summaries:  # noqa: B007 (read after the loop)

@@ -10,6 +10,7 @@ from proximo.control.agent import Agent
 from proximo.control.config import Config, validate
 from proximo.control.files import control_files, load_checkpoint, with_source
 from proximo.control.iteration import Snapshot
+from proximo.control.periodic_evaluation import NO_EVALUATION, EvalOptions, copy_best
 from proximo.envs import check_fits, make_envs, name_of, own_num_envs, select_environment
 from proximo.errors import UserError
 from proximo.options import with_options
@@ -27,6 +28,8 @@ class Work(NamedTuple):
     config: Config
     folder: RunFolder
     start: Snapshot | None = None
+    start_from: Agent | None = None
+    evaluation: EvalOptions = NO_EVALUATION
 
 
 def resume_run(
@@ -36,6 +39,7 @@ def resume_run(
     env: Any = None,
     own: Mapping[str, Any] | None = None,
     typed: Sequence[str] = (),
+    evaluation: EvalOptions | None = None,
     **changes: Any,
 ) -> Work:
     """Take up a run again.
@@ -47,6 +51,7 @@ def resume_run(
     own      the code of the user's own that the run was begun with: `network`, `objective`, `value_loss`,
              `actor_step`. A class or function alone is enough: its numbers are in the run
     typed    the words after `proximo`, where it is resumed by a command
+    evaluation  while it trains: as the run has it unless given
     changes  `steps` and `until` alone: the rest decides what the steps so far were
 
     Raises UserError where there is no run, no checkpoint that is whole, nothing left to do, or where the
@@ -69,11 +74,16 @@ def resume_run(
     if start.steps >= config.steps:
         raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
     config = _where_it_was(run, config, with_source(agent, run), env)
-    folder = RunFolder.reopen(run, taken, start.steps, control_files(config), out, typed)
-    if out is None:
-        with folder.writing():
+    evaluation = (evaluation or NO_EVALUATION).after(run)
+    evaluation.check(config)
+    files = control_files(config, **evaluation.recorded())
+    folder = RunFolder.reopen(run, taken, start.steps, files, out, typed)
+    with folder.writing():
+        if out is None:
             supersede_model(run)
-    return Work(config, folder, start)
+        else:
+            copy_best(run, out)
+    return Work(config, folder, start, evaluation=evaluation)
 
 
 def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -14,18 +15,22 @@ from proximo.control.agent import Agent
 from proximo.control.config import Config, own_code_of, preset, validate
 from proximo.control.evaluate import Evaluation, evaluate
 from proximo.control.files import control_files, load_agent, with_source
-from proximo.control.model import load_model
+from proximo.control.learner import new_learner
+from proximo.control.model import ARRAYS, load_model, model_files
+from proximo.control.periodic_evaluation import NO_EVALUATION, EvalOptions, PeriodicEvaluation, evaluated
 from proximo.control.resume import Work, resume_run
 from proximo.control.sinks import SinkOptions
+from proximo.control.streams import streams
 from proximo.control.train import Iteration, training
-from proximo.envs import find_env
+from proximo.control.warm_start import warm_started
+from proximo.envs import find_env, make_envs, own_num_envs
 from proximo.envs.description import importable
 from proximo.errors import CheckpointDamaged, OwnCodeMissing, UserError
 from proximo.keywords import by_our_names
 from proximo.options import with_options
 from proximo.own import OPTIONS, tell_unnamed
 from proximo.runs.checkpoints import STATE, finished, newest_valid
-from proximo.runs.files import MODEL
+from proximo.runs.files import BEST, MODEL
 from proximo.runs.folder import RunFolder
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.kinds import check_is_policy
@@ -106,6 +111,9 @@ def train(
     wandb: bool = False,
     wandb_project: str = SinkOptions.wandb_project,
     video_every: int | None = None,
+    eval_every: int | None = None,
+    eval_episodes: int | None = None,
+    start_from: Agent | str | Path | None = None,
     **options: Any,
 ) -> Run:
     """Train a policy and keep everything in a run folder.
@@ -120,6 +128,10 @@ def train(
     progress     draw a progress bar
     allow_import let an id `module:EnvId` import its module, which runs the module's code
     tensorboard, wandb, wandb_project, video_every  as of `SinkOptions`: who else is told how it goes
+    eval_every   evaluate every so many steps; the best model is then `proximo.load(folder, best=True)`
+    eval_episodes  full episodes of each such evaluation; 20 by default
+    start_from   an agent, a run folder or a model folder: begin with its policy and observation statistics.
+                 Optimiser, reward scale and schedules begin anew
     options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them.
                  `total_timesteps` and other names that Stable-Baselines3 and CleanRL have for them work too
 
@@ -128,8 +140,16 @@ def train(
     """
     config = make_config(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
-    more = {"preset": preset_name}
-    return train_config(config, out=out, progress=progress, sinks=sinks, more=more, allow_import=allow_import)
+    return train_config(
+        config,
+        out=out,
+        progress=progress,
+        sinks=sinks,
+        more={"preset": preset_name},
+        evaluation=EvalOptions(eval_every, eval_episodes),
+        start_from=start_from,
+        allow_import=allow_import,
+    )
 
 
 def make_config(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
@@ -143,17 +163,56 @@ def make_config(env: Any, preset_name: str, allow_import: bool, options: dict[st
     return with_options(preset(preset_name, env), **by_our_names(Config, options))
 
 
-def begin(config: Config, sinks: SinkOptions, out: str | Path | None = None, **more: Any) -> Work:
+def begin(
+    config: Config,
+    sinks: SinkOptions,
+    out: str | Path | None = None,
+    evaluation: EvalOptions = NO_EVALUATION,
+    start_from: Agent | str | Path | None = None,
+    *,
+    allow_import: bool = False,
+    **more: Any,
+) -> Work:
     """A new run, in a folder of its own. Raises UserError for what cannot be, before there is a folder.
 
-    more  what else `config.json` says of it, as of `control_files`
+    evaluation  while it trains
+    start_from  as of `train`
+    more        what else `config.json` says of it, as of `control_files`
     """
     config = validate(config)
     sinks.check(config.env, config.env_kwargs)
     tell_unnamed(own_code_of(config))
-    folder = RunFolder.create(control_files(config, **more), out)
+    evaluation.check(config)
+    agent, where = first_agent(config, start_from, allow_import=allow_import)
+    folder = RunFolder.create(control_files(config, **more, **evaluation.recorded(), **where), out)
     folder.sinks = sinks.open(folder.path, config)
-    return Work(config, folder)
+    return Work(config, folder, start_from=agent, evaluation=evaluation)
+
+
+def first_agent(
+    config: Config, start_from: Agent | str | Path | None, **make_options: Any
+) -> tuple[Agent | None, dict[str, Any]]:
+    """The agent that a new run begins with, and what `config.json` says of it.
+
+    Raises UserError, before there is a run, where it does not fit the configuration.
+    """
+    if start_from is None:
+        return None, {}
+    own = own_code_of(config).get("network")
+    agent = start_from if isinstance(start_from, Agent) else load(start_from, network=own)
+    _check_start(config, agent, **make_options)
+    place = None if isinstance(start_from, Agent) else str(start_from)
+    digest = hashlib.sha256(model_files(agent)[ARRAYS]).hexdigest()
+    return agent, {"start_from": {"path": place, "env": agent.name, "sha256": digest}}
+
+
+def _check_start(config: Config, agent: Agent, **make_options: Any) -> None:
+    own = config.vectorization_mode == "vector_entry_point"
+    mode = "vector_entry_point" if own else "sync"
+    count = own_num_envs(config.env) or 1
+    make_options = {"env_kwargs": config.env_kwargs, **make_options}
+    with make_envs(config.env, count, vectorization_mode=mode, **make_options) as envs:
+        warm_started(new_learner(config, envs, streams(config.seed)), agent, config, envs)
 
 
 def go_on(
@@ -176,8 +235,18 @@ def iterations(
     """The training of a run, recorded and, with `progress`, shown."""
     from proximo.control.progress import shown
 
-    turns = training(work.config, work.start, **make_options)
-    return shown(record(turns, work.folder, checkpoint_every), work.config, progress)
+    turns = training(work.config, work.start, start_from=work.start_from, **make_options)
+    if work.evaluation.eval_every is None:
+        return shown(record(turns, work.folder, checkpoint_every), work.config, progress)
+    steps = work.start.steps if work.start else 0
+    evaluation = PeriodicEvaluation(work.evaluation, [work.config], [work.folder], steps, **make_options)
+    turns = evaluated(turns, evaluation)
+    return shown(
+        record(turns, work.folder, checkpoint_every),
+        work.config,
+        progress,
+        evaluating=lambda: evaluation.seconds_here,
+    )
 
 
 def train_config(
@@ -187,11 +256,16 @@ def train_config(
     progress: bool = False,
     sinks: SinkOptions | None = None,
     more: Mapping[str, Any] | None = None,
+    evaluation: EvalOptions = NO_EVALUATION,
+    start_from: Agent | str | Path | None = None,
     **make_options: Any,
 ) -> Run:
-    """`train` for a configuration that is complete already; `more` as of `begin`."""
+    """`train` for a configuration that is complete already; `more` and the options after it as of `begin`."""
     prepare_process()
-    return _carried_out(begin(config, sinks or SinkOptions(), out, **(more or {})), progress, make_options)
+    allow_import = make_options.get("allow_import", False)
+    sinks, more = sinks or SinkOptions(), more or {}
+    work = begin(config, sinks, out, evaluation, start_from, allow_import=allow_import, **more)
+    return _carried_out(work, progress, make_options)
 
 
 def resume(
@@ -202,6 +276,8 @@ def resume(
     progress: bool = False,
     allow_import: bool = False,
     sinks: SinkOptions | None = None,
+    eval_every: int | None = None,
+    eval_episodes: int | None = None,
     **changes: Any,
 ) -> Run:
     """Go on with a run that was cut short, from its newest checkpoint that is whole.
@@ -213,6 +289,7 @@ def resume(
     env      the environment, where it is not a registered id
     allow_import let an `env` that is typed `module:EnvId` import its module
     sinks    who else is told how it goes on
+    eval_every, eval_episodes  as of `train`; as the run has them unless given
     changes  `steps` and `until`: how far to go; and the code of your own that the run was begun with, again:
              `network`, `objective`, `value_loss`, `actor_step`
 
@@ -221,7 +298,8 @@ def resume(
     so. Raises UserError where there is nothing to go on from, or nothing left to do.
     """
     prepare_process()
-    work = go_on(run, sinks or SinkOptions(), allow_import=allow_import, env=env, out=out, **changes)
+    changes |= {"out": out, "evaluation": EvalOptions(eval_every, eval_episodes)}
+    work = go_on(run, sinks or SinkOptions(), allow_import=allow_import, env=env, **changes)
     return _carried_out(work, progress, {"allow_import": allow_import})
 
 
@@ -235,11 +313,12 @@ def _carried_out(work: Work, progress: bool, make_options: dict[str, Any]) -> Ru
     return Run(path, last.agent, whole_env(work.config))
 
 
-def load(folder: str | Path, *, network: Any = None) -> Agent:
+def load(folder: str | Path, best: bool = False, *, network: Any = None) -> Agent:
     """The agent of a run folder, or of a model folder.
 
         agent = proximo.load("runs/CartPole-v1-0-...", network=MyNetwork)
 
+    best     the one that did best while the run was evaluated (`eval_every`), instead of the last
     network  the class or function that it was trained with, where the network is your own
 
     A run without a model, since it was cut short or still goes on, gives that of its newest checkpoint; so
@@ -248,11 +327,13 @@ def load(folder: str | Path, *, network: Any = None) -> Agent:
     that is not given.
     """
     refuse_after_fork()
-    return with_source(_agent_in(Path(folder), network), Path(folder))
+    return with_source(_agent_in(Path(folder), best, network), Path(folder))
 
 
-def _agent_in(folder: Path, network: Any) -> Agent:
+def _agent_in(folder: Path, best: bool, network: Any) -> Agent:
     check_is_policy(folder)
+    if best:
+        return _load_best(folder, network)
     recover(folder / MODEL)
     if (folder / MODEL).is_dir():
         try:
@@ -270,3 +351,12 @@ def _agent_in(folder: Path, network: Any) -> Agent:
     if not (folder / "model.json").exists():
         raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
     return load_model(folder, network)
+
+
+def _load_best(run: Path, network: Any) -> Agent:
+    recover(run / BEST)
+    if not (run / BEST).is_dir():
+        raise UserError(
+            f"there is no best model in {run}: a run keeps one where it is trained with --eval-every STEPS"
+        )
+    return load_model(run / BEST, network)

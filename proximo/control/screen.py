@@ -1,14 +1,18 @@
 """What it takes to draw an environment: a window where there is a screen, off-screen drawing elsewhere."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from proximo.envs import HostEnvs, make_envs, name_of
+from proximo.envs.vector.snapshot import layers
 from proximo.errors import UserError, reason
 
 OFFSCREEN = ("egl", "osmesa")  # on a GPU or in software; in software
@@ -27,7 +31,7 @@ def make_drawn(env: Any, render_mode: str, **make_options: Any) -> HostEnvs:
 
     env, make_options  as of `make_envs`
 
-    Raises UserError for an object that is an environment already, and one that cannot be made so.
+    Raises UserError for an object that is an environment already, and for one that does not draw itself.
     """
     if isinstance(env, gym.Env | gym.vector.VectorEnv):
         raise UserError(
@@ -35,10 +39,71 @@ def make_drawn(env: Any, render_mode: str, **make_options: Any) -> HostEnvs:
         )
     if not has_screen():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame: draw in memory
-    made = make_envs(env, 1, vectorization_mode="sync", render_mode=render_mode, **make_options)
+    with without_render_warnings():
+        try:
+            made = make_envs(env, 1, vectorization_mode="sync", render_mode=render_mode, **make_options)
+        except UserError as error:
+            _refuse_undrawn(env, error, **make_options)
+            raise
+    if render_mode == "human":
+        try:
+            _check_window(made)
+        except UserError:
+            made.close()
+            raise
     if "mujoco" in sys.modules and not has_screen():
         choose_offscreen()
     return made
+
+
+@contextlib.contextmanager
+def without_render_warnings() -> Iterator[None]:
+    """Without what Gymnasium warns of drawing: an error says it, with what to do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*(render|RGB)", UserWarning, "gymnasium")
+        yield
+
+
+def _refuse_undrawn(env: Any, error: UserError, **make_options: Any) -> None:
+    """Raises UserError where an environment can be made, but takes no `render_mode`."""
+    if not isinstance(error.__cause__, TypeError):
+        return
+    try:
+        made = make_envs(env, 1, vectorization_mode="sync", **make_options)
+    except UserError:
+        return  # drawing is not its trouble
+    with made:
+        why = f"it takes no render_mode, and its metadata['render_modes'] is {render_modes(made)}"
+    raise does_not_draw(made.name, why) from error
+
+
+def _check_window(made: HostEnvs) -> None:
+    """Raises UserError where an environment would open no window: it would play unseen."""
+    drawn = made.vector.envs[0]  # type: ignore[attr-defined]
+    if any(isinstance(layer, gym.wrappers.HumanRendering) for layer in layers(drawn)):
+        return
+    modes = render_modes(made)
+    if "human" not in modes:
+        why = f"its metadata['render_modes'] is {modes}"
+        if "rgb_array" in modes:
+            raise UserError(f"{made.name} opens no window ({why}): say --video FILE.mp4 to make a film")
+        raise does_not_draw(made.name, why)
+    if getattr(drawn.unwrapped, "render_mode", None) is None:
+        raise does_not_draw(made.name, "its render_mode is None: set self.render_mode in __init__")
+
+
+def render_modes(made: HostEnvs) -> list[str]:
+    """What an environment says that it can draw."""
+    metadata = made.vector.envs[0].metadata or {}  # type: ignore[attr-defined]
+    return list(metadata.get("render_modes") or ())
+
+
+def does_not_draw(name: str, why: str) -> UserError:
+    """The error for an environment without pictures, with what to do."""
+    return UserError(
+        f"{name} does not draw itself ({why}): to see it, list 'rgb_array' in metadata['render_modes'], take "
+        "render_mode in __init__, and return a picture from render(), uint8 [height, width, 3]"
+    )
 
 
 def choose_offscreen() -> None:
@@ -58,11 +123,17 @@ def choose_offscreen() -> None:
 
 def render_frame(envs: HostEnvs) -> np.ndarray:
     """The picture of what `make_drawn` made for "rgb_array", uint8 [height, width, 3]. Raises UserError."""
+    modes = render_modes(envs)
     try:
-        picture: Any = envs.vector.envs[0].render()  # type: ignore[attr-defined]
+        with without_render_warnings():
+            picture: Any = envs.vector.envs[0].render()  # type: ignore[attr-defined]
     except BaseException as raised:
+        if "rgb_array" not in modes:
+            raise does_not_draw(envs.name, f"its metadata['render_modes'] is {modes}") from raised
         why, hint = reason(raised), f"; {HINT}" if "mujoco" in sys.modules else ""
         raise UserError(f"{envs.name} could not be drawn: {why}{hint}") from raised
+    if picture is None:
+        raise does_not_draw(envs.name, "its render() returns None")
     try:
         return as_picture(picture)
     except ValueError as error:
@@ -80,7 +151,7 @@ def as_picture(found: Any) -> np.ndarray:
     """
     picture = np.asarray(found)
     if picture.dtype.kind not in "buif" or picture.ndim not in (2, 3):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
+        what = f"a {type(found).__name__}"
         if picture.dtype.kind in "buif" and picture.ndim:
             what = f"arrays of shape {picture.shape}"
         raise ValueError(f"draws no pictures but {what}: it needs the render_mode 'rgb_array'")

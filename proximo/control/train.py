@@ -13,23 +13,28 @@ from typing import Any
 import jax.numpy as jnp
 
 from proximo.control.acting import actor_of
+from proximo.control.agent import Agent
 from proximo.control.arena import Arena, environments, open_stream, with_offset_of
 from proximo.control.config import Config, validate
 from proximo.control.cross_entropy import cross_entropy_method
 from proximo.control.iteration import Iteration, Iterations, Progress, Snapshot, diverged
 from proximo.control.learner import new_learner, restore_learner, scheduled
 from proximo.control.streams import environment_seeds, later_seeds, streams
+from proximo.control.warm_start import warm_started
 from proximo.errors import EpisodesRestarted
 from proximo.learn.update import Learner, update
 
 __all__ = ["Iteration", "policy_optimisation", "training"]
 
 
-def training(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
+def training(
+    config: Config, start: Snapshot | None = None, *, start_from: Agent | None = None, **make_options: Any
+) -> Iterations:
     """Train by the method of the configuration, one iteration at a time.
 
     config        what to train, and how
     start         where to go on; the beginning unless said otherwise
+    start_from    an agent whose policy and observation statistics to begin with, as of `warm_start`
     make_options  passed on to `make_envs` (allow_import=True lets `module:EnvId` import its module)
 
     Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop may
@@ -38,12 +43,14 @@ def training(config: Config, start: Snapshot | None = None, **make_options: Any)
     """
     config = validate(config)
     method = policy_optimisation if config.population is None else cross_entropy_method
-    return method(config, start, **make_options)
+    return method(config, start, start_from, **make_options)
 
 
-def policy_optimisation(config: Config, start: Snapshot | None = None, **make_options: Any) -> Iterations:
+def policy_optimisation(
+    config: Config, start: Snapshot | None = None, start_from: Agent | None = None, **make_options: Any
+) -> Iterations:
     """Proximal Policy Optimization (Schulman 2017, algorithm 1), and all that differs in its update alone."""
-    arena, learner, progress = begin(config, start, **make_options)
+    arena, learner, progress = begin(config, start, start_from, **make_options)
     with arena:
         while not progress.over:
             remaining = progress.remaining
@@ -56,7 +63,9 @@ def policy_optimisation(config: Config, start: Snapshot | None = None, **make_op
             yield iteration
 
 
-def begin(config: Config, start: Snapshot | None, **make_options: Any) -> tuple[Arena, Learner, Progress]:
+def begin(
+    config: Config, start: Snapshot | None, start_from: Agent | None = None, **make_options: Any
+) -> tuple[Arena, Learner, Progress]:
     """Environments, learner and progress, new or of a snapshot.
 
     Environments that cannot tell their state, or do not take it back, start new episodes, with seeds that no
@@ -67,6 +76,7 @@ def begin(config: Config, start: Snapshot | None, **make_options: Any) -> tuple[
     with contextlib.ExitStack() as failing:
         envs = failing.enter_context(environments(config, config.num_envs, **make_options))
         learner, progress = new_learner(config, envs, seeds), Progress(config, start)
+        learner = warm_started(learner, start_from, config, envs)
         if start is not None:
             learner = restore_learner(learner, start.learner)
         if start is None or start.stream is None:

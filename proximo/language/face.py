@@ -167,7 +167,7 @@ def carry_out(
     stop  of `graceful_stop`, where signals are to be heard
     look  gets every iteration
     """
-    total = work.trainer.total
+    total, deadline.saving = work.trainer.total, lambda: work.run.saving_seconds
     turns = shown(work.iterations(), f"lm {command}", total, progress, look)
     last, status, seconds = take_turns(turns, lambda iteration: iteration.last, deadline, stop)
     done = (work.number, 0, {}) if last is None else (last.number, last.tokens, last.metrics)

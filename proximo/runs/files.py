@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CONFIG, METRICS, MODEL = "config.json", "metrics.jsonl", "model"
+OUTCOME = "outcome.json"  # how a run ended: its "state"
+BEST = "best"  # the best model of a run that is evaluated while it trains
 RESUMED_WITH = "resumed_with"  # in config.json: what was typed each time, after "command"
 
 StepOf = Callable[[str], int | None]

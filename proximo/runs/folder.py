@@ -13,7 +13,7 @@ from typing import Any
 from proximo.errors import UserError
 from proximo.paths import absolute
 from proximo.runs.checkpoints import Checkpoints, quarantine
-from proximo.runs.files import CONFIG, MODEL, RESUMED_WITH, Entry, RunFiles
+from proximo.runs.files import CONFIG, MODEL, OUTCOME, RESUMED_WITH, Entry, RunFiles
 from proximo.runs.kinds import config_of
 from proximo.runs.lock import Lock
 from proximo.runs.logs import copy_logs, keep_until, last_seconds
@@ -39,6 +39,7 @@ class RunFolder:
         self._before: Mapping[str, Any] = {}  # what config.json said when the run was resumed
         self._is_known = False  # what the first iteration has to tell for it
         self._started = time.perf_counter()
+        self.saving_seconds = 0.0  # that a checkpoint took at most
 
     @classmethod
     def create(cls, files: RunFiles, out: str | Path | None = None) -> "RunFolder":
@@ -52,7 +53,11 @@ class RunFolder:
             raise UserError(f"cannot make a run folder under {absolute('runs')}: {error.strerror}") from error
         found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
         heads = files.heads.items()
-        unused = {"versions", "fingerprint"} <= {*config_of(path)} and found <= {CONFIG, *files.heads}
+        unused = {"versions", "fingerprint"} <= {*config_of(path)} and found <= {
+            CONFIG,
+            OUTCOME,
+            *files.heads,
+        }
         unused = unused and all((path / n).read_bytes() == head.encode() for n, head in heads if n in found)
         if CONFIG in found and not unused:
             raise UserError(f"{path} holds a run already: choose another --out, or move that one away")
@@ -63,6 +68,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path, files)  # its lock first: a run that has just begun looks unused
+        (path / OUTCOME).unlink(missing_ok=True)
         folder._begin_logs("a" if unused else "x")  # where no lock can be held, they say who was first
         folder._describe()
         return folder
@@ -98,6 +104,7 @@ class RunFolder:
             lock = Lock(path)
             if out is None:
                 quarantine(run, taken)
+                (run / OUTCOME).unlink(missing_ok=True)
             for name, step_of in files.logs.items():
                 keep_until(path, name, steps, step_of)
         except OSError as error:
@@ -131,14 +138,22 @@ class RunFolder:
 
     def checkpoint(self, entry: Entry) -> Path:
         """Write a checkpoint, as `Checkpoints.save`."""
+        began = time.perf_counter()
         with self.writing():
-            return self.checkpoints.save(entry.steps, entry.checkpoint())
+            path = self.checkpoints.save(entry.steps, entry.checkpoint())
+        self.saving_seconds = max(self.saving_seconds, time.perf_counter() - began)
+        return path
 
     def save(self, entry: Entry) -> Path:
         """Write the model; returns its folder."""
         with self.writing():
             entry.save(self.path / MODEL)
         return self.path / MODEL
+
+    def end(self, state: str) -> None:
+        """Write how the run ended: "finished", "stopped" (it can be resumed) or "diverged"."""
+        with self.writing():
+            self.write_json(OUTCOME, {"state": state})
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -155,7 +170,11 @@ class RunFolder:
         """Write `config.json`."""
         content = {**self._before, **self.files.described, **machine(), **(known or {})}
         with self.writing():
-            replace_file(self.path / CONFIG, (json.dumps(content, indent=1) + "\n").encode())
+            self.write_json(CONFIG, content)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file of plain data, whole or not at all. Raises OSError."""
+        replace_file(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
     def _begin_logs(self, mode: str) -> None:
         for name, head in self.files.heads.items():
@@ -180,8 +199,19 @@ def file_name(name: str) -> str:
 
 
 def _default_path(files: RunFiles) -> Path:
-    date = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return absolute("runs") / f"{files.name}-{date}"
+    return absolute("runs") / f"{files.name}-{_date()}"
+
+
+def ensemble_folder(name: str, members: int) -> Path:
+    """Make a folder under `runs/` for the runs of an ensemble on an environment of this name."""
+    try:
+        return new_folder(absolute("runs") / f"{file_name(name)}-{members}-seeds-{_date()}")
+    except OSError as error:
+        raise UserError(f"cannot make a run folder under {absolute('runs')}: {error.strerror}") from error
+
+
+def _date() -> str:
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
 
 
 def new_folder(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """What kind of folder somebody has named, where it is not the kind that a command works on."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,24 @@ def check_is_policy(place: Path) -> None:
     said = language_advice(place)
     if said is not None:
         raise UserError(said)
-    inside = [path.parent for path in sorted(place.glob(f"*/{CONFIG}"))] if place.is_dir() else []
-    if inside and not (place / CONFIG).exists() and not (place / "model.json").exists():
+    inside = runs_inside(place)
+    if inside:
         names = ", ".join(map(str, inside[:3])) + (", ..." if len(inside) > 3 else "")
         raise UserError(
             f"{place} holds {len(inside)} runs: name one of them ({names}), or report on all of them"
         )
+
+
+def runs_inside(place: Path) -> list[Path]:
+    """The runs in a folder that is none itself, such as one of `train --seeds`: seed-2 before seed-10."""
+    if not place.is_dir() or (place / CONFIG).exists() or (place / "model.json").exists():
+        return []
+    return sorted((path.parent for path in place.glob(f"*/{CONFIG}")), key=natural)
+
+
+def natural(path: Path) -> list[Any]:
+    """A key that puts seed-2 before seed-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def language_command(place: Path) -> str | None:

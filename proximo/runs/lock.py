@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import weakref
 from pathlib import Path
 
@@ -29,10 +30,36 @@ class Lock:
         with contextlib.suppress(OSError):  # no right to read it, or a system without locks
             descriptor = os.open(path, os.O_RDONLY)
             self.release = weakref.finalize(self, os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(descriptor) and not _take(descriptor, after=0.1):  # `is_held` looks for a moment
                 self.release()
                 raise UserError(
                     f"{path} is being written by {whose} that still goes on: wait for its end, or stop it"
-                ) from None
+                )
+
+
+def _take(descriptor: int, after: float = 0.0) -> bool:
+    time.sleep(after)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a folder; False where the system knows no locks."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False

@@ -47,8 +47,13 @@ def keep_until(path: Path, name: str, steps: int, step_of: StepOf) -> None:
 
 def last_seconds(path: Path) -> float:
     """When a run's last metrics were logged, in seconds since it began; 0 where that cannot be read."""
+    return last_value(path, "time/time_elapsed")
+
+
+def last_value(path: Path, name: str) -> float:
+    """A number in the last line of a run's metrics; 0 where it cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return float(json.loads((path / METRICS).read_text().splitlines()[-1])["time/time_elapsed"])
+        return float(json.loads((path / METRICS).read_text().splitlines()[-1])[name])
     return 0.0
 
 

@@ -15,6 +15,7 @@ import platformdirs
 from proximo.envs import handlers
 from proximo.envs.vector.lifetime import LEARNERS
 from proximo.errors import UserError
+from proximo.runs.compiling import compile_seconds
 from proximo.runs.forks import refuse_after_fork
 
 OUT_OF_TIME = 3  # exit status of a run that its time limit ended
@@ -75,24 +76,33 @@ class Deadline:
     """A limit on the time of a process, such as a scheduler's: the end must come before it, not after.
 
     seconds  from now; None for no limit
+    saving   seconds that a checkpoint takes, as far as it is known
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, saving: Callable[[], float] = lambda: 0.0) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
-        self._last, self._longest = time.monotonic(), 0.0
+        self.saving = saving
+        self._last, self._compiled, self._longest = time.monotonic(), compile_seconds(), 0.0
 
     def begin(self) -> None:
         """The iterations begin: what came before, such as reading a model, is no measure of them."""
-        self._last = time.monotonic()
+        self._last, self._compiled = time.monotonic(), compile_seconds()
 
     def passed(self) -> bool:
-        """Asked after each iteration: is another one, half as long again as the longest so far, too much?"""
-        now = time.monotonic()
-        self._longest, self._last = max(self._longest, now - self._last), now
-        return self._end is not None and now + 1.5 * self._longest + SAVING_SECONDS > self._end
+        """Asked after each iteration: is another one, as long as the longest so far, too much?
+
+        What was compiled in one does not count: the next one has it already.
+        """
+        now, compiled = time.monotonic(), compile_seconds()
+        taken = now - self._last - (compiled - self._compiled)
+        self._longest = max(self._longest, taken)
+        self._last, self._compiled = now, compiled
+        needed = MARGIN * self._longest + 2 * self.saving() + CLOSING_SECONDS  # a checkpoint, and the model
+        return self._end is not None and now + needed > self._end
 
 
-SAVING_SECONDS = 2.0  # for the last checkpoint and the model
+MARGIN = 1.2  # no two iterations take the same time
+CLOSING_SECONDS = 1.0  # for the environments, and the end of the process
 
 
 @contextmanager

@@ -8,15 +8,17 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from proximo.errors import say
+from proximo.runs.compiling import compile_seconds
 
 LINE_SECONDS = 5.0
 FOUND = logging.getLogger("proximo")
 """What a run found as it began, a line each, at level INFO: `with_progress` shows it."""
 
 Row = TypeVar("Row")
+Aside = Callable[[], float]
 Show = Callable[[float, str], None]
 """How much is done, and how it goes, in words."""
 
@@ -35,19 +37,37 @@ class Facts(NamedTuple):
 
 
 class Rate:
-    """How much a second since the first report of any: what comes before it is compilation."""
+    """How much a second since the first report of any: what comes before it is the start.
 
-    def __init__(self) -> None:
+    aside  seconds so far that went into something else, such as compilation; they do not count
+    """
+
+    def __init__(self, aside: Aside = lambda: 0.0) -> None:
         self._first: tuple[float, float] | None = None
+        self._aside = aside
 
     def __call__(self, amount: float) -> float:
         """The rate now, 0 before it is known."""
-        now = time.perf_counter()
+        now = time.perf_counter() - self._aside()
         if self._first is None and amount:
             self._first = now, amount
-        if self._first is None or now == self._first[0]:
+        if self._first is None or now <= self._first[0]:
             return 0.0
         return (amount - self._first[1]) / (now - self._first[0])
+
+
+class TimeLeft:
+    """The time that is left, in words; nothing before it is known.
+
+    total, aside  of what is done in all; as of `Rate`
+    """
+
+    def __init__(self, total: float, aside: Aside) -> None:
+        self.total, self._rate = total, Rate(aside)
+
+    def __call__(self, done: float) -> str:
+        speed = self._rate(done)
+        return f"{max(0.0, self.total - done) / speed:,.0f} s left" if speed > 0 else ""
 
 
 def with_progress(
@@ -57,15 +77,17 @@ def with_progress(
     total: int,
     enabled: bool,
     units: tuple[str, str] = ("steps", "steps"),
+    aside: Aside = compile_seconds,
 ) -> Generator[Row, None, None]:
     """The same rows, with their progress on standard error if `enabled`; closing these closes those.
 
     facts  what is shown of a row
     total  of the whole run
     units  what is done, and what the speed is counted in
+    aside  as of `Rate`
     """
-    rate = Rate()
-    with contextlib.closing(rows), display(title, total, enabled, LINE_SECONDS) as show, found(enabled):
+    rate, shown = Rate(aside), display(title, total, enabled, LINE_SECONDS, aside)
+    with contextlib.closing(rows), shown as show, found(enabled):
         for row in rows:
             done, words, amount = facts(row)
             speed = rate(amount)
@@ -91,48 +113,50 @@ def found(enabled: bool) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def display(title: str, total: float, enabled: bool, line_seconds: float) -> Generator[Show, None, None]:
+def display(
+    title: str, total: float, enabled: bool, line_seconds: float, aside: Aside = lambda: 0.0
+) -> Generator[Show, None, None]:
     """A function that is told how far the work is, and shows it on standard error if `enabled`.
 
     total         of what is done in all
     line_seconds  between two lines, where there is no terminal
+    aside         as of `Rate`
     """
     if not enabled or sys.stderr is None:
         yield lambda done, words: None
     elif sys.stderr.isatty():
-        yield from _bar(title, total)
+        yield from _bar(title, total, TimeLeft(total, aside))
     else:
-        yield _lines(title, total, line_seconds)
+        yield _lines(title, TimeLeft(total, aside), line_seconds)
 
 
-def _bar(title: str, total: float) -> Generator[Show, None, None]:
+def _bar(title: str, total: float, time_left: TimeLeft) -> Generator[Show, None, None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
-    task = bar.add_task(title, total=total, words="compiling")
+    task = bar.add_task(title, total=total, words="compiling", left="")
     try:
         with contextlib.suppress(OSError, ValueError):  # the terminal may be closed: no end of the run
             bar.start()
-        yield lambda done, words: bar.update(task, completed=done, words=words)
+        yield lambda done, words: bar.update(task, completed=done, words=words, left=time_left(done))
     finally:
         with contextlib.suppress(OSError, ValueError):
             bar.stop()
 
 
-def _lines(title: str, total: float, line_seconds: float) -> Show:
-    rate, printed = Rate(), time.perf_counter()
+def _lines(title: str, time_left: TimeLeft, line_seconds: float) -> Show:
+    printed = time.perf_counter()
 
     def show(done: float, words: str) -> None:
         nonlocal printed
-        now, speed = time.perf_counter(), rate(done)
+        now, left = time.perf_counter(), time_left(done)
         if now - printed < line_seconds:
             return
         printed = now
-        left = f"  {(total - done) / speed:,.0f} s left" if speed else ""
-        say(f"{title}: {words}{left}")
+        say("  ".join(filter(None, [f"{title}: {words}", left])))
 
     return show

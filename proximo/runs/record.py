@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
+from proximo.errors import UpdateDiverged
 from proximo.runs.files import Entry
 from proximo.runs.folder import RunFolder
 
@@ -19,11 +20,13 @@ class Record:
 
     checkpoint_every, begun  as of `record`
     last                     the last iteration that was added
+    diverged                 whether the next one left the finite numbers
     """
 
     def __init__(self, folder: RunFolder, checkpoint_every: float, begun: Any = None) -> None:
         self.folder, self.checkpoint_every = folder, checkpoint_every
         self.last: Any = begun
+        self.diverged = False
         self._entry: Entry | None = None if begun is None else folder.files.entry(begun, folder.seconds)
         self._kept = True
         self._due: float | None = None
@@ -50,11 +53,18 @@ class Record:
         """
         with contextlib.ExitStack() as later:  # from the last to the first, also when one of them fails
             later.callback(self.folder.lock.release)
+            if self.diverged or self._entry is not None:
+                later.callback(self.folder.end, self._state())
             later.callback(self.folder.sinks.close)
             if self._entry is not None:
                 later.callback(self.folder.save, self._entry)
                 if at_rest or self._entry.lasting:
                     later.callback(self._keep)
+
+    def _state(self) -> str:
+        if self.diverged or (self._entry is not None and not self._entry.sound):
+            return "diverged"
+        return "finished" if self._entry is not None and self._entry.last else "stopped"
 
     def _keep(self) -> None:
         if self._kept or self._entry is None:
@@ -81,5 +91,8 @@ def record(
             at_rest = True
             yield last
             at_rest = False
+    except UpdateDiverged:
+        record.diverged = True
+        raise
     finally:
         record.close(at_rest)

@@ -11,10 +11,12 @@ from probes import Aim, BetterAction, close
 
 import proximo
 from proximo import UserError
+from proximo.cli import main
 from proximo.control.ensemble import ensemble, member_configs
 from proximo.control.members import member_folders, recorded_members, train_members
 from proximo.control.train import training
 from proximo.runs.checkpoints import finished
+from proximo.runs.statistics import mean_of
 
 TINY = dict(num_envs=2, horizon=8, minibatch_size=8, epochs=2, steps=64, hidden=(4,))
 
@@ -142,3 +144,36 @@ def test_a_member_that_cannot_be_saved_does_not_cost_the_others(tmp_path, monkey
     with pytest.raises(UserError, match="no room"):
         list(recorded_members(ensemble(configs), folders, 0.0))
     assert proximo.load(folders[0].path / "model").act(np.zeros(4, np.float32)).shape == ()
+
+
+def test_evaluate_of_an_ensembles_folder_sums_up_with_an_interval_over_the_runs(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    runs = proximo.train_ensemble("CartPole-v1", seeds=3, **TINY)
+    (folder,) = (tmp_path / "runs").iterdir()  # one for all, where none is named
+    assert folder.name.startswith("CartPole-v1-3-seeds-")
+    assert [run.folder for run in runs] == [folder / f"seed-{seed}" for seed in range(3)]
+    assert main(["evaluate", str(folder), "--episodes", "4", "--save", "--out", "all.json"]) == 0
+    *each, whole = capsys.readouterr().out.splitlines()
+    means = [run.evaluate(episodes=4).mean for run in runs]
+    assert [line.split()[0] for line in each] == ["seed-0", "seed-1", "seed-2"]
+    assert all(f"mean return {mean:,.2f}" in line for mean, line in zip(means, each, strict=True))
+    found = mean_of(means)
+    assert whole == f"mean of 3 runs {found.value:,.2f} ({found.interval('{:,.2f}'.format)}, over runs)"
+    saved = json.loads((tmp_path / "all.json").read_text())
+    assert (saved["mean"], saved["low"], saved["high"]) == (found.value, found.low, found.high)
+    assert [one["mean"] for one in saved["runs"]] == means
+    assert json.loads((folder / "seed-2" / "evaluation.json").read_text())["mean"] == means[2]
+    assert main(["evaluate", str(folder), "--episodes", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == saved
+
+
+def test_runs_that_are_no_ensemble_are_not_summed_up(tmp_path, capsys):
+    for name, options in (("a", {}), ("b", {"gamma": 0.5})):
+        proximo.train("CartPole-v1", out=tmp_path / name, **TINY, **options)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "holds runs with different options: name one run" in capsys.readouterr().err
+    proximo.train("Acrobot-v1", out=tmp_path / "c", **TINY)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "holds runs of several environments (Acrobot-v1, CartPole-v1)" in capsys.readouterr().err

@@ -87,6 +87,7 @@ def test_the_names_in_a_run_folder(run):
         "model/manifest.json",
         "model/model.json",
         "model/model.safetensors",
+        "outcome.json",
     ]
 
 

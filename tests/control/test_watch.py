@@ -154,7 +154,10 @@ def test_pictures_of_every_clear_kind(found, picture):
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (None, "draws no pictures but nothing: it needs the render_mode 'rgb_array'"),
+        (
+            None,
+            r"does not draw itself \(its render\(\) returns None\): to see it, list 'rgb_array' in metadata",
+        ),
         ("a board", "draws no pictures but a str"),
         ([BRIGHT, BRIGHT], r"draws no pictures but arrays of shape \(2, 4, 6, 3\)"),
         (BRIGHT.astype(float), "draws float64 from 0 to 200: return uint8, or brightness from 0 to 1"),
@@ -179,6 +182,63 @@ def test_pictures_whose_meaning_is_not_clear_are_refused(agent, tmp_path, found,
     with pytest.raises(UserError, match=f"Draws {reason}") as raised:
         record_video(agent, tmp_path / "play.gif", Draws)
     assert "\n" not in str(raised.value)
+
+
+class Undrawn(Probe):
+    """Takes no render_mode."""
+
+
+class Told(Probe):
+    """Takes one, and draws nothing of a kind that can be seen."""
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+
+class Written(Told):
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
+
+    def render(self):
+        return "a board"
+
+
+class Forgets(Drawn):
+    """Takes one and does not keep it."""
+
+    def __init__(self, render_mode=None):
+        self.render_mode = None
+
+
+for own in (Undrawn, Told, Written, Forgets):
+    gym.register(f"{own.__name__}-v0", own)
+
+
+@pytest.mark.filterwarnings("error", "ignore::proximo.errors.EnvironmentDiffers")
+@pytest.mark.parametrize(
+    ("env", "film", "window"),
+    [
+        (Undrawn, "it takes no render_mode, and its", "it takes no render_mode, and its"),
+        (
+            Told,
+            r"its render\(\) returns None|'render_modes'\] is \[\]",
+            r"its metadata\['render_modes'\] is \[\]",
+        ),
+        (Written, "render_mode", r"its metadata\['render_modes'\] is \['ansi'\]"),
+        (Forgets, None, "its render_mode is None: set self.render_mode in __init__"),
+    ],
+)
+def test_an_environment_that_does_not_draw_is_told_in_one_line_before_it_plays(
+    agent, tmp_path, monkeypatch, env, film, window
+):
+    monkeypatch.setenv("DISPLAY", ":0")
+    for where in (env, f"{env.__name__}-v0"):
+        with pytest.raises(UserError, match=rf"does not draw itself \(({window})") as caught:
+            next(watch.watch(agent, where))
+        assert "\n" not in str(caught.value) and "return a picture from render(), uint8" in str(caught.value)
+        if film is not None:
+            with pytest.raises(UserError, match=film):
+                record_video(agent, tmp_path / "play.gif", where)
+            assert not (tmp_path / "play.gif").exists()
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
@@ -241,7 +301,7 @@ def test_an_environment_that_cannot_be_drawn(agent, tmp_path):
         record_video(agent, tmp_path / "play.gif", Failing)
     with pytest.raises(UserError, match="must be an id, a class or a function"):
         record_video(agent, tmp_path / "play.gif", gym.make("CartPole-v1"))
-    with pytest.raises(UserError, match="could not be made"):
+    with pytest.raises(UserError, match="does not draw itself"):
         record_video(agent, tmp_path / "play.gif", Probe)  # its constructor knows no render_mode
 
 

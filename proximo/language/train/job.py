@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jax.sharding import Mesh
 
-from proximo.errors import UserError
+from proximo.errors import UpdateDiverged
 from proximo.language.model.sharding import shard
 from proximo.learn.mesh import on_mesh
 
@@ -82,7 +82,7 @@ def training(
 
     mesh  of several devices: iterations run there, and the state is laid out, from a checkpoint too
 
-    Raises UserError when an iteration leaves the finite numbers; what was yielded before stays good.
+    Raises UpdateDiverged when an iteration leaves the finite numbers; what was yielded before stays good.
     """
     state, tokens = trainer.begin() if state is None else state, 0
     while number < trainer.total:
@@ -90,8 +90,9 @@ def training(
             outcome = trainer.iterate(shard(state, mesh), number)
         for name, value in outcome.metrics.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"{name} is {value} in iteration {number + 1}: it is discarded; lower --learning-rate"
+                raise UpdateDiverged(
+                    f"{name} is {value} in iteration {number + 1}: it is discarded; lower --learning-rate",
+                    None,
                 )
         state, number, tokens = outcome.state, number + 1, tokens + outcome.tokens
         yield Iteration(number, trainer.total, state, outcome.metrics, tokens, outcome.completions)

@@ -12,6 +12,7 @@ from proximo.runs.report.read import RunData
 # A family's heading; families that are not named here come after these, under their own name.
 FAMILIES = {
     "rollout": "Rollouts",
+    "eval": "Evaluations",
     "train": "Updates",
     "time": "Time",
 }
@@ -60,6 +61,10 @@ HINTS = {
     "rollout/ep_rew_mean": "Mean return of the last 100 training episodes: it should rise, then stay.",
     "rollout/ep_len_mean": "Mean length of those episodes, in steps.",
     "rollout/success_rate": "The share of those episodes that the environment calls a success.",
+    "eval/mean_reward": "Mean return of an evaluation; the best model is the one where it is highest.",
+    "eval/mean_ep_length": "Mean length of its episodes, in steps.",
+    "eval/success_rate": "The share of its episodes that the environment calls a success.",
+    "rollout/actions_at_bounds": "The share of sampled actions at their bounds; near 1 it knows no other.",
     "rollout/restarts": "How often a failed environment was restarted: it should stay at 0.",
     "train/entropy": "It should fall slowly; near its lowest early on, the policy has stopped exploring.",
     "train/std": "Width of the Gaussian actions (1: half of their range, where they are scaled): it should "
@@ -84,6 +89,7 @@ HINTS = {
     "train/parameter_std": "Spread of the actors: it should shrink slowly; near 0 the search is over.",
     "time/fps": "Environment steps per second since the start; other work on the machine lowers it.",
     "time/time_elapsed": "Seconds since the start.",
+    "time/time_evaluating": "Seconds of these in evaluations, which the speed does not count.",
     "time/iterations": "Rollouts, each with its update.",
 }
 

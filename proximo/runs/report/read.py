@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ import numpy as np
 
 from proximo.errors import UserError
 from proximo.runs.files import RESUMED_WITH
-from proximo.runs.kinds import language_advice, language_command
+from proximo.runs.kinds import language_advice, language_command, natural
 from proximo.runs.statistics import STUDENT
 
 FILES = ("config.json", "metrics.jsonl", "episodes.csv")
@@ -163,13 +162,8 @@ def _runs_in(place: Path, depth: int) -> Iterator[Path]:
     if any((place / name).is_file() for name in FILES):
         yield place
     elif depth:
-        for inner in sorted((path for path in place.iterdir() if path.is_dir()), key=_natural):
+        for inner in sorted((path for path in place.iterdir() if path.is_dir()), key=natural):
             yield from _runs_in(inner, depth - 1)
-
-
-def _natural(path: Path) -> list[Any]:
-    """seed-2 before seed-10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def read_run(path: Path) -> RunData:

@@ -26,6 +26,7 @@ NOT_OPTIONS = (
     # of a language model's run, whose options are flat beside these; the last ones say how it is kept
     *("options", "iterations", "out", "checkpoint_every", "max_time", "tensorboard", "wandb"),
     "wandb_project",
+    *("evaluation", "start_from"),  # what else the command said: it is shown as it was typed
 )
 
 # An actor step other than PPO's is what a method is called by; else the objective is.

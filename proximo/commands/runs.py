@@ -1,0 +1,53 @@
+"""`proximo runs [FOLDER]`: which runs there are, and how they stand."""
+
+import argparse
+import json
+from typing import NoReturn
+
+from proximo.errors import UserError
+from proximo.paths import absolute, short
+
+DESCRIPTION = """List the runs in a folder, newest first: environment, preset, seed, steps, the mean return of
+the last 100 training episodes (or a language model's reward or loss), whether it is running, finished,
+stopped or diverged, and when it was last written to. The runs of an ensemble stand together."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The standard library's parser: the one of other commands loads JAX."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def read(words: list[str]) -> argparse.Namespace:
+    """The arguments that were typed."""
+    parser = Parser(prog="proximo runs", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="the folder; `runs` by default")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON list instead, one object for each run"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(words)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List; returns the exit status."""
+    from proximo.runs.overview import Ensemble, overview, table
+
+    place = absolute(arguments.folder or "runs")
+    if arguments.folder is None and not place.exists():
+        raise UserError("there is no folder runs here: `proximo train CartPole-v1` makes the first run in it")
+    entries = overview(place)
+    if arguments.json:
+        rows = []
+        for entry in entries:
+            members = entry.runs if isinstance(entry, Ensemble) else [entry]
+            group = str(short(entry.path)) if isinstance(entry, Ensemble) else None
+            rows += [{**one.as_json(), "path": str(short(one.path)), "ensemble": group} for one in members]
+        print(json.dumps(rows))
+        return 0
+    if not entries:
+        print(f"there is no run in {short(place)}")
+        return 0
+    print("\n".join(table(entries, place)))
+    return 0
