@@ -1,15 +1,29 @@
 """`proximo runs [FOLDER]`: which runs there are, and how they stand."""
 
 import argparse
-import json
+import json as json_format
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
+
+import tyro
 
 from proximo.errors import UserError
 from proximo.paths import absolute, short
 
-DESCRIPTION = """List the runs in a folder, newest first: environment, preset, seed, steps, the mean return of
-the last 100 training episodes (or a language model's reward or loss), whether it is running, finished,
-stopped or diverged, and when it was last written to. The runs of an ensemble stand together."""
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder, newest first: environment, preset, seed, steps, the mean return of the last
+    100 training episodes (or a language model's reward or loss), whether it is running, finished, stopped or
+    diverged, and when it was last written to. The runs of an ensemble stand together."""
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """The folder, runs by default."""
+    json: bool = False
+    """Print a JSON list of the runs instead."""
+    debug: bool = False
+    """Show the traceback of an error."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,18 +33,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see --help)")
 
 
-def read(words: list[str]) -> argparse.Namespace:
+def read(words: list[str]) -> Runs:
     """The arguments that were typed."""
-    parser = Parser(prog="proximo runs", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="the folder; `runs` by default")
-    parser.add_argument(
-        "--json", action="store_true", help="print a JSON list instead, one object for each run"
-    )
+    parser = Parser(prog="proximo runs", description=Runs.__doc__, allow_abbrev=False)
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="the folder, runs by default")
+    parser.add_argument("--json", action="store_true", help="print a JSON list of the runs instead")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser.parse_args(words)
+    return Runs(**vars(parser.parse_args(words)))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Runs) -> int:
     """List; returns the exit status."""
     from proximo.runs.overview import Ensemble, overview, table
 
@@ -44,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             members = entry.runs if isinstance(entry, Ensemble) else [entry]
             group = str(short(entry.path)) if isinstance(entry, Ensemble) else None
             rows += [{**one.as_json(), "path": str(short(one.path)), "ensemble": group} for one in members]
-        print(json.dumps(rows))
+        print(json_format.dumps(rows))
         return 0
     if not entries:
         print(f"there is no run in {short(place)}")

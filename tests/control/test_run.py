@@ -101,10 +101,10 @@ def test_metrics_are_one_line_per_iteration_with_known_names(run):
     assert lines[-1]["rollout/ep_len_mean"] == 3.0
 
 
-def test_a_continuous_policy_has_one_metric_more(tmp_path):
+def test_a_continuous_policy_has_two_metrics_more(tmp_path):
     run = train_config(small(Aim, steps=8, **TINY), out=tmp_path / "run")
     (line,) = metrics_of(run.folder)
-    assert sorted(line) == sorted([*METRICS, "train/std"])
+    assert sorted(line) == sorted([*METRICS, "train/std", "rollout/actions_at_bounds"])
     assert line["train/std"] == pytest.approx(1.0)  # of the policy that collected: exp(0)
 
 
