@@ -200,7 +200,7 @@ def test_an_evaluation_that_fails_is_skipped_and_training_goes_on(
 
 def test_what_cannot_be_evaluated_is_refused_before_there_is_a_run(tmp_path):
     with pytest.raises(UserError, match="--eval-every needs environments of its own: pass an id, a class"):
-        proximo.train(Ends(), out=tmp_path / "run", eval_every=10, steps=64, horizon=64)
+        proximo.train(Ends(), out=tmp_path / "run", eval_every=10, steps=64)
     with pytest.raises(UserError, match="eval_episodes is given without eval_every"):
         proximo.train(Ends, out=tmp_path / "run", eval_episodes=10, steps=64)
     assert not (tmp_path / "run").exists()
