@@ -160,8 +160,10 @@ def given_again(option: str, data: Mapping[str, Any], given: Any) -> Any:
         raise OwnCodeMissing(f"its {option} cannot be {called} with {numbers}: {reason(error)}") from error
 
 
-def described_in(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def described_in(config: Any) -> dict[str, Mapping[str, Any]]:
     """The user's own code that a configuration as plain data asks for, by the options' names."""
+    if not isinstance(config, Mapping):  # from a file: it may be anything
+        return {}
     parts = [part for part in (config.get("network"), config.get("update")) if isinstance(part, Mapping)]
     found = {name: part[name] for part in parts for name in OPTIONS if name in part}
     return {name: value for name, value in found.items() if isinstance(value, Mapping) and PLACE in value}
