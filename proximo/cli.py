@@ -46,9 +46,20 @@ COMMANDS = (
 
 @contextlib.contextmanager
 def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
-    """What a run tells of on its way, as one line each, every time; with `debug` also what lies behind it."""
+    """Warnings of a run, one line each, every time; with `debug` also what caused them.
+
+    Gymnasium's checker warns of each fault of an environment in lines of its own. We accept most of these
+    faults, and `proximo check` explains each of them: one line says so.
+    """
+    checked = False
 
     def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        nonlocal checked
+        if place and str(place[0]).endswith("passive_env_checker.py") and not debug:
+            if not checked and command != "check":
+                say(f"proximo {command}: Gymnasium's checker has warnings: `proximo check ENV` explains them")
+            checked = True
+            return None
         if not issubclass(category, Told):
             return before(message, category, *place, **more)
         say(f"proximo {command}: {message}")

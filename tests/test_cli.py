@@ -607,6 +607,26 @@ def test_what_a_package_says_of_setuptools_is_not_shown():
     assert done.stderr == ""
 
 
+def test_what_gymnasiums_checker_warns_of_is_one_line(tmp_path, capsys):
+    """It warns of observations in float64 and of whole numbers as flags, each with a path and colours."""
+    (tmp_path / "noisy.py").write_text(
+        "import gymnasium as gym, numpy as np\n"
+        "class Noisy(gym.Env):\n"
+        "    observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)\n"
+        "    action_space = gym.spaces.Discrete(2)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        return np.zeros(1), {}\n"
+        "    def step(self, action):\n"
+        "        return np.zeros(1), 1.0, 1, 0, {}\n"
+        "gym.register('Noisy-v0', Noisy)\n"
+    )
+    words = ["train", f"{tmp_path}/noisy.py:Noisy-v0", "--steps", "64", "--horizon", "8", "--minibatch-size"]
+    assert main([*words, "64", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().err
+    assert said.count("Gymnasium's checker has warnings") == 1
+    assert "passive_env_checker" not in said and "\x1b" not in said
+
+
 def test_what_a_run_tells_on_its_way_is_one_line(capsys):
     import warnings
 
