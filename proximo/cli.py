@@ -139,7 +139,11 @@ def command(words: list[str]) -> int:
 
 def without_reader() -> int:
     """The rest of the output is not written; returns the exit status of a program whose reader has left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # what is left would be flushed, and fail, when Python ends: status 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 128 + 13  # SIGPIPE's number
 
 

@@ -88,8 +88,9 @@ def run(arguments: Evaluate) -> int:
     members = runs_inside(arguments.run)
     if members:
         return run_members(arguments, members)
+    files = targets(arguments)  # refused before anything is played
     (outcome,) = played(arguments, [arguments.run])
-    write(outcome.as_json(), targets(arguments))
+    write(outcome.as_json(), files)
     print(json.dumps(outcome.as_json(), allow_nan=False) if arguments.json else outcome)
     return 0
 

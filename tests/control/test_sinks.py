@@ -162,7 +162,7 @@ def test_a_sink_that_fails_is_left_out_and_the_run_goes_on(tmp_path, capsys):
         (dict(wandb=True), "wandb", r'pip install "proximo\[wandb\]"'),
         (dict(video_every=100), "imageio_ffmpeg", r'pip install "proximo\[video\]"'),
         (dict(video_every=0), "", "video_every is 0: it must be at least 1"),
-        (dict(video_every=100), "", "Probe could not be made"),  # it cannot be drawn
+        (dict(video_every=100), "", "Probe does not draw itself"),
     ],
 )
 def test_what_cannot_be_is_said_before_there_is_a_run(tmp_path, monkeypatch, options, missing, message):

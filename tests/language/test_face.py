@@ -191,7 +191,7 @@ def test_a_lone_conversation_is_one_prompt():
         ("1 " * 60, {}, "tokens"),
         ("1", {"max_new_tokens": 64}, "the model's context is 64"),
         ("1", {"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ("1", {"top_k": 2.0}, "top_k is 2.0: it must be a whole number"),
+        ("1", {"top_k": 2.5}, "top_k is 2.5: it must be a whole number"),
         ("1", {"temperature": "0"}, "temperature is '0': it must be a number"),
         (None, {}, "prompts is None: give a text"),
         ("1", {"temperature": -1.0}, "temperature is -1.0"),

@@ -32,6 +32,7 @@ KNOWN = [
     ("sft", "--train_file D", {"data": "D"}),
     ("sft", "--output_dir R", {"out": Path("R").absolute()}),  # whatever changes the folder later
     ("sft", "--learning_rate 3e-5", {"learning_rate": 3e-5}),
+    ("sft", "--lr 3e-5", {"learning_rate": 3e-5}),
     ("sft", "--lr_scheduler_type cosine", {"schedule": "cosine"}),
     ("sft", "--lr_scheduler_type constant_with_warmup", {"schedule": "constant"}),
     ("sft", "--warmup_ratio 0.1", {"warmup": 0.1}),

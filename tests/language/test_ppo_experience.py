@@ -127,7 +127,7 @@ SHARED = {
     *("eps", "episode", "lr", "objective/entropy", "objective/kl", "objective/kl_per_token"),
     *("objective/non_score_reward", "objective/rlhf_reward", "objective/scores", "loss/policy_avg"),
     *("policy/approxkl_avg", "policy/clipfrac_avg", "policy/entropy_avg", "policy/grad_norm"),
-    *("val/finished", "val/first_ratio", "val/length", "val/num_eos_tokens", "val/ratio"),
+    *("val/distinct", "val/finished", "val/first_ratio", "val/length", "val/num_eos_tokens", "val/ratio"),
     *("val/sampler_gap", "rewards/count_of_a", "rewards/std"),
 }
 CRITICS = {"loss/value_avg", "val/clipfrac_avg", "val/explained_var", "objective/kl_coefficient"}

@@ -58,7 +58,7 @@ def test_of_several_runs_one_is_to_be_named(tmp_path, capsys):
     for seed in (0, 1):
         (tmp_path / f"seed-{seed}").mkdir()
         (tmp_path / f"seed-{seed}" / "config.json").write_text("{}")
-    said = refused(capsys, "evaluate", tmp_path)
+    said = refused(capsys, "watch", tmp_path)  # `evaluate` sums several up
     assert f"holds 2 runs: name one of them ({tmp_path / 'seed-0'}, {tmp_path / 'seed-1'})" in said
 
 
