@@ -30,6 +30,7 @@ def markdown(summary: dict[str, Any]) -> str:
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summary))])
 
 
+INTERVALS = "intervals: bootstrap over the runs of each environment; Student's t below five runs in all"
 ESTIMATES = {"score": "score", "interquartile_mean": "IQM", "better_than_baseline": "P(> {baseline})"}
 
 
@@ -72,12 +73,12 @@ def environments(summary: dict[str, Any]) -> Table:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """What a score of 0 and of 1 is, and where the published numbers come from, each once."""
+    """What scores of 0 and 1 are, where published numbers come from (each once), how intervals are made."""
     by_env = summary["environments"].values()
     cells = [cell for content in by_env for cell in content["settings"].values()]
     sources = [row["source"] for row in [*summary["settings"], *cells] if row["source"]]
     scales = [f"score: {content['scale']}" for content in by_env]
-    return list(dict.fromkeys([*scales, *(f"published: {source}" for source in sources)]))
+    return list(dict.fromkeys([*scales, *(f"published: {source}" for source in sources), INTERVALS]))
 
 
 def number(value: float | None) -> str:
