@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-own bench-language mutants clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-own bench-language documented mutants clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -47,6 +47,10 @@ bench-own: .venv/ready .venv-peers/ready
 # Proximo next to TRL and transformers, interleaved in one run.
 bench-language: .venv/ready .venv-peers-language/ready
 	$(BIN)/python -m benchmarks.language
+
+# Every command of README and docs, in a short variant; minutes.
+documented: .venv/ready
+	$(BIN)/python -m tests.documented
 
 # Turn signs round in `core`, one at a time, and see a test fail for each.
 mutants: .venv/ready

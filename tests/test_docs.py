@@ -3,13 +3,12 @@
 import importlib
 import json
 import re
-import shlex
 import textwrap
 from functools import cache
-from pathlib import Path
 
 import jax
 import pytest
+from documented import PAGES, ROOT, commands, quotes
 
 import proximo
 from proximo.arguments import choice_argument, config_from
@@ -25,15 +24,8 @@ from proximo.experiments.table import markdown
 from proximo.importing import typed_by_user
 from proximo.learn.actor_steps import ActorStep
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PAGE = ROOT / "docs" / "paper.md"
 TEXT = PAGE.read_text()
-
-
-def quotes(text):
-    """(file, lines) of every Python block that begins with a comment naming its file."""
-    return re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def plain(source):
@@ -47,12 +39,6 @@ def occurs(quote, source):
     wanted, lines = plain(quote), source.splitlines()
     count = len(wanted.splitlines())
     return any(plain("\n".join(lines[i : i + count])) == wanted for i in range(len(lines) - count + 1))
-
-
-def commands(text):
-    """The words after `proximo` of every command in a block of its own."""
-    lines = re.findall(r"^proximo (.*)$", text, flags=re.MULTILINE)
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def headings(text):
