@@ -24,7 +24,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PROCESSES = 2  # pages at a time
-LONGEST = 300  # seconds of one command
+LONGEST = 600  # seconds of one command, on a busy machine too
 
 STEPS = "4096"  # two rollouts of most recipes
 SHORT: dict[str, dict[str, str]] = {
