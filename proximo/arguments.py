@@ -31,10 +31,10 @@ Recipe = TypeVar("Recipe", bound="RecipeArguments")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What is seen of a command."""
+    """Options of every command: a file of options, and what is printed."""
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """A TOML file of options, `name = value` in each line. What is typed wins over it."""
+    """A TOML file of options, one `name = value` per line. Options on the command line override it."""
     json: bool = False
     """Print the result as one JSON object on standard output."""
     debug: bool = False
@@ -43,10 +43,10 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched(Shown):
-    """What is seen of a command that takes its time."""
+    """Options of a command that takes long."""
 
     quiet: bool = False
-    """Show no progress."""
+    """Do not show progress."""
 
 
 LAST = ("config", "json", "quiet", "debug")  # in the list of a command's options
@@ -54,22 +54,22 @@ LAST = ("config", "json", "quiet", "debug")  # in the list of a command's option
 
 @dataclass(frozen=True)
 class RecipeArguments:
-    """What every command takes that needs a whole configuration."""
+    """Options of every command that needs a full configuration."""
 
     options: Annotated[Config, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
         default_factory=lambda: Config(NO_ENV)
     )
     preset: Literal[PRESETS] = "default"  # type: ignore[valid-type]
     """The defaults of all other options. `default`: our recipe for this kind of environment; `paper`: table 3
-    of Schulman 2017; the others are methods that it compares PPO with."""
+    of Schulman 2017; `roboschool`: its table 4; the rest: methods that it compares PPO with."""
     clip: Annotated[float | None, also("--clip-coef", "--clip-range")] = None
     """Clip range (epsilon), short for --objective clip:EPSILON."""
     num_minibatches: int | None = None
-    """Minibatches of an epoch: --minibatch-size is the batch divided by this."""
+    """Minibatches per epoch: sets --minibatch-size to the batch size divided by this."""
 
 
 def config_from(arguments: RecipeArguments) -> Config:
-    """The configuration that was typed. Raises UserError where short forms do not fit."""
+    """The configuration that was typed. Raises UserError if a short form does not fit the other options."""
     config = arguments.options
     if arguments.clip is not None:
         config = with_options(config, clip=arguments.clip)
@@ -77,7 +77,7 @@ def config_from(arguments: RecipeArguments) -> Config:
         batch = config.num_envs * config.horizon
         if arguments.num_minibatches < 1 or batch % arguments.num_minibatches:
             raise UserError(
-                f"num_minibatches is {arguments.num_minibatches}: it must divide the batch of {batch}"
+                f"num_minibatches is {arguments.num_minibatches}: it must divide the batch size, {batch}"
             )
         config = with_options(config, minibatch_size=batch // arguments.num_minibatches)
     return config
@@ -86,9 +86,9 @@ def config_from(arguments: RecipeArguments) -> Config:
 def choice_argument(kinds: Any, own: str = "") -> Any:
     """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`.
 
-    A last word that all of them share may be left out: `ipo` for `ipo-loss`.
+    If all names end in the same word, it may be left out: `ipo` for `ipo-loss`.
 
-    own  what the user's own may be, `objective`, where `module:Class` is understood too
+    own  `objective`, say, if `module:Class` may name the user's own
     """
     choices = {kebab(kind.__name__): kind for kind in get_args(kinds)}
     endings = {name.rpartition("-")[2] for name in choices}
@@ -245,9 +245,9 @@ def _told(
 
 
 def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
-    """The arguments of a command that trains; defaults come from the preset and the environment's family.
+    """The arguments of a training command; defaults come from the preset and the environment's family.
 
-    Raises UserError for words that cannot be understood, and for an unknown environment.
+    Raises UserError for words that cannot be parsed, and for an unknown environment.
     """
     words = understood(command, words, kind)
     asks_help = any(word in ("-h", "--help") for word in words)
@@ -257,7 +257,7 @@ def parse_recipe(kind: type[Recipe], command: str, words: list[str]) -> Recipe:
     if env is None:
         env = parse(kind, command, words).options.env  # the options came first
     if env == NO_ENV:
-        raise UserError(f"of which environment? Name it first: proximo {command} CartPole-v1")
+        raise UserError(f"no environment given: name it first, as in proximo {command} CartPole-v1")
     if absolute(env).is_dir():
         raise UserError(f"{env} is a folder: to resume the run in it, type proximo train --resume {env}")
     find_env(env, allow_import=True)
@@ -273,7 +273,7 @@ def parse_words(kind: type[Arguments], command: str, words: list[str]) -> Argume
 def parse(
     kind: type[Arguments], command: str, words: list[str], default: Arguments | None = None
 ) -> Arguments:
-    """The arguments of a command. Raises UserError, in one line, for words that cannot be understood."""
+    """The arguments of a command. Raises UserError, in one line, for words that cannot be parsed."""
     if sum(word.partition("=")[0].replace("_", "-") == "--env-kwargs" for word in words) > 1:
         raise UserError("--env-kwargs is given twice: list every KEY=VALUE after one of them")
     complaint = io.StringIO()

@@ -23,19 +23,19 @@ USAGE = """usage: proximo COMMAND ...
 Proximal Policy Optimization, from an environment to a trained policy.
 
   train ENV      train a policy             proximo train CartPole-v1
-  evaluate RUN   play whole episodes        proximo evaluate runs/CartPole-v1-0-...
-  watch RUN      see it play                proximo watch runs/CartPole-v1-0-... --video play.mp4
-  report RUN...  a page about runs          proximo report runs/CartPole-v1-0-...
-  export RUN     for other programs         proximo export runs/CartPole-v1-0-... --onnx
-  runs [FOLDER]  how runs stand             proximo runs
-  sweep ENV      search the options         proximo sweep Hopper-v5 --vary learning_rate=1e-5:1e-3:log
-  bench ENV      how fast each part is      proximo bench HalfCheetah-v5
-  check ENV      is the environment sound   proximo check my_file.py:MyEnv
-  reproduce GRID run a table of the paper   proximo reproduce table1-quick
+  evaluate RUN   play full episodes         proximo evaluate runs/CartPole-v1-0-...
+  watch RUN      watch it play              proximo watch runs/CartPole-v1-0-... --video play.mp4
+  report RUN...  an HTML report             proximo report runs/CartPole-v1-0-...
+  export RUN     save it as ONNX            proximo export runs/CartPole-v1-0-...
+  runs [FOLDER]  list runs                  proximo runs
+  sweep ENV      tune hyperparameters       proximo sweep Hopper-v5 --vary learning_rate=1e-5:1e-3:log
+  bench ENV      measure the speed          proximo bench HalfCheetah-v5
+  check ENV      check an environment       proximo check my_file.py:MyEnv
+  reproduce GRID reproduce the paper        proximo reproduce table1-quick
   lm COMMAND     train language models      proximo lm sft MODEL --data texts.jsonl
-  completion     the tab key in your shell  proximo completion bash
+  completion     tab completion             proximo completion bash
 
-`proximo COMMAND --help` lists a command's options, `proximo --version` the version.
+`proximo COMMAND --help` lists the options of a command. `proximo --version` prints the version.
 """
 
 COMMANDS = (
@@ -71,14 +71,14 @@ def one_line_warnings(command: str, debug: bool) -> Iterator[None]:
         before = warnings.showwarning
         warnings.showwarning = show
         warnings.simplefilter("always", Told)
-        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # pygame's, no business of users
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated")  # pygame's, not for users
         yield
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
 
-    0, 1 for failed work, 2 for what the user can mend, 141 where nobody reads the output to its end.
+    0 for success, 1 for failed work, 2 for a mistake that the user can fix, 141 if the output pipe closed.
     """
     open_streams()
     words = list(sys.argv[1:] if words is None else words)
@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def overview(words: list[str]) -> int:
-    """What is answered without a command; returns the exit status."""
+    """Answer a call without a command, such as `--version`; returns the exit status."""
     word = words[0] if words else ""
     if word in ("-V", "--version", "version"):
         print(proximo.__version__)
@@ -138,7 +138,7 @@ def command(words: list[str]) -> int:
 
 
 def without_reader() -> int:
-    """The rest of the output is not written; returns the exit status of a program whose reader has left."""
+    """Discard the rest of the output; returns the exit status of a program whose output pipe was closed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -148,20 +148,20 @@ def without_reader() -> int:
 
 
 def run_command(command: Any, arguments: Any) -> int:
-    """The exit status of a command. Raises UserError where the user's code asks for the program's end.
+    """The exit status of a command. Raises UserError if the user's code tries to exit the program.
 
-    Where an environment does so while it trains, it is a fault like others; this is for all the rest.
+    During training an environment that exits is an environment fault; this covers everything else.
     """
     try:
         return int(command.run(arguments))
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as end:
-        raise UserError(f"code of yours failed: {as_error(end)} (--debug shows its traceback)") from end
+        raise UserError(f"your code failed: {as_error(end)} (--debug shows its traceback)") from end
 
 
 def with_line_to_type(error: EnvironmentNotNamed, words: list[str]) -> str:
-    """What is missing, and the same command with the environment in it."""
+    """The error, and the same command with the environment added."""
     env = error.source or "FILE.py:NAME"
     whole = ["train", env, *words[1:]] if words[0] == "train" else [*words, "--env", env]
     return f"{error.problem}; type: {shlex.join(['proximo', *whole])}"

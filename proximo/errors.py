@@ -1,4 +1,4 @@
-"""What a user can meet: errors, which the command turns into one line and exit status 2, and warnings."""
+"""Errors, which the command line prints in one line with exit status 2, and warnings."""
 
 import contextlib
 import difflib
@@ -23,10 +23,10 @@ class EnvironmentFault(UserError):
 
 
 class EnvironmentNotNamed(UserError):
-    """The environment of a run needs the user's own code, which no file may import: it must be named again.
+    """A run's environment needs the user's own code, which run files never import: it must be named again.
 
     problem  what is missing, in words
-    source   what named it, `shop.py:Shop`, for the line to type; None where that is not known
+    source   its name, such as `shop.py:Shop`, for the line to type; None if it is unknown
     """
 
     def __init__(self, problem: str, source: str | None = None) -> None:
@@ -44,13 +44,13 @@ class StateRefused(UserError):
 
 
 class OwnCodeMissing(UserError):
-    """A file describes code of the user's own, which must be given again, and was not."""
+    """A file needs the user's own code, which must be passed again, and it was not, or was other code."""
 
 
 class UpdateDiverged(UserError):
     """An update diverged: a number is NaN or infinite.
 
-    iteration  its turn, with the metrics and the learner as they came
+    iteration  the iteration, with its metrics and its learner after the update
     """
 
     def __init__(self, message: str, iteration: Any) -> None:
@@ -59,7 +59,7 @@ class UpdateDiverged(UserError):
 
 
 class Told(RuntimeWarning):
-    """What a run survives and its user should know: a command says it in one line, every time."""
+    """A problem that a run survives and its user should know of. A command prints it in one line."""
 
 
 class EpisodesRestarted(Told):
@@ -75,7 +75,7 @@ class MachineChanged(Told):
 
 
 class OwnCodeUnnamed(Told):
-    """A run is made with code of the user's own that no command can name again, such as a lambda."""
+    """A run uses code of the user's own that no command can name, such as a lambda."""
 
 
 class EnvironmentAdvice(Told, UserWarning):
@@ -83,11 +83,11 @@ class EnvironmentAdvice(Told, UserWarning):
 
 
 class EnvironmentDiffers(Told):
-    """An agent is played in an environment that differs from the one that it was trained on."""
+    """An agent plays in an environment that differs from the one that it was trained on."""
 
 
 class EvaluationSkipped(Told):
-    """An evaluation during a training failed; the training goes on without its scores."""
+    """An evaluation during training failed; the training continues without its scores."""
 
 
 class EnvironmentNotClosed(Told):
@@ -150,7 +150,7 @@ def of_a_signal(interrupt: KeyboardInterrupt) -> bool:
 
 
 def nearest(name: object, there: Iterable[object]) -> str:
-    """Which names a mistyped one may have meant."""
+    """Suggests the names that a mistyped one may have meant."""
     names = [str(one) for one in there]
     close = difflib.get_close_matches(str(name), names, n=3)
     return f"did you mean {', '.join(close)}?" if close else f"take one of {', '.join(names)}"

@@ -1,8 +1,9 @@
-"""Options of other libraries without a counterpart here: those that ask for nothing, and what to say instead.
+"""Options of other libraries without a counterpart here: those that ask for nothing, and what to use
+instead.
 
-Names of options that we have too stand beside these (`proximo.options.also`), and those that are said by
-other words in `proximo.words`. A word that is in none of the three is unknown: nothing that was typed is
-passed over.
+Other libraries' names for an option of ours stand beside it (`proximo.options.also`). Options that translate
+to another name or value are in `proximo.words`. A word in none of the three places is unknown, and an error:
+nothing that was typed is silently ignored.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ class Foreign(NamedTuple):
     """What becomes of a word.
 
     harmless  the values with which it asks for nothing; None for any
-    instead   what to say instead of others
+    instead   what to use instead, for other values
     """
 
     harmless: tuple[str, ...] | None = None
@@ -34,7 +35,7 @@ def foreign(command: str) -> dict[str, Foreign]:
     return found
 
 
-# Another machine's business, or done here in any case, whatever the value.
+# About other machines, or done here in any case: ignored, whatever the value.
 NOTHING = """
     attn-implementation ignore-bias-buffers router-aux-loss-coef lora-task-type dataset-num-proc
     dataset-batch-size dataset-train-split dataset-test-split remove-unused-columns do-train do-eval
@@ -61,105 +62,108 @@ NOTHING = """
     ref-model-sync-steps f-alpha-divergence-coef discopop-tau entropy-coef-min entropy-coef-max
     entropy-coef-delta entropy-target
 """
-# Words, behind them the values that ask for nothing, `*` for any; and what to say instead of others.
+# Options, each with the values that ask for nothing (`*` for any), and what to use instead of other values.
 INSTEAD = {
     "push-to-hub=false log-completions-hub-repo dataloader-drop-last=false dataset-streaming=false "
     "disable-dropout=true ignore-data-skip=false is-encoder-decoder=false label-smoothing-factor=0|0.0 "
     "length-column-name lora-dropout=0|0.0 max-tool-calling-iterations neftune-noise-alpha "
     "multi-objective-aggregation=sum_then_normalize packing-strategy=bfd top-entropy-quantile=1|1.0 "
-    "trust-remote-code=false use-dora=false": "there is nothing of the kind here: leave it out",
-    "gradient-accumulation-steps": "it multiplies --per-device-train-batch-size, which is missing: say that "
-    "too, or --batch-size and, for memory, --micro-batch-tokens",
+    "trust-remote-code=false use-dora=false": "there is no such feature here: leave it out",
+    "gradient-accumulation-steps": "it multiplies --per-device-train-batch-size, which is missing: pass "
+    "that too, or use --batch-size and, to limit memory, --micro-batch-tokens",
     "deepspeed fsdp fsdp-config accelerator-config parallelism-config "
-    "num-processes": "say --data-parallel and --model-parallel, which share the work among devices",
-    "load-in-4bit=false load-in-8bit=false": "quantised weights are not supported: say --lora-rank and "
+    "num-processes": "use --data-parallel and --model-parallel, which split the work across devices",
+    "load-in-4bit=false load-in-8bit=false": "quantised weights are not supported: use --lora-rank and "
     "--precision bfloat16",
     "use-vllm=false vllm-mode vllm-model-impl vllm-enable-sleep-mode vllm-structured-outputs-regex "
     "vllm-server-base-url vllm-server-host vllm-server-port vllm-server-timeout vllm-group-port "
     "vllm-gpu-memory-utilization vllm-max-model-length vllm-tensor-parallel-size "
     "vllm-importance-sampling-correction vllm-importance-sampling-mode vllm-importance-sampling-cap "
     "vllm-importance-sampling-clip-max vllm-importance-sampling-clip-min off-policy-mask-threshold "
-    "use-bias-correction-kl=false": "responses are drawn in this process: leave it out",
-    "lora-target-parameters lora-modules-to-save": "adapters go to the layers' maps: say --lora-targets",
+    "use-bias-correction-kl=false": "responses are sampled in this process: leave it out",
+    "lora-target-parameters lora-modules-to-save": "adapters go on the layers' projections: "
+    "use --lora-targets",
     "ref-model sync-ref-model=false ref-adapter-name model-adapter-name "
-    "force-use-ref-model=false": "the reference is the model that the run begins from: leave it out",
+    "force-use-ref-model=false": "the reference is the model that the run starts from: leave it out",
     "sapo-temperature-neg sapo-temperature-pos vespo-k-pos vespo-lambda-pos vespo-k-neg "
-    "vespo-lambda-neg": "there is no such loss: say --objective",
+    "vespo-lambda-neg": "there is no such loss: use --objective",
     "loss-weights ld-alpha f-divergence-type=reverse_kl use-weighting=false "
-    "rpo-alpha": "there is no such loss: say --loss",
-    "repetition-penalty=1|1.0 min-p=0|0.0": "it would bias the ratio to the policy that answered: leave it "
-    "out",
+    "rpo-alpha": "there is no such loss: use --loss",
+    "repetition-penalty=1|1.0 min-p=0|0.0": "it would bias the ratio to the policy that sampled: "
+    "leave it out",
     "generation-batch-size micro-batch-size local-batch-size mini-batch-size local-mini-batch-size "
-    "num-total-batches world-size": "say --batch-size, and --minibatches for the steps that it is cut into",
+    "num-total-batches world-size": "use --batch-size, and --minibatches to split it into gradient steps",
     "use-cpu=false no-cuda=false": "JAX chooses the device: set JAX_PLATFORMS=cpu",
-    "assistant-only-loss=false": "say --completion-only",
-    "auto-find-batch-size=false": "memory is --micro-batch-tokens: choose that",
-    "bf16-full-eval=false": "say --precision bfloat16",
-    "data-seed": "one seed is all: say --seed",
-    "dataset-config": "data are files: write that part of the data set to JSON lines, and say --data FILE",
-    "dataset-kwargs": "say --completion-only, or --length: there are no others",
+    "assistant-only-loss=false": "use --completion-only",
+    "auto-find-batch-size=false": "use --micro-batch-tokens to limit memory",
+    "bf16-full-eval=false": "use --precision bfloat16",
+    "data-seed": "there is one seed for everything: use --seed",
+    "dataset-config": "data are read from files: write that subset to a JSON Lines file, and use --data FILE",
+    "dataset-kwargs": "use --completion-only or --length; there are no other such options",
     "dataset-text-field": "the column is called text: rename it in the file",
-    "do-predict=false": "say proximo lm generate after the run",
-    "entropy-coef=0|0.0": "say --entropy-coefficient",
-    "eval-on-start=false": "say proximo lm eval before the run",
-    "fp16=false fp16-full-eval=false": "16-bit floats overflow: say --precision bfloat16",
-    "generation-kwargs": "say --temperature and --response-length, one by one",
-    "kl-estimator=k1": "a token's price is log pi - log pi_ref, which is k1; GRPO has --kl-estimate",
+    "do-predict=false": "run `proximo lm generate` afterwards",
+    "entropy-coef=0|0.0": "use --entropy-coefficient",
+    "eval-on-start=false": "run `proximo lm eval` before training",
+    "fp16=false fp16-full-eval=false": "16-bit floats overflow: use --precision bfloat16",
+    "generation-kwargs": "use --temperature and --response-length",
+    "kl-estimator=k1": "the penalty per token is log pi - log pi_ref, which is k1; GRPO has --kl-estimate",
     "label-names": "columns have TRL's names: prompt, completion, chosen, rejected, messages, text",
-    "load-best-model-at-end=false": "the last model is saved, and eval_loss logged: choose --epochs by that",
-    "lr-scheduler-kwargs": "say --schedule and --warmup: they have no others",
-    "max-steps=-1": "say --epochs",
-    "model-init-kwargs": "say --precision or --from-scratch, one by one",
-    "model-revision=main": "fetch that version into a folder, and say --model FOLDER",
+    "load-best-model-at-end=false": "the last model is saved and eval_loss is logged: choose --epochs by it",
+    "lr-scheduler-kwargs": "use --schedule and --warmup; schedules have no other arguments",
+    "max-steps=-1": "use --epochs",
+    "model-init-kwargs": "use --precision or --from-scratch",
+    "model-revision=main": "download that revision into a folder, and use --model FOLDER",
     "optim=adamw_torch|adamw_torch_fused|adamw optim-target-modules": "Adam with decoupled weight decay is "
     "the optimiser: leave it out",
-    "optim-args": "say --adam-beta1, --adam-beta2, --adam-epsilon or --weight-decay",
-    "overwrite-output-dir=false": "no run is overwritten: choose another --out, or go on with --resume RUN",
-    "reference-free=false": "the loss is relative to a reference: leave it out",
-    "resume-from-checkpoint": "say --resume RUN alone",
-    "save-steps save-strategy=no|epoch|steps": "say --checkpoint-every, in seconds",
-    "shuffle-dataset=true train-sampling-strategy=random": "data are shuffled, by --seed: leave it out",
-    "stop-token=eos": "the tokenizer's EOS ends a response: say --eos-token, or --stop for texts",
-    "stop-token-id": "say --eos-token, with the token itself",
-    "truncation-mode=keep_start": "answers are cut at their end: say --overlong drop to leave long ones out",
-    "use-adaptive-entropy=false": "say --entropy-coefficient, which stays as it is",
-    "use-rslora=false": "say --lora-alpha, as your alpha times the square root of the rank: that is the same",
-    "warmup-steps=0": "say --warmup, as a share of the run",
-    "report-to=none": "say --tensorboard or --wandb",
+    "optim-args": "use --adam-beta1, --adam-beta2, --adam-epsilon or --weight-decay",
+    "overwrite-output-dir=false": "runs are never overwritten: choose another --out, or use --resume RUN",
+    "reference-free=false": "the loss always uses a reference model: leave it out",
+    "resume-from-checkpoint": "use --resume RUN alone",
+    "save-steps save-strategy=no|epoch|steps": "use --checkpoint-every, in seconds",
+    "shuffle-dataset=true train-sampling-strategy=random": "data are shuffled with --seed: leave it out",
+    "stop-token=eos": "the tokenizer's EOS ends a response: use --eos-token, or --stop for text",
+    "stop-token-id": "use --eos-token, with the token itself",
+    "truncation-mode=keep_start": "long answers are truncated at the end: use --overlong drop to drop them",
+    "use-adaptive-entropy=false": "use --entropy-coefficient, which is constant",
+    "use-rslora=false": "use --lora-alpha with your alpha times the square root of the rank: that is "
+    "the same",
+    "warmup-steps=0": "use --warmup, as a fraction of the run",
+    "report-to=none": "use --tensorboard or --wandb",
 }
 INSTEAD_OF = {  # by the commands that it is for
-    "sft reward dpo": {"group-by-length": "rows of one length are not sought: leave it out"},
-    "dpo ppo grpo": {"chat-template-path": "say --chat-template, with the template's file"},
+    "sft reward dpo": {"group-by-length": "rows are not grouped by length: leave it out"},
+    "dpo ppo grpo": {"chat-template-path": "use --chat-template, with the template's file"},
     "ppo grpo": {
-        "num-train-epochs max-steps=-1": "responses are counted here: say --episodes (passes x prompts x "
-        "samples)",
+        "num-train-epochs max-steps=-1": "the length of training is counted in responses: use --episodes "
+        "(passes x prompts x samples)",
     },
     "train sweep bench": {
-        "capture-video": "say --video-every N",
-        "clip-vloss": "say --value-loss clipped-squared-error",
-        "norm-adv": "say --advantage-normalisation",
+        "capture-video": "use --video-every N",
+        "clip-vloss": "use --value-loss clipped-squared-error",
+        "norm-adv": "use --advantage-normalisation",
         "cuda": "JAX chooses the device: set JAX_PLATFORMS=cpu",
-        "torch-deterministic": "a run is the same again in any case: leave it out",
-        "exp-name": "say --out, the folder of the run",
+        "torch-deterministic": "runs are reproducible in any case: leave it out",
+        "exp-name": "use --out, the folder of the run",
         # Stable-Baselines3's
         "verbose=* log-interval=* tb-log-name=* save-model=* init-setup-model=*": "leave it out",
-        "normalize-advantage=true": "say --advantage-normalisation none",
+        "normalize-advantage=true": "use --advantage-normalisation none",
         "device=auto": "JAX chooses the device: set JAX_PLATFORMS=cpu, or leave it out",
-        "tensorboard-log=none": "say --tensorboard: event files are in the run folder, under tb/",
-        "policy=mlppolicy|multiinputpolicy": "policies are multi-layer perceptrons: say --hidden",
-        "policy-kwargs=none": "say --hidden, --critic-hidden and --activation",
-        "clip-range-vf=none": "say --value-loss clipped-squared-error",
+        "tensorboard-log=none": "use --tensorboard: event files are in the run folder, under tb/",
+        "policy=mlppolicy|multiinputpolicy": "policies are multi-layer perceptrons: use --hidden",
+        "policy-kwargs=none": "use --hidden, --critic-hidden and --activation",
+        "clip-range-vf=none": "use --value-loss clipped-squared-error",
         "use-sde=false sde-sample-freq=-1": "there is no state-dependent exploration: leave it out",
         "rollout-buffer-class=none rollout-buffer-kwargs=none": "there is one buffer: leave it out",
         "stats-window-size=100": "means are of the last 100 episodes: leave it out",
         "callback=none": "write the loop: for iteration in proximo.training(config)",
-        "reset-num-timesteps=true": "every call trains anew; proximo.resume(run, steps=...) goes on",
+        "reset-num-timesteps=true": "every call trains from scratch; proximo.resume(run, steps=...) "
+        "continues a run",
         # CleanRL's and RL Baselines3 Zoo's
-        "wandb-entity=none": "set the variable WANDB_ENTITY",
+        "wandb-entity=none": "set the environment variable WANDB_ENTITY",
         "upload-model=false hf-entity": "nothing is uploaded: leave it out",
-        "algo=ppo": "say --preset",
-        "log-folder": "say --out, the folder of the run",
-        "save-freq": "say --checkpoint-every, in seconds",
+        "algo=ppo": "use --preset",
+        "log-folder": "use --out, the folder of the run",
+        "save-freq": "use --checkpoint-every, in seconds",
     },
     "sft": {
         "loss-type=nll|chunked_nll": "the loss is the next token's, nll: leave it out",
@@ -170,10 +174,10 @@ INSTEAD_OF = {  # by the commands that it is for
         "loss-type": "the loss is Bradley and Terry's: leave it out",
     },
     "dpo": {
-        "max-prompt-length max-completion-length": "say --length, of prompt and answer together",
+        "max-prompt-length max-completion-length": "use --length, of prompt and answer together",
     },
     "grpo": {
-        "delta": "say --objective dual-clip:EPSILON,DELTA",
-        "steps-per-generation": "say --minibatches",
+        "delta": "use --objective dual-clip:EPSILON,DELTA",
+        "steps-per-generation": "use --minibatches",
     },
 }

@@ -45,7 +45,7 @@ def user_object(name: str, what: str = "object") -> Any:
     """
     module, _, attribute = name.rpartition(":")
     if not module or not attribute:
-        raise UserError(f"{name!r} names no {what}: write module:{what} or file.py:{what}")
+        raise UserError(f"{name!r} does not name a {what}: write module:{what} or file.py:{what}")
     found: Any = import_named(module)
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -69,7 +69,7 @@ def import_named(module: str) -> ModuleType:
 
 
 def user_module(name: str) -> ModuleType:
-    """Import a module by the user's own word: `package.module`, or a file `folder/module.py`.
+    """Import a module that the user named: `package.module`, or a file `folder/module.py`.
 
     A module may lie in the working folder, as for `python -m`. A file is imported as Python imports a
     script's neighbours: its own folder is searched first. So both ways to name a module give the same one.
@@ -82,7 +82,7 @@ def user_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     path = absolute(Path(name).expanduser()).resolve()
     if not path.is_file():
-        raise UserError(f"there is no file {name}: write the path from the current folder, {absolute('')}")
+        raise UserError(f"there is no file {name}: write its path relative to {absolute('')}")
     if "." in path.stem:
         raise UserError(f"{name} cannot be imported: rename the file, with no dot before {SUFFIX}")
     _search_first(path.parent)

@@ -1,7 +1,7 @@
 """Other libraries' words in Python calls: `proximo.train(env, total_timesteps=100_000)`.
 
-They are those of the command line (`proximo.words`, `proximo.foreign`), with underscores. What means the same
-is understood; the rest is refused with our own name for it. Nothing that was written is passed over.
+They are those of the command line (`proximo.words`, `proximo.foreign`), with underscores. A name with the
+same meaning is translated. Any other is an error that shows our name. No argument is silently ignored.
 """
 
 import re
@@ -17,18 +17,18 @@ CLIP = {"clip_range": "clip", "clip_coef": "clip", "cliprange": "clip", "epsilon
 OF_EVALUATION = {
     "return_episode_rewards": "the result has `returns` and `lengths` in any case: leave it out",
     "callback": "the result has `returns` and `lengths`: leave it out",
-    "render": "say run.agent to proximo.control.watch.watch, or `proximo watch RUN`: leave it out",
+    "render": "use proximo.control.watch.watch(run.agent) or `proximo watch RUN` instead: leave it out",
     "reward_threshold": "compare the result's `mean` or `low` yourself: leave it out",
     "warn": "leave it out",
 }
 
 
 def by_our_names(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a Python call by our own names.
+    """The options of a Python call under our own names.
 
     kind  the class of all options, such as `Config`
 
-    Raises UserError where two words say the same option, and for a word that means something else here.
+    Raises UserError where two words set the same option, and for a word that means something else here.
     """
     dialect = Dialect("train", kind)
     names = {flat_name(alias): name for alias, name in dialect.aliases.items()} | CLIP
@@ -43,34 +43,34 @@ def by_our_names(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         name = names.get(word, word)
         if name in found:
-            raise UserError(f"{said_by[name]} and {word} both say what {name} is: give one of them")
+            raise UserError(f"{said_by[name]} and {word} both set {name}: give only one of them")
         if callable(value) and not isinstance(value, type) and name in ("learning_rate", "clip"):
             falls = "anneal" if name == "learning_rate" else "anneal_clip"
-            raise UserError(f"{word} is a function: give a number; {falls}=True brings it linearly to 0")
+            raise UserError(f"{word} is a function: give a number; {falls}=True anneals it linearly to 0")
         found[name], said_by[name] = value, word
     return found
 
 
 def environment_of(words: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """The environment among what Stable-Baselines3's constructors take first: the policy's name, and this.
+    """The environment from the positional arguments of Stable-Baselines3's constructors: policy, environment.
 
     words    given without names
     options  given by name; `policy` and `env` are taken out
 
-    Raises UserError for a policy that does not exist here, and where there is not one environment.
+    Raises UserError for a policy that does not exist here, and unless there is exactly one environment.
     """
     first, *more = [*words, *(options.pop(name) for name in ("policy", "env") if name in options)] or [None]
     if isinstance(first, str) and first.endswith("Policy"):
         if first not in POLICIES:
-            raise UserError(f"there is no {first}: policies are multi-layer perceptrons here, leave it out")
+            raise UserError(f"there is no {first}: policies are multi-layer perceptrons: leave it out")
         first, *more = more or [None]
     if first is None or more:
-        raise UserError("there must be one environment, then options by name: PPO('CartPole-v1', gamma=0.99)")
+        raise UserError("pass one environment, then options by name: PPO('CartPole-v1', gamma=0.99)")
     return first
 
 
 def of_evaluation(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of an evaluation by our own names. Raises UserError for words that mean something else."""
+    """Options of an evaluation under our own names. Raises UserError for words that mean something else."""
     for word in options:
         if word in OF_EVALUATION:
             raise UserError(f"{word}: {OF_EVALUATION[word]}")
@@ -78,5 +78,5 @@ def of_evaluation(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_python(advice: str) -> str:
-    """Advice about options as Python writes them: `say --video-every N` is `say video_every`."""
+    """Advice about options in Python's spelling: `use --video-every N` becomes `use video_every N`."""
     return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), advice)

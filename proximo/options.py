@@ -162,7 +162,7 @@ def _default(field: Any, option: Option) -> Any:
 def checked(options: Options) -> Options:
     """The same options, of plain numbers; raises UserError for the first that cannot be, and says what could.
 
-    Whatever several options must be together is for whoever has them to say.
+    Conditions on several options together are checked by the code that uses them.
     """
     return _checked(options, "")
 
@@ -276,7 +276,9 @@ def _built(name: str, option: Option, value: Any, own: Mapping[str, Any]) -> Any
         if called not in kinds and (option.or_own or OwnCode in kinds_of(declared)):
             return given_again(name, value, own.get(name))
         if called not in kinds:
-            raise ValueError(f"its {name} is {called!r}, no class of Proximo's, and a file imports none")
+            raise ValueError(
+                f"its {name} is {called!r}, which is not a class of Proximo's, and a file never imports code"
+            )
         known = own_options(kinds[called])
         inside = {key: part for key, part in value.items() if key != "name"}
         if new := sorted(set(inside) - set(known)):

@@ -1,7 +1,7 @@
-"""Code of the user's own in the place of ours: an objective, a value loss, an actor step, a network.
+"""The user's own code in place of ours: an objective, a value loss, an actor step, a network.
 
-A file holds what it is called and its numbers, never the code: whoever reads the file gives the class or the
-function again, on the command line or in Python.
+A file holds its name and its numbers, never the code. To load the file, the user passes the class or function
+again, on the command line or in Python.
 """
 
 import reprlib
@@ -27,9 +27,10 @@ OPTIONS = ("network", "objective", "value_loss", "actor_step")  # that may be co
 @traceable
 @dataclass(frozen=True)
 class OwnCode:
-    """A function of the user's own, or a class that is called as one, with further arguments by name.
+    """A user's function, or a class that is called like one, with keyword arguments.
 
-    It is compiled in: other arguments compile anew. A frozen dataclass of numbers needs none of this.
+    It is a compile-time constant: other arguments are compiled again. A frozen dataclass of numbers does not
+    need this.
     """
 
     WORDS: ClassVar[str] = "a class or a function"  # as a message names it
@@ -50,26 +51,26 @@ def own_code(value: Callable[..., Any]) -> OwnCode:
         return value
     if isinstance(value, partial):
         if value.args:
-            raise UserError(f"{name_of(value.func)} has arguments without names: give them by their names")
+            raise UserError(f"{name_of(value.func)} has positional arguments: pass them by name")
         for name, one in value.keywords.items():
             if not _is_plain(one):
                 raise UserError(
-                    f"{name_of(value.func)} has {name}={reprlib.repr(one)}, which no file holds: "
-                    "give it numbers, texts and lists of these, or a function of your own that sets it"
+                    f"{name_of(value.func)} has {name}={reprlib.repr(one)}, which cannot be saved: "
+                    "pass numbers, strings or lists of these, or write a function that sets it"
                 )
         return OwnCode(value.func, tuple((k, _hashable(v)) for k, v in sorted(value.keywords.items())))
     if not hasattr(value, "__qualname__"):
         raise UserError(
-            f"an instance of {name_of(value)} was given: pass the class, or a function, that makes it"
+            f"an instance of {name_of(value)} was given: pass the class or function that makes it"
         )
     return OwnCode(value)
 
 
 def own_choice(value: Any) -> Any:
-    """An objective, value loss or actor step of the user's own as an option holds it.
+    """A user's objective, value loss or actor step, as an option holds it.
 
-    A function is wrapped; an instance stays, and its numbers are traced. Raises UserError for what is
-    neither, and for an instance that JAX does not see into.
+    A function is wrapped. An instance stays as it is, and its numbers are traced. Raises UserError for
+    anything else, and for an instance that is not a pytree of numbers.
     """
     if isinstance(value, type):
         raise UserError(f"{value.__name__} is a class: write {value.__name__}()")
@@ -78,8 +79,8 @@ def own_choice(value: Any) -> Any:
     numbers = [getattr(value, one.name) for one in fields(value)] if is_dataclass(value) else [None]
     if not all(isinstance(number, Real) for number in numbers) or jax.tree_util.all_leaves([value]):
         raise UserError(
-            f"{name_of(value)} cannot be compiled in: make it a function, or a frozen dataclass of numbers, "
-            "under @traceable of proximo.core.arrays"
+            f"{name_of(value)} cannot be compiled: make it a function, or a frozen dataclass of numbers with "
+            "the decorator @traceable of proximo.core.arrays"
         )
     return value
 
@@ -131,22 +132,22 @@ def word_of(value: Any) -> str | None:
 
 
 def given_again(option: str, data: Mapping[str, Any], given: Any) -> Any:
-    """What a file describes, of the code that the user gave again, with the numbers of the file.
+    """The user's own code, passed again, with the numbers from the file.
 
-    given  the class, the function, or the whole thing; None where there is nothing
+    given  the class, the function, or an instance; None if nothing was passed
 
-    Raises OwnCodeMissing where it is missing, or is not what the file describes.
+    Raises OwnCodeMissing if it is missing, or is not what the file describes.
     """
     called = data.get(NAME)
     numbers = {key: _hashable(value) for key, value in data.items() if key not in (NAME, PLACE)}
     if given is None:
         raise OwnCodeMissing(
-            f"its {option} is {called}, code of your own: give it again as {option}={called}"
+            f"its {option} is {called}, code of your own: pass it again as {option}={called}"
         )
     given = own_code(given) if isinstance(given, partial) else given
     code, words = code_of(given), {} if isinstance(given, type) else numbers_of(given)
     if code.__name__ != called:
-        raise OwnCodeMissing(f"its {option} is {called}, not {code.__name__}: give {called} again")
+        raise OwnCodeMissing(f"its {option} is {called}, not {code.__name__}: pass {called} again")
     for name, value in words.items():
         if numbers.get(name) != value:
             told = f"has {name}={numbers[name]}" if name in numbers else f"has no {name}"
@@ -172,11 +173,11 @@ def described_in(config: Any) -> dict[str, Mapping[str, Any]]:
 def require_given(
     needed: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], command: str, call: str, run: Path
 ) -> None:
-    """Raises OwnCodeMissing unless the user gave again what a run asks for, and nothing else.
+    """Raises OwnCodeMissing unless the user passed exactly the code that a run needs.
 
     needed  as of `described_in`
     given   by the options' names; None for nothing
-    command, call  with which he gives it again: `proximo evaluate`, `proximo.load`
+    command, call  with which to pass it again: `proximo evaluate`, `proximo.load`
     """
     for name, value in given.items():
         if value is not None and name not in needed:
@@ -192,20 +193,20 @@ def require_given(
     python = f"{call}({str(short(run))!r}, {', '.join(f'{name}={called}' for name, called in names.items())})"
     told = f"{line}, or in Python " if all(words.values()) else ""
     raise OwnCodeMissing(
-        f"{short(run)} was trained with code of your own ({what}), which a file never imports. "
-        f"Give it again: {told}{python}"
+        f"{short(run)} was trained with code of your own ({what}), which run files never import. "
+        f"Pass it again: {told}{python}"
     )
 
 
 def tell_unnamed(values: Mapping[str, Any]) -> None:
-    """Warn, before anything is trained, of code that no command can give again: a lambda, or a notebook's."""
+    """Warn, before training, of code that no command can name, such as a lambda or a notebook's function."""
     for option, value in values.items():
         code = code_of(value)
         if "<" in code.__qualname__:
             tell(
                 OwnCodeUnnamed(
-                    f"the {option.replace('_', ' ')} {code.__qualname__} has no name that a command could "
-                    f"give again: to load or resume this run, pass the same function in Python as {option}="
+                    f"the {option.replace('_', ' ')} {code.__qualname__} has no name that a command can "
+                    f"use: to load or resume this run, pass the same function in Python as {option}="
                 )
             )
 

@@ -23,7 +23,7 @@ SWITCH = {"true": True, "false": False, "1": True, "0": False}
 def _typed_object(word: str, what: str) -> tuple[Any, str, str]:
     """What a word names, its place, and its numbers. Raises UserError for a word that was not typed."""
     if not was_typed(word):
-        raise UserError(f"{word} names code to import, and was not typed: a file may not name it")
+        raise UserError(f"{word} names code to import, but was not typed: a file may not name code")
     place, numbers = split_word(word)
     return user_object(place, what), place, numbers
 
@@ -51,7 +51,7 @@ def own_choice_from(word: str, what: str) -> Any:
         except Exception as error:  # its own code, such as a check of its numbers
             raise UserError(f"{word} cannot be made: {reason(error)}") from error
     if isinstance(found, type):
-        raise UserError(f"{place} is a class that is no frozen dataclass: make it one, or a function")
+        raise UserError(f"{place} is a class but not a frozen dataclass: make it one, or use a function")
     return _with_numbers(found, numbers)
 
 

@@ -1,6 +1,6 @@
-"""Paths, which an environment must not move: it may change the working folder of the whole process.
+"""Paths stay correct even if an environment changes the working directory of the process.
 
-They are made absolute before there is an environment, and shown as they were typed.
+They are made absolute before any environment is made, and shown as they were typed.
 """
 
 import contextlib

@@ -42,7 +42,7 @@ def whole_number(text: str) -> int:
             number = Decimal(plain_text[:-1] if power else plain_text).scaleb(power)
             if number.adjusted() < DIGITS and number == number.to_integral_value():
                 return int(number)
-    raise ValueError(f"{text!r} is no whole number: write 1000000, 1_000_000, 1e6, 1M or 500k")
+    raise ValueError(f"{text!r} is not a whole number: write 1000000, 1_000_000, 1e6, 1M or 500k")
 
 
 DIGITS = 25  # Decimal keeps so many exactly; 1e9999 written out would fill the memory

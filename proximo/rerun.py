@@ -1,7 +1,7 @@
-"""The command that makes a run again, from what its folder says.
+"""The command that reproduces a run, from what its folder records.
 
-A line is read back through the command line before it is shown, and shown only if it asks for what is
-recorded. What a file says imports nothing: an environment of the user's own is taken as it was typed, unread.
+A command is parsed again before it is shown, and shown only if it asks for what is recorded. Nothing that a
+file names is imported: the user's own environment is shown as it was typed, without importing it.
 """
 
 import contextlib
@@ -53,11 +53,11 @@ def policy_commands(runs: Sequence[RunData]) -> Rerun:
                 break
             if not _agree(asked, options) or not seeds:
                 names = [name for name, value in options.items() if asked.get(name) != value]
-                reason = f"no option says its {', '.join(names[:3])}"
+                reason = f"no option sets its {', '.join(names[:3])}"
                 break
             lines[shlex.join(["proximo", "train", *words])] = None
         if reason:
-            reasons[f"{untyped[0].name} cannot be made by a command: {reason}"] = None
+            reasons[f"{untyped[0].name} cannot be reproduced by a command: {reason}"] = None
     return Rerun(list(lines), list(reasons))
 
 
@@ -163,13 +163,13 @@ def _obstacle(config: Mapping[str, Any]) -> str | None:
     if not isinstance(env, str) or ":" in env or not is_registered(env):
         source = config.get(SOURCE)
         if isinstance(source, str) and source.isprintable():
-            return f"it was begun from Python; its environment is named {source} on the command line"
-        return f"{env} is no environment that is registered here, and the module it came from is not recorded"
+            return f"it was started from Python; on the command line its environment is {source}"
+        return f"{env} is not registered here, and the module that it came from is not recorded"
     if described.get("obstacle"):
         return str(described["obstacle"])
     wrappers = described.get("wrappers")
     if isinstance(wrappers, list) and wrappers:
-        return f"it was begun from Python, with {env} wrapped in {wrappers[0][0]}"
+        return f"it was started from Python, with {env} wrapped in {wrappers[0][0]}"
     return None
 
 
@@ -202,7 +202,7 @@ def language_commands(runs: Sequence[RunData]) -> Rerun:
         try:
             lines[shlex.join(["proximo", *language_words(run)])] = None
         except UserError as error:
-            reasons[f"{run.name} cannot be made by a command: {error}"] = None
+            reasons[f"{run.name} cannot be reproduced by a command: {error}"] = None
     return Rerun(list(lines), list(reasons))
 
 
@@ -230,7 +230,7 @@ def language_words(run: RunData) -> list[str]:
     order = {name: given[name] for name in ("model", "data") if name in given}
     words = as_words(order | given)
     if language_json(read(command, words).arguments.options) != language_json(recorded):
-        raise UserError("the command line does not say all of its options")
+        raise UserError("the command line cannot set all of its options")
     return ["lm", command, *words]
 
 

@@ -1,7 +1,7 @@
-"""What a user types after a command, and what stands in a `--config` file, as words of our own options.
+"""Translates what a user types after a command, and a `--config` file, into our own options.
 
-Other libraries' words are understood too. Those of the same meaning stand beside the option; here are the
-ones that are said by other words, or by several. `foreign` has those without a counterpart.
+Other libraries' names are understood too. Names with the same meaning are listed beside the option. Those
+that translate to other values, or to several options, are here. `foreign` has those without a counterpart.
 """
 
 import json
@@ -98,20 +98,20 @@ class Dialect:
 
     @property
     def others(self) -> set[str]:
-        """All words of other libraries that it knows: to take, or to say why not."""
+        """All words of other libraries that it knows, whether it translates or refuses them."""
         return {*self.aliases, *self.converted, *self.together, *self.foreign}
 
 
 def understood(command: str, words: Sequence[str], kind: Any) -> list[str]:
-    """The words in our own names; what is typed wins over the `--config` file.
+    """The words under our own names; what is typed overrides the `--config` file.
 
     command  `train`, `sft`, `ppo`, ...
     kind     the class of its arguments
 
-    A first word that is no option is the model, the environment or the run. Raises UserError for a file that
-    cannot be read or that names an unknown option, for words of others that have no counterpart or contradict
-    each other, and for code in the file, such as a reward function, that is not typed as well: no file may
-    ask for an import.
+    A first word that is not an option is the model, the environment or the run. Raises UserError for a file
+    that cannot be read or that names an unknown option, for other libraries' options that have no counterpart
+    or contradict each other, and for code that the file names, such as a reward function, unless it is also
+    typed: a file may not import code.
     """
     dialect = Dialect(command, kind)
     loose, typed = groups(words, dialect.first)
@@ -123,12 +123,12 @@ def understood(command: str, words: Sequence[str], kind: Any) -> list[str]:
         if files and [len(said.values) for said in files] != [1]:
             raise UserError("--config takes one TOML file")
         if files and any(said.name == "--resume" for said in typed):
-            raise UserError("with --resume the options are those of the run: leave --config out")
+            raise UserError("with --resume the options come from the run: leave out --config")
         written = [said for file in files for said in of_file(file.values[0], dialect)]
     found = joined(translated([*written, *typed], dialect), dialect)
     for said in found:
         if not said.typed and _names_code(said, dialect):
-            raise UserError(f"a file never imports a module: {_with_typed(said, command, words, dialect)}")
+            raise UserError(f"a file may not import code: {_with_typed(said, command, words, dialect)}")
         _check_alone(said, dialect)
     found.sort(key=lambda said: said.name != dialect.first)  # it has no name there, and stands first
     return [*(word for said in found for word in spelled(said, dialect)), *loose]
@@ -157,7 +157,7 @@ def _check_alone(said: Said, dialect: Dialect) -> None:
         return
     other = "env" in dialect.options and said.name != "--env"
     hint = f": to name the environment, write --env {said.values[1]}" if other else ""
-    raise UserError(f"there must be one {flat_name(said.name).upper()}, not {' '.join(said.values)}{hint}")
+    raise UserError(f"give one {flat_name(said.name).upper()}, not {' '.join(said.values)}{hint}")
 
 
 def behind_key_values(every: Sequence[Said], dialect: Dialect) -> Iterator[Said]:
@@ -175,7 +175,7 @@ def behind_key_values(every: Sequence[Said], dialect: Dialect) -> Iterator[Said]
 def joined(every: Sequence[Said], dialect: Dialect) -> list[Said]:
     """The options without those of a file that are typed too; values that are typed apart are put together.
 
-    Raises UserError where two words say the same option differently.
+    Raises UserError where two words give the same option different values.
     """
     found: list[Said] = []
     at: dict[tuple[str, bool], int] = {}
@@ -186,7 +186,7 @@ def joined(every: Sequence[Said], dialect: Dialect) -> list[Said]:
             found[place] = before._replace(values=before.values + said.values)
             continue
         if before is not None and before.by != said.by and before.values != said.values:
-            raise UserError(f"{before.by} and {said.by} both say what {said.name} is: give one of them")
+            raise UserError(f"{before.by} and {said.by} both set {said.name}: give only one of them")
         found.append(said)
     return [said for said in found if said.typed or (said.name, True) not in at]
 
@@ -204,7 +204,7 @@ def groups(words: Iterable[str], first: str = "--model") -> tuple[list[str], lis
         if word in ("-h", "--help"):
             loose.append("--help")
         elif word == "--":
-            raise UserError("-- stands alone: to give a value that begins with a hyphen, say --name=VALUE")
+            raise UserError("-- stands alone: to give a value that begins with a hyphen, write --name=VALUE")
         elif word.startswith("--"):
             name, separator, value = word.partition("=")
             found.append(Said(name.replace("_", "-"), (value,) if separator else ()))
@@ -242,7 +242,7 @@ def of_file(path: str, dialect: Dialect) -> list[Said]:
             continue
         if isinstance(value, dict):
             raise UserError(
-                f"--config {path}: [{key}] is a table: options stand side by side, without tables"
+                f"--config {path}: [{key}] is a table: write options at the top level, without tables"
             )
         if name not in known:
             raise UserError(f"--config {path}: {unknown(key, known)}")
@@ -317,7 +317,7 @@ def _put_together(said: Said, last: Mapping[str, Said], dialect: Dialect) -> lis
         if name not in REPORTS:
             raise UserError(
                 f"--report-to {name}: there are {' and '.join(REPORTS)}; "
-                "every number is a line of RUN/metrics.jsonl in any case"
+                "RUN/metrics.jsonl has every number in any case"
             )
     return [Said(f"--{name}", ("true",), said.typed, said.name) for name in wanted]
 
@@ -353,7 +353,7 @@ def _batch_size(command: str, last: Mapping[str, Said]) -> Said:
     group = _whole(samples) if samples else GROUP
     if rows % group:
         raise UserError(
-            f"{BATCH} makes batches of {rows} responses: {group} for each prompt must divide them"
+            f"{BATCH} makes batches of {rows} responses: the {group} responses per prompt must divide that"
         )
     return Said("--batch-size", (str(rows // group),), typed)
 
@@ -379,7 +379,7 @@ def _takes_several(option: Option | None) -> bool:
 def _is_on(said: Said) -> bool:
     values = tuple(value.lower() for value in said.values)
     if values not in ((), ("true",), ("false",)):
-        raise UserError(f"{said.name} {' '.join(said.values)}: it is a switch, so say true, false or nothing")
+        raise UserError(f"{said.name} {' '.join(said.values)}: it is a switch: write true, false or nothing")
     return values != ("false",)
 
 

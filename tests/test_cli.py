@@ -275,7 +275,7 @@ def mistake(capsys, *words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "of which environment? Name it first: proximo train CartPole-v1"),
+        ([], "no environment given: name it first, as in proximo train CartPole-v1"),
         (["CartPol-v1"], "did you mean CartPole-v1"),
         (["nowhere_at_all:Env-v0"], "cannot import nowhere_at_all"),
         (["CartPole-v1", "--gama", "0.9"], "--gamma"),
@@ -283,7 +283,7 @@ def mistake(capsys, *words):
         (["CartPole-v1", "--gamma", "much"], "much"),
         (["CartPole-v1", "--minibatch-size", "100000"], "take at most 1024"),
         (["CartPole-v1", "--minibatch-size", "100"], "take 32, 64 or 128"),
-        (["CartPole-v1", "--num-minibatches", "7"], "it must divide the batch of 1024"),
+        (["CartPole-v1", "--num-minibatches", "7"], "it must divide the batch size, 1024"),
         (["CartPole-v1", "--num-envs", "0"], "num_envs is 0"),
         (["CartPole-v1", "--steps", "-5"], "steps is -5"),
         (["CartPole-v1", "--clip", "0"], "epsilon is 0"),

@@ -55,16 +55,16 @@ def test_every_command_takes_a_file_and_the_command_line_wins(file):
     ("text", "message"),
     [
         ("sted = 3", "--config options.toml: there is no option 'sted'; the nearest: seed, steps, seeds"),
-        ("[network]\nhidden = [8]", "[network] is a table: options stand side by side"),
+        ("[network]\nhidden = [8]", "[network] is a table: write options at the top level"),
         ("steps =", "--config options.toml is not TOML"),
-        ("steps = 1.5", "'1.5' is no whole number"),
+        ("steps = 1.5", "'1.5' is not a whole number"),
         (
             'env = "shop.py:Shop"',
-            "a file never imports a module: type: proximo train shop.py:Shop --config options.toml",
+            "a file may not import code: type: proximo train shop.py:Shop --config options.toml",
         ),
         (
             'env = "CartPole-v1"\nobjective = "my_module:Mine"',
-            "a file never imports a module: confirm it by typing --objective my_module:Mine",
+            "a file may not import code: confirm it by typing --objective my_module:Mine",
         ),
         ('resume = "runs/x"', "there is no option 'resume'"),
     ],
@@ -82,7 +82,7 @@ def test_a_runs_own_record_and_a_resumed_run_take_no_file(file, tmp_path, capsys
     assert "config.json is JSON: write TOML" in capsys.readouterr().err
     file("steps = 3")
     assert main(["train", "--resume", "runs/x", "--config", "options.toml"]) == 2
-    assert "with --resume the options are those of the run" in capsys.readouterr().err
+    assert "with --resume the options come from the run" in capsys.readouterr().err
 
 
 # ---- numbers
@@ -112,7 +112,7 @@ def test_a_whole_number_as_people_write_it(text, number):
     "text", ["1.5", "much", "", "1e-3", "1e999999999", "0x10", "1.0005k", "nan", "inf", "1 000", "k"]
 )
 def test_what_is_no_whole_number_is_refused(text):
-    with pytest.raises(ValueError, match="is no whole number: write 1000000, 1_000_000, 1e6, 1M or 500k"):
+    with pytest.raises(ValueError, match="is not a whole number: write 1000000, 1_000_000, 1e6, 1M or 500k"):
         whole_number(text)
 
 
@@ -136,7 +136,7 @@ def test_whole_numbers_are_read_so_in_every_option_and_in_python(file):
     assert type(with_options(Config("E"), steps=1e6).steps) is int
     with pytest.raises(UserError, match=r"steps is 1\.5: it must be a whole number"):
         with_options(Config("E"), steps=1.5)
-    with pytest.raises(UserError, match=r"'1\.5' is no whole number"):
+    with pytest.raises(UserError, match=r"'1\.5' is not a whole number"):
         parse_recipe(Train, "train", ["CartPole-v1", "--steps", "1.5"])
 
 
@@ -162,10 +162,10 @@ def test_the_run_comes_first_and_may_come_last(words):
     [
         (
             "evaluate RUN CartPole-v1",
-            "there must be one RUN, not RUN CartPole-v1: to name the environment, write --env CartPole-v1",
+            "give one RUN, not RUN CartPole-v1: to name the environment, write --env CartPole-v1",
         ),
         ("watch RUN shop.py:Shop --fps 3", "to name the environment, write --env shop.py:Shop"),
-        ("train CartPole-v1 Acrobot-v1", "there must be one ENV, not CartPole-v1 Acrobot-v1"),
+        ("train CartPole-v1 Acrobot-v1", "give one ENV, not CartPole-v1 Acrobot-v1"),
         ("train FOLDER", "FOLDER is a folder: to resume the run in it, type proximo train --resume FOLDER"),
     ],
 )

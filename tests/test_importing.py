@@ -50,8 +50,8 @@ def test_a_class_is_named_by_its_file_or_its_module_and_is_the_same(folder, monk
     ("name", "message"),
     [
         ("own/shop_of_mine.py:Shopp", "own/shop_of_mine.py has no class Shopp: did you mean Shop"),
-        ("own/shop_of_mine.py", "names no class: write module:class or file.py:class"),
-        ("shop_of_mine.py:Shop", "there is no file shop_of_mine.py: write the path from the current folder"),
+        ("own/shop_of_mine.py", "does not name a class: write module:class or file.py:class"),
+        ("shop_of_mine.py:Shop", "there is no file shop_of_mine.py: write its path relative to "),
         ("nowhere_at_all:Shop", "No module named 'nowhere_at_all'): check the name"),
         ("broken.py:Shop", "cannot import broken.py (ZeroDivisionError: division by zero, broken.py line 2)"),
         ("un.named.py:Shop", "rename the file, with no dot before .py"),

@@ -178,12 +178,12 @@ def test_plain_data_names_a_class_only_where_there_is_a_choice():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ({"name": "Inner"}, "its kind is 'Inner', no class of Proximo's"),
+        ({"name": "Inner"}, "its kind is 'Inner', which is not a class of Proximo's"),
         (
             {"inner": {"name": "os.system"}},
-            "its inner is 'os.system', no class of Proximo's, and a file imports none",
+            "its inner is 'os.system', which is not a class of Proximo's, and a file never imports code",
         ),
-        ({"objective": {"name": "Own"}}, "its objective is 'Own', no class of Proximo's"),
+        ({"objective": {"name": "Own"}}, "its objective is 'Own', which is not a class of Proximo's"),
         ({"objective": {"epsilon": 0.1}}, "its objective is None"),
         ({"colour": 1}, "unknown options ['colour']"),
         ({"count": "three"}, "count is 'three', not a whole number"),
@@ -277,10 +277,10 @@ def test_every_other_name_is_understood(name):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--clip-coef 0.1 --clip 0.2", "--clip-coef and --clip both say what --clip is: give one of them"),
-        ("--n-epochs 3 --update-epochs 4", "--n-epochs and --update-epochs both say what --epochs is"),
-        ("--capture-video", "--capture-video: say --video-every N"),
-        ("--no-norm-adv", "--norm-adv: say --advantage-normalisation"),
+        ("--clip-coef 0.1 --clip 0.2", "--clip-coef and --clip both set --clip: give only one of them"),
+        ("--n-epochs 3 --update-epochs 4", "--n-epochs and --update-epochs both set --epochs"),
+        ("--capture-video", "--capture-video: use --video-every N"),
+        ("--no-norm-adv", "--norm-adv: use --advantage-normalisation"),
         ("--cuda", "--cuda: JAX chooses the device"),
     ],
 )

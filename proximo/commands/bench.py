@@ -1,4 +1,4 @@
-"""`proximo bench ENV`: how fast each part of the loop is."""
+"""`proximo bench ENV`: how fast each part of the training loop is."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ from proximo.arguments import RecipeArguments, Shown, config_from, parse_recipe
 
 @dataclass(frozen=True)
 class Bench(Shown, RecipeArguments):
-    """Measure how fast each part of a training is, in environment steps per second."""
+    """Measure the speed of each part of training, in environment steps per second."""
 
     repeats: int = 10
-    """Rounds of measurement. The median of them is reported."""
+    """Number of measurements. The median is reported."""
 
 
 read = partial(parse_recipe, Bench, "bench")
@@ -33,5 +33,5 @@ def run(arguments: Bench) -> int:
     print(f"{config.name}, {config.num_envs} x {config.horizon}; environment steps per second:")
     for name, rate in dataclasses.asdict(rates).items():
         print(f"  {name:10s} {rate:12,.0f}")
-    print(f"  the whole loop runs at {rates.floor_share:.0%} of the environments' own rate")
+    print(f"  the whole loop runs at {rates.floor_share:.0%} of the speed of the environments alone")
     return 0

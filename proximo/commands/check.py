@@ -1,4 +1,4 @@
-"""`proximo check ENV`: is the environment sound."""
+"""`proximo check ENV`: find what is wrong with an environment."""
 
 import dataclasses
 import json
@@ -17,11 +17,11 @@ class Check(Shown):
     an error."""
 
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
-    """A Gymnasium id; or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`."""
+    """A Gymnasium id, or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment. A value is JSON, or else text."""
+    """Arguments of the environment. Each value is parsed as JSON if possible, else it is text."""
     steps: int = 1000
-    """Steps of each check."""
+    """Number of environment steps in each check."""
     seed: int = 0
     """Random seed of the environment and of the actions."""
 
@@ -30,7 +30,7 @@ read = partial(parse_words, Check, "check")
 
 
 def with_arguments(env: str, env_kwargs: dict[str, Any]) -> Any:
-    """A function that makes a registered environment with arguments, and has its name."""
+    """A function that makes a registered environment with these arguments. It has the environment's name."""
     from proximo.envs import make_one
 
     def make() -> Any:

@@ -1,4 +1,4 @@
-"""`proximo completion SHELL`: what a shell needs to complete commands and options."""
+"""`proximo completion SHELL`: print a shell's completion script."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from proximo.errors import UserError
 
 @dataclass(frozen=True)
 class Completion:
-    """Print the script by which a shell completes commands and options with the tab key.
+    """Print the script that makes the tab key complete commands and options.
 
     bash: proximo completion bash > ~/.local/share/bash-completion/completions/proximo
 
@@ -24,7 +24,7 @@ class Completion:
 
     fish: proximo completion fish > ~/.config/fish/completions/proximo.fish
 
-    A new shell has it. Write it again after an update of Proximo.
+    Open a new shell to use it. Write it again after you update Proximo.
     """
 
     shell: Annotated[tyro.conf.Positional[Literal["bash", "zsh", "fish"]], tyro.conf.arg(metavar="SHELL")]
@@ -48,13 +48,13 @@ def run(arguments: Completion) -> int:
 
 
 def whole() -> Any:
-    """The whole command line as one type: a union of every command's arguments."""
+    """The whole command line as one type: a union of the arguments of every command."""
     kinds = {name: kind for name in COMMANDS if (kind := kind_of(name)) is not None}
     return choice_of(kinds)
 
 
 def kind_of(command: str) -> Any:
-    """The class of a command's arguments; None where what it needs is not installed."""
+    """The class of a command's arguments; None if a package that it needs is missing."""
     if command != "lm":
         return getattr(importlib.import_module(f"proximo.commands.{command}"), command.capitalize())
     try:

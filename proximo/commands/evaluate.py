@@ -1,4 +1,4 @@
-"""`proximo evaluate RUN`: play whole episodes with a trained policy."""
+"""`proximo evaluate RUN`: play full episodes with a trained policy."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlayArguments(Shown):
-    """How a trained policy is played."""
+    """How a trained policy plays."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """A run folder, or a model folder."""
     env: Annotated[str | None, tyro.conf.arg(metavar="ENV")] = None
-    """The environment to play in, by default that of the run. Name your own here, such as `file.py:Class`."""
+    """The environment to play in. By default that of the run. Name your own here, such as `file.py:Class`."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment, in place of those of the run. A value is JSON, or else text."""
+    """Arguments of the environment, replacing those of the run. Values are JSON, or else text."""
     episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 1
     """Number of full episodes to play."""
     seed: int = 0
     """Random seed of the environment and of sampled actions."""
     network: OwnCode | None = None
-    """The network of your own that was trained: `module:Class` or `file.py:Class` (a file imports none)."""
+    """Your own network class again: `module:Class` or `file.py:Class`. Run files never import code."""
     sampled: bool = False
     """Sample actions instead of taking the most likely ones."""
     best: bool = False
     """Play the best model of a run that was trained with --eval-every, instead of the last one."""
 
     def play(self) -> dict[str, Any]:
-        """They, by the names that `evaluate` and `record_video` have for them."""
+        """These options, under the names that `evaluate` and `record_video` use."""
         return {
             "env": self.env,
             "episodes": self.episodes,
@@ -55,23 +55,23 @@ class PlayArguments(Shown):
 class Evaluate(PlayArguments):
     """Play full episodes with a trained policy, and print their mean return with a 95% interval.
 
-    Given a folder of several runs, such as that of `train --seeds`, it evaluates each, and prints their mean
-    with an interval over the runs."""
+    Given a folder of several runs, such as that of `train --seeds`, it evaluates each run and prints the mean
+    over the runs with an interval."""
 
     episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 100
     """Number of full episodes to play."""
     num_envs: Annotated[int | None, also("--n-envs")] = None
-    """Environments stepped side by side, up to 16 by default. Give 1 where only one can exist at a time."""
+    """Number of parallel environments. By default up to 16. Use 1 if only one can exist at a time."""
     max_steps: int = 1_000_000
-    """Longest episode: a longer one ends the evaluation with an error."""
+    """Maximum episode length in steps. A longer episode ends the evaluation with an error."""
     until_width: float | None = None
-    """Play more rounds of --episodes until the 95% interval of the mean is narrower than this."""
+    """Keep playing rounds of --episodes until the 95% interval of the mean is narrower than this."""
     max_episodes: int = 10_000
-    """With --until-width: play at most so many episodes."""
+    """With --until-width: maximum number of episodes."""
     save: bool = False
-    """Write the result into evaluation.json in the run folder."""
+    """Write the result to evaluation.json in the run folder."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the result, as JSON, into this file."""
+    """Write the result as JSON to this file."""
 
 
 def read(words: list[str]) -> Evaluate:
@@ -96,7 +96,7 @@ def run(arguments: Evaluate) -> int:
 
 
 def run_members(arguments: Evaluate, members: list[Path]) -> int:
-    """Evaluate each run of an ensemble, and sum up; returns the exit status."""
+    """Evaluate each run of an ensemble, and summarise; returns the exit status."""
     from proximo.runs.statistics import mean_of
 
     check_members(arguments.run, members)
@@ -123,7 +123,7 @@ def run_members(arguments: Evaluate, members: list[Path]) -> int:
 
 
 def check_members(place: Path, members: list[Path]) -> None:
-    """Raises UserError where runs in one folder are not those of one ensemble."""
+    """Raises UserError unless the runs in a folder are those of one ensemble."""
     from proximo.runs.kinds import check_is_policy, config_of
     from proximo.runs.report.recipe import options_of
 
@@ -139,7 +139,7 @@ def check_members(place: Path, members: list[Path]) -> None:
 
 
 def played(arguments: Evaluate, runs: list[Path]) -> "list[Evaluation]":
-    """The evaluation of each run. Raises UserError, before anything is played, where one has no model."""
+    """The evaluation of each run. Raises UserError, before anything is played, if a run has no model."""
     from proximo.control.evaluate import evaluate
     from proximo.control.run import load
 
@@ -155,24 +155,24 @@ def played(arguments: Evaluate, runs: list[Path]) -> "list[Evaluation]":
         )
         width = outcome.high - outcome.low
         if arguments.until_width is not None and width >= arguments.until_width:
-            say(f"the interval is {width:,.2f} wide still: raise --max-episodes")
+            say(f"the interval is still {width:,.2f} wide: raise --max-episodes")
         outcomes.append(outcome)
     return outcomes
 
 
 def write(content: dict[str, Any], files: list[Path]) -> None:
-    """The same JSON into each file."""
+    """Write the same JSON to each file."""
     for path in files:
         with writing(path):
             replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def targets(arguments: Evaluate) -> list[Path]:
-    """The files that were asked for. Raises UserError where they cannot be, before anything is played."""
+    """The files to write. Raises UserError, before anything is played, if one cannot be written."""
     if arguments.save and arguments.best:
         raise UserError("--save keeps the evaluation of a run's last model: pass --out FILE for the best one")
     if arguments.save and (arguments.run / "model.json").is_file():
-        raise UserError(f"{arguments.run} is a model folder, not a run: say --out FILE instead of --save")
+        raise UserError(f"{arguments.run} is a model folder, not a run: use --out FILE instead of --save")
     if arguments.out is not None:
         check_target(arguments.out)
     saved = arguments.run / "evaluation.json" if arguments.save else None

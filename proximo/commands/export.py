@@ -1,4 +1,4 @@
-"""`proximo export RUN`: a trained policy for other programs."""
+"""`proximo export RUN`: a trained policy as an ONNX file."""
 
 import json
 from dataclasses import dataclass
@@ -16,21 +16,22 @@ from proximo.runs.sealed import check_target
 
 @dataclass(frozen=True)
 class Export:
-    """Write a trained policy, with its observation statistics, for programs without JAX."""
+    """Export a trained policy, with its observation normalisation, to ONNX for programs without JAX."""
 
     run: tyro.conf.Positional[Path]
     """A run folder, or a model folder."""
     onnx: bool = True
-    """Write one ONNX graph, the default: `observation` float32 [batch, features] in, `action` out. Each part
-    of a Dict or a Tuple is an input, named by its key; an image is uint8 [batch, height, width, channels]."""
+    """Write one ONNX graph (the default, and the only format). Its input is `observation`, float32 [batch,
+    features], its output `action`. Each part of a Dict or a Tuple is an input named by its key; an image is
+    uint8 [batch, height, width, channels]."""
     out: Path | None = None
-    """The file; `RUN/policy.onnx` unless said otherwise (beside a model folder, never in it)."""
+    """The file to write. By default RUN/policy.onnx; for a model folder, a file beside it."""
     network: OwnCode | None = None
-    """The network of your own that was trained: `module:Class` or `file.py:Class` (a file imports none)."""
+    """Your own network class again: `module:Class` or `file.py:Class`. Run files never import code."""
     best: bool = False
-    """The best model of a run that was trained with --eval-every, instead of the last."""
+    """Export the best model of a run that was trained with --eval-every, instead of the last one."""
     json: bool = False
-    """End with one JSON object on standard output."""
+    """Print the result as one JSON object on standard output."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -44,7 +45,7 @@ def run(arguments: Export) -> int:
     from proximo.control.run import load
 
     if not arguments.onnx:
-        raise UserError("ONNX is the one format that is written: leave --no-onnx out")
+        raise UserError("ONNX is the only format: leave out --no-onnx")
     if arguments.out is not None:
         check_target(arguments.out)
     require_package("jax2onnx", "export")  # before JAX and the run are loaded
@@ -66,7 +67,7 @@ def run(arguments: Export) -> int:
 
 
 def default_file(folder: Path) -> Path:
-    """`policy.onnx` in a run folder; beside a model folder, which is sealed: another file breaks its seal."""
+    """`policy.onnx` in a run folder; beside a model folder, whose checksums allow no other file."""
     if not (folder / "model.json").is_file():
         return folder / "policy.onnx"
     whole = folder.resolve()

@@ -49,7 +49,7 @@ class Chat(Shown):
     chat_template_kwargs: str | None = None
     """Variables for the chat template, as JSON: `{"enable_thinking": false}`."""
     json: bool = False
-    """Print each answer as a line of JSON."""
+    """Print each answer as one line of JSON."""
 
 
 def arguments_of(command: str) -> Any:
@@ -122,7 +122,7 @@ def as_row(answer: Answer) -> dict[str, Any]:
 
 
 class Conversation:
-    """What was said so far.
+    """The conversation so far.
 
     remembers  whether the model has a chat template; else it continues each line by itself
     """
@@ -136,7 +136,7 @@ class Conversation:
         self.messages: list[dict[str, str]] = []
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget the conversation."""
         self.messages = []
 
     def answer(self, line: str) -> Answer:

@@ -34,7 +34,7 @@ class Generate(Shown):
     data: Annotated[Path | None, also("--dataset-name")] = None
     """JSON lines with a `prompt` each, text or messages, instead."""
     chat: bool = False
-    """Each PROMPT is a user's message: the model's chat template is put around it."""
+    """Each PROMPT is a user message: format it with the model's chat template."""
     overlong: Literal["refuse", "drop"] = "refuse"
     """What to do with prompts that are too long: `refuse` all, or `drop` them."""
     invalid: Invalid = "refuse"
@@ -50,7 +50,7 @@ class Generate(Shown):
     """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
     """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's column of this name
-    wins over it."""
+    overrides it."""
     out: Path | None = None
     """Write the prompts' records with their completions to this file, as JSON lines."""
     json: bool = False
@@ -74,7 +74,7 @@ def run(arguments: Generate) -> int:
     prepare_process()
     source, out = source_of(arguments), arguments.out
     if out is not None and (out.exists() or not out.parent.is_dir()):
-        reason = "it is there already" if out.exists() else f"there is no folder {out.parent}"
+        reason = "it exists already" if out.exists() else f"there is no folder {out.parent}"
         raise UserError(f"cannot write {out}: {reason}")
     model = load(
         arguments.model,
@@ -103,9 +103,9 @@ def run(arguments: Generate) -> int:
 
 
 def source_of(arguments: Generate) -> Any:
-    """The prompts. Raises UserError unless they are said in one of the two ways."""
+    """The prompts. Raises UserError unless they are given in one of the two ways."""
     if bool(arguments.prompt) == (arguments.data is not None):
-        raise UserError('say what to answer: --prompt "..." or --data prompts.jsonl')
+        raise UserError('nothing to answer: pass --prompt "..." or --data prompts.jsonl')
     if arguments.data is not None:
         if arguments.chat:
             raise UserError("--chat is for --prompt: in --data, write the prompt as messages")

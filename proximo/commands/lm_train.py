@@ -23,7 +23,7 @@ from proximo.words import groups, understood
 
 @dataclass(frozen=True, kw_only=True)
 class Begin(Watched):
-    """A run to begin; its class for a command has that command's options too."""
+    """A new run; the class for a command has that command's options too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class BeginSampling(Begin):
     """A run that samples responses."""
 
     show_samples: bool = False
-    """Print sample responses with their scores, as often as --samples-every says, not a progress bar."""
+    """Print sample responses with scores every --samples-every iterations, instead of a progress bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ class Resume(Watched):
     show_samples: bool = False
     """Print sample responses with their scores while PPO or GRPO trains."""
     checkpoint_every: Annotated[float | None, at_least(0, infinite=True)] = None
-    """Seconds between checkpoints; by default as the run was begun."""
+    """Seconds between checkpoints. By default as in the run."""
     max_time: Annotated[float | None, at_least(0, infinite=True)] = None
-    """Stop, with a checkpoint, before this many seconds."""
+    """Stop with a checkpoint before this many seconds have passed."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read(command: str, words: list[str]) -> ParsedCommand:
     _, said = groups(words)
     names = {one.name for one in said}
     if "--show-samples" in names and command not in SAMPLING:
-        raise UserError(f"--show-samples is for {' and '.join(SAMPLING)}: {command} draws no responses")
+        raise UserError(f"--show-samples is for {' and '.join(SAMPLING)}: {command} samples no responses")
     if "--resume" in names:
         kind: Any = Resume
     else:
@@ -113,10 +113,10 @@ def run(asked: ParsedCommand) -> int:
 
 
 def carried_out(command: str, arguments: Watched, work: TrainingState, deadline: Deadline) -> int:
-    """Train from wherever it stands; returns the exit status.
+    """Train from the beginning, or from where a run stopped; returns the exit status.
 
-    0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
-    one that was asked to stop; each can be gone on with.
+    0 for a run that finished, 3 for one that ran out of time, 128 plus the signal's number for one that was
+    stopped. Each can be resumed.
     """
     if not arguments.quiet:
         for note in work.trainer.notes:
@@ -139,7 +139,7 @@ def carried_out(command: str, arguments: Watched, work: TrainingState, deadline:
     if status:
         names = work.options.rewards.reward if command in SAMPLING else ()
         again = " ".join(["", "--reward", *names]) if names else ""
-        say(f"stopped; go on with: proximo lm {command} --resume {path}{again}")
+        say(f"stopped; resume with: proximo lm {command} --resume {path}{again}")
     return status
 
 

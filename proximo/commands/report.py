@@ -1,4 +1,4 @@
-"""`proximo report RUN...`: one page about one run or many."""
+"""`proximo report RUN...`: an HTML report of one or more runs."""
 
 import json
 from dataclasses import dataclass
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report(Shown):
-    """Write a page about runs, of control or of language models: one HTML file that needs nothing else."""
+    """Write a report of runs, of control or of language models: one self-contained HTML file."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, or folders that hold some. Runs that differ in their seed alone are a group."""
+    """Run folders, or folders that contain run folders. Runs that differ only in the seed form a group."""
     out: Path | None = None
-    """The page. By default `report.html` in the folder that was named, or here where several were."""
+    """The HTML file. By default report.html in the folder that you name, or in the current folder if you name
+    several."""
     csv: Path | None = None
-    """Also write every metric in long form: run, group, env, seed, step, metric, value, and a column for each
-    option that differs between the groups (`pandas.read_csv(...).groupby(["group", "step"])`)."""
+    """Also write every metric to a CSV file, a row per number. Columns: run, group, env, seed, step, metric,
+    value, and each option that differs between groups (`pandas.read_csv(...).groupby(["group", "step"])`)."""
 
 
 read = partial(parse_words, Report, "report")
@@ -63,7 +64,7 @@ def run(arguments: Report) -> int:
 
 
 def show(study: "Study") -> None:
-    """A line for each group: its score, and how sure it is."""
+    """Print a line for each group: its score and interval."""
     text = "{:,.1f}".format if study.unit == "steps" else "{:.4g}".format
     for group in study.groups:
         if (score := group.score) is not None:

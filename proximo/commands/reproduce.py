@@ -1,4 +1,4 @@
-"""`proximo reproduce GRID`: run what is missing of a grid, then print it beside the published numbers."""
+"""`proximo reproduce GRID`: train the missing runs of a grid, then print it beside the published numbers."""
 
 import json
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from proximo.paths import short
 
 @dataclass(frozen=True)
 class Reproduce(Watched):
-    """Print a table or figure of the paper beside the published numbers, and train only what is missing.
+    """Reproduce a table or figure of the paper: train the missing runs, print published numbers and ours.
 
-    A finished run is a file, so it can be interrupted. Where nothing is missing, no file is changed.
+    Each finished run is a file, so you can interrupt the command and continue later. If no run is missing, no
+    file changes.
     """
 
     grid: tyro.conf.Positional[str]
@@ -29,17 +30,17 @@ class Reproduce(Watched):
     seeds: tuple[int, ...] = ()
     """Only these seeds."""
     processes: Annotated[int | None, at_least(1)] = None
-    """Worker processes; by default as many as there are cores."""
+    """Number of worker processes. By default the number of cores."""
     members: Annotated[int, at_least(1)] = 12
-    """Runs that one process trains side by side, at most."""
+    """Maximum number of runs that one process trains together."""
     results: Path = Path("results")
-    """Where finished runs are kept."""
+    """The folder of finished runs."""
     episodes: Path = Path("runs/reproduce")
-    """Where the returns of all episodes go."""
+    """The folder for the returns of all episodes."""
     plots: bool = False
     """Draw the figures too (needs matplotlib)."""
     figures: Path = Path("runs/figures")
-    """Where the figures go; `docs` draws those of the documents again."""
+    """The folder for the figures. `docs` updates those of the documentation."""
     markdown: bool = False
     """Print the tables as Markdown."""
 
@@ -62,7 +63,7 @@ def run(arguments: Reproduce) -> int:
     if arguments.plots:
         from proximo.experiments.plots import require_matplotlib
 
-        require_matplotlib()  # said before the work, not after it
+        require_matplotlib()  # report it before the work, not after it
     status = run_missing(
         grid,
         wanted,

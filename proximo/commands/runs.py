@@ -1,4 +1,4 @@
-"""`proximo runs [FOLDER]`: which runs there are, and how they stand."""
+"""`proximo runs [FOLDER]`: a list of runs and their state."""
 
 import argparse
 import json as json_format
@@ -16,10 +16,10 @@ from proximo.paths import absolute, short
 class Runs:
     """List the runs in a folder, newest first: environment, preset, seed, steps, the mean return of the last
     100 training episodes (or a language model's reward or loss), whether it is running, finished, stopped or
-    diverged, and when it was last written to. The runs of an ensemble stand together."""
+    diverged, and when it was last written. The runs of an ensemble are listed together."""
 
     folder: tyro.conf.Positional[Path | None] = None
-    """The folder, runs by default."""
+    """The folder to list. By default runs."""
     json: bool = False
     """Print a JSON list of the runs instead."""
     debug: bool = False
@@ -27,7 +27,7 @@ class Runs:
 
 
 class Parser(argparse.ArgumentParser):
-    """The standard library's parser: the one of other commands loads JAX."""
+    """The standard library's parser: that of the other commands loads JAX."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 def read(words: list[str]) -> Runs:
     """The arguments that were typed."""
     parser = Parser(prog="proximo runs", description=Runs.__doc__, allow_abbrev=False)
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="the folder, runs by default")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="the folder; by default runs")
     parser.add_argument("--json", action="store_true", help="print a JSON list of the runs instead")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return Runs(**vars(parser.parse_args(words)))
@@ -48,7 +48,7 @@ def run(arguments: Runs) -> int:
 
     place = absolute(arguments.folder or "runs")
     if arguments.folder is None and not place.exists():
-        raise UserError("there is no folder runs here: `proximo train CartPole-v1` makes the first run in it")
+        raise UserError("there is no folder runs here yet: `proximo train CartPole-v1` creates it")
     entries = overview(place)
     if arguments.json:
         rows = []
@@ -59,7 +59,7 @@ def run(arguments: Runs) -> int:
         print(json_format.dumps(rows))
         return 0
     if not entries:
-        print(f"there is no run in {short(place)}")
+        print(f"there are no runs in {short(place)}")
         return 0
     print("\n".join(table(entries, place)))
     return 0

@@ -1,4 +1,4 @@
-"""`proximo sweep ENV`: search the options."""
+"""`proximo sweep ENV`: tune hyperparameters."""
 
 import contextlib
 import json
@@ -27,22 +27,22 @@ FIXED = ("env", "seed", "steps", "until", "preset")  # what a comparison holds e
 
 @dataclass(frozen=True)
 class Sweep(Watched, RecipeArguments):
-    """Search for good options: many trials of one training. The same command again continues the search."""
+    """Tune hyperparameters: train with different options and compare. The same command continues a sweep."""
 
     vary: tuple[str, ...] = ()
-    """What to search: OPTION=LOW:HIGH, OPTION=LOW:HIGH:log or OPTION=ONE|OTHER, for one option or several."""
+    """What to vary, one or more of OPTION=LOW:HIGH, OPTION=LOW:HIGH:log and OPTION=ONE|OTHER."""
     trials: int = 20
-    """Number of trials in all, with those that are finished already."""
+    """Total number of trials, including those that are already finished."""
     seeds: int = 1
-    """Seeds of each trial, trained side by side. The score is their mean."""
+    """Number of seeds per trial, trained together. A trial's score is their mean."""
     storage: Path | None = None
-    """The file that keeps the trials. By default OUT/sweep.db."""
+    """The file that stores the trials. By default OUT/sweep.db."""
     out: Path | None = None
-    """The folder for sweep.md, which is written after every trial. By default runs/sweep-ENV."""
+    """The folder for the report sweep.md, written after every trial. By default runs/sweep-ENV."""
 
 
 class ParsedSweep(NamedTuple):
-    """The arguments that were typed, and those of their words that say how to train."""
+    """The arguments that were typed, and the words among them that configure the training."""
 
     arguments: Sweep
     recipe: list[str]
@@ -66,7 +66,7 @@ def recipe_words(words: list[str]) -> list[str]:
 
 
 def run(asked: ParsedSweep) -> int:
-    """Sweep; returns the exit status: 1 if no trial came to its end."""
+    """Sweep; returns the exit status: 1 if no trial finished."""
     from proximo.control.progress import shown
     from proximo.control.study import finished_trials, open_study
     from proximo.control.sweep import sweeping
@@ -81,7 +81,7 @@ def run(asked: ParsedSweep) -> int:
     begun = reported = len(finished_trials(study))
     if begun and not arguments.quiet:
         print(
-            f"going on after {begun} trials in {short(arguments.storage or out / 'sweep.db')}",
+            f"continuing after {begun} trials in {short(arguments.storage or out / 'sweep.db')}",
             file=sys.stderr,
         )
 
@@ -132,20 +132,20 @@ def typed(name: str, value: "Value") -> Any:
 
 
 def parse_search_space(vary: tuple[str, ...], recipe: list[str]) -> "Search":
-    """What is varied, as it was typed. Raises UserError for what cannot be read."""
+    """The search space, as it was typed. Raises UserError if it cannot be parsed."""
     if not vary:
-        raise UserError("say what to vary, such as --vary learning_rate=1e-5:1e-3:log")
+        raise UserError("pass --vary, such as --vary learning_rate=1e-5:1e-3:log")
     search: dict[str, Span | tuple[str, ...]] = {}
     for words in vary:
         asked, separator, values = words.partition("=")
         name = Dialect("sweep", RecipeArguments).aliases.get(f"--{asked.replace('_', '-')}", flat_name(asked))
         if not separator or not values:
-            raise UserError(f"--vary {words} is not OPTION=LOW:HIGH nor OPTION=ONE|OTHER")
+            raise UserError(f"--vary {words} is neither OPTION=LOW:HIGH nor OPTION=ONE|OTHER")
         kinds = varied(name)
         if not kinds:
             raise UserError(f"{asked!r} is not an option that can be varied: see `proximo train --help`")
         if name in search or f"--{name.replace('_', '-')}" in recipe:
-            raise UserError(f"{name} is said twice: vary it or set it")
+            raise UserError(f"{name} is given twice: vary it or set it")
         search[name] = choices(words, values, kinds) if "|" in values else span(words, values, kinds)
     return search
 
@@ -174,7 +174,7 @@ def span(words: str, values: str, kinds: tuple[Any, ...]) -> "Span":
     high, _, scale = rest.partition(":")
     kind = next((kind for kind in (float, int) if kind in kinds), None)
     if kind is None or not rest or scale not in ("", "log"):
-        hint = "LOW:HIGH or LOW:HIGH:log" if kind else "ONE|OTHER: it takes no span of numbers"
+        hint = "LOW:HIGH or LOW:HIGH:log" if kind else "ONE|OTHER: it cannot take a range of numbers"
         raise UserError(f"--vary {words} cannot be read: write it as {words.partition('=')[0]}={hint}")
     try:
         read = whole_number if kind is int else float

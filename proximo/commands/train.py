@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunArguments(Watched):
-    """How a run is carried out and kept, begun or resumed."""
+    """How a run is carried out and saved, whether new or resumed."""
 
     checkpoint_every: Annotated[float, at_least(0, infinite=True), SECONDS] = 30.0
     """Seconds between checkpoints."""
     max_time: Annotated[float | None, at_least(0, infinite=True), SECONDS] = None
-    """Stop, with a checkpoint, before this many seconds."""
+    """Stop with a checkpoint before this many seconds have passed."""
     sinks: Annotated[SinkOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="logging")] = field(
         default_factory=SinkOptions
     )
@@ -49,13 +49,13 @@ class RunArguments(Watched):
 
 @dataclass(frozen=True, kw_only=True)
 class Train(RunArguments, RecipeArguments):
-    """Train a policy on an environment, and keep everything in a run folder."""
+    """Train a policy on an environment, and save everything in a run folder."""
 
     seeds: Annotated[int, at_least(1)] = 1
-    """Train so many runs side by side, with the seeds SEED, SEED + 1, ...; each has its run folder."""
+    """Number of runs to train together, with the seeds SEED, SEED + 1, ... Each gets its own run folder."""
     start_from: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
-    """Start from the policy and observation statistics of another run or model folder. Spaces and networks
-    must be equal; the optimiser, the scale of rewards and all schedules start anew."""
+    """Start from the policy and observation statistics of another run or model folder with the same spaces and
+    networks. The optimiser, the reward scale and all schedules start from scratch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +65,19 @@ class Resume(RunArguments):
     resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     env: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[ENV]")] = None
-    """The run's environment again if it is your own, such as `file.py:Class`: run files never import code."""
+    """The run's environment again, if it is your own: `file.py:Class`, say. Run files never import code."""
     steps: int | None = None
-    """Train up to so many steps in all, instead of those that the run began with."""
+    """Total number of steps to train for. By default that of the run."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
     network: OwnCode | None = None
-    """The network of your own that the run was begun with, again: `module:Class` or `file.py:Class`."""
+    """Your own network of the run again: `module:Class` or `file.py:Class`. Run files never import code."""
     objective: OwnCode | None = None
-    """The objective of your own, again."""
+    """Your own objective of the run again."""
     value_loss: OwnCode | None = None
-    """The value loss of your own, again."""
+    """Your own value loss of the run again."""
     actor_step: OwnCode | None = None
-    """The actor step of your own, again."""
+    """Your own actor step of the run again."""
 
 
 def read(words: list[str]) -> Train | Resume:
@@ -90,7 +90,7 @@ def read(words: list[str]) -> Train | Resume:
 
 
 def said(arguments: Train) -> dict[str, Any]:
-    """What `config.json` says of the command, besides what it came to."""
+    """What `config.json` records of the command, besides the resulting options."""
     return {"preset": arguments.preset, "command": list(arguments.words)}
 
 
@@ -123,10 +123,10 @@ def run(arguments: Train | Resume) -> int:
 
 
 def carried_out(arguments: Train | Resume, work: "Work", deadline: "Deadline") -> int:
-    """Train from the beginning, or from where a run was; returns the exit status.
+    """Train from the beginning, or from where a run stopped; returns the exit status.
 
-    0 for a run that has come to its end, 3 for one that ran out of time, 128 and the signal's number for
-    one that was asked to stop; each can be gone on with.
+    0 for a run that finished, 3 for one that ran out of time, 128 plus the signal's number for one that was
+    stopped. Each can be resumed.
     """
     from proximo.control.run import iterations
     from proximo.runs.process import graceful_stop, take_turns
@@ -148,13 +148,13 @@ def carried_out(arguments: Train | Resume, work: "Work", deadline: "Deadline") -
         for line in () if arguments.quiet else symptoms_of(folder):
             say(f"note: {line}")
     if iteration is None or iteration.last:
-        return 0  # asked to stop or not: it has come to its end
-    say(f"stopped; go on with: {resume_command(arguments, folder)}")
+        return 0  # stopped or not: it has finished
+    say(f"stopped; resume with: {resume_command(arguments, folder)}")
     return status
 
 
 def score(iteration: Any) -> str:
-    """How well a run does at its end, in words."""
+    """The final score of a run, in words."""
     if math.isnan(iteration.mean_return):
         return "no episode has ended, so there is no mean return"
     return f"mean return of the last 100 episodes: {iteration.mean_return:,.1f}"
@@ -208,15 +208,15 @@ def run_seeds(arguments: Train, deadline: "Deadline") -> int:
             say(f"note: {line}" + (f" ({lines.count(line)} runs)" if lines.count(line) > 1 else ""))
     diverged = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.sound]
     for path in diverged:
-        say(f"proximo train: {short(path)} left the finite numbers: its policy is the last good one")
+        say(f"proximo train: {short(path)} diverged (NaN or infinity): the last finite policy is kept")
     unfinished = [f.path for f, m in zip(folders, overview.members, strict=True) if not m.last]
     for path in unfinished:
-        say(f"stopped; go on with: {resume_command(arguments, path)}")
+        say(f"stopped; resume with: {resume_command(arguments, path)}")
     return status if unfinished else int(bool(diverged))
 
 
 def noting_folders(members: Any, folders: list[Any]) -> Any:
-    """The turns of an ensemble, with its folders in a list as soon as there are any."""
+    """The iterations of an ensemble; puts its folders into a list as soon as they exist."""
     with contextlib.closing(members):
         for turn in members:
             folders[:] = turn[0]
@@ -224,13 +224,13 @@ def noting_folders(members: Any, folders: list[Any]) -> Any:
 
 
 def imported(arguments: Train | Resume) -> list[str]:
-    """The environment where it was typed `module:EnvId`, since a run's files never import a module."""
+    """The environment if it was typed as `module:EnvId`, since run files never import code."""
     env = arguments.env if isinstance(arguments, Resume) else arguments.options.env
     return [env] if isinstance(env, str) and ":" in env else []
 
 
 def own_code(arguments: Train | Resume) -> dict[str, Any]:
-    """The code of the user's own that was typed, as plain data: a run's files never import it."""
+    """The user's own code that was typed, as plain data: run files never import it."""
     if isinstance(arguments, Train):
         found = own_code_of(arguments.options)
     else:
@@ -239,7 +239,7 @@ def own_code(arguments: Train | Resume) -> dict[str, Any]:
 
 
 def resume_command(arguments: Train | Resume, path: Path) -> str:
-    """The command that goes on with a run as it was carried out."""
+    """The command that resumes a run with the same loggers and code."""
     words = ["proximo", "train", "--resume", str(short(path)), *imported(arguments)]
     words += as_words(own_code(arguments))
     words += as_words(changes(arguments.sinks, SinkOptions()))
@@ -248,20 +248,20 @@ def resume_command(arguments: Train | Resume, path: Path) -> str:
 
 @contextlib.contextmanager
 def resume_hint_on_error(arguments: Train | Resume, path: Path) -> Iterator[None]:
-    """When training fails, the command that goes on from what is kept."""
+    """When training fails, print the command that resumes it from the last checkpoint."""
     try:
         yield
     except UpdateDiverged:
-        raise  # to go on would be the same again
+        raise  # resuming would diverge again
     except UserError:
         if any((path / "checkpoints").glob("[0-9]*")):
-            told = f"proximo train: when that is mended, go on with: {resume_command(arguments, path)}"
+            told = f"proximo train: when that is fixed, resume with: {resume_command(arguments, path)}"
             say(told)
         raise
 
 
 def result(folder: Path, iteration: Any, elapsed: float, begun: int = 0) -> dict[str, Any]:
-    """What `train --json` ends with; `begun` are the steps of the run that was resumed."""
+    """What `train --json` prints; `begun` is the number of steps that the run had before it was resumed."""
     steps = iteration.steps if iteration else 0
     mean_return = iteration.mean_return if iteration and math.isfinite(iteration.mean_return) else None
     return {

@@ -1,4 +1,4 @@
-"""`proximo watch RUN`: see a trained policy play."""
+"""`proximo watch RUN`: watch a trained policy play."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Watch(PlayArguments):
     """Watch a trained policy play, in a window or as a video."""
 
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Record a video instead of opening a window: FILE.mp4 or FILE.gif. No screen is needed."""
+    """Record a video instead of opening a window: FILE.mp4 or FILE.gif. This needs no screen."""
     fps: float | None = None
     """Frames per second. By default the environment's own rate."""
 
@@ -48,5 +48,5 @@ def run(arguments: Watch) -> int:
     for end in ends:
         print(f"episode {end.episode}: return {end.return_so_far:,.2f}, {end.step} steps")
     if arguments.video is not None:
-        print(f"film: {short(arguments.video)}")
+        print(f"video: {short(arguments.video)}")
     return 0

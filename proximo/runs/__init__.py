@@ -1,1 +1,1 @@
-"""What stays of a run: its folder, its model, its evaluation."""
+"""What a run leaves behind: its folder, its model, its evaluation."""

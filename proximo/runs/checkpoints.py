@@ -1,10 +1,10 @@
-"""Checkpoints: all that a run needs to go on, in folders that are whole or not there.
+"""Checkpoints: everything that a run needs to resume, in folders that are complete or absent.
 
 RUN/checkpoints/000000061440/
     state.safetensors, state.json   arrays, and the rest as plain data
     manifest.json                   SHA-256 of each file, written last and checked first
 
-What is in them, and in other files beside them, is for whatever is trained to say.
+The training code decides what is in them, and in other files beside them.
 """
 
 import itertools
@@ -45,7 +45,7 @@ class Checkpoints:
     def save(self, steps: int, files: Mapping[str, bytes]) -> Path:
         """Write a checkpoint, and remove what is neither among the newest nor the best.
 
-        Raises OSError where the disk fails; what was there before is then still there.
+        Raises OSError if the disk fails; the earlier checkpoints are then still there.
         """
         path = self.path / f"{steps:012d}"
         write_folder(path, files)
@@ -82,13 +82,13 @@ def state_files(arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]
 
 
 def require_finite(arrays: Mapping[str, np.ndarray], when: str) -> None:
-    """Raises UserError if a number is not: such a state is nothing to go on from.
+    """Raises UserError if a number is not finite: such a state cannot be resumed from.
 
-    when  it was reached, such as "100 steps"
+    when  the state was reached, such as "100 steps"
     """
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{name} is not finite after {when}: no checkpoint is written")
+            raise UserError(f"{name} is not finite after {when}: no checkpoint was written")
 
 
 def read_state(
@@ -107,7 +107,7 @@ def read_state(
     place = path / STATE
     description = parsed(files[STATE], place)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{place} is not of checkpoint format {FORMAT}, the one this version reads")
+        raise UserError(f"{place} is not in checkpoint format {FORMAT}, which this version reads")
     arrays = arrays_from(files[STATE_ARRAYS], path / STATE_ARRAYS)
     try:
         return build(description, arrays, files)
@@ -115,7 +115,7 @@ def read_state(
         raise
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(repr(error).split())[:200]
-        raise UserError(f"{place} does not describe a checkpoint ({reason}): it was changed") from error
+        raise UserError(f"{place} does not describe a checkpoint ({reason}): the file was changed") from error
 
 
 def finished(path: Path) -> list[Path]:
@@ -128,8 +128,8 @@ def finished(path: Path) -> list[Path]:
 def newest_valid(run: Path, load: Callable[[Path], Content]) -> tuple[Path, Content]:
     """The newest checkpoint of a run that can be used, and what `load` makes of it.
 
-    One that cannot be used is named in a warning, and the one before it is taken. Raises UserError, with the
-    reason of the newest, where there is none: a run never starts over in silence; and OwnCodeMissing.
+    A checkpoint that cannot be used is reported in a warning, and the one before it is used. If there is none,
+    raises UserError with the reason for the newest: a run never silently starts over. Raises OwnCodeMissing.
     """
     errors: list[UserError] = []
     for path in finished(run / "checkpoints"):
@@ -141,13 +141,13 @@ def newest_valid(run: Path, load: Callable[[Path], Content]) -> tuple[Path, Cont
             errors.append(error)
             continue
         for unused in errors:
-            warnings.warn(f"{unused}; an older checkpoint is taken", CheckpointDamaged, stacklevel=2)
+            warnings.warn(f"{unused}; an older checkpoint is used instead", CheckpointDamaged, stacklevel=2)
         return path, content
     if errors:
         count = "the only checkpoint" if len(errors) == 1 else f"none of {len(errors)} checkpoints"
         verb = "cannot" if len(errors) == 1 else "can"
         raise UserError(f"{count} of {run} {verb} be used; the newest: {errors[0]}")
-    raise UserError(f"there is no checkpoint in {run / 'checkpoints'}: start again with a new --out")
+    raise UserError(f"there is no checkpoint in {run / 'checkpoints'}: start a new run with another --out")
 
 
 def quarantine(run: Path, taken: Path) -> None:

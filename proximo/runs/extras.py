@@ -1,4 +1,4 @@
-"""Libraries that only some users need: imported when they are asked for, named when they are missing."""
+"""Optional libraries: imported when they are needed, named in an error when they are missing."""
 
 import importlib
 from typing import Any
@@ -12,4 +12,6 @@ def require_package(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise UserError(f'this needs {name}, which is missing: pip install "proximo[{extra}]"') from error
+        raise UserError(
+            f'this needs {name}, which is not installed: pip install "proximo[{extra}]"'
+        ) from error

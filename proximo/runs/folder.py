@@ -1,4 +1,4 @@
-"""The run folder: what stays of a run, readable by a person and by any program."""
+"""The run folder: what a run leaves behind, readable by people and programs."""
 
 import contextlib
 import itertools
@@ -60,9 +60,9 @@ class RunFolder:
         }
         unused = unused and all((path / n).read_bytes() == head.encode() for n, head in heads if n in found)
         if CONFIG in found and not unused:
-            raise UserError(f"{path} holds a run already: choose another --out, or move that one away")
+            raise UserError(f"{path} already holds a run: choose another --out, or move that run away")
         if (found and not unused) or (path.exists() and not path.is_dir()):
-            raise UserError(f"{path} exists and is not an empty folder: choose another --out")
+            raise UserError(f"{path} is not an empty folder: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -109,7 +109,7 @@ class RunFolder:
                 keep_until(path, name, steps, step_of)
         except OSError as error:
             raise UserError(
-                f"cannot write in {path} ({error.strerror}): mend that, then resume again"
+                f"cannot write in {path} ({error.strerror}): fix that, then resume again"
             ) from error
         folder = cls(path, files, lock)
         earlier = before.get(RESUMED_WITH)
@@ -157,13 +157,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A disk that fails is the user's to mend: what is on it stays, and the run can go on from there."""
+        """A disk that fails is for the user to fix: its files stay, and the run can be resumed from them."""
         try:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot write in {self.path} ({error.strerror}): mend that, then `{self.files.resume} "
-                f"{self.path}` goes on from the last checkpoint"
+                f"cannot write in {self.path} ({error.strerror}): fix that, then resume from the last checkpoint "
+                f"with `{self.files.resume} {self.path}`"
             ) from error
 
     def _describe(self, known: Mapping[str, Any] | None = None) -> None:
@@ -188,9 +188,7 @@ class RunFolder:
             with (self.path / name).open(mode, newline="") as file:
                 file.write(lines)
         except FileExistsError:
-            raise UserError(
-                f"{self.path} was taken by another run a moment ago: choose another --out"
-            ) from None
+            raise UserError(f"{self.path} was just taken by another run: choose another --out") from None
 
 
 def file_name(name: str) -> str:

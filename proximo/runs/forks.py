@@ -1,4 +1,4 @@
-"""A process that was forked after JAX's first use has none of JAX's threads, and would wait for ever."""
+"""A process that was forked after JAX's first use has none of JAX's threads, and would hang."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What kind of folder somebody has named, where it is not the kind that a command works on."""
+"""Recognises a folder of another kind than the command needs, and says so."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def check_is_policy(place: Path) -> None:
     if inside:
         names = ", ".join(map(str, inside[:3])) + (", ..." if len(inside) > 3 else "")
         raise UserError(
-            f"{place} holds {len(inside)} runs: name one of them ({names}), or report on all of them"
+            f"{place} holds {len(inside)} runs: name one of them ({names}), or use `proximo report` for all of them"
         )
 
 
@@ -54,7 +54,7 @@ def language_advice(place: Path) -> str | None:
         kind = "holds a language model"
     else:
         return None
-    writes = "" if command in SCORES else f", `proximo lm chat {place}` talks with it"
+    writes = "" if command in SCORES else f", `proximo lm chat {place}` chats with it"
     return f"{place} {kind}: `proximo lm eval {place}` measures it{writes}"
 
 
@@ -65,7 +65,7 @@ def is_policy_run(place: Path) -> bool:
 
 
 def refuse_policy(place: Path) -> None:
-    """Raises UserError, naming its own commands, for a run of `proximo train`: no language model."""
+    """Raises UserError, with the commands to use, for a run of `proximo train`: it is no language model."""
     if is_policy_run(place):
         raise UserError(
             f"{place} is a run of `proximo train`, not a language model: `proximo evaluate {place}` measures "

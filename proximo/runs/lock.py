@@ -1,4 +1,4 @@
-"""One process at a time writes a run folder, or the results of a grid."""
+"""Only one process at a time writes to a run folder, or to the results of a grid."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ class Lock:
             if not _take(descriptor) and not _take(descriptor, after=0.1):  # `is_held` looks for a moment
                 self.release()
                 raise UserError(
-                    f"{path} is being written by {whose} that still goes on: wait for its end, or stop it"
+                    f"{path} is in use by {whose} that is still running: wait until it ends, or stop it"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Logs of a run that goes on: lines that a crash, or going on, made old are moved away, not lost."""
+"""Logs of a resumed run: lines that a crash or a resumption made obsolete are moved away, not lost."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ def step_under(key: str) -> StepOf:
 def keep_until(path: Path, name: str, steps: int, step_of: StepOf) -> None:
     """Keep a log's lines up to `steps`; later and torn ones are moved to `superseded/`.
 
-    What comes after the checkpoint is done again, and would stand there twice.
+    What comes after the checkpoint is repeated, and would be logged twice.
     """
     log = path / name
     if not log.exists():
@@ -60,7 +60,7 @@ def last_value(path: Path, name: str) -> float:
 def copy_logs(run: Path, out: Path, names: Iterable[str]) -> None:
     """Make a new folder with the logs of a run. Raises UserError if it is not empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder: choose another --out")
+        raise UserError(f"{out} is not an empty folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, *names):
         if (run / name).exists():

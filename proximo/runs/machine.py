@@ -1,4 +1,4 @@
-"""What the last bits of a run depend on: versions and hardware."""
+"""What the exact bits of a run depend on: versions and hardware."""
 
 import os
 import platform
@@ -31,7 +31,7 @@ def precision() -> dict[str, bool]:
 
 
 def fingerprint() -> dict[str, Any]:
-    """What else the last bits depend on: bit-for-bit promises hold where this is equal."""
+    """What else the exact bits depend on: bit-for-bit guarantees hold if this is equal."""
     return {
         "machine": platform.machine(),
         "cpu": _cpu(),
@@ -44,7 +44,7 @@ def fingerprint() -> dict[str, Any]:
 
 
 def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
-    """Warn, once, where a run began with other versions or on other hardware.
+    """Warn, once, if a run started with other versions or on other hardware.
 
     began_with  the content of its `config.json`
     """
@@ -55,7 +55,8 @@ def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
     if names:
         changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in names)
         warnings.warn(
-            f"the run began elsewhere ({changed}): it goes on, but perhaps not bit for bit",
+            f"the run started on another machine or with other versions ({changed}): it continues, but perhaps not "
+            "bit for bit",
             MachineChanged,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Which runs there are and how they stand, read from the ends of their files: fast, and without JAX."""
+"""A list of runs and their state, read from the ends of their files: fast, and without JAX."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ SCORES = {  # of a language model, most telling first -> what it is called
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run stands.
+    """The state of a run.
 
     path     its folder
     kind     "control" or "language"
@@ -82,12 +82,12 @@ class Ensemble:
 
 
 def overview(place: Path) -> list[RunSummary | Ensemble]:
-    """All runs in a folder, newest first; several that lie in one folder of their own are put together.
+    """All runs in a folder, newest first; several in one subfolder are grouped.
 
     Raises UserError where there is no such folder.
     """
     if not place.is_dir():
-        raise UserError(f"there is no folder {place}: name one that holds runs, such as runs")
+        raise UserError(f"there is no folder {place}: name a folder of runs, such as runs")
     found = [summary_of(path) for path in _runs_in(place, DEEPEST)]
     groups: dict[Path, list[RunSummary]] = {}
     for run in found:
@@ -118,7 +118,7 @@ def _language_command(config: Mapping[str, Any]) -> str | None:
 
 
 def summary_of(path: Path) -> RunSummary:
-    """How the run in a folder stands; what cannot be read is left out."""
+    """The state of the run in a folder; what cannot be read is left out."""
     config, last = config_of(path), _last_row(path / METRICS)
     command = _language_command(config)
     if command is not None:

@@ -55,7 +55,7 @@ def _find_platform() -> None:
 
 
 class StopRequest:
-    """Whether somebody asked for an orderly end: `requested`, and the signal's number."""
+    """Whether a graceful stop was requested, and the signal's number."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -131,7 +131,7 @@ def graceful_stop() -> Iterator[StopRequest]:
 
 
 class Ending(NamedTuple):
-    """How a run came to rest.
+    """How a run ended.
 
     last     its last turn; None without any
     status   why it was ended early: 128 and the number of a signal, 3 for the time limit; else 0

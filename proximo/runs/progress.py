@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, plain lines in a pipe."""
+"""The progress of a run: a bar on a terminal, plain lines in a pipe."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""What is written of a run, and when: the same for control and language models, alone or in an ensemble."""
+"""What is saved of a run, and when: the same for control and language models, alone or in an ensemble."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ class Record:
 
     checkpoint_every, begun  as of `record`
     last                     the last iteration that was added
-    diverged                 whether the next one left the finite numbers
+    diverged                 whether the next one diverged
     """
 
     def __init__(self, folder: RunFolder, checkpoint_every: float, begun: Any = None) -> None:
@@ -81,7 +81,7 @@ def record(
 ) -> Generator[Iteration, None, None]:
     """The same iterations, each logged as it comes; however it ends, the last model is saved.
 
-    checkpoint_every  seconds of work that a crash may cost; 0 writes a checkpoint in every iteration
+    checkpoint_every  seconds between checkpoints; 0 writes one in every iteration
     begun             the one to go on from, whose model is saved where no other follows
     """
     record, at_rest = Record(folder, checkpoint_every, begun), False

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: a manifest of SHA-256 sums, written last and checked first."""
+"""Folders that are complete or absent: a manifest of SHA-256 sums, written last and checked first."""
 
 import contextlib
 import hashlib
@@ -102,7 +102,7 @@ def verify(folder: Path) -> None:
     for name in {entry.name for entry in folder.iterdir()} - set(listed):
         if name.endswith((".safetensors", ".safetensors.index.json")):
             raise UserError(
-                f"{folder / name} was added since this was saved: remove it, or delete {MANIFEST}"
+                f"{folder / name} was added after this was saved: remove it, or delete {MANIFEST}"
             )
     for name, there in listed.items():
         try:
@@ -113,8 +113,8 @@ def verify(folder: Path) -> None:
             ) from error
         if not same:
             raise UserError(
-                f"{folder / name} is not what was saved (its SHA-256 sum differs): restore it from a copy, "
-                f"or delete {MANIFEST} if the change is meant"
+                f"{folder / name} has changed since it was saved (its SHA-256 sum differs): restore it from a "
+                f"copy, or delete {MANIFEST} if the change is intended"
             )
 
 
@@ -128,26 +128,28 @@ def read_folder(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     recover(path)
     files = {name: content_of(path / name) for name in sorted(names)}
     if content_of(path / MANIFEST) != manifest(files):
-        raise UserError(f"{path} is not what was saved (a SHA-256 sum differs): restore it from a copy")
+        raise UserError(
+            f"{path} has changed since it was saved (a SHA-256 sum differs): restore it from a copy"
+        )
     return files
 
 
 def content_of(path: Path) -> bytes:
-    """A file that anybody may have written; what is too large is not read at all, for it may fill the memory.
+    """Read an untrusted file; one that is too large is not read at all, since it may fill the memory.
 
     Raises UserError for JSON of an insane size, for what is no plain file, and where reading fails.
     """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path} cannot be read (it is not a plain file)")
+            raise UserError(f"{path} cannot be read (it is not a regular file)")
         if path.suffix == ".json":
             _check_size(found.st_size, path)
         elif found.st_size > _memory():
             raise UserError(f"{path} has {found.st_size} bytes, more than this machine's memory")
         return path.read_bytes()
     except MemoryError:
-        raise UserError(f"{path} is too large for the memory that is left") from None
+        raise UserError(f"{path} is too large for the remaining memory") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
@@ -169,7 +171,7 @@ def write_file(path: Path, content: bytes, advice: str = "") -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under another name first, then renamed."""
+    """Write a file completely or not at all: under another name first, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # another process may write it too
     try:
         temporary.write_bytes(content)
@@ -180,9 +182,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Raises UserError where no file can be written, before the work that is to be written there."""
+    """Raises UserError if a file cannot be written, before the work whose result it will hold."""
     if path.is_dir() or not path.name:
-        raise UserError(f"cannot write {short(path)}: it is a folder, so name a file in it")
+        raise UserError(f"cannot write {short(path)}: it is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {short(path)}: there is no folder {short(path.parent)}")
 
@@ -206,7 +208,7 @@ def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises UserError where it cannot be read, or is anything else."""
     found = parsed(content_of(path), path)
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object: restore it from a copy")
+        raise UserError(f"{path} does not hold a JSON object: restore it from a copy")
     return found
 
 
@@ -228,7 +230,7 @@ def _memory() -> float:
 
 def _check_size(size: int, place: Path) -> None:
     if size > LARGEST_JSON:
-        raise UserError(f"{place} has {size} bytes, more than any description of ours")
+        raise UserError(f"{place} has {size} bytes, more than any description that Proximo writes")
 
 
 def _flush(folder: Path) -> None:
@@ -270,7 +272,9 @@ def _listed(folder: Path) -> dict[str, str] | None:
     listed = content["sha256"]
     names = isinstance(listed, dict) and all(Path(name).name == name for name in listed)
     if not names or _whole(listed) != content["manifest_sha256"]:
-        raise UserError(f"{path} is not what was saved: restore the folder from a copy, or delete {MANIFEST}")
+        raise UserError(
+            f"{path} has changed since it was saved: restore the folder from a copy, or delete {MANIFEST}"
+        )
     return dict(listed)
 
 
@@ -283,4 +287,4 @@ def _refuse_strangers(path: Path, names: Iterable[str]) -> None:
     strangers -= set(_listed(path) or ()) if strangers else set()
     if strangers:
         found = ", ".join(sorted(strangers)[:3])
-        raise UserError(f"{path} holds files that are not ours ({found}): choose another folder")
+        raise UserError(f"{path} holds other files ({found}): choose another folder")

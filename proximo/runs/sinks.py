@@ -1,8 +1,8 @@
 """Where metrics go besides the run folder: TensorBoard, Weights & Biases.
 
-A sink has two methods: `log(metrics, iteration)` after every iteration, and `close()`. One that fails is
-left out from then on, with a line on standard error: what watches a run must not end it. Of an iteration
-the reports need its `steps` alone, which language models have too.
+A sink has two methods: `log(metrics, iteration)` after every iteration, and `close()`. A sink that fails is
+disabled, with a line on standard error: a logger must not end a run. Sinks here use only `steps` of an
+iteration, which language models have too.
 """
 
 import json
@@ -25,7 +25,7 @@ class Sink(Protocol):
 
 
 class Sinks:
-    """Several sinks as one, none of which can harm the run."""
+    """Several sinks as one. A failing sink never ends the run."""
 
     def __init__(self, *sinks: Sink) -> None:
         self.sinks = list(sinks)
@@ -46,7 +46,7 @@ class Sinks:
         except BaseException as raised:
             why = secret_free(reason(raised))
             self.sinks.remove(sink)
-            say(f"{type(sink).__name__} failed and is left out: {why}")
+            say(f"{type(sink).__name__} failed and is disabled: {why}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ReportOptions:
             require_package("wandb", "wandb")
 
     def reports(self, path: Path, described: Any) -> list[Sink]:
-        """The reports of the run in the folder `path`. Raises UserError where one cannot be had.
+        """The reports of the run in the folder `path`. Raises UserError if one cannot be used.
 
         described  the run's configuration, as plain data
         """

@@ -1,4 +1,4 @@
-"""What the metrics of a run tell of trouble, one line each, with what to try."""
+"""Signs of trouble in a run's metrics, one line each, with what to try."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ def no_episode(rows: Rows) -> str:
 
 def actions_at_bounds(rows: Rows) -> str:
     share = _late(rows, "rollout/actions_at_bounds")
-    return f"{share:.0%} of the sampled actions lie at their bounds" if share > AT_BOUNDS else ""
+    return f"{share:.0%} of the sampled actions are at their bounds" if share > AT_BOUNDS else ""
 
 
 def entropy_collapsed(rows: Rows) -> str:
@@ -59,7 +59,7 @@ def responses_unfinished(rows: Rows) -> str:
     known = [row["val/finished"] for row in rows if "val/finished" in row]
     if not known or _late(rows, "val/finished") > FINISHED:
         return ""
-    return "almost no response ends any more before the limit of tokens"
+    return "almost all responses reach the token limit"
 
 
 def far_from_reference(rows: Rows) -> str:
@@ -70,7 +70,7 @@ def far_from_reference(rows: Rows) -> str:
 SYMPTOMS = (
     Symptom(
         no_episode,
-        "train for longer, or limit episodes with gymnasium.wrappers.TimeLimit (where it is registered with "
+        "train for longer, or limit episodes with gymnasium.wrappers.TimeLimit (for a registered environment "
         "--env-kwargs max_episode_steps=1000)",
     ),
     Symptom(
@@ -83,11 +83,11 @@ SYMPTOMS = (
     ),
     Symptom(
         responses_unfinished,
-        "try a higher --max-new-tokens, a penalty for responses without an end, or a higher --kl-coefficient",
+        "try a higher --max-new-tokens, a penalty for truncated responses, or a higher --kl-coefficient",
     ),
     Symptom(
         far_from_reference,
-        "try a higher --kl-coefficient, or a lower --learning-rate; read its samples in completions.jsonl",
+        "try a higher --kl-coefficient, or a lower --learning-rate; read the samples in completions.jsonl",
     ),
 )
 

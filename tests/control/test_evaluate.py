@@ -224,7 +224,7 @@ def test_an_interval_that_stays_wide_is_said(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--save"], "say --out FILE"),
+        (["--save"], "use --out FILE"),
         (["--out", "nowhere/at/all.json"], "there is no folder nowhere/at"),
         (["--out", "."], "it is a folder"),
         (["--out", "/"], "it is a folder"),

@@ -123,7 +123,7 @@ def test_what_is_missing_is_named_with_the_line_to_paste(run, folder):
     with pytest.raises(OwnCodeMissing) as caught:
         proximo.load(folder)
     assert str(caught.value) == (
-        "run was trained with code of your own (network Network), which a file never imports. Give it again: "
+        "run was trained with code of your own (network Network), which run files never import. Pass it again: "
         f"proximo evaluate run --network {FILE}:Network, or in Python proximo.load('run', network=Network)"
     )
 
@@ -133,7 +133,7 @@ def test_to_resume_everything_that_is_missing_stands_in_one_line(run):
         proximo.resume("run", steps=32)
     assert str(caught.value) == (
         "run was trained with code of your own (network Network, objective Scaled, value loss "
-        "absolute_error, actor step Nothing), which a file never imports. Give it again: "
+        "absolute_error, actor step Nothing), which run files never import. Pass it again: "
         "proximo train --resume run "
         f"--network {FILE}:Network --objective {FILE}:Scaled:k=3.0 --value-loss {FILE}:absolute_error "
         f"--actor-step {FILE}:Nothing, or in Python proximo.resume('run', network=Network, objective=Scaled, "
@@ -144,7 +144,7 @@ def test_to_resume_everything_that_is_missing_stands_in_one_line(run):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"network": ratio}, "its network is Network, not ratio: give Network again"),
+        ({"network": ratio}, "its network is Network, not ratio: pass Network again"),
         ({"objective": Scaled(1.0)}, r"its objective is Scaled, which has k=3.0, not k=1.0: leave k out"),
         ({"objective": Clip()}, "its objective is Scaled, not Clip"),
         ({"network": partial(Network, width=7)}, "which has no width, not width=7"),
@@ -212,10 +212,10 @@ def test_a_function_learns_what_the_class_with_its_numbers_learns():
 
 def test_a_lambda_is_told_of_before_the_first_step_and_is_given_again_in_python(tmp_path):
     make = lambda key, sizes: Network(key, sizes)  # noqa: E731
-    with pytest.warns(OwnCodeUnnamed, match="network .*<lambda> has no name that a command could give again"):
+    with pytest.warns(OwnCodeUnnamed, match="network .*<lambda> has no name that a command can use"):
         run = trained(tmp_path, network=make, **STEADY, **{k: v for k, v in OWN.items() if k != "network"})
     assert equal(proximo.load(run.folder, network=make).policy, run.agent.policy)
-    with pytest.raises(OwnCodeMissing, match=r"Give it again: proximo.load\('.*', network=<lambda>\)"):
+    with pytest.raises(OwnCodeMissing, match=r"Pass it again: proximo.load\('.*', network=<lambda>\)"):
         proximo.load(run.folder)
 
 
@@ -348,7 +348,7 @@ class Lame(Nothing):
         ({"actor_step": Shrinking()}, "Shrinking returned a policy of .*: it must be as the one before"),
         ({"actor_step": Lame()}, "the actor step Lame failed: ValueError: no such thing"),
         ({"network": "Network"}, "network is 'Network': it must be a class or a function or None"),
-        ({"network": partial(Network, width=jnp.tanh)}, "Network has width=.*, which no file holds"),
+        ({"network": partial(Network, width=jnp.tanh)}, "Network has width=.*, which cannot be saved"),
         (
             {"network": Network, "hidden": (7,)},
             "hidden is an option of Proximo's networks, and your network Netw",
@@ -474,7 +474,7 @@ def test_own_code_is_typed_and_every_line_that_is_printed_works_as_it_is(file, c
     status, said = proximo_(capsys, "evaluate", "run")
     assert status == 2 and f"proximo evaluate run --network {file}:Net:scale=2.5, or in Python" in said
     status, said = proximo_(capsys, "train", "--resume", "run", "--steps", 32)
-    line = said.partition("Give it again: proximo ")[2].partition(", or in Python")[0]
+    line = said.partition("Pass it again: proximo ")[2].partition(", or in Python")[0]
     assert status == 2 and line.startswith("train --resume run ")
     status, said = proximo_(capsys, *line.split(), "--steps", 32, "--quiet")
     assert status == 0 and "16 steps in" in said
@@ -496,11 +496,11 @@ def test_code_that_a_file_names_is_not_imported(file, capsys):
     """A word is read where the user typed it, and nowhere else: a run's folder records commands too."""
     words = ["CartPole-v1", "--objective", f"{file}:Mine", "--network", f"{file}:Net"]
     for typed in ([], ["report", "run"], ["train", "CartPole-v1", "--network", "other.py:Net"]):
-        with typed_by_user(typed), pytest.raises(UserError, match="was not typed: a file may not name it"):
+        with typed_by_user(typed), pytest.raises(UserError, match="was not typed: a file may not name code"):
             read(words)
     Path("options.toml").write_text(f'objective = "{file}:Mine"\n')
     status, said = proximo_(capsys, "train", "CartPole-v1", "--config", "options.toml", *SHORT)
-    assert status == 2 and "a file never imports a module: confirm it by typing --objective" in said
+    assert status == 2 and "a file may not import code: confirm it by typing --objective" in said
     assert file.removesuffix(".py") not in sys.modules
     with typed_by_user(words):
         assert read(words).options.update.objective.k == 2.0
@@ -515,7 +515,7 @@ def test_code_that_a_file_names_is_not_imported(file, capsys):
         ("--objective", "clap", "or of your own module:objective or file.py:objective"),
         ("--value-loss", "nothing.py:error", "there is no file nothing.py"),
         ("--value-loss", "FILE:error:3", "'3' is not of the form KEY=VALUE: write the name too, as in k=3"),
-        ("--network", "FILE", "names no class"),
+        ("--network", "FILE", "does not name a class"),
     ],
 )
 def test_a_word_that_names_nothing_is_refused_in_one_line(file, capsys, option, word, message):

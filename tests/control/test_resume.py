@@ -204,7 +204,7 @@ def test_an_environment_of_ones_own_is_named_again(tmp_path):
         resume_run(run.folder, steps=10_000)
     resumed = resume_run(run.folder, env=Aim, steps=256)
     assert resumed.config.env is Aim and resumed.start.steps >= 128
-    with pytest.raises(UserError, match="is being written by a run that still goes on"):
+    with pytest.raises(UserError, match="is in use by a run that is still running"):
         resume_run(run.folder, env=Aim, steps=256)
     resumed.folder.lock.release()
     again = proximo.resume(run.folder, env=Aim, steps=256)
@@ -236,7 +236,7 @@ def test_another_machine_is_told(tmp_path):
     config = json.loads((run.folder / "config.json").read_text())
     config["fingerprint"]["cpu"], config["versions"]["jax"] = "Z80", "0.0.1"
     (run.folder / "config.json").write_text(json.dumps(config))
-    message = r"the run began elsewhere \(jax 0\.0\.1 -> .*, cpu Z80 -> .*\): it goes on, but perhaps not bit"
+    message = r"the run started on another machine or with other versions \(jax 0\.0\.1 -> .*, cpu Z80 -> .*\): it continues, but perhaps not bit"
     with pytest.warns(MachineChanged, match=message):
         resume_run(run.folder, steps=256)
     with warnings.catch_warnings():

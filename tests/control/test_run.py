@@ -184,7 +184,7 @@ def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
         train_config(small(Unfit, **TINY), out=tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "episodes.csv"}
     going_on = RunFolder(tmp_path / "run", FILES)  # as while a run is about to begin there
-    with pytest.raises(UserError, match="a run that still goes on"):
+    with pytest.raises(UserError, match="a run that is still running"):
         train_config(SMALL, out=tmp_path / "run")
     going_on.lock.release()
     assert proximo.load(train_config(SMALL, out=tmp_path / "run").folder).name == SMALL.env.__name__

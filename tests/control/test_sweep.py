@@ -268,7 +268,7 @@ def test_what_can_be_varied():
 @pytest.mark.parametrize(
     ("vary", "message"),
     [
-        ([], "say what to vary"),
+        ([], "pass --vary"),
         (["gamma"], "is not OPTION=LOW:HIGH"),
         (["gama=0.9:0.99"], "'gama' is not an option that can be varied"),
         (["seed=1:9"], "'seed' is not an option that can be varied"),
@@ -280,11 +280,11 @@ def test_what_can_be_varied():
         (["learning_rate=nan:1e-3"], "LOW and HIGH must be finite"),
         (["gamma=0:0.9:log"], "above 0 for `log`"),
         (["gamma=a:b"], "could not convert string to float"),
-        (["epochs=1:2.5"], "'2.5' is no whole number"),
+        (["epochs=1:2.5"], "'2.5' is not a whole number"),
         (["activation=tanh"], "write it as activation=ONE|OTHER"),
         (["activation=tanh|tanh"], "the choices must differ"),
         (["anneal=yes|no"], "the choices are true and false"),
-        (["gamma=0.8:0.9", "gamma=0.9:0.99"], "gamma is said twice"),
+        (["gamma=0.8:0.9", "gamma=0.9:0.99"], "gamma is given twice"),
         (["steps=1:2"], "'steps' is not an option that can be varied"),
         (["activation=tanh|sine"], "sine"),
     ],
@@ -297,7 +297,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, vary, message):
 
 
 def test_an_option_is_varied_or_set():
-    with pytest.raises(UserError, match="gamma is said twice"):
+    with pytest.raises(UserError, match="gamma is given twice"):
         parse_search_space(("gamma=0.8:0.9",), ["CartPole-v1", "--gamma", "0.9"])
 
 

@@ -68,7 +68,7 @@ def test_a_film_of_cartpole_through_the_command(run, tmp_path, capsys):
     # It is what `evaluate` plays.
     assert said["episodes"][0]["return"] == evaluate(run.agent, episodes=1, seed=3).returns[0]
     assert main([*words[:4], "--sampled", "--fps", "100"]) == 0
-    assert f"film: {path}" in capsys.readouterr().out
+    assert f"video: {path}" in capsys.readouterr().out
     assert mp4(path)[1] == 100
 
 

@@ -93,7 +93,7 @@ def test_two_commands_do_not_run_one_grid_at_once(tiny, capsys):
     (tiny / "results" / "tiny" / "CartPole-v1" / "low-0.json").unlink()
     other = files.lock(tiny / "results", "tiny")  # as the command holds it that runs what is missing
     said = mistake(capsys, "tiny")
-    assert "results/tiny is being written by another `proximo reproduce` that still goes on" in said
+    assert "results/tiny is in use by another `proximo reproduce` that is still running" in said
     assert main(["reproduce", "tiny", "--setting", "high"]) == 0  # nothing is missing there: it is only read
     other.release()
 

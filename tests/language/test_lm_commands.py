@@ -303,7 +303,7 @@ def test_a_run_that_is_out_of_time_says_so_and_goes_on(there, capsys):
     assert main(["lm", *SFT, "--quiet", "--out", "late", "--max-time", "0"]) == 3
     said = capsys.readouterr()
     assert said.out.startswith("1 of 4 iterations")
-    assert said.err == "stopped; go on with: proximo lm sft --resume late\n"
+    assert said.err == "stopped; resume with: proximo lm sft --resume late\n"
     assert main(["lm", "sft", "--resume", "late", "--quiet"]) == 0
     assert numbers_of(there / "late") == numbers_of(there / "sft")
     typed = json.loads((there / "late" / "config.json").read_text())["resumed_with"]
@@ -320,7 +320,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(there, capsys):
     capsys.readouterr()
     assert main(words) == 128 + 15
     again = "proximo lm ppo --resume ppo --reward rewards_of_mine:ones"
-    assert capsys.readouterr().err == f"stopped; go on with: {again}\n"
+    assert capsys.readouterr().err == f"stopped; resume with: {again}\n"
     assert len(numbers_of(there / "ppo")) == 1
     assert main([*again.split()[1:], "--quiet"]) == 0
     assert numbers_of(there / "ppo") == numbers_of(there / "whole")
@@ -426,8 +426,8 @@ def test_what_was_chosen_for_a_tokenizer_is_said(there, capsys):
         ("ppo base --data prompts.jsonl --temperature 0", "a greedy policy cannot explore"),
         ("ppo base --data prompts.jsonl --kl adaptive:x", "x"),
         ("grpo base --data prompts.jsonl --samples 1 --reward rewards_of_mine:ones", "samples is 1"),
-        ("generate base", "say what to answer"),
-        ("generate base --prompt 1 --data prompts.jsonl", "say what to answer"),
+        ("generate base", "nothing to answer"),
+        ("generate base --prompt 1 --data prompts.jsonl", "nothing to answer"),
         ("generate base --prompt 1 --top-p 2", "top_p is 2"),
         ("generate base --prompt 1 --chat --max-new-tokens 4", "no chat template"),
         ("generate base --data prompts.jsonl --chat", "write the prompt as messages"),

@@ -168,28 +168,28 @@ def test_an_alias_never_hides_an_option_of_ours():
     [
         ("sft", "--gradient_accumulation_steps 4", "--per-device-train-batch-size, which is missing"),
         ("sft", "--fp16", "--precision bfloat16"),
-        ("ppo", "--num_train_epochs 1", "say --episodes"),
-        ("grpo", "--max_steps 100", "say --episodes"),
-        ("grpo", "--per_device_train_batch_size 12", "8 for each prompt must divide them"),
-        ("ppo", "--per_device_train_batch_size many", "'many' is no whole number"),
+        ("ppo", "--num_train_epochs 1", "use --episodes"),
+        ("grpo", "--max_steps 100", "use --episodes"),
+        ("grpo", "--per_device_train_batch_size 12", "the 8 responses per prompt must divide that"),
+        ("ppo", "--per_device_train_batch_size many", "'many' is not a whole number"),
         ("ppo", "--bf16 perhaps", "it is a switch"),
         ("ppo", "--kl_coef 1 2", "--kl-coef takes one value, not 2"),
         ("ppo", "--kl_coef much", "much"),
-        ("ppo", "--use_vllm", "drawn in this process"),
+        ("ppo", "--use_vllm", "sampled in this process"),
         ("ppo", "--learn-rate 1", "--learning-rate"),
         (
             "sft",
             "--report_to trackio",
-            "there are tensorboard and wandb; every number",
+            "there are tensorboard and wandb; RUN/metrics.jsonl has every number",
         ),
-        ("sft", "--max_steps 100", "say --epochs"),
+        ("sft", "--max_steps 100", "use --epochs"),
         ("ppo", "--stop_token period", "EOS ends a response"),
         (
             "dpo",
             "--loss_type ipo --label_smoothing 0.1",
-            "--loss-type and --label-smoothing both say what --loss",
+            "--loss-type and --label-smoothing both set --loss",
         ),
-        ("ppo", "--kl adaptive-kl:6 --kl_coef 0.1", "--kl and --kl-coef both say what --kl is"),
+        ("ppo", "--kl adaptive-kl:6 --kl_coef 0.1", "--kl and --kl-coef both set --kl"),
         ("ppo", "--stop -- --seed 1", "-- stands alone"),
     ],
 )
@@ -234,7 +234,9 @@ def test_what_is_typed_wins_over_the_file(tmp_path):
 def test_a_reward_function_in_a_file_is_confirmed_by_hand(tmp_path):
     # A name there is code that would run: the file may have come from anybody.
     for key in ("reward", "reward-funcs"):
-        with pytest.raises(UserError, match="never imports a module: confirm it by typing --reward m:f m:g"):
+        with pytest.raises(
+            UserError, match="a file may not import code: confirm it by typing --reward m:f m:g"
+        ):
             in_file(tmp_path, f'{key} = ["m:f", "m:g"]', "ppo")
     assert in_file(tmp_path, 'reward = "m:f"', "ppo", "--reward", "m:f")["reward"] == ("m:f",)
     assert in_file(tmp_path, 'reward_model = "R"', "ppo")["reward_model"] == ("R",)  # a folder: no code
@@ -249,7 +251,7 @@ def test_a_reward_function_in_a_file_is_confirmed_by_hand(tmp_path):
         ("[optimisation]\nlearning_rate = 1", "[optimisation] is a table"),
         ("learning_rate = ", "is not TOML"),
         ("learning_rate = 'much'", "much"),
-        ("num_train_epochs = 1", "say --episodes"),
+        ("num_train_epochs = 1", "use --episodes"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told(tmp_path, text, message):

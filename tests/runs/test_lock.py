@@ -15,7 +15,7 @@ HELD = "import sys, time; from proximo.runs.lock import Lock; lock = Lock(sys.ar
 
 def test_a_folder_is_held_once(tmp_path):
     lock = Lock(tmp_path)
-    with pytest.raises(UserError, match="is being written by a run that still goes on"):
+    with pytest.raises(UserError, match="is in use by a run that is still running"):
         Lock(tmp_path)
     lock.release()
     again = Lock(tmp_path)

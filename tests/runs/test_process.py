@@ -85,7 +85,7 @@ def test_an_environment_that_asks_for_the_programs_end_fails_in_one_line(tmp_pat
     # Its 41st step; of 4 rows, one is a reset: 13 episodes are 39 steps and 52 rows, and two more.
     assert "failed at step 54, after the action " in said
     assert f": it asked the program to end ({reason})" in said
-    assert "go on with: proximo train --resume" in going_on
+    assert "resume with: proximo train --resume" in going_on
     assert proximo.load(tmp_path / "run").act(np.zeros(1, np.float32)) in (0, 1)
 
 
@@ -172,7 +172,7 @@ def test_files_go_where_the_command_was_begun(tmp_path, monkeypatch, capsys):
     assert told.endswith("run: run\nnext: proximo evaluate run\n")
     command("train", "--resume", "run", "--steps", "300", "--quiet")
     command("evaluate", "run", "--episodes", "2", "--save", "--out", "scores.json")
-    assert "film: play.gif\n" in command("watch", "run", "--video", "play.gif")
+    assert "video: play.gif\n" in command("watch", "run", "--video", "play.gif")
     command("train", "Wanders-v0", *WORDS, "--seeds", "2", "--out", "seeds")
     assert "\nrun: runs/Wanders-v0-0-" in command("train", "Wanders-v0", *WORDS)
     monkeypatch.chdir(tmp_path / "here")

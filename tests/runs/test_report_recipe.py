@@ -132,8 +132,8 @@ def test_a_resumed_run_is_made_in_one_go_or_part_by_part():
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"env": "Nowhere-v0"}, "Nowhere-v0 is no environment that is registered here"),
-        ({"env": "os:CartPole-v1"}, "is no environment that is registered here"),
+        ({"env": "Nowhere-v0"}, "Nowhere-v0 is not registered here"),
+        ({"env": "os:CartPole-v1"}, "is not registered here"),
         ({"objective": {"name": "Own", "strength": 2.0}}, "there is no 'own'"),
         ({"gone": 3}, "gone"),
         ({"env_description": {"kwargs": {}, "wrappers": [["FlattenObservation", {}]]}}, "wrapped in Flatten"),
@@ -149,7 +149,9 @@ def test_where_no_command_makes_the_run_again_the_report_says_so(changed, why):
     if "objective" in changed:
         config["update"] |= changed
     lines, (reason,) = commands({**config, **({} if "objective" in changed else changed)})
-    assert lines == [] and why in reason and reason.startswith("runs/made cannot be made by a command: ")
+    assert (
+        lines == [] and why in reason and reason.startswith("runs/made cannot be reproduced by a command: ")
+    )
 
 
 def test_a_name_from_a_file_is_one_word_and_imports_nothing():

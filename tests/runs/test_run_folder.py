@@ -65,7 +65,7 @@ def described(path):
 def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
     first = RunFolder.create(FILES, tmp_path / "run")
     assert {path.name for path in first.path.iterdir()} == {"config.json", "others.csv"}
-    with pytest.raises(UserError, match="a run that still goes on"):
+    with pytest.raises(UserError, match="a run that is still running"):
         RunFolder.create(FILES, tmp_path / "run")
     first.lock.release()
     second = RunFolder.create(FILES._replace(described={"upto": 7}), tmp_path / "run")
