@@ -54,8 +54,8 @@ class Train(RunArguments, RecipeArguments):
     seeds: Annotated[int, at_least(1)] = 1
     """Number of runs to train together, with the seeds SEED, SEED + 1, ... Each gets its own run folder."""
     start_from: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
-    """Start from the policy and observation statistics of another run or model folder with the same spaces and
-    networks. The optimiser, the reward scale and all schedules start from scratch."""
+    """Start from the policy and observation statistics of another run or model folder, which must have the
+    same spaces and networks. The optimiser, the reward scale and all schedules start from scratch."""
 
 
 @dataclass(frozen=True, kw_only=True)

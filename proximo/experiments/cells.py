@@ -1,4 +1,4 @@
-"""Finished runs on disk: one small JSON file each, written whole or not at all."""
+"""Finished runs on disk: one small JSON file each, written completely or not at all."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ FORMAT = 1
 LAST = 100  # a run's score is the mean return of its last 100 training episodes, as in the paper
 POINTS = 50  # of a learning curve
 VERSIONS = ("proximo", "jax", "gymnasium", "mujoco")
-KEPT = "what is finished is kept, and the same command goes on with the rest"
+KEPT = "finished runs are kept, and the same command continues with the rest"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -46,10 +46,10 @@ def read(path: Path, *needed: str) -> dict[str, Any] | None:
         raise UserError(f"{path} cannot be read ({error}): {mismatch_message(path)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
-            f"{path} is not of format {FORMAT}, the one this version reads: {mismatch_message(path)}"
+            f"{path} is not in format {FORMAT}, which this version reads: {mismatch_message(path)}"
         )
     if lacking := [name for name in needed if name not in content]:
-        raise UserError(f"{path} was changed, it has no {lacking[0]}: {mismatch_message(path)}")
+        raise UserError(f"{path} was changed: it has no {lacking[0]}: {mismatch_message(path)}")
     return content
 
 
@@ -104,8 +104,8 @@ def ensure_description(results: Path, grid: str) -> None:
     for name, there in description["versions"].items():
         if there != now.get(name):
             raise UserError(
-                f"{path.parent} was made with {name} {there}, and here is {now.get(name)}: install that one, "
-                "or choose another --results"
+                f"{path.parent} was made with {name} {there}, but {now.get(name)} is installed here: "
+                f"install {there}, or choose another --results"
             )
     if not path.exists():
         write_json(path, description)
@@ -164,7 +164,7 @@ def load(results: Path, cell: Cell, known: list[str]) -> dict[str, Any] | None:
     content = read(path, "configuration", "score", "curve", "episodes")
     if content is not None and content["configuration"] != digest(cell.config, known):
         raise UserError(
-            f"{path} was made with another configuration than the grid asks for now ({cell.command}): "
+            f"{path} was made with another configuration than the grid has now ({cell.command}): "
             f"{mismatch_message(path)}"
         )
     return content
@@ -180,7 +180,7 @@ class Record:
 
     steps     learned from so far
     last      the last iteration
-    diverged  the step at which an update left the finite numbers, None if none did
+    diverged  the step at which an update diverged, None if none did
     over      whether there is nothing more to gather
     """
 

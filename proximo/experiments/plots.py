@@ -34,7 +34,7 @@ STYLE: Any = {
 def require_matplotlib() -> None:
     """Raises UserError where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError('the figures need a package that is missing: pip install "proximo[plots]"')
+        raise UserError('the figures need matplotlib, which is not installed: pip install "proximo[plots]"')
 
 
 def draw(grid: Grid, results: Path, summary: dict[str, Any], folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is missing of a grid is run; what is there is summed up."""
+"""Trains the missing runs of a grid, and summarises all of them."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The grid's runner: what is missing goes to worker processes, one per core."""
+"""The grid's runner: worker processes, one per core, train the missing runs."""
 
 import contextlib
 import multiprocessing
@@ -84,8 +84,8 @@ class Worker:
         self.process.join(timeout=5.0)
         busy = f" at {self.task.name}" if self.task else ""
         return (
-            f"a worker process ended with exit status {self.process.exitcode}{busy}; look for too little "
-            f"memory, or a crash in native code; {cells.KEPT}"
+            f"a worker process ended with exit status {self.process.exitcode}{busy}; it may have "
+            f"run out of memory or crashed in native code; {cells.KEPT}"
         )
 
 

@@ -99,7 +99,7 @@ def interval(estimate: list[float | None] | None) -> str:
 
 
 def runs(row: dict[str, Any]) -> str:
-    """How many runs are there, of how many; and how many of them left the finite numbers."""
+    """How many runs are there, of how many; and how many of them diverged."""
     diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
     return (f"{row['runs']}" if row["runs"] == row["of"] else f"{row['runs']} of {row['of']}") + diverged
 

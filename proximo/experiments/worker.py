@@ -103,7 +103,7 @@ def outcome(
 def run_group(group: Group, places: OutputFolders, train: Callable[..., Any], report: Report) -> None:
     """Train an ensemble, and write each run when it is done.
 
-    A member whose update leaves the finite numbers is done: that is a result too, and the others go on.
+    A member whose update diverges is finished: that is a result too, and the others continue.
     Raises UserError when nothing can be written, when an environment fails, or for unusable options.
     """
     started = reported = time.perf_counter()
@@ -130,7 +130,7 @@ def run_group(group: Group, places: OutputFolders, train: Callable[..., Any], re
 def iterate_members(
     records: list[cells.Record], train: Callable[..., Any]
 ) -> Generator[list[Any], None, None]:
-    """The ensemble's turns; of a member alone, the one that left the finite numbers comes as an error."""
+    """The ensemble's iterations; of a single member, the one that diverged comes as an error."""
     try:
         with contextlib.closing(train([record.cell.config for record in records])) as iterations:
             yield from iterations

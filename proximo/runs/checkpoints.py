@@ -128,8 +128,9 @@ def finished(path: Path) -> list[Path]:
 def newest_valid(run: Path, load: Callable[[Path], Content]) -> tuple[Path, Content]:
     """The newest checkpoint of a run that can be used, and what `load` makes of it.
 
-    A checkpoint that cannot be used is reported in a warning, and the one before it is used. If there is none,
-    raises UserError with the reason for the newest: a run never silently starts over. Raises OwnCodeMissing.
+    A checkpoint that cannot be used is reported in a warning, and the one before it is used. If there is
+    none, raises UserError with the reason for the newest: a run never silently starts over. Raises
+    OwnCodeMissing.
     """
     errors: list[UserError] = []
     for path in finished(run / "checkpoints"):

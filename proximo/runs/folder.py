@@ -162,8 +162,8 @@ class RunFolder:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot write in {self.path} ({error.strerror}): fix that, then resume from the last checkpoint "
-                f"with `{self.files.resume} {self.path}`"
+                f"cannot write in {self.path} ({error.strerror}): fix that, then resume from the last "
+                f"checkpoint with `{self.files.resume} {self.path}`"
             ) from error
 
     def _describe(self, known: Mapping[str, Any] | None = None) -> None:

@@ -26,6 +26,6 @@ def refuse_after_fork() -> None:
     """Raises UserError in a process in which the first computation would hang."""
     if Fork.dead:
         raise UserError(
-            "this process was forked from one that had used JAX, and would hang, since a fork copies no "
+            "this process was forked from one that had used JAX, and would hang, because a fork copies no "
             "threads: start it with multiprocessing.get_context('spawn') or 'forkserver'"
         )

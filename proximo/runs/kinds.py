@@ -20,7 +20,8 @@ def check_is_policy(place: Path) -> None:
     if inside:
         names = ", ".join(map(str, inside[:3])) + (", ..." if len(inside) > 3 else "")
         raise UserError(
-            f"{place} holds {len(inside)} runs: name one of them ({names}), or use `proximo report` for all of them"
+            f"{place} holds {len(inside)} runs: name one of them ({names}), or use `proximo "
+            "report` for all of them"
         )
 
 

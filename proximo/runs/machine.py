@@ -55,8 +55,8 @@ def warn_of_another_machine(began_with: Mapping[str, Any]) -> None:
     if names:
         changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in names)
         warnings.warn(
-            f"the run started on another machine or with other versions ({changed}): it continues, but perhaps not "
-            "bit for bit",
+            f"the run started on another machine or with other versions ({changed}): it continues, but "
+            "perhaps not bit for bit",
             MachineChanged,
             stacklevel=3,
         )

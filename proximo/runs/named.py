@@ -44,7 +44,7 @@ def restore_tree(template: Any, arrays: Mapping[str, np.ndarray], place: Path | 
         if array is None or array.shape != wanted.shape or array.dtype != wanted.dtype:
             there = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
             asked = f"{wanted.dtype}{list(wanted.shape)}"
-            raise UserError(f"{place}: {name} is {there}, but its description says {asked}")
+            raise UserError(f"{place}: {name} is {there}, but its description asks for {asked}")
         if jax.numpy.issubdtype(array.dtype, jax.numpy.inexact) and not np.isfinite(array).all():
             raise UserError(f"{place}: {name} is not finite: restore the file from a copy")
         found.append(

@@ -113,8 +113,8 @@ def verify(folder: Path) -> None:
             ) from error
         if not same:
             raise UserError(
-                f"{folder / name} has changed since it was saved (its SHA-256 sum differs): restore it from a "
-                f"copy, or delete {MANIFEST} if the change is intended"
+                f"{folder / name} has changed since it was saved (its SHA-256 sum differs): restore it "
+                f"from a copy, or delete {MANIFEST} if the change is intended"
             )
 
 
@@ -208,7 +208,7 @@ def json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises UserError where it cannot be read, or is anything else."""
     found = parsed(content_of(path), path)
     if not isinstance(found, dict):
-        raise UserError(f"{path} does not hold a JSON object: restore it from a copy")
+        raise UserError(f"{path} holds no JSON object: restore it from a copy")
     return found
 
 

@@ -117,7 +117,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
         damaged = bytearray(original)
         damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
         (path / name).write_bytes(damaged)
-        with pytest.raises(UserError, match="is not what was saved"):
+        with pytest.raises(UserError, match="has changed since it was saved"):
             load_checkpoint(path)
         (path / name).write_bytes(original)
     load_checkpoint(path)
@@ -256,7 +256,7 @@ def test_a_learner_that_is_not_finite_is_never_written(tmp_path):
     name = next(name for name in snapshot.learner if name.startswith("optimiser"))
     snapshot.learner[name] = np.full(snapshot.learner[name].shape, np.nan)
     bad = dataclasses.replace(iteration, snapshot=lambda: snapshot, steps=10**6)
-    with pytest.raises(UserError, match=r"optimiser.* is not finite after .* no checkpoint is written"):
+    with pytest.raises(UserError, match=r"optimiser.* is not finite after .* no checkpoint was written"):
         keep(Checkpoints(tmp_path / "checkpoints"), bad, config)
     iterations.close()
     assert finished(tmp_path / "checkpoints") == [before]
@@ -306,7 +306,7 @@ def test_a_manifest_reaches_no_other_file(tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     files = {name: (path / name).read_bytes() for name in FILES}
     (path / "manifest.json").write_bytes(manifest({**files, "../../secret": b"secret"}))
-    with pytest.raises(UserError, match="is not what was saved"):
+    with pytest.raises(UserError, match="has changed since it was saved"):
         load_checkpoint(path)
 
 
@@ -316,6 +316,6 @@ def test_a_link_in_the_place_of_a_file_is_only_read(tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"{}")
     (path / "state.json").unlink()
     (path / "state.json").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="is not what was saved"):
+    with pytest.raises(UserError, match="has changed since it was saved"):
         load_checkpoint(path)
     assert (tmp_path / "elsewhere").read_bytes() == b"{}"

@@ -287,7 +287,9 @@ def test_an_operation_without_an_onnx_form_is_refused_in_one_line():
 @pytest.mark.parametrize("package", ["onnx", "jax2onnx"])
 def test_a_missing_package_is_named(package, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf'{package}, which is missing: pip install "proximo\[export\]"'):
+    with pytest.raises(
+        UserError, match=rf'{package}, which is not installed: pip install "proximo\[export\]"'
+    ):
         export_onnx(agent_for(), tmp_path / "policy.onnx")
 
 

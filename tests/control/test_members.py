@@ -116,7 +116,7 @@ def test_the_command_line(tmp_path):
     again = subprocess.run(
         [sys.executable, "-m", "proximo", *words], capture_output=True, text=True, check=False
     )
-    assert again.returncode == 2 and "holds a run already" in again.stderr
+    assert again.returncode == 2 and "already holds a run" in again.stderr
     assert again.stderr.count("\n") == 1
 
 

@@ -111,7 +111,7 @@ def refused(folder):
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match=r"holds files that are not ours \(thesis.tex\)"):
+    with pytest.raises(UserError, match=r"holds other files \(thesis.tex\)"):
         save_model(agent_for(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -132,7 +132,7 @@ def test_a_flipped_bit_is_noticed(folder, name, position):
     content = bytearray(path.read_bytes())
     content[int(position * len(content))] ^= 1
     path.write_bytes(content)
-    assert "is not what was saved" in refused(folder)
+    assert "has changed since it was saved" in refused(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "manifest.json"])
@@ -238,7 +238,7 @@ def test_a_file_that_would_fill_the_memory_is_not_read(folder, little_memory):
 def test_what_is_no_plain_file_is_not_read(folder, little_memory):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to("/dev/zero")  # has no end
-    assert "model.safetensors cannot be read (it is not a plain file)" in refused(folder)
+    assert "model.safetensors cannot be read (it is not a regular file)" in refused(folder)
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -123,8 +123,9 @@ def test_what_is_missing_is_named_with_the_line_to_paste(run, folder):
     with pytest.raises(OwnCodeMissing) as caught:
         proximo.load(folder)
     assert str(caught.value) == (
-        "run was trained with code of your own (network Network), which run files never import. Pass it again: "
-        f"proximo evaluate run --network {FILE}:Network, or in Python proximo.load('run', network=Network)"
+        "run was trained with code of your own (network Network), which run files never import. Pass it "
+        f"again: proximo evaluate run --network {FILE}:Network, or in Python proximo.load('run', "
+        f"network=Network)"
     )
 
 

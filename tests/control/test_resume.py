@@ -236,7 +236,10 @@ def test_another_machine_is_told(tmp_path):
     config = json.loads((run.folder / "config.json").read_text())
     config["fingerprint"]["cpu"], config["versions"]["jax"] = "Z80", "0.0.1"
     (run.folder / "config.json").write_text(json.dumps(config))
-    message = r"the run started on another machine or with other versions \(jax 0\.0\.1 -> .*, cpu Z80 -> .*\): it continues, but perhaps not bit"
+    message = (
+        r"the run started on another machine or with other versions \(jax 0\.0\.1 -> .*, cpu Z80 -> .*\): "
+        r"it continues, but perhaps not bit"
+    )
     with pytest.warns(MachineChanged, match=message):
         resume_run(run.folder, steps=256)
     with warnings.catch_warnings():
@@ -270,7 +273,7 @@ def test_a_run_that_goes_on_is_known_by_its_checkpoints(tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     run = proximo.train("CartPole-v1", out=tmp_path / "run", **TINY)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write in .*: mend that, then resume again"):
+    with pytest.raises(UserError, match=r"cannot write in .*: fix that, then resume again"):
         resume_run(run.folder, out=tmp_path / "file" / "inside", steps=256)
 
 

@@ -166,7 +166,7 @@ def test_a_run_evaluates_where_it_was_trained(run):
 
 def test_a_folder_with_a_run_is_left_alone(run):
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="holds a run already: choose another --out"):
+    with pytest.raises(UserError, match="already holds a run: choose another --out"):
         train_config(SMALL, out=run.folder)
     assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
 

@@ -152,7 +152,7 @@ def test_a_sink_that_fails_is_left_out_and_the_run_goes_on(tmp_path, capsys):
         sinks.log({}, iteration)
     sinks.close()
     assert sound.count == 3 and sound.closed and not broken.closed
-    assert capsys.readouterr().err == "Broken failed and is left out: OSError: no way to ... at all\n"
+    assert capsys.readouterr().err == "Broken failed and is disabled: OSError: no way to ... at all\n"
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,9 @@ def test_a_film_that_cannot_be_written(agent, tmp_path):
 
 def test_a_missing_package_is_named(agent, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match=r'imageio_ffmpeg, which is missing: pip install "proximo\[video\]"'):
+    with pytest.raises(
+        UserError, match=r'imageio_ffmpeg, which is not installed: pip install "proximo\[video\]"'
+    ):
         record_video(agent, tmp_path / "play.mp4", Drawn)
 
 

@@ -126,7 +126,7 @@ def test_another_format_is_refused(tmp_path):
     fill(tmp_path)
     path = tmp_path / "results" / "tiny" / "CartPole-v1" / "high-0.json"
     path.write_text(path.read_text().replace('"format":1', '"format":2'))
-    with pytest.raises(UserError, match=r"high-0\.json is not of format 1.*choose another --results"):
+    with pytest.raises(UserError, match=r"high-0\.json is not in format 1.*choose another --results"):
         run(tmp_path)
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match=r"high-0\.json cannot be read"):
@@ -143,7 +143,7 @@ def test_a_file_that_lacks_something_is_refused(tmp_path, file, name):
     content = json.loads(path.read_text())
     del content[name]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"{path.name} was changed, it has no {name}: move {path.name} away"):
+    with pytest.raises(UserError, match=rf"{path.name} was changed: it has no {name}: move {path.name} away"):
         run(tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_other_versions_are_refused_for_new_runs_alone(tmp_path, monkeypatch):
     fill(tmp_path, environments=["CartPole-v1"])
     monkeypatch.setattr(files, "versions", lambda: dict.fromkeys(files.VERSIONS, "9"))
     assert run(tmp_path, only=["CartPole-v1"]) == 0  # nothing to run
-    with pytest.raises(UserError, match=r"was made with proximo .*, and here is 9: install that one"):
+    with pytest.raises(UserError, match=r"was made with proximo .*, but 9 is installed here: install "):
         run(tmp_path)
 
 
@@ -191,7 +191,7 @@ def test_machines_are_noted_once_each(tmp_path):
 
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*the same command goes on with the rest"):
+    with pytest.raises(UserError, match=r"cannot write .*the same command continues with the rest"):
         files.write_json(tmp_path / "file" / "below" / "grid.json", {})
 
 

@@ -88,7 +88,7 @@ def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
     new_run(tmp_path / "run").lock.release()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
     finish(Toy(), tmp_path / "run")
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         new_run(tmp_path / "run")
 
 
@@ -192,7 +192,7 @@ def flip_a_byte(path):
 def test_a_damaged_checkpoint_gives_way_to_an_older_one(tmp_path):
     whole = finish(Toy(), tmp_path, every=0.0)
     flip_a_byte(tmp_path / "checkpoints/000000000005/state.safetensors")
-    with pytest.warns(CheckpointDamaged, match="an older checkpoint is taken"):
+    with pytest.warns(CheckpointDamaged, match="an older checkpoint is used instead"):
         run, state, number = restore(tmp_path, files(Toy()), Toy())
     assert numbers(tmp_path) == [4] == [number]  # the damaged one would outrank new ones
     again = list(record_iterations(Toy(), run, 0.0, state, number))

@@ -50,7 +50,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     older, newest = (save(checkpoints, steps) for steps in (8, 16))
     damage(newest)
-    with pytest.warns(CheckpointDamaged, match=f"{newest.name} is not what was saved.*older checkpoint"):
+    with pytest.warns(
+        CheckpointDamaged, match=f"{newest.name} has changed since it was saved.*older checkpoint"
+    ):
         assert newest_valid(tmp_path, load) == (older, 8)
 
 
@@ -77,7 +79,7 @@ def test_one_that_was_half_removed_before_is_no_obstacle(tmp_path):
 
 
 def test_a_run_never_starts_over_in_silence(tmp_path):
-    with pytest.raises(UserError, match=r"there is no checkpoint in .*: start again with a new --out"):
+    with pytest.raises(UserError, match=r"there is no checkpoint in .*: start a new run with another --out"):
         newest_valid(tmp_path, load)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     damage(save(checkpoints, 1))

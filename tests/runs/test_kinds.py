@@ -31,7 +31,7 @@ def test_a_run_of_a_language_model_goes_to_its_own_commands(folder, capsys, comm
     more = ["--onnx"] if command == "export" else []
     said = refused(capsys, command, folder, *more)
     assert f"{folder} is a run of `proximo lm sft`: `proximo lm eval {folder}` measures it" in said
-    assert f"`proximo lm chat {folder}` talks with it" in said
+    assert f"`proximo lm chat {folder}` chats with it" in said
 
 
 def test_it_is_resumed_by_its_own_command(folder, capsys):
@@ -51,7 +51,7 @@ def test_a_model_of_the_hub_is_one_too(tmp_path, capsys, name):
 
 def test_a_model_of_the_hub_is_no_run_to_report_on(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert "a report is of runs, and" in refused(capsys, "report", tmp_path)
+    assert "a report needs runs, but" in refused(capsys, "report", tmp_path)
 
 
 def test_of_several_runs_one_is_to_be_named(tmp_path, capsys):

@@ -83,7 +83,7 @@ def test_a_torn_last_line_is_left_out_and_said(tmp_path, name, torn, left):
         text = file.read()
     (path / name).write_text(torn(text), newline="")
     run = read_run(path)
-    assert run.problems == [f"the last line of {name} is torn: left out"]
+    assert run.problems == [f"the last line of {name} is incomplete: ignored"]
     found = run.metrics["time/fps"].values if name == "metrics.jsonl" else run.episodes.returns
     assert len(found) == left and run.score == 10.0
 
@@ -106,16 +106,16 @@ NUMBERS = (
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("config.json", "[1, 2]", "config.json is no JSON object: left out"),
-        ("config.json", "[" * 100_000, "config.json is no JSON object: left out"),
-        ("metrics.jsonl", 'no\n{"train/loss": 1}\n3\n', "3 lines of metrics.jsonl cannot be read: left out"),
-        ("metrics.jsonl", "\0\xff\n", "1 lines of metrics.jsonl cannot be read: left out"),
+        ("config.json", "[1, 2]", "config.json is not a JSON object: ignored"),
+        ("config.json", "[" * 100_000, "config.json is not a JSON object: ignored"),
+        ("metrics.jsonl", 'no\n{"train/loss": 1}\n3\n', "3 lines of metrics.jsonl cannot be read: ignored"),
+        ("metrics.jsonl", "\0\xff\n", "1 lines of metrics.jsonl cannot be read: ignored"),
         ("metrics.jsonl", NUMBERS % ("0" * 400) + "\n", None),
-        ("episodes.csv", "step,return\n1,2\n", "episodes.csv has no column length: left out"),
+        ("episodes.csv", "step,return\n1,2\n", "episodes.csv has no column length: ignored"),
         ("episodes.csv", "step,return,length\n1,a,2\n1,nan,2\n1\n", "3 lines of episodes.csv cannot be"),
         ("episodes.csv", 'step,return,length\n1,2,3\n"' + "x" * 200_000 + "\n", "1 lines of episodes.csv"),
-        ("evaluation.json", "{}", "evaluation.json has no mean: left out"),
-        ("evaluation.json", "{", "evaluation.json is no JSON object: left out"),
+        ("evaluation.json", "{}", "evaluation.json has no mean: ignored"),
+        ("evaluation.json", "{", "evaluation.json is not a JSON object: ignored"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path, name, content, said):
@@ -158,7 +158,7 @@ def test_an_evaluation_is_read(tmp_path):
         (dict(rows=6), "finished"),
         (dict(rows=3), "ended early: 300 of 600 steps"),
         (dict(rows=3, until=9.5), "reached 9.5 after 300 of 600 steps"),
-        (dict(rows=3, saved=False), "still going, or cut off: 300 of 600 steps, last heard of 5 min ago"),
+        (dict(rows=3, saved=False), "running or interrupted: 300 of 600 steps, last update 5 min ago"),
         (dict(rows=0), "no step is recorded yet"),
     ],
 )
@@ -186,7 +186,11 @@ def test_what_is_no_run_among_others_is_left_out(tmp_path):
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [("empty", "is no run folder and holds none"), ("nowhere", "is not there"), ("file", "is a file")],
+    [
+        ("empty", "is not a run folder and contains none"),
+        ("nowhere", "does not exist"),
+        ("file", "is a file"),
+    ],
 )
 def test_what_is_no_run_is_an_error(tmp_path, place, said):
     (tmp_path / "empty").mkdir()

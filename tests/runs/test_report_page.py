@@ -139,7 +139,10 @@ def test_broken_runs_are_reported(tmp_path):
     assert whole.wrong == [] and "Notes" in whole.text
     for name in ("config.json is missing", "metrics.jsonl is missing", "episodes.csv is missing"):
         assert name in whole.text
-    assert "the last line of metrics.jsonl is torn" in whole.text and "still going, or cut off" in whole.text
+    assert (
+        "the last line of metrics.jsonl is incomplete" in whole.text
+        and "running or interrupted" in whole.text
+    )
 
 
 @pytest.mark.parametrize("kept", [(), ("config.json",), ("metrics.jsonl",), ("episodes.csv",)])
@@ -220,8 +223,8 @@ def test_the_command_in_json_with_a_table(two_groups, tmp_path, capsys):
     ("words", "said"),
     [
         ([], "name a run folder"),
-        (["nowhere"], "nowhere is not there"),
-        (["."], ". is no run folder and holds none"),
+        (["nowhere"], "nowhere does not exist"),
+        (["."], ". is not a run folder and contains none"),
         (["runs", "--out", "nowhere/page.html"], "cannot write nowhere/page.html: No such file or directory"),
         (["runs", "--csv", "."], "cannot write .: Is a directory"),
         (["runs", "--seed", "3"], "--seed"),

@@ -71,13 +71,13 @@ def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
     second = RunFolder.create(FILES._replace(described={"upto": 7}), tmp_path / "run")
     assert described(second.path)["upto"] == 7
     list(record(counting(), second))
-    with pytest.raises(UserError, match="holds a run already: choose another --out"):
+    with pytest.raises(UserError, match="already holds a run: choose another --out"):
         RunFolder.create(FILES, tmp_path / "run")
 
 
 def test_a_configuration_alone_is_somebody_elses(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         RunFolder.create(FILES, tmp_path)
     assert (tmp_path / "config.json").read_text() == "{}"
 
@@ -186,7 +186,7 @@ def test_the_model_is_written_where_only_that_was_missing(tmp_path):
 
 def test_a_state_that_is_not_finite_is_no_checkpoint():
     require_finite({"steps": np.arange(3), "key": np.zeros(2, np.uint32), "weights": np.ones(2)}, "5 steps")
-    with pytest.raises(UserError, match="weights is not finite after 5 steps: no checkpoint is written"):
+    with pytest.raises(UserError, match="weights is not finite after 5 steps: no checkpoint was written"):
         require_finite({"steps": np.arange(3), "weights": np.array([1.0, np.inf])}, "5 steps")
 
 

@@ -1,4 +1,4 @@
-"""The head of the page: what it is, how well it went, how to make it again, and what to know before."""
+"""The head of the page: what it shows, the main results, how to reproduce it, and notes."""
 
 from datetime import datetime
 
@@ -11,12 +11,12 @@ from proximo.runs.report.recipe import method, sentence, was_resumed
 from proximo.runs.report.tables import NONE
 
 SAME = (
-    "The same command gives bit-identical results on that machine; seeds in one ensemble (--seeds) and seeds "
-    "run one by one agree to rounding."
+    "The same command gives bit-identical results on that machine; seeds trained together (--seeds) "
+    "and seeds trained one by one agree up to rounding."
 )
 RESUMED = (
-    " A run that was interrupted is made in one go; one that was resumed with other --steps part by part, as "
-    "if each had come to its end."
+    " An interrupted run has one command. A run that was resumed with other --steps has one command for each "
+    "part, as if each part had finished."
 )
 MOST_COMMANDS = 4  # in the head; more of them stand further down
 SPEEDS = {"steps": ("time/fps", "steps"), "iterations": ("eps", "answers")}  # a run's unit -> its speed
@@ -27,8 +27,8 @@ SCORES = {  # metric -> what a language model is summed up in
     "eval_accuracy": "Held-out accuracy",
 }
 FACTS = {
-    "objective/kl": ("KL to the reference", "nats in an answer"),
-    "val/length": ("Length", "tokens of an answer"),
+    "objective/kl": ("KL to the reference", "nats per answer"),
+    "val/length": ("Length", "tokens per answer"),
     "val/finished": ("Ended", "share of the answers"),
 }
 
@@ -45,7 +45,7 @@ def title(study: Study) -> str:
 
 
 def head(study: Study) -> Markup:
-    """What it is, how well it went, and how to make it again."""
+    """What it shows, the main results, and how to reproduce it."""
     group = study.groups[0]
     single = len(study.groups) == 1
     lead = sentence(group.options, group.preset, group.env) if single else _groups_in_words(study)
@@ -68,7 +68,7 @@ def head(study: Study) -> Markup:
 
 
 def tiles(group: Group) -> list[tuple[str, str, str]]:
-    """(name, number, small print) of what a single group is summed up in."""
+    """(name, number, small print): the summary of a single group."""
     score, seconds, unit = group.score, group.mean("time/time_elapsed"), group.runs[0].unit
     (metric, of_speed), facts = SPEEDS[unit], list[tuple[str, str, str]]()
     speed = group.mean(metric)
@@ -131,7 +131,7 @@ def _groups_in_words(study: Study) -> str:
 
 
 def reproduction(study: Study) -> Markup:
-    """The commands that make the runs again, and what they were made with."""
+    """The commands that reproduce the runs, and what they were made with."""
     lines = [
         tag("code", key(study.number(group)) if len(study.groups) > 1 else None, group.command)
         for group in study.groups
@@ -149,7 +149,7 @@ def reproduction(study: Study) -> Markup:
 
 
 def notes(study: Study) -> Markup:
-    """What is missing, torn or still going, and what makes the numbers less sure than they look."""
+    """What is missing, incomplete or running, and what makes the numbers less certain than they look."""
     lines = list(study.notes)
     for run in study.runs:
         state = run.state(study.made)

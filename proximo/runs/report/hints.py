@@ -1,4 +1,4 @@
-"""What to look for in each metric, in a plain sentence."""
+"""What to look for in each metric, in a sentence."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ LANGUAGE_FAMILIES = {
 class KeyMetric(NamedTuple):
     """A metric shown first and large.
 
-    limit  where it becomes too much, if there is such a level
+    limit  the level above which it is too large, if there is one
     """
 
     title: str
@@ -40,14 +40,15 @@ STEPS_TOO_LARGE = "lower learning_rate or epochs, or set target_kl"
 VITAL = {
     "train/clip_fraction": KeyMetric(
         "Clip fraction",
-        "The share of samples whose ratio has left the clip range. Above 0.3 for long: the policy moves "
-        f"faster than its data allow; {STEPS_TOO_LARGE}. Near 0 from the start: the steps are too small.",
+        "The share of samples whose ratio is outside the clip range. If it stays above 0.3, the policy moves "
+        f"faster than its data allow; {STEPS_TOO_LARGE}. If it is near 0 from the start, the steps are "
+        f"too small.",
         0.3,
     ),
     "train/approx_kl": KeyMetric(
         "KL divergence",
-        "How far the policy moves from the one that collected the data (approx_kl, in nats). Above 0.02 "
-        f"for long: the steps are too large; {STEPS_TOO_LARGE}.",
+        "How far the policy moves from the one that collected the data (approx_kl, in nats). If it stays "
+        f"above 0.02, the steps are too large; {STEPS_TOO_LARGE}.",
         0.02,
     ),
     "train/kl": KeyMetric(
@@ -64,32 +65,37 @@ HINTS = {
     "eval/mean_reward": "Mean return of an evaluation; the best model is the one where it is highest.",
     "eval/mean_ep_length": "Mean length of its episodes, in steps.",
     "eval/success_rate": "The share of its episodes that the environment calls a success.",
-    "rollout/actions_at_bounds": "The share of sampled actions at their bounds; near 1 it knows no other.",
+    "rollout/actions_at_bounds": "The share of sampled actions at their bounds; near 1 the policy uses "
+    "nothing else.",
     "rollout/restarts": "How often a failed environment was restarted: it should stay at 0.",
-    "train/entropy": "It should fall slowly; near its lowest early on, the policy has stopped exploring.",
+    "train/entropy": "It should fall slowly. If it is near its minimum early on, the policy has stopped "
+    "exploring.",
     "train/std": "Width of the Gaussian actions (1: half of their range, where they are scaled): it should "
     "shrink slowly while something is learned.",
-    "train/explained_variance": "Near 1 the critic foresees the returns; below 0 a constant does better.",
+    "train/explained_variance": "Near 1 the critic predicts the returns well; below 0 a constant would "
+    "be better.",
     "train/value_loss": "The critic's error; it may rise while the returns rise.",
-    "train/policy_gradient_loss": "Minus the objective: small and noisy is as it should be.",
+    "train/policy_gradient_loss": "Minus the objective. It is normally small and noisy.",
     "train/loss": "The sum that is minimised; it says little by itself.",
-    "train/grad_norm": "Before it is cut at max_grad_norm; spikes come with broken updates.",
-    "train/actor_grad_norm": "Of the actor's own gradient; spikes come with broken updates.",
+    "train/grad_norm": "Before clipping to max_grad_norm. Spikes are a sign of bad updates.",
+    "train/actor_grad_norm": "Of the actor's own gradient. Spikes are a sign of bad updates.",
     "train/learning_rate": "As annealed or adapted.",
-    "train/actor_learning_rate": "As it follows the target KL.",
+    "train/actor_learning_rate": "As adapted to the target KL.",
     "train/clip_range": "Epsilon, as annealed.",
-    "train/kl_stopped": "Above 0 where target_kl ended an update early; always 1: the steps are too large.",
-    "train/kl_coefficient": "KL coefficient, per nat; where it grows without end, the steps are too large.",
-    "train/updates": "Minibatch steps of each update; fewer where target_kl ended it.",
-    "train/parameter_norm": "It grows slowly; a jump is a broken update.",
-    "train/line_search_accepted": "1 where TRPO's line search found a step; often 0: max_kl is too large.",
+    "train/kl_stopped": "Above 0 if target_kl ended an update early. If it is always 1, the steps are "
+    "too large.",
+    "train/kl_coefficient": "KL coefficient, per nat. If it keeps growing, the steps are too large.",
+    "train/updates": "Minibatch steps in each update; fewer if target_kl ended it early.",
+    "train/parameter_norm": "It should grow slowly; a jump is a sign of a bad update.",
+    "train/line_search_accepted": "1 if TRPO's line search found a step. If it is often 0, max_kl is "
+    "too large.",
     "train/line_search_backtracks": "How often that search had to halve the step.",
     "train/fitness_mean": "Mean return of a generation's actors: it should rise.",
     "train/fitness_best": "Return of a generation's best actor.",
     "train/parameter_std": "Spread of the actors: it should shrink slowly; near 0 the search is over.",
     "time/fps": "Environment steps per second since the start; other work on the machine lowers it.",
     "time/time_elapsed": "Seconds since the start.",
-    "time/time_evaluating": "Seconds of these in evaluations, which the speed does not count.",
+    "time/time_evaluating": "Seconds of these spent on evaluations, which the speed excludes.",
     "time/iterations": "Rollouts, each with its update.",
 }
 

@@ -1,4 +1,4 @@
-"""The page: its sections in the order in which a reader asks for them."""
+"""The page: its sections in the order in which a reader needs them."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -25,15 +25,15 @@ from proximo.runs.report.read import STEP
 from proximo.runs.statistics import BOOTSTRAP, FEWEST, STUDENT
 
 RETURN = "rollout/ep_rew_mean"
-SHADED = "Line: the mean over seeds; shaded: from the lowest to the highest value of any of them."
+SHADED = "Line: the mean over seeds. Shaded: from the lowest to the highest value of any seed."
 SPREAD = (
-    "Training episodes by the third of the training in which they ended; the line marks the mean. Each row "
-    "is drawn to its own height; the outermost bars hold what lies beyond them too."
+    "Training episodes, by the third of training in which they ended. The line marks the mean. Each row has "
+    "its own vertical scale. The outermost bars also count what lies beyond them."
 )
 
 
 def page(*studies: Study) -> str:
-    """The whole report as one HTML file that needs nothing else.
+    """The whole report as one self-contained HTML file.
 
     studies  one for each kind of runs, each a part of its own
     """
@@ -101,8 +101,9 @@ def learning(study: Study) -> Iterator[Markup]:
         charts.append(figure(tag("b", env if many else "Return"), keys_of(groups), picture))
     if len(study.runs) > len(study.groups):
         hint += (
-            " Strong: the mean over seeds, as far as all of them have come, with its 95% interval "
-            f"({' and '.join(_methods(study))}); faint: the single seeds."
+            " Strong lines: the mean over seeds, up to the last step that all seeds have reached, with "
+            "its 95% "
+            f"interval ({' and '.join(_methods(study))}). Faint lines: the single seeds."
         )
     yield tag("div", *charts, class_="pair" if many else "main")
     yield tag("p", hint, class_="hint")
@@ -153,7 +154,7 @@ def vitals(study: Study) -> Iterator[Markup]:
 
 
 def _reached(lines: list[Line], limit: float | None) -> list[Mark]:
-    """The limit, if the curves come near to it; far above, it would press them flat."""
+    """The limit, if the curves come near it; a limit far above would flatten them."""
     top = max(float(line.curve.values.max(initial=0.0)) for line in lines)
     return [Mark(limit, f"{limit:g}")] if limit is not None and limit < 3 * top else []
 

@@ -1,4 +1,4 @@
-"""Run folders as plain data, in whatever state they are; what cannot be read is said in `problems`."""
+"""Run folders as plain data, whatever their state; `problems` says what could not be read."""
 
 import csv
 import io
@@ -123,7 +123,7 @@ class RunData:
         if self.saved:
             return f"ended early: {share}"
         minutes = max(0.0, (now - self.written).total_seconds() / 60) if self.written else 0.0
-        return f"still going, or cut off: {share}, last heard of {minutes:,.0f} min ago"
+        return f"running or interrupted: {share}, last update {minutes:,.0f} min ago"
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
@@ -142,7 +142,7 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
         if not inside and (len(places) == 1 or not place.exists()):
             advice = language_advice(place)
             if advice is not None:
-                raise UserError(f"a report is of runs, and {advice}")
+                raise UserError(f"a report needs runs, but {advice}")
             raise UserError(f"{place} {_what_it_is(place)}")
         for run in inside:
             found.setdefault(run.resolve(), run)
@@ -154,8 +154,8 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
 def _what_it_is(place: Path) -> str:
     """In place of a run."""
     if place.is_dir():
-        return f"is no run folder and holds none: a run folder has {' or '.join(FILES)}"
-    return "is a file: name the run folder it lies in" if place.exists() else "is not there"
+        return f"is not a run folder and contains none: a run folder has {' or '.join(FILES)}"
+    return "is a file: name its run folder" if place.exists() else "does not exist"
 
 
 def _runs_in(place: Path, depth: int) -> Iterator[Path]:
@@ -259,7 +259,7 @@ def _json(path: Path, problems: list[str], *, needed: bool) -> dict[str, Any] | 
     text = _text(path, problems, needed=needed)
     value = _parsed(text)
     if text and value is None:
-        problems.append(f"{path.name} is no JSON object: left out")
+        problems.append(f"{path.name} is not a JSON object: ignored")
     return value
 
 
@@ -281,12 +281,12 @@ def _metrics(text: str, problems: list[str], step: str = STEP) -> dict[str, Seri
     lines = [line for line in text.split("\n") if line.strip()]
     rows = [_parsed(line) for line in lines]
     if rows and rows[-1] is None and not text.endswith("\n"):
-        problems.append("the last line of metrics.jsonl is torn: left out")
+        problems.append("the last line of metrics.jsonl is incomplete: ignored")
         rows.pop()
     good = [row for row in rows if row is not None and finite(row.get(step)) is not None]
     good = [{STEP: row[step], **{k: v for k, v in row.items() if k != step}} for row in good]
     if len(good) < len(rows):
-        problems.append(f"{len(rows) - len(good)} lines of metrics.jsonl cannot be read: left out")
+        problems.append(f"{len(rows) - len(good)} lines of metrics.jsonl cannot be read: ignored")
     kept = np.flatnonzero(superseding_rows(np.array([float(row[STEP]) for row in good])))
     found: dict[str, tuple[list[float], list[float]]] = {}
     for row in (good[index] for index in kept):
@@ -309,18 +309,18 @@ def superseding_rows(steps: np.ndarray) -> np.ndarray:
 
 def _episodes(text: str, problems: list[str]) -> Episodes:
     if text and not text.endswith("\n"):  # half a number is a number too: 48 of 489
-        problems.append("the last line of episodes.csv is torn: left out")
+        problems.append("the last line of episodes.csv is incomplete: ignored")
         text = text[: text.rfind("\n") + 1]
     header, *rows = list(_rows(text)) or [[]]
     names = ("step", "return", "length")
     missing = [name for name in names if name not in header]
     if missing:
-        problems += [f"episodes.csv has no column {missing[0]}: left out"] if text else []
+        problems += [f"episodes.csv has no column {missing[0]}: ignored"] if text else []
         return Episodes(*(np.array([]) for _ in names))
     found = [[_number(row, header.index(name)) for name in names] for row in rows]
     good = [numbers for numbers in found if None not in numbers]
     if len(good) < len(found):
-        problems.append(f"{len(found) - len(good)} lines of episodes.csv cannot be read: left out")
+        problems.append(f"{len(found) - len(good)} lines of episodes.csv cannot be read: ignored")
     table = np.array(good, float).reshape(-1, len(names))
     return Episodes(*table[superseding_rows(table[:, 0])].T)
 
@@ -352,7 +352,7 @@ def _evaluation(content: dict[str, Any] | None, problems: list[str]) -> dict[str
     }
     numbers = {name: finite(content.get(name)) for name in ("mean", "std", "low", "high", "episodes")}
     if numbers["mean"] is None:
-        problems.append("evaluation.json has no mean: left out")
+        problems.append("evaluation.json has no mean: ignored")
         return None
     how = content.get("interval")  # versions before 0.3 did not say it
     told = how if isinstance(how, str) else STUDENT

@@ -1,4 +1,4 @@
-"""What a run was made with, in words: its options, its preset, the words that were typed."""
+"""How a run was made, in words: its options, its preset, the words that were typed."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -57,12 +57,13 @@ def meaning(study: Study) -> Markup:
     """What the numbers of a comparison mean, and how far to trust them."""
     scored = "the mean return of its last 100 training episodes"
     if study.unit == "iterations":
-        scored = "the last value of what it learns by: reward, accuracy or loss (of a loss, less is better)"
+        scored = "the last value of its main metric: reward, accuracy or loss (a lower loss is better)"
     note = (
-        f"A run's score is {scored}. Below each number: its 95% "
-        f"interval over the seeds; with fewer than {FEWEST} runs Student's t, of the mean alone, with more a "
-        "stratified bootstrap (strata: environments). P(better than first): how likely a run of this group "
-        "scores above one of the group named first (ties count half); 50% is no difference."
+        f"A run's score is {scored}. Below each number: its 95% interval over the seeds. With fewer than "
+        f"{FEWEST} runs it is Student's t, and only means have one. With more it is a stratified bootstrap "
+        "(strata: environments). P(better than first): the probability that a run of this group scores "
+        "higher "
+        "than a run of the first group (ties count half); 50% means no difference."
     )
     if study.overall:
         note += " Scaled: on each environment 0 is the lowest score of any run here, and 1 the highest."
@@ -93,7 +94,7 @@ def all_options(study: Study) -> Markup:
         _options("Update, continued", update[half:]),
     ]
     many = len(study.groups) > 1
-    note = tag("p", "A bar stands between the values of different groups.", class_="hint") if many else None
+    note = tag("p", "A bar separates the values of different groups.", class_="hint") if many else None
     return join(tag("div", *(tag("div", column) for column in columns), class_="parts"), note)
 
 

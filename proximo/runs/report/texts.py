@@ -16,16 +16,16 @@ TOLD = {
     "objective/scores": ("Reward", "Mean reward of an iteration's answers: it should rise, then stay."),
     "objective/kl": (
         "KL divergence from the reference",
-        "Nats in an answer. The further a policy goes, the less its rewards can be trusted.",
+        "Nats per answer. The further the policy moves away, the less its rewards can be trusted.",
     ),
-    "val/length": ("Response length", "Tokens of an answer, its end token among them."),
+    "val/length": ("Response length", "Tokens per answer, including the end token."),
     "val/finished": (
         "Share of responses that end",
-        "The others were cut at the limit: if it falls, the policy has forgotten how to stop.",
+        "The others were truncated at the limit. If it falls, the policy no longer ends its answers.",
     ),
     "policy/entropy_avg": (
         "Entropy",
-        "Of a token's distribution, in nats. Near 0 the policy says one thing to everything.",
+        "Of the distribution of each token, in nats. Near 0 the policy gives one answer to everything.",
     ),
     "val/distinct": (
         "Share of distinct responses",
@@ -33,9 +33,9 @@ TOLD = {
     ),
     "loss": ("Loss", "In nats: it should fall."),
     "eval_loss": ("Held-out loss", "If it rises while the loss falls, the data are being memorised."),
-    "mean_token_accuracy": ("Token accuracy", "How often the likeliest token is the one in the data."),
+    "mean_token_accuracy": ("Token accuracy", "How often the most likely token is the one in the data."),
     "accuracy": ("Accuracy", "How often the preferred answer scores higher."),
-    "eval_accuracy": ("Held-out accuracy", "The same, on pairs that are not learned from."),
+    "eval_accuracy": ("Held-out accuracy", "The same, on held-out pairs."),
     "rewards/accuracies": ("Accuracy", "How often the preferred answer has become the likelier one."),
     "rewards/margins": ("Margin", "Implicit reward of the preferred answer less that of the other."),
     "entropy": ("Entropy", "Of the next token's distribution, in nats."),
@@ -54,7 +54,7 @@ LONGEST = 600  # characters of a text on the page
 def told(names: list[str]) -> dict[str, tuple[str, str]]:
     """The large charts of some metrics, in their order."""
     sources = {
-        name: (f"Reward from {name.removeprefix(SOURCE)}", "Mean of what this source says of the answers.")
+        name: (f"Reward from {name.removeprefix(SOURCE)}", "Mean reward from this source.")
         for name in names
         if name.startswith(SOURCE) and name not in NO_SOURCE and "objective/scores" in names
     }
