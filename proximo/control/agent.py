@@ -23,15 +23,15 @@ from proximo.runs.forks import refuse_after_fork
 
 
 class Agent:
-    """A trained policy: observations in, actions for the environment out, NumPy on both sides.
+    """A trained policy: NumPy observations in, NumPy actions for the environment out.
 
     policy        the networks
     observations  the observation statistics, frozen
     spaces        the environment's observation and action space (Gymnasium's)
-    environment   what it was trained on; a name alone stands for the registered environment of that id
+    environment   what it was trained on; a plain name means the registered environment with that id
     scale_actions whether the policy acts from -1 to 1, mapped to the action space's bounds (`envs.scaling`)
 
-    It can be pickled and copied, as the plain bytes of its model files, where these can be written.
+    It can be pickled and copied, as the bytes of its model files, if these can be written.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Agent:
 
     @property
     def name(self) -> str:
-        """What the environment is called that it was trained on."""
+        """The name of the environment that it was trained on."""
         return self.environment.name
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -72,9 +72,9 @@ class Agent:
         return agent_from_bytes, (content, key, None if network is None else network.function)
 
     def action_in(self, space: Space) -> ActionCodec:
-        """What turns the policy's actions into those of an environment that has this action space.
+        """The codec that turns the policy's actions into those of this action space.
 
-        Its bounds may be others than those in training: actions keep their units, and are clipped.
+        The bounds may differ from those in training: actions keep their units and are clipped.
         """
         return scaled_codec(self.spaces[1], space) if self.scale_actions else action_codec(space)
 
@@ -115,11 +115,11 @@ class Agent:
         """The action for one observation, or the actions for a batch (one more axis in front).
 
         deterministic  the most likely action; otherwise a sample from the agent's own random stream
-        start          whether the observation is the first of an episode, one flag or one for each. A policy
-                       with a memory forgets there what it remembers of the calls before; it begins anew where
-                       the number of observations changes
+        start          whether the observation is the first of an episode: one flag, or one per observation. A
+                       policy with a memory forgets earlier calls there, and also if the number of
+                       observations changes
 
-        Raises UserError for an observation that is not of the environment's space.
+        Raises UserError for an observation outside the environment's space.
         """
         obs, single = self._encoded(observation)
         memory = self._memory(len(vector_of(obs)), start)
@@ -151,13 +151,15 @@ class Agent:
             self.observation.write(batch, obs)
         except Exception as error:  # whatever the caller handed in
             space = one_line(self.spaces[0])
-            raise UserError(f"the observation is not of the space {space}, nor a batch of such") from error
+            raise UserError(
+                f"the observation is not in the space {space}, nor a batch of such observations"
+            ) from error
         return obs, single
 
     def value(self, observation: Any) -> np.ndarray:
         """The critic's expected return for one observation, or a batch, in units of the scaled reward.
 
-        To a policy with a memory it is the first observation of an episode.
+        A policy with a memory treats it as the first observation of an episode.
         """
         refuse_after_fork()
         obs, single = self._encoded(observation)

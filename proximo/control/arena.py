@@ -85,8 +85,8 @@ def require_memory(envs: HostEnvs, horizon: int) -> None:
         envs.close()
         raise UserError(
             f"a rollout of horizon x num_envs = {horizon} x {envs.num_envs} observations of "
-            f"{envs.observation.shape[0]:,} numbers takes {size / 2**30:,.0f} GiB, this machine has "
-            f"{has / 2**30:,.0f}: lower horizon or num_envs, or let the environment return less"
+            f"{envs.observation.shape[0]:,} numbers takes {size / 2**30:,.0f} GiB, but this machine has "
+            f"{has / 2**30:,.0f}: lower horizon or num_envs, or make the observations smaller"
         )
 
 

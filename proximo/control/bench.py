@@ -60,7 +60,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     if repeats < 1:
         raise UserError(f"repeats is {repeats}: it must be at least 1")
     if config.population is not None:
-        raise UserError("a population has no update to time apart: name a preset other than cem")
+        raise UserError("cem has no separate update to measure: choose another preset")
     seeds = streams(config.seed)
     envs = environments(config, config.num_envs, **make_options)
     one = partial(make_one, config.env, env_kwargs=config.env_kwargs, **make_options)

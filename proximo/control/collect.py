@@ -44,7 +44,7 @@ class Stream:
         self.unproven = False  # nothing was learned from such observations yet
 
     def state(self, part: slice = slice(None)) -> dict[str, Any]:
-        """What `restore` needs; `envs` is None where the environments cannot tell their state.
+        """What `restore` needs; `envs` is None if the environments cannot save their state.
 
         With `part`, what a stream of those environments alone needs.
         """
@@ -59,18 +59,18 @@ class Stream:
         }
 
     def restore(self, state: dict[str, Any]) -> str:
-        """Go on where `state` was taken; where that cannot be, every episode starts anew.
+        """Continue where `state` was taken; if that is impossible, restart every episode.
 
-        Returns why it cannot be, nothing where it can.
+        Returns the reason if it is impossible, else an empty string.
         """
         self.rows = state["rows"]
         if state["envs"] is None:
-            return "cannot tell its state"
+            return "cannot save its state (environments do so with get_state and set_state)"
         try:
             self.envs.restore(state["envs"])
-        except StateRefused as error:  # some of them may have taken it
+        except StateRefused as error:  # some of them may have restored it
             self.envs.observation.write(self.envs.reset(self.seeds), self.obs)
-            return f"did not take its state back ({error})"
+            return f"failed to restore its saved state ({error})"
         self.obs, self.seam = state["obs"], state["seam"]
         if "start" in state:  # versions without memory wrote none
             self.start, self.costly = state["start"], state["costly"]

@@ -1,4 +1,4 @@
-"""One configuration: the options that live beside their code, composed; and the presets."""
+"""The configuration, composed of the options that are defined beside their code; and the presets."""
 
 import contextlib
 from collections.abc import Mapping
@@ -29,40 +29,40 @@ VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel", "
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run; the same configuration gives the same run."""
+    """Everything that determines a run; the same configuration gives the same run."""
 
     env: tyro.conf.Positional[Any]
-    """A Gymnasium id; or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`. A function
-    that makes one is named like a class."""
+    """A Gymnasium id, or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`. Name
+    a function that makes one like a class."""
     env_kwargs: Annotated[dict[str, Any], ENVIRONMENT] = field(default_factory=dict)
-    """Arguments of the environment, such as `is_slippery=false`. A value is JSON, or else text."""
+    """Arguments of the environment, such as `is_slippery=false`. Values are JSON, or else text."""
     steps: Annotated[int, at_least(1), also("--total-timesteps", "--n-timesteps", "--timesteps")] = 1_000_000
     """Environment steps to train for, summed over all environments."""
     seed: Annotated[int, at_least(0)] = 0
     """Random seed. The same seed gives the same run."""
     num_envs: Annotated[int, at_least(1), also("--n-envs"), ENVIRONMENT] = 8
-    """Number of environments stepped side by side (N)."""
+    """Number of parallel environments (N)."""
     horizon: Annotated[int, at_least(1), also("--num-steps", "--n-steps")] = 256
-    """Steps of each environment between two updates (T)."""
+    """Steps of each environment per update (T)."""
     vectorization_mode: Annotated[VectorizationMode, ENVIRONMENT] = "sync"
     """Where environments are stepped. `sync`: in this process; `parallel`: split across cores; `auto`: the
     faster of these two, measured; `async`: one process each; `vector_entry_point`: their own vector."""
     until: float | None = None
     """Stop once the mean return of the last 100 training episodes reaches this."""
     scale_actions: Annotated[bool, also("--action-scaling", "--normalize-actions"), ENVIRONMENT] = True
-    """The policy acts from -1 to 1, mapped to the bounds of the action space: without it, actions in watts
-    or degrees are out of reach. The presets leave MuJoCo's as they are, as published runs have them."""
+    """Map actions from -1 to 1 onto the bounds of the action space. Without this, actions in watts or degrees
+    are out of reach. The presets do not scale MuJoCo's actions, as in published runs."""
     step_timeout: Annotated[float, above(0, infinite=True), SECONDS, ENVIRONMENT] = 60.0
     """An environment whose step takes longer than this is treated as hung."""
     max_restarts: Annotated[int, at_least(0), ENVIRONMENT] = 10
-    """With `parallel`, `auto`, `async`: restart failed environments at most so many times in all."""
+    """With `parallel`, `auto`, `async`: maximum number of restarts of failed environments."""
     restart_interval: Annotated[float, at_least(0, infinite=True), SECONDS, ENVIRONMENT] = 60.0
-    """With these: end the run if the same worker fails twice within this time."""
+    """With `parallel`, `auto`, `async`: end the run if the same worker fails twice within this time."""
     update: Annotated[UpdateOptions, tyro.conf.arg(name="algorithm")] = field(default_factory=UpdateOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
 
     def __repr__(self) -> str:
-        """What differs from the defaults: an environment of one's own may print a page."""
+        """What differs from the defaults: the repr of a user's environment may be long."""
         found = options.changes(replace(self, env=None), Config(None))
         return (
             f"Config({', '.join([repr(self.name), *(f'{name}={value!r}' for name, value in found.items())])})"
@@ -75,7 +75,7 @@ class Config:
 
     @property
     def population(self) -> CrossEntropy | None:
-        """What the cross-entropy method fits to whole episodes; None for methods that follow a gradient."""
+        """The options of the cross-entropy method; None for methods that follow a gradient."""
         step = self.update.actor_step
         return step if isinstance(step, CrossEntropy) else None
 
@@ -94,7 +94,7 @@ def preset(name: str, env: Any) -> Config:
 
 
 def recipe(env: Any) -> dict[str, Any]:
-    """What the default preset changes for an environment; nothing for one of a kind not seen before."""
+    """What the default preset changes for an environment; nothing for an unknown family."""
     return RECIPES.get(family_of(env), {})
 
 
@@ -124,11 +124,11 @@ def fit_to_vector(config: Config) -> Config:
 
 
 def validate(config: Config) -> Config:
-    """The same configuration, or a UserError that says which option cannot be and what could."""
+    """The same configuration, checked. Raises UserError that names an invalid option, and what is valid."""
     config = checked(config)
     for name in OURS:
         if name in config.env_kwargs:
-            raise UserError(f"{name} is no argument of an environment: take it out of env_kwargs")
+            raise UserError(f"{name} is not an argument of an environment: remove it from env_kwargs")
     _fit_own_code(config)
     _fit_together(config)
     return _whole_minibatches(config)
@@ -142,13 +142,13 @@ def own_code_of(config: Config) -> dict[str, Any]:
 
 
 def _fit_own_code(config: Config) -> None:
-    """Raises UserError for code of the user's own that fails, or does not go with the other options."""
+    """Raises UserError if the user's own code fails, or does not fit the other options."""
     step, network, own = config.update.actor_step, config.network, own_code_of(config)
     if "actor_step" in own and not (
         isinstance(getattr(step, "joint", None), bool) and hasattr(step, "start")
     ):
         raise UserError(
-            f"{named(step)} is no actor step: it needs `joint` (True or False), `start(policy)` and "
+            f"{named(step)} is not an actor step: it needs `joint` (True or False), `start(policy)` and "
             "`__call__(policy, memory, problem)`, as in proximo/learn/actor_steps.py"
         )
     check_functions(config.update)
@@ -156,16 +156,17 @@ def _fit_own_code(config: Config) -> None:
         return
     if not step.joint:
         raise UserError(
-            f"{named(step)} moves the actor alone, and your network {named(network.network)} does not say "
-            "which of its arrays the actor is: leave one of them out"
+            f"{named(step)} updates only the actor, but in your network {named(network.network)} it is "
+            f"unknown "
+            "which arrays are the actor's: leave one of them out"
         )
     default, presets = NetworkOptions(), [*METHODS.values(), *RECIPES.values()]
     for name in OF_OUR_NETWORKS:
         value = getattr(network, name)
         if value != getattr(default, name) and value not in [chosen.get(name) for chosen in presets]:
             raise UserError(
-                f"{name} is an option of Proximo's networks, and your network {named(network.network)} does "
-                f"not see it: leave {name} out"
+                f"{name} is an option of Proximo's networks, which your network {named(network.network)} "
+                f"ignores: leave {name} out"
             )
 
 
@@ -180,17 +181,18 @@ def _fit_together(config: Config) -> None:
         raise UserError(f"anneal_clip needs a clipped objective, not {type(update.objective).__name__}")
     if not step.joint and config.network.shared:
         raise UserError(
-            f"{type(step).__name__} moves the actor alone, which needs separate networks: leave --shared out"
+            f"{type(step).__name__} updates only the actor, which needs separate networks: leave out --shared"
         )
     for name in ("target_kl", "learning_rate_kl"):
         if not step.joint and getattr(update, name) is not None:
             raise UserError(
-                f"{name} follows the actor's KL through the epochs, which {type(step).__name__} moves once: "
-                "leave it out"
+                f"{name} adapts to the actor's KL over the epochs, but {type(step).__name__} updates "
+                f"the actor "
+                "once: leave it out"
             )
     population = config.population
     if population is not None and population.elite > config.num_envs:
-        raise UserError(f"elite is {population.elite}: at most num_envs = {config.num_envs}")
+        raise UserError(f"elite is {population.elite}: it must be at most num_envs, {config.num_envs}")
 
 
 def _whole_minibatches(config: Config) -> Config:
@@ -209,7 +211,7 @@ def _whole_minibatches(config: Config) -> Config:
 
 
 def as_json(config: Config) -> dict[str, Any]:
-    """The configuration as plain data; an environment that is an object is its name."""
+    """The configuration as plain data; an environment object is replaced by its name."""
     plain = options.as_json(replace(config, env=config.name, env_kwargs={}))
     return {**plain, "env_kwargs": plain_arguments(config.env_kwargs)}
 
@@ -219,7 +221,7 @@ def from_json(data: Any, own: Mapping[str, Any] | None = None) -> Config:
 
     own  the code of the user's own that it asks for, by the options' names
 
-    Raises UserError for what no configuration says, OwnCodeMissing for code that was not given again.
+    Raises UserError for invalid content, OwnCodeMissing for code that was not passed again.
     """
     older = OLDER_FILES if isinstance(data, Mapping) else {}
     whole = {**older, **data} if older else data

@@ -1,4 +1,4 @@
-"""The cross-entropy method (Szita and Lorincz 2006): whole episodes in, a better spread of actors out.
+"""The cross-entropy method (Szita and Lorincz 2006): full episodes of sampled actors, refitted to the best.
 
 It shares environments, collection, statistics and run folder with everything else, but has neither
 gradient nor critic, so its page is its own: the first one below.
@@ -79,15 +79,15 @@ def sample_actors(learner: Learner, key: Array, actor: Actor) -> tuple[Float[Arr
 def whole_episodes(act: Act, stream: Stream, config: Config) -> Iterator[Experience]:
     """Rollouts until every environment has ended an episode.
 
-    Raises UserError if that takes more steps than the training has: a candidate is judged by whole episodes.
+    Raises UserError if that takes more steps than the training has: a candidate is judged by full episodes.
     """
     ended, steps = np.zeros(stream.envs.num_envs, bool), 0
     not_read = np.zeros((config.horizon, len(ended)), np.float32)  # the noise of actions that have none
     while not ended.all():
         if steps > config.steps:
             raise UserError(
-                f"{stream.envs.name} has not ended an episode in {steps:,} steps, and candidates are judged "
-                "by whole ones: give it a time limit (gymnasium.wrappers.TimeLimit)"
+                f"{stream.envs.name} has not ended an episode in {steps:,} steps, but candidates are judged "
+                "by full episodes: give it a time limit (gymnasium.wrappers.TimeLimit)"
             )
         experience = collect(act, stream, not_read)
         steps += int(experience.mask.sum())

@@ -4,8 +4,8 @@
     for members in ensemble(configs):
         print([iteration.mean_return for iteration in members if iteration])
 
-Each member is the run it would have been alone, to rounding: its own parameters, environments, random
-streams, statistics and end. What is shared is the price: one call acts for all, one call learns for all.
+Each member is the run that it would be alone, up to rounding, with its own parameters, environments, random
+streams, statistics and end. The cost is shared: one call acts for all members, one call updates all.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def summarise(members: Sequence[Iteration]) -> EnsembleSummary:
 def member_configs(config: Config, seeds: int) -> list[Config]:
     """The configuration with `seeds` seeds, from its own one upwards. Raises UserError for less than one."""
     if seeds < 1:
-        raise UserError(f"seeds is {seeds}: ask for at least 1")
+        raise UserError(f"seeds is {seeds}: it must be at least 1")
     return [validate(with_options(config, seed=config.seed + index)) for index in range(seeds)]
 
 
@@ -74,16 +74,16 @@ def ensemble_key(config: Config) -> Hashable:
 def ensemble(
     configs: Sequence[Config], *, start_from: Agent | None = None, **make_options: Any
 ) -> Generator[MemberIterations, None, None]:
-    """Train all members side by side; yields one iteration of each at a time, in the members' order.
+    """Train all members together; yields one iteration of each at a time, in the members' order.
 
     configs       the members; all have the same `ensemble_key`
     start_from    an agent whose policy all members begin with
     make_options  as of `training`
 
-    A member's snapshot is that of a run of its own, and `training` goes on from it. An update that leaves
-    the finite numbers ends its own member alone: its last iteration holds the metrics as they came, and
-    the learner from before. Raises UserError for members that do not go together and for what `training`
-    raises it for, EnvironmentFault when an environment fails.
+    A member's snapshot is that of a run of its own, and `training` goes on from it. An update that
+    diverges ends only its own member: the last iteration holds the metrics of that update, and the learner
+    from before it. Raises UserError for members that cannot be trained together and in the cases of
+    `training`, EnvironmentFault if an environment fails.
     """
     if len(configs) == 1:
         for iteration in training(configs[0], start_from=start_from, **make_options):
@@ -138,13 +138,15 @@ def check_compatible(configs: Sequence[Config]) -> None:
     """Raises UserError unless the configurations can be one ensemble."""
     first = configs[0]
     if first.population is not None:
-        raise UserError("a population is an ensemble already: run the seeds of `cross-entropy` one by one")
+        raise UserError("cross-entropy is already an ensemble of actors: run its seeds one by one")
     if own_num_envs(first.env) is not None:
         raise UserError("several seeds need environments of their own: pass an id, a class or a function")
     if first.vectorization_mode == "vector_entry_point":
-        raise UserError("a vector of its own takes one seed for all: run the seeds one by one, or in `sync`")
+        raise UserError(
+            "vector_entry_point takes one seed for all environments: run the seeds one by one, or use `sync`"
+        )
     if any(ensemble_key(config) != ensemble_key(first) for config in configs):
-        raise UserError("members of an ensemble may differ in seed and in the algorithm's numbers alone")
+        raise UserError("members of an ensemble may differ only in the seed and in the algorithm's numbers")
 
 
 def stack(trees: Sequence[Any]) -> Any:

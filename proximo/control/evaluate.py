@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes of a frozen policy, and how sure their mean is."""
+"""Evaluation: full episodes of a frozen policy, with an interval for their mean."""
 
 import math
 import sys
@@ -36,13 +36,13 @@ LONG = 20_000  # steps without an end, after which a line says so
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Raw returns of whole episodes; `low` and `high` bound their mean with 95% confidence.
+    """Raw returns of full episodes; `low` and `high` bound their mean with 95% confidence.
 
-    interval  how they were computed, by `runs.statistics`; None of one episode, whose bounds are its return
-    environment_seeds  for each episode, the seed that its environment was begun with
-    seed, deterministic  what they were played with
-    success_rate         the share of successes, of the episodes that told of it by `is_success` in their last
-                         info; None where none told
+    interval  how the bounds were computed; None for one episode, whose bounds are its return
+    environment_seeds  for each episode, the seed that its environment was first reset with
+    seed, deterministic  what the episodes were played with
+    success_rate         the share of successes among episodes with `is_success` in their last info; None if
+                         none has it
     """
 
     mean: float
@@ -94,26 +94,25 @@ def evaluate(
     env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> Evaluation:
-    """Play whole episodes and sum them up; the agent and its statistics do not move.
+    """Play full episodes and summarise them; the agent and its statistics do not change.
 
     env            where to play; by default the environment that the agent was trained on, with its arguments
-                   and wrappers. What is passed here and differs from it is a warning, or an error where
-                   observations or actions would mean something else
-    episodes       shared out evenly over the environments, so that short ones are not preferred
+                   and wrappers. A different environment is a warning, or an error if its observations
+                   or actions would mean something else
+    episodes       split evenly across the environments, so that short episodes are not over-represented
     seed           of the environments and of sampled actions; training never draws from this stream
     deterministic  the most likely action at every step, or a sample
-    until_width    go on, `episodes` at a time, until the interval is narrower than this. To look after every
-                   round makes it a little too narrow: ask for few rounds of many episodes
-    max_episodes   and no further than this
-    num_envs       environments side by side; up to 16 by default. 1 where only one can exist at a time
-    max_steps      an episode that goes on for longer is an error: it would never be counted
-    env_kwargs     arguments of the environment, which win over those that it was trained with
+    until_width    play more, `episodes` at a time, until the interval is narrower than this. Checking after
+                   every round makes it slightly too narrow: use few rounds of many episodes
+    max_episodes   the most episodes to play with `until_width`
+    num_envs       environments in parallel; by default up to 16. Use 1 if only one can exist at a time
+    max_steps      a longer episode is an error: it might never end
+    env_kwargs     arguments of the environment, which override those that it was trained with
     make_options   as of `make_envs`; environments that are trained on all cores are played on all of them
 
-    The same arguments give the same returns, on however many cores; a later round gives those that so many
-    episodes at once would have. Raises UserError for fewer than one episode, and for a width that no
-    interval can have; EnvironmentFault when an environment fails or does not end, for half an episode is no
-    sample, and when it returns what is not finite.
+    The same arguments give the same returns, on any number of cores, whether played in one round or in
+    several. Raises UserError for fewer than one episode, and for a width that is not positive. Raises
+    EnvironmentFault if an environment fails, does not end, or returns NaN or infinity.
     """
     make_options = of_evaluation(make_options)
     episodes = make_options.pop("episodes", episodes)
@@ -146,7 +145,7 @@ def evaluate(
 
 
 def _make_vector(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
-    """Environments over all cores where `default` trains so; none of them is made anew when it fails."""
+    """Environments split across all cores if `default` trains so; a failed one is not restarted."""
     if "vectorization_mode" not in make_options:
         if isinstance(where, str):  # whose module may have to be imported before its family is known
             find_env(where, allow_import=make_options.get("allow_import", False))
@@ -159,14 +158,14 @@ def _make_vector(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
         cause = error.__cause__
         if num_envs == 1 or cause is None or isinstance(cause, TypeError | ImportError):
             raise
-        told = f"{error}; if fewer than {num_envs} can exist at a time, say --num-envs 1 (num_envs=1)"
+        told = f"{error}; if fewer than {num_envs} can exist at a time, use --num-envs 1 (num_envs=1)"
         raise UserError(told) from cause
 
 
 class Evaluator:
-    """A frozen policy in its environments: episodes, for as long as somebody asks for more of them.
+    """A frozen policy in its environments; plays as many episodes as are asked for.
 
-    max_steps  an episode that goes on for longer raises EnvironmentFault
+    max_steps  a longer episode raises EnvironmentFault
     remedy     what else to do about it, for the message
     """
 
@@ -190,7 +189,7 @@ class Evaluator:
         self.steps = self._steps()
 
     def summary(self, episodes: int) -> Evaluation:
-        """The first `episodes`, shared out evenly, in the order of the environments."""
+        """The first `episodes`, split evenly, in the order of the environments."""
         count = self.envs.num_envs
         shares = [episodes // count + (index < episodes % count) for index in range(count)]
         while any(len(mine) < share for mine, share in zip(self.played, shares, strict=True)):
@@ -209,7 +208,7 @@ class Evaluator:
         )
 
     def _check_length(self) -> None:
-        """Say, once, that no episode ends; raises EnvironmentFault when it has gone on for too long."""
+        """Report, once, that no episode ends; raises EnvironmentFault if one is too long."""
         longest = int(self.statistics.length_so_far.max())
         if longest > self.max_steps:
             raise EnvironmentFault(
@@ -219,7 +218,7 @@ class Evaluator:
             )
         if longest == LONG and not any(self.played):
             print(
-                f"no episode of {self.envs.name} has ended in {LONG:,} steps; the evaluation gives up after "
+                f"no episode of {self.envs.name} has ended in {LONG:,} steps; the evaluation fails after "
                 f"{self.max_steps:,}",
                 file=sys.stderr,
                 flush=True,

@@ -200,7 +200,7 @@ def converted(agent: Agent, parts: Sequence[Part]) -> Any:
             )
     except NotImplementedError as error:
         what = str(error).partition("\n")[0]
-        raise UserError(f"this policy cannot be written as ONNX: jax2onnx: {what}") from error
+        raise UserError(f"this policy cannot be exported to ONNX: jax2onnx: {what}") from error
     compose = require_package("onnx.compose", "export")
     return compose.add_prefix_graph(model.graph, INSIDE)  # no part of an observation is called so
 
@@ -225,8 +225,9 @@ def unlogged() -> Iterator[None]:
 def encoded(space: Space, value: Array) -> Array:
     """Flattened observations [batch, features] -> what the space's codec makes of them."""
     raise UserError(
-        f"the observation space {one_line(space)} has no ONNX form: Box, Discrete, MultiDiscrete and "
-        "MultiBinary have, and Dict and Tuple of these"
+        f"the observation space {one_line(space)} cannot be exported to ONNX; Box, Discrete, "
+        f"MultiDiscrete and "
+        "MultiBinary can, and Dict and Tuple of these"
     )
 
 
@@ -309,7 +310,7 @@ class Ends:
 @singledispatch
 def acted(space: Space, ends: Ends, value: str) -> tuple[str, Any]:
     """The policy's actions [batch, ...] -> the environment's [batch, *shape], and their dtype."""
-    raise UserError(f"the action space {one_line(space)} has no ONNX form: use a simpler one")
+    raise UserError(f"the action space {one_line(space)} cannot be exported to ONNX: use a simpler one")
 
 
 @acted.register

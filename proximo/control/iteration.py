@@ -43,13 +43,13 @@ class Snapshot(NamedTuple):
 
 @dataclass(frozen=True)
 class Iteration:
-    """One turn of the loop: what was learned, and how it went.
+    """One iteration of the training loop: what was learned, and the metrics.
 
     steps     environment steps learned from so far
     learner   everything that learning changes
     agent     the policy, ready to act
     metrics   the update's metrics, read from the device
-    episodes  the episodes that ended in this rollout; their returns are raw
+    episodes  the episodes that ended in this rollout, with raw returns
     """
 
     number: int
@@ -71,14 +71,14 @@ class Iteration:
 
     @property
     def sound(self) -> bool:
-        """Whether the update stayed within the finite numbers; only members of an ensemble come without."""
+        """Whether the update stayed finite; only members of an ensemble can be unsound."""
         return all(math.isfinite(value) for value in self.metrics.values())
 
 
 def diverged(iteration: Iteration) -> UpdateDiverged:
     """The error for an iteration that is not sound."""
     name, value = next((n, x) for n, x in iteration.metrics.items() if not math.isfinite(x))
-    kept = ", the policy before it kept" if iteration.number > 1 else ""
+    kept = ", and the policy before it is kept" if iteration.number > 1 else ""
     return UpdateDiverged(
         f"{name} is {value} after {iteration.steps} steps: the update is discarded{kept}; "
         "lower --learning-rate, or normalise observations and rewards",

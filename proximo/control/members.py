@@ -129,16 +129,16 @@ def train_ensemble(
     start_from: Agent | str | Path | None = None,
     **options: Any,
 ) -> list[Run]:
-    """Train the same configuration with several seeds, side by side; each is the run it would be alone.
+    """Train one configuration with several seeds together; each is the run it would be alone, up to rounding.
 
         runs = proximo.train_ensemble("Hopper-v5", seeds=5)
         [run.evaluate().mean for run in runs]
 
     seeds    how many; they count up from the option `seed`
-    out      a folder that gets `seed-N` for each member; a new one under `runs/` by default
+    out      a folder that gets `seed-N` for each member; by default a new one under `runs/`
 
-    All else as of `proximo.train`. A member whose update leaves the finite numbers ends early, with the
-    policy from before; the others go on.
+    Everything else is as in `proximo.train`. A member whose update diverges ends early, with the policy from
+    before; the others continue.
     """
     config = make_config(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)

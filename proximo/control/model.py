@@ -67,13 +67,13 @@ def model_files(agent: Agent) -> dict[str, bytes]:
     if not isinstance(agent.policy, ActorCritic | OwnPolicy):
         kind = type(agent.policy).__name__
         raise UserError(
-            f"a model file describes networks of Proximo, or one that was passed as network=, not a {kind}: "
-            "keep its arrays yourself"
+            f"only networks of Proximo, and networks passed as network=, can be saved, not a {kind}: "
+            "save its arrays yourself"
         )
     arrays = named_arrays({"policy": agent.policy, "observations": agent.observations})
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{name} is not finite: such a policy is not written")
+            raise UserError(f"{name} is not finite: the policy was not saved")
     description = {
         "format": FORMAT,
         "environment": agent.name,
@@ -101,8 +101,8 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
     description = parsed(files[DESCRIPTION], folder / DESCRIPTION)
     arrays = arrays_from(files[ARRAYS], folder / ARRAYS)
     if not isinstance(description, dict) or description.get("format") not in (OLDER_FORMAT, FORMAT):
-        formats = f"{OLDER_FORMAT} or {FORMAT}, those that this version reads"
-        raise UserError(f"{folder / DESCRIPTION} is not of model format {formats}")
+        formats = f"{OLDER_FORMAT} or {FORMAT}, which this version reads"
+        raise UserError(f"{folder / DESCRIPTION} is not in model format {formats}")
     try:
         spaces = (
             space_from_json(description["observation_space"]),
@@ -124,7 +124,7 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
     except Exception as error:  # plain data from a file: anything may be wrong with it
         reason = " ".join(repr(error).split())[:200]
         raise UserError(
-            f"{folder / DESCRIPTION} does not describe a model ({reason}): it was changed"
+            f"{folder / DESCRIPTION} does not describe a model ({reason}): the file was changed"
         ) from error
     tree = restore_tree(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
     return Agent(tree["policy"], tree["observations"], spaces, environment, scale_actions=scale_actions)

@@ -1,4 +1,4 @@
-"""A run as seen from Python or in a notebook: its logs as arrays, and a small picture of it."""
+"""A run in Python or in a notebook: its logs as arrays, and a small picture."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ MEAN_RETURN = "rollout/ep_rew_mean"
 
 
 def metrics_of(folder: Path) -> dict[str, np.ndarray]:
-    """`metrics.jsonl` as arrays of one length: `steps`, and every metric by its name.
+    """`metrics.jsonl` as arrays of equal length: `steps`, and every metric by its name.
 
-    NaN stands where an iteration has no such metric: it was not finite, as the mean return before the first
-    episode has ended.
+    NaN means that an iteration has no finite value, such as the mean return before the first episode ends.
     """
     found = read_run(folder).metrics
     steps = found[STEP].steps if STEP in found else np.zeros(0)
@@ -53,7 +52,7 @@ def write_report(folder: Path) -> Path:
 
 
 def summary(folder: Path) -> dict[str, str]:
-    """What is worth knowing of a run at a glance, in words."""
+    """A run at a glance, in words."""
     run = read_run(folder)
     seconds, score = run.last("time/time_elapsed"), run.score
     told = {

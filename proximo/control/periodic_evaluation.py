@@ -1,4 +1,4 @@
-"""Evaluation while a run trains: what the policy reaches without exploration, and which policy was best.
+"""Evaluation during training: how good the policy is without exploration, and which policy was best.
 
 RUN/best/       the model with the highest mean return in such an evaluation, as of `control.model`
 RUN/best.json   its steps and its score
@@ -40,22 +40,22 @@ LONGEST = 100_000  # steps of an episode: the most likely actions may stand stil
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Evaluation while a run trains."""
+    """Evaluation during training."""
 
     eval_every: Annotated[int | None, at_least(1), also("--eval-freq")] = None
-    """Evaluate every so many steps and at the end, in separate environments; keep the best model in best/.
-    Training is not changed by it."""
+    """Evaluate every so many steps and at the end, in separate environments; save the best model in RUN/best.
+    This does not change the training."""
     eval_episodes: Annotated[int | None, at_least(1), also("--n-eval-episodes")] = None
-    """Number of full episodes in each such evaluation, 20 by default."""
+    """Number of full episodes per evaluation. By default 20."""
 
     def check(self, config: Config) -> None:
-        """Raises UserError, before there is a run, for an evaluation that cannot be."""
+        """Raises UserError, before the run starts, for an impossible evaluation."""
         if self.eval_every is None and self.eval_episodes is not None:
             raise UserError("eval_episodes is given without eval_every: pass --eval-every STEPS too")
         if self.eval_every is not None and own_num_envs(config.env) is not None:
             raise UserError(
                 "--eval-every needs environments of its own: pass an id, a class or a function instead of an "
-                "environment that is made already"
+                "environment instance"
             )
 
     def recorded(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class PeriodicEvaluation:
                 outcome = self._play(iteration.agent, self.seeds[member])
         except UserError as error:
             warnings.warn(
-                f"no evaluation after {iteration.steps:,} steps, and the run goes on: {error}",
+                f"the evaluation after {iteration.steps:,} steps failed; the run continues: {error}",
                 EvaluationSkipped,
                 stacklevel=4,
             )

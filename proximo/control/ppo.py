@@ -1,4 +1,4 @@
-"""A face that users of Stable-Baselines3 know; it calls the same functions as everything else."""
+"""An interface like Stable-Baselines3's; it calls the same functions as everything else."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from proximo.runs.process import prepare_process
 
 
 class PPO:
-    """PPO with Stable-Baselines3's verbs.
+    """PPO with Stable-Baselines3's methods.
 
         model = PPO("CartPole-v1").learn(100_000)
         action, _ = model.predict(observation, deterministic=True)
@@ -30,10 +30,10 @@ class PPO:
     options      ours or Stable-Baselines3's names. Its `vf_coef` multiplies a squared error without the
                  factor 0.5, so it becomes twice as large a `value_coefficient`.
 
-    Where it differs: `learn` starts from fresh parameters (a second call trains anew), and the default
-    hyper-parameters are our recipes, not Stable-Baselines3's. "MlpPolicy" may stand before the environment,
-    and means what there is in any case; `hidden=(64, 64)` says how large the networks are. Raises UserError
-    for another policy, and for words that mean something else here.
+    Where it differs: `learn` starts from fresh parameters (a second call trains from scratch), and the
+    default hyper-parameters are our recipes, not Stable-Baselines3's. "MlpPolicy" may come before the environment and
+    has no effect; `hidden=(64, 64)` sets the size of the networks. Raises UserError for another policy, and
+    for options that mean something else here.
     """
 
     def __init__(self, *env: Any, preset_name: str = "default", **options: Any) -> None:
@@ -54,7 +54,7 @@ class PPO:
         return f"PPO({name!r}, {self.last.steps:,} steps, mean return {self.last.mean_return:,.1f})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What it learned; also where to learn on, if another process finds that by its name."""
+        """The state to pickle: what was learned, and the environment if it can be imported by its name."""
         config = self.config if self.config is not None and importable(self.config.env) else None
         return {"config": config, "agent": self.agent, "last": None}
 
@@ -69,13 +69,15 @@ class PPO:
     ) -> "PPO":
         """Train for `total_timesteps` environment steps; returns itself.
 
-        callback             None: write the loop instead, `for iteration in proximo.training(config)`
-        reset_num_timesteps  True: every call trains anew
-        log_interval, tb_log_name  have no effect: what Stable-Baselines3 prints is not printed here
+        callback             must be None: write the loop instead, `for iteration in proximo.training(config)`
+        reset_num_timesteps  must be True: every call trains from scratch
+        log_interval, tb_log_name  have no effect: Stable-Baselines3's tables are not printed here
         """
         by_our_names(Config, {"callback": callback, "reset_num_timesteps": reset_num_timesteps})
         if self.config is None:
-            raise UserError("a loaded model has no environment to learn from: make PPO(env) and learn again")
+            raise UserError(
+                "a loaded model has no environment to train in: make a new PPO(env) and call learn"
+            )
         prepare_process()
         config = with_options(self.config, steps=total_timesteps)
         tell_unnamed({name: code for name, code in own_code_of(config).items() if name == "network"})
@@ -111,5 +113,5 @@ class PPO:
 
     def _trained(self) -> Agent:
         if self.agent is None:
-            raise UserError("this model has not learned yet: call learn(total_timesteps) first")
+            raise UserError("this model is not trained yet: call learn(total_timesteps) first")
         return self.agent

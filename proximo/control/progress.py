@@ -1,4 +1,4 @@
-"""What a person sees of a training: how far it is, and what the policy reaches."""
+"""The progress of a training run: how far it is, and the mean return."""
 
 import math
 from collections.abc import Callable, Generator

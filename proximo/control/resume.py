@@ -1,4 +1,4 @@
-"""Going on with a training that was cut short: from its newest checkpoint that is whole."""
+"""Resuming an interrupted training run from its newest intact checkpoint."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from proximo.runs.logs import SUPERSEDED
 
 
 class Work(NamedTuple):
-    """A run to carry out: its configuration, where it is kept, and where it was, if it goes on."""
+    """A run to carry out: its configuration, its folder, and where it stopped if it is resumed."""
 
     config: Config
     folder: RunFolder
@@ -42,28 +42,28 @@ def resume_run(
     evaluation: EvalOptions | None = None,
     **changes: Any,
 ) -> Work:
-    """Take up a run again.
+    """Resume a run.
 
     run      its folder
-    out      go on in a new folder, which gets the logs so far; in the run's own unless said otherwise
-    env      the environment, where its description in the run does not make it: `module:EnvId`, a class, a
+    out      continue in this new folder, which gets the logs so far; by default in the run's own
+    env      the environment, if the run's description of it cannot make it: `module:EnvId`, a class, a
              function, an instance. An id in a file never imports a module
-    own      the code of the user's own that the run was begun with: `network`, `objective`, `value_loss`,
+    own      the user's own code that the run was started with: `network`, `objective`, `value_loss`,
              `actor_step`. A class or function alone is enough: its numbers are in the run
-    typed    the words after `proximo`, where it is resumed by a command
-    evaluation  while it trains: as the run has it unless given
-    changes  `steps` and `until` alone: the rest decides what the steps so far were
+    typed    the words after `proximo`, if a command resumes it
+    evaluation  during training; by default that of the run
+    changes  only `steps` and `until`: all other options have shaped the steps so far
 
-    Raises UserError where there is no run, no checkpoint that is whole, nothing left to do, or where the
-    environment is another one; OwnCodeMissing where `own` is not what the run asks for.
+    Raises UserError if there is no run, no intact checkpoint, nothing left to do, or if the environment is a
+    different one; OwnCodeMissing if `own` is not what the run needs.
     """
     run, out = absolute(run), None if out is None else absolute(out)  # before an environment is made
     if not run.is_dir():
-        raise UserError(f"{run} is not a run folder: `proximo train` makes one")
+        raise UserError(f"{run} is not a run folder, such as `proximo train` writes")
     command = language_command(run)
     if command is not None:
         raise UserError(
-            f"{run} is a run of `proximo lm {command}`: `proximo lm {command} --resume {run}` goes on"
+            f"{run} is a run of `proximo lm {command}`: resume it with `proximo lm {command} --resume {run}`"
         )
     check_is_policy(run)
     for name in changes:
@@ -72,7 +72,7 @@ def resume_run(
     taken, (config, start, agent) = newest_valid(run, partial(load_checkpoint, own=own))
     config = validate(with_options(config, **changes))
     if start.steps >= config.steps:
-        raise UserError(f"{run} has made its {config.steps:,} steps: ask for more with --steps")
+        raise UserError(f"{run} has finished its {config.steps:,} steps: ask for more with --steps")
     config = _where_it_was(run, config, with_source(agent, run), env)
     evaluation = (evaluation or NO_EVALUATION).after(run)
     evaluation.check(config)
@@ -107,7 +107,7 @@ def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:
 
 
 def supersede_model(run: Path) -> None:
-    """Move the model of a run that goes on out of the way: from now on its checkpoints know better."""
+    """Move the model of a resumed run out of the way: its checkpoints are newer from now on."""
     if (run / MODEL).exists():
         (run / SUPERSEDED).mkdir(exist_ok=True)
         shutil.rmtree(run / SUPERSEDED / MODEL, ignore_errors=True)

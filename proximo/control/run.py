@@ -41,7 +41,7 @@ from proximo.runs.sealed import recover
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where it lies and what it learned.
+    """A finished run: its folder and its trained agent.
 
     run.evaluate(), run.report(), run.metrics["rollout/ep_rew_mean"], run.episodes["returns"]
     """
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """`metrics.jsonl` as arrays of one length: `steps`, and every metric by its name (NaN for none)."""
+        """`metrics.jsonl` as arrays of equal length: `steps`, and every metric by name (NaN if missing)."""
         from proximo.control.notebook import metrics_of
 
         return metrics_of(self.folder)
@@ -82,13 +82,13 @@ class Run:
         return episodes_of(self.folder)
 
     def report(self) -> Path:
-        """Write the run's page, `report.html` in its folder, and return where it lies."""
+        """Write the report, `report.html` in the run folder, and return its path."""
         from proximo.control.notebook import write_report
 
         return write_report(self.folder)
 
     def evaluate(self, episodes: int = 100, **options: Any) -> Evaluation:
-        """Play whole episodes with the final policy; options as of `proximo.evaluate`."""
+        """Play full episodes with the final policy; options as in `proximo.evaluate`."""
         env = None if isinstance(self.env, str) else self.env
         return evaluate(self.agent, options.pop("env", env), episodes=episodes, **options)
 
@@ -116,27 +116,27 @@ def train(
     start_from: Agent | str | Path | None = None,
     **options: Any,
 ) -> Run:
-    """Train a policy and keep everything in a run folder.
+    """Train a policy, and save everything in a run folder.
 
         run = proximo.train("CartPole-v1", steps=100_000, seed=0)
         run.agent.act(observation)
 
-    env          a Gymnasium id, an environment, a class, a function that makes one, or a vector
+    env          a Gymnasium id, an environment, its class, a function that makes one, or a vector
     preset_name  "default" (our recipe for this kind of environment), "paper", or a method that the paper
                  compares with, such as "trpo"
-    out          the run folder; one under `runs/` unless said otherwise
-    progress     draw a progress bar
+    out          the run folder; by default a new one under `runs/`
+    progress     show a progress bar
     allow_import let an id `module:EnvId` import its module, which runs the module's code
-    tensorboard, wandb, wandb_project, video_every  as of `SinkOptions`: who else is told how it goes
+    tensorboard, wandb, wandb_project, video_every  additional loggers, as in `SinkOptions`
     eval_every   evaluate every so many steps; the best model is then `proximo.load(folder, best=True)`
-    eval_episodes  full episodes of each such evaluation; 20 by default
-    start_from   an agent, a run folder or a model folder: begin with its policy and observation statistics.
-                 Optimiser, reward scale and schedules begin anew
+    eval_episodes  full episodes in each such evaluation; by default 20
+    start_from   an agent, a run folder or a model folder: start from its policy and observation
+                 statistics. The optimiser, the reward scale and all schedules start from scratch
     options      any option by its name, such as `learning_rate=1e-3`; `proximo train --help` lists them.
-                 `total_timesteps` and other names that Stable-Baselines3 and CleanRL have for them work too
+                 Names from Stable-Baselines3 and CleanRL, such as `total_timesteps`, work too
 
-    Raises UserError (one line that says what to do) for options that cannot be and for environments
-    that fail. What was learned before a failure, or Ctrl-C, is saved.
+    Raises UserError (one line that says what to do) for invalid options and for environments that fail. What
+    was learned before a failure, or before Ctrl-C, is saved.
     """
     config = make_config(env, preset_name, allow_import, options)
     sinks = SinkOptions(tensorboard, wandb, wandb_project, video_every)
@@ -153,12 +153,13 @@ def train(
 
 
 def make_config(env: Any, preset_name: str, allow_import: bool, options: dict[str, Any]) -> Config:
-    """The configuration of a preset with some options changed; raises UserError for what cannot be."""
+    """The configuration of a preset with some options changed; raises UserError for invalid ones."""
     if allow_import and isinstance(env, str):
         find_env(env, allow_import=True)  # the preset asks what it is
     if "vf_coef" in options:
         raise UserError(
-            "vf_coef: say value_coefficient: 2 * vf_coef of Stable-Baselines3, or just that of CleanRL"
+            "vf_coef: use value_coefficient: 2 * vf_coef of Stable-Baselines3, or the same number as in "
+            "CleanRL"
         )
     return with_options(preset(preset_name, env), **by_our_names(Config, options))
 
@@ -173,11 +174,11 @@ def begin(
     allow_import: bool = False,
     **more: Any,
 ) -> Work:
-    """A new run, in a folder of its own. Raises UserError for what cannot be, before there is a folder.
+    """A new run, in its own folder. Raises UserError for invalid options, before the folder is made.
 
     evaluation  while it trains
     start_from  as of `train`
-    more        what else `config.json` says of it, as of `control_files`
+    more        what else `config.json` records, as in `control_files`
     """
     config = validate(config)
     sinks.check(config.env, config.env_kwargs)
@@ -192,9 +193,9 @@ def begin(
 def first_agent(
     config: Config, start_from: Agent | str | Path | None, **make_options: Any
 ) -> tuple[Agent | None, dict[str, Any]]:
-    """The agent that a new run begins with, and what `config.json` says of it.
+    """The agent that a new run starts from, and what `config.json` records of it.
 
-    Raises UserError, before there is a run, where it does not fit the configuration.
+    Raises UserError, before the run starts, if it does not fit the configuration.
     """
     if start_from is None:
         return None, {}
@@ -218,7 +219,7 @@ def _check_start(config: Config, agent: Agent, **make_options: Any) -> None:
 def go_on(
     run: str | Path, sinks: SinkOptions, *, allow_import: bool, env: Any = None, **options: Any
 ) -> Work:
-    """A run that was cut short. Options and errors as of `resume_run`."""
+    """An interrupted run. Options and errors as in `resume_run`."""
     if allow_import and isinstance(env, str):
         find_env(env, allow_import=True)
     sinks.check_reports()  # before anything in the folder is moved
@@ -260,7 +261,7 @@ def train_config(
     start_from: Agent | str | Path | None = None,
     **make_options: Any,
 ) -> Run:
-    """`train` for a configuration that is complete already; `more` and the options after it as of `begin`."""
+    """`train` for a complete configuration; `more` and the options after it as in `begin`."""
     prepare_process()
     allow_import = make_options.get("allow_import", False)
     sinks, more = sinks or SinkOptions(), more or {}
@@ -280,22 +281,22 @@ def resume(
     eval_episodes: int | None = None,
     **changes: Any,
 ) -> Run:
-    """Go on with a run that was cut short, from its newest checkpoint that is whole.
+    """Resume an interrupted run from its newest intact checkpoint.
 
         proximo.resume("runs/HalfCheetah-v5-0-...")
 
     run      its folder
-    out      go on in a new folder; in the run's own unless said otherwise
-    env      the environment, where it is not a registered id
+    out      continue in this new folder; by default in the run's own
+    env      the environment, if it is not a registered id
     allow_import let an `env` that is typed `module:EnvId` import its module
-    sinks    who else is told how it goes on
-    eval_every, eval_episodes  as of `train`; as the run has them unless given
-    changes  `steps` and `until`: how far to go; and the code of your own that the run was begun with, again:
-             `network`, `objective`, `value_loss`, `actor_step`
+    sinks    additional loggers
+    eval_every, eval_episodes  as in `train`; by default those of the run
+    changes  `steps` and `until`: how far to train; and the run's code of your own, passed again: `network`,
+             `objective`, `value_loss`, `actor_step`
 
-    Where the environments can tell their state (`envs.state`), the result is bit for bit that of a run
-    that was never interrupted; elsewhere the episodes that were under way start anew, and a warning says
-    so. Raises UserError where there is nothing to go on from, or nothing left to do.
+    If the environments can save their state (`envs.state`), the result is bit for bit that of an
+    uninterrupted run. Otherwise the episodes that were under way are restarted, and a warning says so. Raises
+    UserError if there is no checkpoint to resume from, or nothing left to train.
     """
     prepare_process()
     changes |= {"out": out, "evaluation": EvalOptions(eval_every, eval_episodes)}
@@ -309,7 +310,7 @@ def _carried_out(work: Work, progress: bool, make_options: dict[str, Any]) -> Ru
         for last in turns:  # noqa: B007 (read after the loop)
             pass
     if last is None:
-        raise UserError(f"nothing was learned: training ended before its first update; see {path}")
+        raise UserError(f"nothing was learned: training ended before the first update; see {path}")
     return Run(path, last.agent, whole_env(work.config))
 
 
@@ -318,13 +319,13 @@ def load(folder: str | Path, best: bool = False, *, network: Any = None) -> Agen
 
         agent = proximo.load("runs/CartPole-v1-0-...", network=MyNetwork)
 
-    best     the one that did best while the run was evaluated (`eval_every`), instead of the last
-    network  the class or function that it was trained with, where the network is your own
+    best     the model with the best evaluation during training (`eval_every`), instead of the last one
+    network  the class or function of the network, if it is your own
 
-    A run without a model, since it was cut short or still goes on, gives that of its newest checkpoint; so
-    does the folder of one checkpoint; and a run whose model is damaged, with a warning. Nothing in it is
-    executed. Raises UserError when it is missing, unreadable or tampered with, and for a network of your own
-    that is not given.
+    A run that was interrupted or is still running has no model: its newest checkpoint is loaded. So is the
+    newest checkpoint of a run whose model is damaged, with a warning. `folder` may also be a checkpoint. No
+    code in the folder is executed. Raises UserError if the model is missing, unreadable or was changed, and
+    if your own network is not passed.
     """
     refuse_after_fork()
     return with_source(_agent_in(Path(folder), best, network), Path(folder))
@@ -343,13 +344,13 @@ def _agent_in(folder: Path, best: bool, network: Any) -> Agent:
         except UserError as error:
             if not finished(folder / "checkpoints"):
                 raise
-            warnings.warn(f"{error}; the newest checkpoint is taken", CheckpointDamaged, stacklevel=2)
+            warnings.warn(f"{error}; the newest checkpoint is used instead", CheckpointDamaged, stacklevel=2)
     if finished(folder / "checkpoints"):
         return newest_valid(folder, functools.partial(load_agent, network=network))[1]
     if (folder / STATE).exists():
         return load_agent(folder, network)
     if not (folder / "model.json").exists():
-        raise UserError(f"there is no model in {folder}: no run folder, or a run without one yet")
+        raise UserError(f"there is no model in {folder}: no run folder, or a run that has not saved one yet")
     return load_model(folder, network)
 
 
@@ -357,6 +358,6 @@ def _load_best(run: Path, network: Any) -> Agent:
     recover(run / BEST)
     if not (run / BEST).is_dir():
         raise UserError(
-            f"there is no best model in {run}: a run keeps one where it is trained with --eval-every STEPS"
+            f"there is no best model in {run}: a run saves one if it is trained with --eval-every STEPS"
         )
     return load_model(run / BEST, network)

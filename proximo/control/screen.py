@@ -1,4 +1,4 @@
-"""What it takes to draw an environment: a window where there is a screen, off-screen drawing elsewhere."""
+"""Drawing an environment: in a window if there is a screen, else off-screen."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ def make_drawn(env: Any, render_mode: str, **make_options: Any) -> HostEnvs:
     """
     if isinstance(env, gym.Env | gym.vector.VectorEnv):
         raise UserError(
-            f"{name_of(env)} is made already: to be drawn it must be an id, a class or a function"
+            f"{name_of(env)} is already an instance: to show it, pass an id, a class or a function"
         )
     if not has_screen():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame: draw in memory
@@ -86,20 +86,20 @@ def _check_window(made: HostEnvs) -> None:
     if "human" not in modes:
         why = f"its metadata['render_modes'] is {modes}"
         if "rgb_array" in modes:
-            raise UserError(f"{made.name} opens no window ({why}): say --video FILE.mp4 to make a film")
+            raise UserError(f"{made.name} opens no window ({why}): use --video FILE.mp4 to record a video")
         raise does_not_draw(made.name, why)
     if getattr(drawn.unwrapped, "render_mode", None) is None:
         raise does_not_draw(made.name, "its render_mode is None: set self.render_mode in __init__")
 
 
 def render_modes(made: HostEnvs) -> list[str]:
-    """What an environment says that it can draw."""
+    """The render modes that an environment declares."""
     metadata = made.vector.envs[0].metadata or {}  # type: ignore[attr-defined]
     return list(metadata.get("render_modes") or ())
 
 
 def does_not_draw(name: str, why: str) -> UserError:
-    """The error for an environment without pictures, with what to do."""
+    """The error for an environment without pictures; it says what to do."""
     return UserError(
         f"{name} does not draw itself ({why}): to see it, list 'rgb_array' in metadata['render_modes'], take "
         "render_mode in __init__, and return a picture from render(), uint8 [height, width, 3]"
@@ -154,7 +154,7 @@ def as_picture(found: Any) -> np.ndarray:
         what = f"a {type(found).__name__}"
         if picture.dtype.kind in "buif" and picture.ndim:
             what = f"arrays of shape {picture.shape}"
-        raise ValueError(f"draws no pictures but {what}: it needs the render_mode 'rgb_array'")
+        raise ValueError(f"draws {what} instead of pictures: it needs the render_mode 'rgb_array'")
     if picture.ndim == 2:
         picture = picture[..., None]
     elif picture.shape[-1] not in CHANNELS and picture.shape[0] in CHANNELS:

@@ -1,4 +1,4 @@
-"""Who else is told how a training goes: reports, and films of the policy."""
+"""Additional loggers of a training run: reports, and videos of the policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class SinkOptions(ReportOptions):
     """Additional loggers. Every number is in RUN/metrics.jsonl in any case."""
 
     video_every: Annotated[int | None, at_least(1), tyro.conf.arg(metavar="STEPS")] = None
-    """Record a video of one episode every so many steps, into RUN/videos. Training waits meanwhile."""
+    """Record a video of one episode every STEPS steps in RUN/videos. Training waits meanwhile."""
 
     def check(self, env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
-        """Raises UserError, before there is a run, for what cannot be: a missing package, say."""
+        """Raises UserError, before the run starts, for what is impossible, such as a missing package."""
         self.check_reports()
         if self.video_every is not None:
             checked(self)
@@ -51,7 +51,7 @@ class VideoSink:
         self.done = max(made, default=0) // every
 
     def log(self, metrics: Mapping[str, float], iteration: Any) -> None:
-        """Make a film if it is due."""
+        """Record a video if it is due."""
         if iteration.steps // self.every == self.done:
             return
         from proximo.control.watch import record_video
@@ -66,4 +66,4 @@ class VideoSink:
         )
 
     def close(self) -> None:
-        """Every film is whole already."""
+        """Every video is complete already."""

@@ -1,4 +1,4 @@
-"""A search over options, and the file that keeps its trials to go on with."""
+"""A search over options, and the file that stores its trials so that it can continue."""
 
 import hashlib
 import json

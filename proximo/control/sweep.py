@@ -85,7 +85,7 @@ def check(
 ) -> None:
     """Raises UserError for what would fail in every trial, or at an end of a span."""
     if trials < 1:
-        raise UserError(f"trials is {trials}: ask for at least 1")
+        raise UserError(f"trials is {trials}: it must be at least 1")
     check_compatible(member_configs(base, seeds))
     make_envs(base.env, 1, **make_options).close()
     for name, kind in search.items():
@@ -117,7 +117,7 @@ def run_trial(
             for iterations in trained:
                 members = [new or old for new, old in zip(iterations, members, strict=True)]
                 if not all(member.sound for member in members):
-                    raise optuna.TrialPruned("an update left the finite numbers")
+                    raise optuna.TrialPruned("an update diverged (NaN or infinity)")
                 value = summarise(members).mean_return
                 share = min(min(member.steps for member in members) / configs[0].steps, 1.0)
                 yield share, value
@@ -131,5 +131,5 @@ def run_trial(
     except UserError as error:
         raise optuna.TrialPruned(str(error)) from error
     if not math.isfinite(value):
-        raise optuna.TrialPruned("no episode ended: ask for more steps")
+        raise optuna.TrialPruned("no episode ended: use more steps")
     trial.set_user_attr("returns", [member.mean_return for member in members])

@@ -88,7 +88,7 @@ def ranked(trials: list[Any]) -> Any:
 def text(found: Mapping[str, Any], title: str) -> str:
     """The report as Markdown, to be read as it is too."""
     names = list(found["trials"][0]["options"]) if found["trials"] else []
-    rows = [["trial", "mean return", *names, "seconds", "given up because"]]
+    rows = [["trial", "mean return", *names, "seconds", "stopped because"]]
     for trial in found["trials"]:
         value = "" if trial["value"] is None else f"{trial['value']:,.2f}"
         numbers = [str(trial["options"].get(name, "")) for name in names]
@@ -97,7 +97,7 @@ def text(found: Mapping[str, Any], title: str) -> str:
     best = found["best"]
     parts = [
         f"# {title}",
-        "No trial has come to its end yet." if best is None else f"Best:\n\n    {best['command']}",
+        "No trial has finished yet." if best is None else f"Best:\n\n    {best['command']}",
     ]
     parts += ["## Trials", table(rows)] if len(rows) > 1 else []
     parts += ["## Importance of each option", table([["option", "share"], *shares])] if shares else []

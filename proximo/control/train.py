@@ -1,4 +1,4 @@
-"""Training, whole: the table of contents of this library.
+"""The training loop: the table of contents of this library.
 
 for iteration in training(config):
     print(iteration.steps, iteration.mean_return)
@@ -33,13 +33,13 @@ def training(
     """Train by the method of the configuration, one iteration at a time.
 
     config        what to train, and how
-    start         where to go on; the beginning unless said otherwise
+    start         where to continue; by default the beginning
     start_from    an agent whose policy and observation statistics to begin with, as of `warm_start`
     make_options  passed on to `make_envs` (allow_import=True lets `module:EnvId` import its module)
 
-    Ends when `config.steps` environment steps were learned from, or `config.until` is reached; a loop may
-    break out of it earlier. Raises UserError for options that cannot be, EnvironmentFault when an environment
-    fails, UpdateDiverged when an update leaves the finite numbers; what was yielded stays good.
+    Ends after `config.steps` environment steps, or when `config.until` is reached; a loop may break out of it
+    earlier. Raises UserError for invalid options, EnvironmentFault if an environment fails, UpdateDiverged if
+    an update diverges (NaN or infinity). Iterations that were yielded before stay valid.
     """
     config = validate(config)
     method = policy_optimisation if config.population is None else cross_entropy_method
@@ -68,9 +68,9 @@ def begin(
 ) -> tuple[Arena, Learner, Progress]:
     """Environments, learner and progress, new or of a snapshot.
 
-    Environments that cannot tell their state, or do not take it back, start new episodes, with seeds that no
-    episode before had; a warning says so, and what was under way counts for nothing. Raises UserError if the
-    snapshot is of another configuration.
+    Environments that cannot save or restore their state start new episodes, with new seeds. A warning
+    says so, and the episodes under way are discarded. Raises UserError if the snapshot is of another
+    configuration.
     """
     seeds = streams(config.seed)
     with contextlib.ExitStack() as failing:
@@ -90,7 +90,7 @@ def begin(
                 progress.statistics.restart()
                 learner = learner._replace(rewards=learner.rewards._replace(running=jnp.zeros(envs.num_envs)))
                 warnings.warn(
-                    f"{envs.name} {why}: the episodes that were under way start anew, and the run goes on, "
+                    f"{envs.name} {why}: the episodes that were under way are restarted; the run continues, "
                     "but not bit for bit",
                     EpisodesRestarted,
                     stacklevel=3,

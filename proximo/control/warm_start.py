@@ -1,8 +1,8 @@
-"""A new run that begins with the policy of another one.
+"""A new run that starts from the policy of another one.
 
 It takes the networks, and the observation statistics, without which the networks would see other numbers.
-All else begins anew: Adam's moments and the scale of rewards belong to what was learned before, and a model
-folder has neither.
+Everything else starts from scratch: Adam's moments and the reward scale belong to the earlier training, and a
+model folder has neither.
 """
 
 from dataclasses import is_dataclass
@@ -26,7 +26,7 @@ AT_THE_START = ("initialiser", "policy_gain", "initial_log_std")  # options that
 def warm_started(learner: Learner, agent: Agent | None, config: Config, envs: HostEnvs) -> Learner:
     """A new learner with the policy and the observation statistics of an agent; as it is without one.
 
-    Raises UserError where spaces or networks differ.
+    Raises UserError if spaces or networks differ.
     """
     if agent is None:
         return learner
@@ -34,7 +34,7 @@ def warm_started(learner: Learner, agent: Agent | None, config: Config, envs: Ho
     grave = [one.text for one in differences if one.grave or (agent.scale_actions and "action" in one.text)]
     if grave:
         raise UserError(
-            f"the policy to start from was trained on {agent.name}, and {envs.name} has other spaces: "
+            f"the policy to start from was trained on {agent.name}, but {envs.name} has different spaces: "
             f"{'; '.join(grave[:3])}"
         )
     if agent.scale_actions != config.scale_actions:
@@ -62,17 +62,17 @@ def _check_networks(here: Any, there: Any) -> None:
         differing = {name: value for name, value in changes(theirs, ours).items() if name not in AT_THE_START}
         if differing:
             told = ", ".join(
-                f"{name} is {getattr(ours, name)}, there {value}" for name, value in differing.items()
+                f"{name} is {getattr(ours, name)}, not {value}" for name, value in differing.items()
             )
             words = " ".join(
                 as_words({name: value for name, value in differing.items() if value is not None})
             )
             raise UserError(
-                f"the policy to start from has other networks ({told}): "
+                f"the policy to start from has different networks ({told}): "
                 + (f"pass {words}" if words else "leave out the options that differ")
             )
     shapes = [{n: a.shape for n, a in named_arrays(policy).items()} for policy in (here, there)]
     if type(here) is not type(there) or shapes[0] != shapes[1]:
         raise UserError(
-            "the policy to start from has other networks: pass the network options that it was trained with"
+            "the policy to start from has different networks: pass the network options of its training"
         )

@@ -1,4 +1,4 @@
-"""A policy at play, to be seen: in a window, or as a film."""
+"""Shows a policy at play, in a window or as a video."""
 
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ LONGEST = 10_000  # steps of an episode: an environment without a time limit mus
 
 
 class EpisodeState(NamedTuple):
-    """How an episode stands: its number, from 1; steps and raw rewards so far; whether it is over."""
+    """The state of an episode: its number, from 1; steps and raw rewards so far; whether it is over."""
 
     episode: int
     step: int
@@ -44,12 +44,12 @@ def watch(
 ) -> Iterator[EpisodeState]:
     """Play in a window; yields after every step.
 
-    fps  pictures per second, where the environment itself keeps the time by its `render_fps`
+    fps  frames per second; by default the environment keeps the time by its `render_fps`
 
-    All else as of `record_video`. Raises UserError where there is no screen.
+    All else as of `record_video`. Raises UserError if there is no screen.
     """
     if not has_screen():
-        raise UserError("there is no screen to open a window on: say --video FILE.mp4 to make a film")
+        raise UserError("there is no screen to open a window on: use --video FILE.mp4 to record a video")
     check_rate(fps)
     with _drawn_for(agent, env, "human", env_kwargs, **make_options) as envs:
         if fps is not None:
@@ -70,17 +70,17 @@ def record_video(
     env_kwargs: Mapping[str, Any] | None = None,
     **make_options: Any,
 ) -> list[EpisodeState]:
-    """Play, and write what is seen as MP4 or GIF; returns how each episode ended.
+    """Play, and record a video as MP4 or GIF; returns how each episode ended.
 
     path           its suffix decides: .mp4 or .gif
-    env            where to play; the environment the agent was trained on unless said otherwise
-    env_kwargs     its arguments, which win over those that it was trained with
+    env            where to play; by default the environment that the agent was trained on
+    env_kwargs     its arguments, which override those that it was trained with
     seed           the first episode is the one that `evaluate` plays alone with this seed
     deterministic  the most likely action at every step, or a sample
-    fps            pictures per second; the environment's own rate unless said otherwise
+    fps            frames per second; by default the environment's own rate
     make_options   as of `make_envs`
 
-    Nothing of the agent moves. Raises UserError for another suffix, an environment that cannot be drawn,
+    The agent does not change. Raises UserError for another suffix, an environment that cannot be drawn,
     and a package that is missing.
     """
     path = absolute(path)
@@ -106,7 +106,7 @@ def record_video(
 def _drawn_for(
     agent: Agent, env: Any, render_mode: str, env_kwargs: Mapping[str, Any] | None, **make_options: Any
 ) -> HostEnvs:
-    """Where an agent is to be seen: its own environment, or the one that is named, which must fit."""
+    """The environment in which to show an agent: its own, or the one that is named, which must fit."""
     allow_import = make_options.get("allow_import", False)
     where, kwargs = select_environment(agent.environment, env, env_kwargs, allow_import=allow_import)
     envs = make_drawn(where, render_mode, env_kwargs=kwargs, **make_options)
@@ -119,9 +119,9 @@ def _drawn_for(
 
 
 def check_rate(fps: float | None) -> None:
-    """Raises UserError for a number of pictures per second that cannot be."""
+    """Raises UserError for an invalid frame rate."""
     if fps is not None and not 0 < fps <= 1000:
-        raise UserError(f"fps is {fps:g}: it must lie between 0 and 1000")
+        raise UserError(f"fps is {fps:g}: it must be between 0 and 1000")
 
 
 def moments(play: Evaluator, episodes: int) -> Iterator[EpisodeState]:
@@ -142,7 +142,7 @@ def moments(play: Evaluator, episodes: int) -> Iterator[EpisodeState]:
 
 
 def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None:
-    """Raises UserError where no film of an environment can be made: it draws its first picture."""
+    """Raises UserError if no video of an environment can be made: it draws its first frame."""
     check_packages()
     with make_drawn(env, "rgb_array", env_kwargs=env_kwargs) as envs:
         envs.reset([0])
@@ -150,21 +150,21 @@ def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None
 
 
 def check_film(path: Path) -> None:
-    """Raises UserError, before anything is played, where such a film cannot be made."""
+    """Raises UserError, before anything is played, if the video cannot be made."""
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"{short(path)} is neither .mp4 nor .gif: name it so")
+        raise UserError(f"{short(path)} is neither .mp4 nor .gif: use one of these endings")
     check_target(path)
     check_packages()
 
 
 def check_packages() -> None:
-    """Raises UserError where what films are made with is missing."""
+    """Raises UserError if a package for videos is missing."""
     for module in ("imageio_ffmpeg", "PIL.Image"):
         require_package(module, "video")
 
 
 def in_size(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The picture in a film's size, shrunk or grown as a whole; the edges that are then left are black."""
+    """The frame scaled to the video's size; the remaining edges are black."""
     if picture.shape == shape:
         return picture
     images, fitting = require_package("PIL.Image", "video"), require_package("PIL.ImageOps", "video")
@@ -172,7 +172,7 @@ def in_size(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def captioned(picture: np.ndarray, moment: EpisodeState) -> np.ndarray:
-    """The picture with the step and the return so far written on it, readable on any ground."""
+    """The picture with the step and the return so far written on it, readable on any background."""
     images, drawing, fonts = (
         require_package(f"PIL.{name}", "video") for name in ("Image", "ImageDraw", "ImageFont")
     )
