@@ -307,7 +307,7 @@ def test_a_mistake_is_one_line(tmp_path, capsys, words, message):
         (["watch", "RUN", "--fps", "-5", "--video", "a.gif"], "fps is -5"),
         (["check", "CartPole-v1", "--seed", "-1"], "seed is -1"),
         (["bench", "CartPole-v1", "--repeats", "0"], "repeats is 0"),
-        (["bench", "CartPole-v1", "--preset", "cem"], "a population has no update to time apart"),
+        (["bench", "CartPole-v1", "--preset", "cem"], "cem has no separate update to measure"),
         (["train", "--resume", "RUN", "--steps", "9999", "--out", "/proc/nowhere"], "cannot write in"),
     ],
 )
@@ -391,7 +391,7 @@ def test_a_model_that_was_tampered_with(trained, tmp_path, capsys):
     path.write_bytes(content)
     assert main(["evaluate", str(folder), "--episodes", "1"]) == 0  # its newest checkpoint is whole
     said = capsys.readouterr().err
-    assert "a SHA-256 sum differs" in said and "the newest checkpoint is taken" in said
+    assert "a SHA-256 sum differs" in said and "the newest checkpoint is used instead" in said
     shutil.rmtree(folder / "checkpoints")
     assert "a SHA-256 sum differs" in mistake(capsys, "evaluate", folder)
 

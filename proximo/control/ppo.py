@@ -31,9 +31,9 @@ class PPO:
                  factor 0.5, so it becomes twice as large a `value_coefficient`.
 
     Where it differs: `learn` starts from fresh parameters (a second call trains from scratch), and the
-    default hyper-parameters are our recipes, not Stable-Baselines3's. "MlpPolicy" may come before the environment and
-    has no effect; `hidden=(64, 64)` sets the size of the networks. Raises UserError for another policy, and
-    for options that mean something else here.
+    default hyper-parameters are our recipes, not Stable-Baselines3's. "MlpPolicy" may come before the
+    environment and has no effect; `hidden=(64, 64)` sets the size of the networks. Raises UserError for
+    another policy, and for options that mean something else here.
     """
 
     def __init__(self, *env: Any, preset_name: str = "default", **options: Any) -> None:

@@ -97,7 +97,7 @@ def test_an_environment_that_cannot_tell_its_state_starts_new_episodes_and_says_
     snapshot = iteration.snapshot()
     iterations.close()
     assert snapshot.stream["envs"] is None
-    with pytest.warns(EpisodesRestarted, match=r"LunarLander-v3 cannot tell its state.*not bit for bit"):
+    with pytest.warns(EpisodesRestarted, match=r"LunarLander-v3 cannot save its state.*not bit for bit"):
         rest = list(training(config, snapshot))
     # The weaker promise: learner, counters, statistics and schedules go on; only the episodes are new.
     assert rest[0].number == 4 and rest[0].steps > snapshot.steps
@@ -147,7 +147,7 @@ def changed(*way, to):
 
 
 CHANGES = {
-    "another format": (changed("format", to=9), "is not of checkpoint format 1"),
+    "another format": (changed("format", to=9), "is not in checkpoint format 1"),
     "no configuration": (changed("config", to=None), "configuration"),
     "an unknown option": (changed("config", "update", "depth", to=3), "unknown options .*depth"),
     "an impossible option": (changed("config", "num_envs", to=0), "num_envs is 0"),
@@ -168,7 +168,7 @@ CHANGES = {
     **{
         f"{' '.join(way)} {to!r}": (
             changed("snapshot", *way, to=to),
-            rf"state\.json does not describe a checkpoint .*{way[-1]}.*: it was changed",
+            rf"state\.json does not describe a checkpoint .*{way[-1]}.*: the file was changed",
         )
         for way, to in (
             (("steps",), "x"),

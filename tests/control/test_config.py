@@ -205,7 +205,7 @@ def test_what_cannot_be_is_refused_and_named(name, value):
             {"objective": lambda *words: 0.0},
             r"the objective <lambda> returned float32\[\] for .* float32\[4\]",
         ),
-        ({"objective": Unseen()}, "Unseen cannot be compiled in: .* under @traceable"),
+        ({"objective": Unseen()}, "Unseen cannot be compiled: .* with the decorator @traceable"),
         ({"objective": Unseen(width="wide")}, "Unseen cannot be compiled in: .* of numbers"),
         ({"objective": Clip}, r"Clip is a class: write Clip\(\)"),
         ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),

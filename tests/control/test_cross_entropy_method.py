@@ -111,5 +111,5 @@ def test_a_population_of_one_is_one_too():
 
 
 def test_an_elite_larger_than_the_population_is_refused():
-    with pytest.raises(UserError, match="at most num_envs = 20"):
+    with pytest.raises(UserError, match="at most num_envs, 20"):
         validate(small(Aim, **{**POPULATION, "actor_step": CrossEntropy(elite=21)}))

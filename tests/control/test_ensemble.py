@@ -123,7 +123,7 @@ def test_who_has_the_same_key():
 
 def test_strangers_and_lone_instances_are_refused():
     config = small(Aim, **TINY)
-    with pytest.raises(UserError, match="numbers alone"):
+    with pytest.raises(UserError, match="only in the seed and in the algorithm's numbers"):
         next(ensemble([config, with_options(config, epochs=1)]))
     only_one = with_options(config, env=Aim(), num_envs=1)
     with pytest.raises(UserError, match="environments of their own"):

@@ -279,7 +279,7 @@ def test_what_goes_in_and_comes_out_is_told(tmp_path):
 
 def test_an_operation_without_an_onnx_form_is_refused_in_one_line():
     agent = agent_with(lambda x: jax.lax.linalg.cholesky(x[..., None] * x[..., None, :])[..., 0])
-    with pytest.raises(UserError, match=r"cannot be written as ONNX: jax2onnx: .*cholesky") as caught:
+    with pytest.raises(UserError, match=r"cannot be exported to ONNX: jax2onnx: .*cholesky") as caught:
         build(agent)
     assert "\n" not in str(caught.value)
 
@@ -334,4 +334,4 @@ def test_mistakes_of_the_command(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--onnx"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["export", str(tmp_path), "--no-onnx"]) == 2
-    assert "ONNX is the one format" in capsys.readouterr().err
+    assert "ONNX is the only format" in capsys.readouterr().err

@@ -86,12 +86,12 @@ def test_a_crash_costs_a_member_what_came_after_its_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("seeds", "options", "message"),
     [
-        (0, {}, "seeds is 0: ask for at least 1"),
+        (0, {}, "seeds is 0: it must be at least 1"),
         (2, {"env": Aim(), "num_envs": 1}, "environments of their own"),
         (
             2,
             {"env": "CartPole-v1", "preset_name": "cem", "num_envs": 24},
-            "a population is an ensemble already",
+            "cross-entropy is already an ensemble of actors",
         ),
         (2, {"env": "CartPole-v1", "vectorization_mode": "vector_entry_point"}, "one seed for all"),
     ],

@@ -120,7 +120,7 @@ def test_weights_that_are_not_finite_are_never_written(folder):
     before = load_model(folder)
     agent = agent_for()
     agent.policy = jax.tree.map(lambda leaf: leaf * jax.numpy.nan, agent.policy)
-    with pytest.raises(UserError, match="is not finite: such a policy is not written"):
+    with pytest.raises(UserError, match="is not finite: the policy was not saved"):
         save_model(agent, folder)
     assert equal(load_model(folder).policy, before.policy)
 
@@ -232,7 +232,9 @@ def test_a_space_that_would_fill_the_memory_is_refused_before_it_is_built(folder
 def test_a_file_that_would_fill_the_memory_is_not_read(folder, little_memory):
     with (folder / "model.json").open("r+b") as file:
         file.truncate(200 * 2**30)  # a hole: it takes no place on the disk
-    assert "model.json has 214748364800 bytes, more than any description of ours" in refused(folder)
+    assert "model.json has 214748364800 bytes, more than any description that Proximo writes" in refused(
+        folder
+    )
 
 
 def test_what_is_no_plain_file_is_not_read(folder, little_memory):

@@ -188,12 +188,16 @@ def test_an_evaluation_that_fails_is_skipped_and_training_goes_on(
                 raise ZeroDivisionError("gone")
             return super().step(action)
 
-    with pytest.warns(EvaluationSkipped, match=r"no evaluation after \d+ steps, and the run goes on: .*gone"):
+    with pytest.warns(
+        EvaluationSkipped,
+        match=r"the evaluation after \d+ steps failed; the run "
+        r"continues: .*gone",
+    ):
         run = train_config(small(Fails, steps=100, **TINY), out=tmp_path / "run", evaluation=EVERY)
     assert lines(run.folder)[-1]["time/total_timesteps"] >= 100
     assert not seen(run.folder, "eval/mean_reward")
     with pytest.raises(
-        UserError, match=r"no best model in .*: a run keeps one where it is trained with --eval-every"
+        UserError, match=r"no best model in .*: a run saves one if it is trained with --eval-every"
     ):
         proximo.load(run.folder, best=True)
 

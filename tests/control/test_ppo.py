@@ -86,9 +86,9 @@ def test_save_and_load(model, tmp_path):
 
 
 def test_a_model_that_has_not_learned(tmp_path):
-    with pytest.raises(UserError, match="this model has not learned yet"):
+    with pytest.raises(UserError, match="this model is not trained yet"):
         PPO("CartPole-v1").predict(OBS)
-    with pytest.raises(UserError, match="this model has not learned yet"):
+    with pytest.raises(UserError, match="this model is not trained yet"):
         PPO("CartPole-v1").save(tmp_path)
 
 
@@ -211,5 +211,5 @@ def test_it_survives_pickle():
     assert again.learn(16).agent is not None
     own = PPO(lambda: gym.make("CartPole-v1"))  # another process cannot have it: what was learned remains
     own.agent = model.agent
-    with pytest.raises(UserError, match="a loaded model has no environment to learn from"):
+    with pytest.raises(UserError, match="a loaded model has no environment to train in"):
         pickle.loads(pickle.dumps(own)).learn(16)

@@ -78,7 +78,7 @@ def test_killed_three_times_it_is_still_the_same_run(tmp_path, whole):
 
 def test_a_finished_run_has_nothing_left_and_can_be_given_more(tmp_path, whole):
     complaint = ended(proximo_train("--resume", whole), 2)[1]
-    assert "has made its 20,000 steps: ask for more with --steps" in complaint
+    assert "has finished its 20,000 steps: ask for more with --steps" in complaint
     out = tmp_path / "longer"
     ended(proximo_train("--resume", whole, "--steps", 22000, "--out", out, "--quiet"), 0)
     steps = [json.loads(line)["time/total_timesteps"] for line in (out / "metrics.jsonl").open()]
@@ -298,7 +298,7 @@ def test_a_state_that_fails_costs_the_state_and_no_checkpoint(tmp_path, monkeypa
         run = train_config(config, out=tmp_path / "run")
     assert len(told) == 1 and len(finished(run.folder / "checkpoints")) == 2  # the first and the last
     monkeypatch.setattr(Moody, "fails", ())
-    with pytest.warns(EpisodesRestarted, match="Moody cannot tell its state: .* start anew"):
+    with pytest.warns(EpisodesRestarted, match="Moody cannot save its state .*: .* are restarted"):
         again = proximo.resume(run.folder, env=Moody, steps=256)
     # Now the state is there; that it is not taken back costs no more.
     monkeypatch.setattr(Moody, "fails", ("set_state",))

@@ -141,7 +141,7 @@ def test_a_trial_that_lags_is_given_up_but_not_early_and_not_the_first_ones(tmp_
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"sound": lambda config: config.network.activation == "tanh"}, "left the finite numbers"),
+        ({"sound": lambda config: config.network.activation == "tanh"}, "an update diverged"),
         ({"curve": lambda c, share: 1.0 if c.network.activation == "tanh" else math.nan}, "no episode ended"),
     ],
 )
@@ -231,7 +231,7 @@ def test_the_outcome_of_nothing(tmp_path):
     study = open_study(tmp_path / "sweep.db", BASE, SEARCH, 1)
     found = outcome(study, SEARCH, lambda options: [])
     assert found["best"] is None and found["trials"] == [] and found["importance"] == {}
-    assert "No trial has come to its end yet" in text(found, "A title")
+    assert "No trial has finished yet" in text(found, "A title")
 
 
 def test_a_table_by_hand():
@@ -269,7 +269,7 @@ def test_what_can_be_varied():
     ("vary", "message"),
     [
         ([], "pass --vary"),
-        (["gamma"], "is not OPTION=LOW:HIGH"),
+        (["gamma"], "is neither OPTION=LOW:HIGH"),
         (["gama=0.9:0.99"], "'gama' is not an option that can be varied"),
         (["seed=1:9"], "'seed' is not an option that can be varied"),
         (["network=1|2"], "names no class"),

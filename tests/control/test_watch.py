@@ -279,7 +279,7 @@ def test_a_window_where_there_is_a_screen(agent, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "there is no screen to open a window on: say --video FILE.mp4"),
+        ([], "there is no screen to open a window on: use --video FILE.mp4"),
         (["--video", "play.avi"], "neither .mp4 nor .gif"),
         (["--video", "nowhere/play.mp4"], "there is no folder nowhere"),
         (["--video", "play.mp4", "--episodes", "0"], "episodes is 0"),
@@ -299,7 +299,7 @@ def test_an_environment_that_cannot_be_drawn(agent, tmp_path):
 
     with pytest.raises(UserError, match="could not be drawn: RuntimeError: no light"):
         record_video(agent, tmp_path / "play.gif", Failing)
-    with pytest.raises(UserError, match="must be an id, a class or a function"):
+    with pytest.raises(UserError, match="to show it, pass an id, a class or a function"):
         record_video(agent, tmp_path / "play.gif", gym.make("CartPole-v1"))
     with pytest.raises(UserError, match="does not draw itself"):
         record_video(agent, tmp_path / "play.gif", Probe)  # its constructor knows no render_mode

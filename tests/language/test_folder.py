@@ -203,7 +203,7 @@ def test_a_manifest_that_does_not_fit(saved):
     assert "has changed since it was saved" in refused(load_model, saved)
     path.write_text(json.dumps(content))
     (saved / "model-00001-of-00001.safetensors").write_bytes(b"")
-    assert "was added since" in refused(load_model, saved)
+    assert "was added after" in refused(load_model, saved)
     (saved / "model-00001-of-00001.safetensors").unlink()
     (saved / "config.json").unlink()
     assert "config.json cannot be read" in refused(load_model, saved)

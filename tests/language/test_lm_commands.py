@@ -249,7 +249,7 @@ def test_answers_in_a_file_are_data_to_learn_from(there, capsys):
     assert [row["prompt"] for row in rows] == [f"{i} " for i in range(8)]
     assert [row["level"] for row in rows] == list(range(8))  # the records' other columns stay
     assert all({"completion", "tokens", "finished", "log_prob"} <= {*row} for row in rows)
-    assert "it is there already" in mistake(capsys, *words, "--out", "answers.jsonl")
+    assert "it exists already" in mistake(capsys, *words, "--out", "answers.jsonl")
 
 
 def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsys):

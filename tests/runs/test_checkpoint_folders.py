@@ -99,5 +99,5 @@ def test_what_is_being_written_is_no_checkpoint(tmp_path):
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     path = Checkpoints(tmp_path).save(1, state_files({}, {"format": 9, "steps": 1}))
-    with pytest.raises(UserError, match="is not of checkpoint format 1, the one this version reads"):
+    with pytest.raises(UserError, match="is not in checkpoint format 1, which this version reads"):
         load(path)

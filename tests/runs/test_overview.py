@@ -125,7 +125,7 @@ def test_the_command_line_lists_them_without_jax(tmp_path, capsys, monkeypatch):
     assert main(["runs", "none"]) == 2 and "there is no folder" in capsys.readouterr().err
     assert main(["runs", "--bad"]) == 2 and capsys.readouterr().err.count("\n") == 1
     monkeypatch.chdir(tmp_path / "runs" / "a")
-    assert main(["runs"]) == 2 and "`proximo train CartPole-v1` makes the first" in capsys.readouterr().err
+    assert main(["runs"]) == 2 and "`proximo train CartPole-v1` creates it" in capsys.readouterr().err
 
 
 def test_there_must_be_a_folder(tmp_path):

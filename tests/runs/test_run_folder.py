@@ -109,7 +109,7 @@ def test_a_folder_that_several_runs_ask_for_goes_to_one(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     RunFolder(tmp_path / "run", FILES)._begin_logs("x")  # the other one, between a look and a step
     monkeypatch.setattr("proximo.runs.folder.Path.iterdir", lambda path: iter(()))
-    with pytest.raises(UserError, match="was taken by another run a moment ago: choose another --out"):
+    with pytest.raises(UserError, match="was just taken by another run: choose another --out"):
         RunFolder.create(FILES, tmp_path / "run")
 
 
