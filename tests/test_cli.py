@@ -194,7 +194,7 @@ def test_the_help_says_what_a_newcomer_needs_by_subject_and_unit(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for said in (
-        "ENV] A Gymnasium id; or your own environment: `file.py:Class`",
+        "ENV] A Gymnasium id, or your own environment: `file.py:Class`",
         "--max-time SECONDS Stop, with a checkpoint, before this many seconds. At least 0. (default: none)",
         "--checkpoint-every SECONDS Seconds between checkpoints.",
         "--seed INT Random seed.",
@@ -499,7 +499,7 @@ def test_arguments_of_the_environment_in_other_commands(capsys):
         (["a"], "'a' is not of the form KEY=VALUE"),
         (["a=1", "a=2"], "a is given twice"),
         (["a=1", "--env-kwargs", "b=1"], "--env-kwargs is given twice"),
-        (["num_envs=3"], "num_envs is no argument of an environment"),
+        (["num_envs=3"], "num_envs is not an argument of an environment"),
         (["colour=red"], "unexpected keyword argument 'colour'"),
     ],
 )

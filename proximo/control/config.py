@@ -186,7 +186,7 @@ def _fit_together(config: Config) -> None:
     for name in ("target_kl", "learning_rate_kl"):
         if not step.joint and getattr(update, name) is not None:
             raise UserError(
-                f"{name} adapts to the actor's KL over the epochs, but {type(step).__name__} updates "
+                f"{name} depends on the actor's KL over several epochs, but {type(step).__name__} updates "
                 f"the actor "
                 "once: leave it out"
             )

@@ -206,13 +206,16 @@ def test_what_cannot_be_is_refused_and_named(name, value):
             r"the objective <lambda> returned float32\[\] for .* float32\[4\]",
         ),
         ({"objective": Unseen()}, "Unseen cannot be compiled: .* with the decorator @traceable"),
-        ({"objective": Unseen(width="wide")}, "Unseen cannot be compiled in: .* of numbers"),
+        ({"objective": Unseen(width="wide")}, "Unseen cannot be compiled: .* of numbers"),
         ({"objective": Clip}, r"Clip is a class: write Clip\(\)"),
         ({"objective": Unclipped(), "anneal_clip": True}, "anneal_clip needs a clipped objective"),
-        ({"actor_step": TrustRegion(), "target_kl": 0.01}, "target_kl follows the actor's KL .* TrustRegion"),
+        (
+            {"actor_step": TrustRegion(), "target_kl": 0.01},
+            "target_kl depends on the actor's KL .* TrustRegion",
+        ),
         (
             {"actor_step": SingleGradient(), "learning_rate_kl": 0.01},
-            "learning_rate_kl follows the actor's KL",
+            "learning_rate_kl depends on the actor's KL",
         ),
         ({"objective": LogClip(), "anneal_clip": True, "target_kl": 0.0}, "target_kl is 0.0"),
         ({"learning_rate_kl": -1.0}, "learning_rate_kl is -1.0: it must be above 0"),
@@ -365,7 +368,7 @@ class Own:
 
 def test_what_the_numbers_of_an_own_objective_may_be_only_its_author_knows():
     config = validate(with_options(Config("CartPole-v1"), objective=Own()))
-    with pytest.raises(UserError, match=r"its objective is Own, code of your own: give it again"):
+    with pytest.raises(UserError, match=r"its objective is Own, code of your own: pass it again"):
         from_json(as_json(config))
     assert from_json(as_json(config), {"objective": Own}) == config
 

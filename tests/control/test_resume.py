@@ -303,7 +303,7 @@ def test_a_state_that_fails_costs_the_state_and_no_checkpoint(tmp_path, monkeypa
     # Now the state is there; that it is not taken back costs no more.
     monkeypatch.setattr(Moody, "fails", ("set_state",))
     with pytest.warns(
-        EpisodesRestarted, match=r"Moody did not take its state back \(.*AssertionError"
+        EpisodesRestarted, match=r"Moody failed to restore its saved state \(.*AssertionError"
     ) as told:
         again = proximo.resume(run.folder, env=Moody, steps=384)
     assert len(told) == 1

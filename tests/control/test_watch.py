@@ -158,8 +158,8 @@ def test_pictures_of_every_clear_kind(found, picture):
             None,
             r"does not draw itself \(its render\(\) returns None\): to see it, list 'rgb_array' in metadata",
         ),
-        ("a board", "draws no pictures but a str"),
-        ([BRIGHT, BRIGHT], r"draws no pictures but arrays of shape \(2, 4, 6, 3\)"),
+        ("a board", "draws a str instead of pictures"),
+        ([BRIGHT, BRIGHT], r"draws arrays of shape \(2, 4, 6, 3\) instead of pictures"),
         (BRIGHT.astype(float), "draws float64 from 0 to 200: return uint8, or brightness from 0 to 1"),
         (
             BRIGHT.astype(np.int64) + 100,

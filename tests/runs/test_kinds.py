@@ -35,7 +35,8 @@ def test_a_run_of_a_language_model_goes_to_its_own_commands(folder, capsys, comm
 
 
 def test_it_is_resumed_by_its_own_command(folder, capsys):
-    assert f"`proximo lm sft --resume {folder}` goes on" in refused(capsys, "train", "--resume", folder)
+    assert f"resume it with `proximo lm sft --resume {folder}`" in refused(capsys, "train", "--resume", "
+    "folder)
 
 
 def test_a_reward_model_writes_nothing(folder, capsys):

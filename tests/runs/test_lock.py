@@ -41,7 +41,7 @@ def test_what_cannot_be_held_is_not(tmp_path):
 def test_a_run_that_goes_on_cannot_be_resumed_elsewhere_at_once(tmp_path):
     options = dict(num_envs=2, horizon=16, minibatch_size=32, epochs=1, hidden=(4,))
     run = proximo.train("CartPole-v1", out=tmp_path / "run", steps=32, **options)
-    with pytest.raises(UserError, match="is being written"):
+    with pytest.raises(UserError, match="is in use by"):
         lock = Lock(run.folder)  # as the process that writes it has
         try:
             proximo.resume(run.folder, steps=64)

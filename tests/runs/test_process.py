@@ -139,9 +139,7 @@ def test_any_other_code_of_the_users_that_asks_for_the_end(monkeypatch, capsys):
     monkeypatch.setattr("proximo.commands.report.run", leave)
     assert main(["report", "anything"]) == 2
     said = capsys.readouterr().err
-    assert (
-        "code of yours failed: it asked the program to end (SystemExit: 0)" in said and said.count("\n") == 1
-    )
+    assert "your code failed: it asked the program to end (SystemExit: 0)" in said and said.count("\n") == 1
 
 
 # ---- an environment that changes the working folder

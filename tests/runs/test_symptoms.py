@@ -39,7 +39,7 @@ def test_a_run_without_the_end_of_an_episode():
 
 def test_actions_that_sit_at_their_bounds():
     (line,) = symptoms(rows(rollout__actions_at_bounds=[0.1] * 18 + [0.85, 0.95]))
-    assert line.startswith("90% of the sampled actions lie at their bounds: try --initial-log-std -1")
+    assert line.startswith("90% of the sampled actions are at their bounds: try --initial-log-std -1")
 
 
 @pytest.mark.parametrize("name", ["train__entropy", "train__std"])
@@ -53,7 +53,7 @@ def test_a_policy_that_stops_exploring_early(name):
 
 def test_responses_that_no_longer_end_and_a_policy_far_from_its_reference():
     first, second = symptoms([{"step": k, "val/finished": 1.0 - k, "objective/kl": 63.0} for k in range(2)])
-    assert first.startswith("almost no response ends any more before the limit of tokens: try a higher")
+    assert first.startswith("almost all responses reach the token limit: try a higher")
     assert second.startswith("the policy is far from its reference (KL 63.0 nats a response): try a higher")
     assert symptoms([{"step": 1, "val/finished": 0.5, "objective/kl": 3.0}]) == []
 
