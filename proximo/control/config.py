@@ -186,9 +186,8 @@ def _fit_together(config: Config) -> None:
     for name in ("target_kl", "learning_rate_kl"):
         if not step.joint and getattr(update, name) is not None:
             raise UserError(
-                f"{name} depends on the actor's KL over several epochs, but {type(step).__name__} updates "
-                f"the actor "
-                "once: leave it out"
+                f"{name} depends on the actor's KL over several epochs, but {type(step).__name__} "
+                "updates the actor only once: leave it out"
             )
     population = config.population
     if population is not None and population.elite > config.num_envs:

@@ -35,8 +35,8 @@ def test_a_run_of_a_language_model_goes_to_its_own_commands(folder, capsys, comm
 
 
 def test_it_is_resumed_by_its_own_command(folder, capsys):
-    assert f"resume it with `proximo lm sft --resume {folder}`" in refused(capsys, "train", "--resume", "
-    "folder)
+    said = refused(capsys, "train", "--resume", folder)
+    assert f"resume it with `proximo lm sft --resume {folder}`" in said
 
 
 def test_a_reward_model_writes_nothing(folder, capsys):
