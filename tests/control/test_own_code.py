@@ -345,7 +345,7 @@ class Lame(Nothing):
             {"value_loss": lambda value, old, target: (value - target)[..., 0]},
             r"value loss .*float32\[4\] for",
         ),
-        ({"actor_step": ratio}, r"ratio is no actor step: it needs `joint`"),
+        ({"actor_step": ratio}, r"ratio is not an actor step: it needs `joint`"),
         ({"actor_step": Shrinking()}, "Shrinking returned a policy of .*: it must be as the one before"),
         ({"actor_step": Lame()}, "the actor step Lame failed: ValueError: no such thing"),
         ({"network": "Network"}, "network is 'Network': it must be a class or a function or None"),
@@ -354,7 +354,10 @@ class Lame(Nothing):
             {"network": Network, "hidden": (7,)},
             "hidden is an option of Proximo's networks, and your network Netw",
         ),
-        ({"network": Network, "preset_name": "trpo"}, "TrustRegion moves the actor alone, and your network"),
+        (
+            {"network": Network, "preset_name": "trpo"},
+            "TrustRegion updates only the actor, but in your network",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_before_anything_is_trained(tmp_path, options, message):
