@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -222,9 +223,12 @@ def _under_headings(
     return replace(spec, instantiate=instantiate, fields=tuple(direct))
 
 
-def _default_hint(default: str) -> str:
+def _default_hint(explained: bool, default: str) -> str:
+    """What stands behind an option's help: its default, unless the help explains what None means."""
     if default == NO_ENV:
         return "(required)"
+    if explained and default in ("", "None"):
+        return ""
     return f"(default: {'none' if default in ('', 'None') else default})"
 
 
@@ -236,11 +240,12 @@ def _told(
     declared: Any = field.type
     if option.or_own:
         declared = Annotated[option.declared, choice_argument(option.declared, field.name.replace("_", " "))]
-    hinted: Any = Annotated[declared, tyro.conf.arg(help_behavior_hint=_default_hint)]
     told = [field.helptext() if callable(field.helptext) else field.helptext]
     told += [f"{str(option.range).capitalize()}."] if option.range else []
     told += [f"Also {', '.join(option.aliases)}."] if option.aliases else []
     text = " ".join(" ".join(filter(None, told)).split())  # a line break of the source is none of the help
+    hint = partial(_default_hint, "by default" in text.lower())
+    hinted: Any = Annotated[declared, tyro.conf.arg(help_behavior_hint=hint)]
     return replace(field, type=hinted, helptext=text)
 
 

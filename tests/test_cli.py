@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -195,7 +196,7 @@ def test_the_help_says_what_a_newcomer_needs_by_subject_and_unit(capsys):
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for said in (
         "ENV] A Gymnasium id, or your own environment: `file.py:Class`",
-        "--max-time SECONDS Stop, with a checkpoint, before this many seconds. At least 0. (default: none)",
+        "--max-time SECONDS Stop with a checkpoint before this many seconds have passed.",
         "--checkpoint-every SECONDS Seconds between checkpoints.",
         "--seed INT Random seed.",
         "--learning-rate FLOAT Adam's learning rate",
@@ -205,6 +206,15 @@ def test_the_help_says_what_a_newcomer_needs_by_subject_and_unit(capsys):
     headings = ["environment options", "algorithm options", "network options", "logging options"]
     assert all(heading in text for heading in headings)
     assert "{None}" not in text and "default: ENV" not in text
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "report"])
+def test_the_help_states_a_default_once(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    told = re.findall(r"[Bb]y default ((?:(?!--).)*)", text)
+    assert told and not any("(default: none)" in one for one in told)
 
 
 def test_the_help_of_train_shows_every_option(capsys):

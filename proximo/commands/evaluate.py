@@ -33,7 +33,7 @@ class PlayArguments(Shown):
     seed: int = 0
     """Random seed of the environment and of sampled actions."""
     network: OwnCode | None = None
-    """Your own network class again: `module:Class` or `file.py:Class`. Run files never import code."""
+    """The class of your own network, if the run has one: `module:Class` or `file.py:Class`."""
     sampled: bool = False
     """Sample actions instead of taking the most likely ones."""
     best: bool = False

@@ -27,7 +27,7 @@ class Export:
     out: Path | None = None
     """The file to write. By default RUN/policy.onnx; for a model folder, a file beside it."""
     network: OwnCode | None = None
-    """Your own network class again: `module:Class` or `file.py:Class`. Run files never import code."""
+    """The class of your own network, if the run has one: `module:Class` or `file.py:Class`."""
     best: bool = False
     """Export the best model of a run that was trained with --eval-every, instead of the last one."""
     json: bool = False

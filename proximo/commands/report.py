@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Report(Shown):
     """Write a report of runs, of control or of language models: one self-contained HTML file."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run folders, or folders that contain run folders. Runs that differ only in the seed form a group."""
     out: Path | None = None
     """The HTML file. By default report.html in the folder that you name, or in the current folder if you name

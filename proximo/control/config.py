@@ -32,8 +32,8 @@ class Config:
     """Everything that determines a run; the same configuration gives the same run."""
 
     env: tyro.conf.Positional[Any]
-    """A Gymnasium id, or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`. Name
-    a function that makes one like a class."""
+    """A Gymnasium id, or your own environment: `file.py:Class`, `module:Class`, `module:EnvId`.
+    `Class` may also be a function that makes it."""
     env_kwargs: Annotated[dict[str, Any], ENVIRONMENT] = field(default_factory=dict)
     """Arguments of the environment, such as `is_slippery=false`. Values are JSON, or else text."""
     steps: Annotated[int, at_least(1), also("--total-timesteps", "--n-timesteps", "--timesteps")] = 1_000_000
