@@ -162,7 +162,7 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
 
 
 def _optional(kind: Any, info: Any) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """A value or None, shown as the value; `None` says none where there is one by itself."""
+    """A value or None, shown as the value; `None` turns off a default value."""
     inner = tyro.constructors.ConstructorRegistry.get_primitive_spec(
         tyro.constructors.PrimitiveTypeInfo.make(kind, info.markers)
     )
@@ -183,7 +183,7 @@ _groups: dict[type, tuple[tyro.constructors.StructFieldSpec, ...]] = {}  # optio
 
 @registry.struct_rule
 def _(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
-    """A class of options as tyro has it, with ranges and other names behind what is told of them."""
+    """A class of options as tyro has it, with ranges and other names appended to the help."""
     if info.type in _groups:
         return tyro.constructors.StructConstructorSpec(dict, _groups[info.type])
     if not is_dataclass(info.type) or _under_way:

@@ -117,7 +117,7 @@ class Misfit(WorkerError):
 def as_error(raised: BaseException) -> Exception:
     """What an environment raised, as an error: also where it asks for the end of the program (`sys.exit()`).
 
-    Raises it again where it is not the environment's word: a KeyboardInterrupt that may be Ctrl-C.
+    Raises it again if it may not come from the environment: a KeyboardInterrupt that may be Ctrl-C.
     """
     if isinstance(raised, Exception):
         return raised

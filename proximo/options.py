@@ -160,7 +160,7 @@ def _default(field: Any, option: Option) -> Any:
 
 
 def checked(options: Options) -> Options:
-    """The same options, of plain numbers; raises UserError for the first that cannot be, and says what could.
+    """The same options, with plain numbers. Raises UserError for the first invalid one, with what is valid.
 
     Conditions on several options together are checked by the code that uses them.
     """

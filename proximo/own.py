@@ -175,7 +175,7 @@ def require_given(
 ) -> None:
     """Raises OwnCodeMissing unless the user passed exactly the code that a run needs.
 
-    needed  as of `described_in`
+    needed  as in `described_in`
     given   by the options' names; None for nothing
     command, call  with which to pass it again: `proximo evaluate`, `proximo.load`
     """

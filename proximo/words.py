@@ -271,7 +271,7 @@ def translated(every: Sequence[Said], dialect: Dialect) -> list[Said]:
 
 
 def _switched(said: Said, dialect: Dialect) -> Said:
-    """`--no-bf16` is `--bf16 false`; a name that begins so by itself stays."""
+    """`--no-bf16` is `--bf16 false`; a name that itself begins with `no-` stays."""
     name = said.name.replace("--no-", "--", 1)
     if said.name == name or said.values:
         return said

@@ -36,7 +36,7 @@ class Columns:
         return slice(index * each, (index + 1) * each)
 
     def mapped(self, function: Callable[..., Any], **axes: Any) -> Callable[..., Any]:
-        """A function of one policy as a function of all; `axes` as of `jax.vmap`."""
+        """A function of one policy as a function of all; `axes` as in `jax.vmap`."""
         return function if self.policies is None else jax.vmap(function, **axes)
 
     def split(self, tree: Any, axis: int = 0) -> Any:

@@ -54,7 +54,7 @@ class Arena:
 
 
 def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
-    """The environments that a configuration asks for; `make_options` as of `make_envs`."""
+    """The environments that a configuration asks for; `make_options` as in `make_envs`."""
     refuse_after_fork()
     mode = config.vectorization_mode
     if mode != "vector_entry_point":

@@ -21,7 +21,7 @@ class Stream:
     `seam` [N] which environments ended in the step before and answer the next one with a fresh episode,
     whatever the action. `carry` is the policy's memory before `obs`. `offset` [features] is what observations
     are relative to (`ObservationCodec.about`): the one that is given, or else one that suits the first
-    observations. `success` [T, N] is what the last rollout's steps told of it; NaN where nothing.
+    observations. `success` [T, N] is the success that the last rollout's steps reported; NaN if none.
     """
 
     def __init__(

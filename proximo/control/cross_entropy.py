@@ -37,7 +37,7 @@ def cross_entropy_method(
     """One generation at a time: every environment plays with an actor of its own, at least one episode.
 
     config        a valid one with a `population`, which has an actor for each of its environments
-    start         where to go on
+    start         where to continue
     start_from    an agent whose policy is the first generation's mean
     make_options  passed on to `make_envs`
 

@@ -78,9 +78,9 @@ def ensemble(
 
     configs       the members; all have the same `ensemble_key`
     start_from    an agent whose policy all members begin with
-    make_options  as of `training`
+    make_options  as in `training`
 
-    A member's snapshot is that of a run of its own, and `training` goes on from it. An update that
+    A member's snapshot is like that of a single run, and `training` can continue from it. An update that
     diverges ends only its own member: the last iteration holds the metrics of that update, and the learner
     from before it. Raises UserError for members that cannot be trained together and in the cases of
     `training`, EnvironmentFault if an environment fails.

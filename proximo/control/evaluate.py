@@ -108,7 +108,7 @@ def evaluate(
     num_envs       environments in parallel; by default up to 16. Use 1 if only one can exist at a time
     max_steps      a longer episode is an error: it might never end
     env_kwargs     arguments of the environment, which override those that it was trained with
-    make_options   as of `make_envs`; environments that are trained on all cores are played on all of them
+    make_options   as in `make_envs`; environments that are trained on all cores are played on all of them
 
     The same arguments give the same returns, on any number of cores, whether played in one round or in
     several. Raises UserError for fewer than one episode, and for a width that is not positive. Raises

@@ -116,7 +116,7 @@ def _variable(name: str) -> str:
 
 
 def export_onnx(agent: Agent, path: str | Path) -> Graph:
-    """Write the policy, with its observation statistics, as ONNX; returns what goes in and what comes out.
+    """Export the policy, with its observation statistics, to ONNX; returns its inputs and its output.
 
     A single observation is the graph's input `observation`. Of a Dict or a Tuple each part is an input, named
     by its keys: "camera", "left/camera", or "0", "1" for a Tuple. An input is float32 [batch, features]: what
@@ -126,7 +126,7 @@ def export_onnx(agent: Agent, path: str | Path) -> Graph:
     (int64 for Discrete, MultiDiscrete and MultiBinary, else the Box's dtype); it is called `policy_action`
     where a part is called `action`.
 
-    Raises UserError for a policy or a space that cannot be written, and where a package is missing.
+    Raises UserError for a policy or a space that cannot be exported, and if a package is missing.
     """
     model = build(agent)
     write_file(Path(path), model.SerializeToString())
@@ -138,7 +138,7 @@ def export_onnx(agent: Agent, path: str | Path) -> Graph:
 
 
 def build(agent: Agent) -> Any:
-    """The ONNX model, checked. Raises UserError for what cannot be written."""
+    """The ONNX model, checked. Raises UserError for what cannot be exported."""
     onnx = require_package("onnx", "export")
     ends, parts = Ends(onnx), parts_of(agent)
     for index, part in enumerate(parts):

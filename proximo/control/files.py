@@ -6,7 +6,7 @@ RUN/checkpoints/STEPS/
     model.safetensors, model.json   the policy, as in RUN/model
     state.safetensors, state.json   all else: optimiser, normalisers, random streams, counters, episodes
                                     under way, the environments' own state, the configuration
-RUN/model/                       as of `control.model`
+RUN/model/                       as in `control.model`
 RUN/best/, best.json             the best model, where the run is evaluated (`control.periodic_evaluation`)
 """
 
@@ -166,9 +166,9 @@ def load_checkpoint(path: Path, own: Mapping[str, Any] | None = None) -> tuple[C
 
 
 def load_agent(path: Path, network: Any = None) -> Agent:
-    """The agent of a checkpoint, whatever else is in it: a run that cannot be resumed here can be played.
+    """The agent of a checkpoint, whatever else is in it: a run that cannot be resumed here can still play.
 
-    network  as of `load_model`
+    network  as in `load_model`
 
     Raises UserError if it is not what was saved, OwnCodeMissing as `load_model`.
     """
@@ -178,7 +178,7 @@ def load_agent(path: Path, network: Any = None) -> Agent:
 def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
     """Raise ValueError, KeyError or TypeError where a snapshot is not what a run of `config` would write.
 
-    Whoever goes on compares the learner's arrays with a new learner's, the environments' state with theirs.
+    A resumed run compares the learner's arrays with a new learner's, the environments' state with theirs.
     """
     (number, steps, learner, statistics, stream), envs = snapshot, (config.num_envs,)
     recent, codec = statistics["recent"], codec_for(agent.spaces[0], agent.policy.in_parts)

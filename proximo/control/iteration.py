@@ -25,13 +25,13 @@ EVALUATING = "time/time_evaluating"  # seconds so far that went into evaluations
 
 
 class Snapshot(NamedTuple):
-    """All that decides how a run goes on, as plain data and NumPy arrays, but for its configuration.
+    """Everything that a run needs to continue, as plain data and NumPy arrays, except its configuration.
 
     Random streams need no more: actions draw from the seed and the iteration's number, shuffles from the
     learner's key, resets from the environments' own generators.
 
     learner  `named_arrays` of a `Learner`
-    stream   of `Stream.state`; None where every iteration starts new episodes
+    stream   of `Stream.state`; None if every iteration starts new episodes
     """
 
     number: int
@@ -133,7 +133,7 @@ class Progress:
     ) -> Iteration:
         """The iteration that learned from what was counted since the last one.
 
-        stream  that the next iteration goes on with; None where it starts new episodes
+        stream  that the next iteration continues with; None if it starts new episodes
         """
         statistics, episodes = self.statistics, self.episodes
         mean_return, until = statistics.mean_return(), self.config.until

@@ -36,9 +36,9 @@ from proximo.runs.record import CHECKPOINT_SECONDS, Record
 def member_folders(
     configs: Sequence[Config], out: str | Path | None, more: Mapping[str, Any] | None = None
 ) -> list[RunFolder]:
-    """A run folder per member, `OUT/seed-N`; OUT is a new folder under `runs/` where it is not given.
+    """A run folder per member, `OUT/seed-N`; OUT is by default a new folder under `runs/`.
 
-    more  as of `control_files`
+    more  as in `control_files`
     """
     whole = ensemble_folder(configs[0].name, len(configs)) if out is None else absolute(out)
     places = [whole / f"seed-{config.seed}" for config in configs]
@@ -81,9 +81,9 @@ def train_members(
 ) -> Generator[tuple[list[RunFolder], EnsembleSummary], None, None]:
     """Train `seeds` members; yields their folders and a summary after each iteration.
 
-    more              what else each `config.json` says, as of `control_files`
-    checkpoint_every  as of `record`; each member's folder can be resumed by itself
-    evaluation, start_from  as of `begin`
+    more              what else each `config.json` says, as in `control_files`
+    checkpoint_every  as in `record`; each member's folder can be resumed by itself
+    evaluation, start_from  as in `begin`
     """
     prepare_process()
     sinks = sinks or SinkOptions()

@@ -48,7 +48,7 @@ def save_model(agent: Agent, folder: Path) -> None:
 def load_model(folder: Path, network: Any = None) -> Agent:
     """The agent that `save_model` wrote into `folder`.
 
-    network  the class or function of its network, where it is the user's own
+    network  the class or function of its network, if it is the user's own
 
     Raises OwnCodeMissing where that is missing or another one, UserError when a file is missing, unreadable,
     of another format, or not the one described.
@@ -93,7 +93,7 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
     """The agent in the content of the files that `model_files` made.
 
     folder   where they came from, for messages
-    network  as of `load_model`
+    network  as in `load_model`
 
     Raises OwnCodeMissing as `load_model`, UserError where they are of another format, do not fit each other,
     or hold what is not finite.
@@ -157,7 +157,7 @@ def bytes_of(agent: Agent) -> dict[str, bytes]:
 
 
 def agent_from_bytes(files: Mapping[str, bytes], key: np.ndarray, network: Any = None) -> Agent:
-    """The agent again; its own random stream goes on from `key`. `network` as of `load_model`."""
+    """The agent again; its own random stream continues from `key`. `network` as in `load_model`."""
     agent = agent_of(files, Path("the agent's bytes"), network)
     agent._key = jax.random.wrap_key_data(jax.numpy.asarray(key))
     return agent

@@ -1,6 +1,6 @@
 """Evaluation during training: how good the policy is without exploration, and which policy was best.
 
-RUN/best/       the model with the highest mean return in such an evaluation, as of `control.model`
+RUN/best/       the model with the highest mean return in such an evaluation, as in `control.model`
 RUN/best.json   its steps and its score
 """
 
@@ -33,7 +33,7 @@ from proximo.runs.kinds import config_of
 from proximo.runs.logs import last_value
 from proximo.runs.sealed import json_object
 
-RECORDED = "evaluation"  # in config.json: the options, to go on with in a resumed run
+RECORDED = "evaluation"  # in config.json: the options, for a resumed run
 EPISODES = 20
 LONGEST = 100_000  # steps of an episode: the most likely actions may stand still for ever
 
@@ -65,7 +65,7 @@ class EvalOptions:
         return {RECORDED: {"every": self.eval_every, "episodes": self.eval_episodes or EPISODES}}
 
     def after(self, run: Path) -> "EvalOptions":
-        """Those of a run that goes on: what is not given is as the run has it."""
+        """Those of a resumed run; by default those that the run has."""
         said = config_of(run).get(RECORDED)
         every, episodes = (
             said.get(name) if isinstance(said, dict) else None for name in ("every", "episodes")
@@ -83,7 +83,7 @@ class PeriodicEvaluation:
 
     configs  of the run, or of each member
     folders  of the same
-    steps    that were made before, where the run goes on
+    steps    that were made before, if the run is resumed
 
     Every evaluation begins with the same seeds, so that two of them differ by the policy alone; `proximo
     evaluate` has other seeds. Raises UserError where the environments cannot be made.
@@ -186,7 +186,7 @@ def best_score(run: Path) -> float:
 
 
 def copy_best(run: Path, out: Path) -> None:
-    """The best model so far, for a run that goes on in another folder."""
+    """The best model so far, for a run that continues in another folder."""
     if (run / BEST).is_dir() and (run / f"{BEST}.json").is_file():
         shutil.copytree(run / BEST, out / BEST)
         shutil.copyfile(run / f"{BEST}.json", out / f"{BEST}.json")

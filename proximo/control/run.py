@@ -177,7 +177,7 @@ def begin(
     """A new run, in its own folder. Raises UserError for invalid options, before the folder is made.
 
     evaluation  while it trains
-    start_from  as of `train`
+    start_from  as in `train`
     more        what else `config.json` records, as in `control_files`
     """
     config = validate(config)

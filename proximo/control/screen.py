@@ -29,7 +29,7 @@ def has_screen() -> bool:
 def make_drawn(env: Any, render_mode: str, **make_options: Any) -> HostEnvs:
     """One environment that draws itself, as `render_mode` ("human" or "rgb_array") says.
 
-    env, make_options  as of `make_envs`
+    env, make_options  as in `make_envs`
 
     Raises UserError for an object that is an environment already, and for one that does not draw itself.
     """
@@ -147,7 +147,7 @@ def as_picture(found: Any) -> np.ndarray:
     """What an environment drew, as uint8 [height, width, 3].
 
     Grey pictures, channels in front, brightness from 0 to 1, whole numbers of another type and what NumPy
-    takes for an array are understood. Raises ValueError where it is not clear what was meant.
+    takes for an array are understood. Raises ValueError if the meaning is unclear.
     """
     picture = np.asarray(found)
     if picture.dtype.kind not in "buif" or picture.ndim not in (2, 3):

@@ -46,7 +46,7 @@ class VideoSink:
 
     def __init__(self, path: Path, env: Any, every: int, env_kwargs: Mapping[str, Any] | None = None) -> None:
         self.folder, self.env, self.env_kwargs, self.every = path / "videos", env, env_kwargs, every
-        names = [film.stem.removeprefix("step-") for film in self.folder.glob("step-*.mp4")]
+        names = [video.stem.removeprefix("step-") for video in self.folder.glob("step-*.mp4")]
         made = [int(name) for name in names if name.isascii() and name.isdecimal()]
         self.done = max(made, default=0) // every
 

@@ -38,7 +38,7 @@ def streams(seed: int) -> Streams:
 
 
 def later_seeds(sequence: np.random.SeedSequence, number: int, num_envs: int) -> list[int]:
-    """Seeds of environments that start anew at iteration `number`, all different from the first ones."""
+    """Seeds of environments that are restarted at iteration `number`, all different from the first ones."""
     entropy = int(sequence.generate_state(1)[0])
     return environment_seeds(np.random.SeedSequence([entropy, number]), num_envs)
 

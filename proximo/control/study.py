@@ -36,7 +36,7 @@ def open_study(storage: Path, config: Config, search: Search, seeds: int) -> Any
     """The study of this search in a sqlite file, new or with the trials it has. Raises UserError.
 
     Other searches may live in the same file: a study is named after all that decides what a trial is.
-    One process at a time: a trial that is under way in the file is taken for one that was cut short.
+    Only one process at a time: a trial that is under way in the file counts as interrupted.
     """
     optuna = require_package("optuna", "sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -41,11 +41,11 @@ def sweeping(
     """Try options until the study has `trials` finished trials; yields after every iteration of every trial.
 
     configured    options -> the configuration with them
-    make_options  as of `training`
+    make_options  as in `training`
 
-    Left early, it loses the trial that is under way, and nothing else: the next one to go on makes the same
-    trials in the same order. Raises UserError for a search that cannot be; a single combination that cannot
-    be, or that diverges, is a trial given up.
+    If it stops early, only the trial that is under way is lost; the next sweep makes the same trials in the
+    same order. Raises UserError for an impossible search. A single combination that is invalid or diverges is
+    a stopped trial.
     """
     base = configured({})
     check(base, configured, search, trials, seeds, make_options)

@@ -34,7 +34,7 @@ def training(
 
     config        what to train, and how
     start         where to continue; by default the beginning
-    start_from    an agent whose policy and observation statistics to begin with, as of `warm_start`
+    start_from    an agent whose policy and observation statistics to start from, as in `warm_start`
     make_options  passed on to `make_envs` (allow_import=True lets `module:EnvId` import its module)
 
     Ends after `config.steps` environment steps, or when `config.until` is reached; a loop may break out of it

@@ -46,7 +46,7 @@ def watch(
 
     fps  frames per second; by default the environment keeps the time by its `render_fps`
 
-    All else as of `record_video`. Raises UserError if there is no screen.
+    All else as in `record_video`. Raises UserError if there is no screen.
     """
     if not has_screen():
         raise UserError("there is no screen to open a window on: use --video FILE.mp4 to record a video")
@@ -78,7 +78,7 @@ def record_video(
     seed           the first episode is the one that `evaluate` plays alone with this seed
     deterministic  the most likely action at every step, or a sample
     fps            frames per second; by default the environment's own rate
-    make_options   as of `make_envs`
+    make_options   as in `make_envs`
 
     The agent does not change. Raises UserError for another suffix, an environment that cannot be drawn,
     and a package that is missing.
@@ -213,14 +213,14 @@ def _write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
     words += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
     words += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]  # the codec wants even sides
     words += ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path.resolve())]
-    # A process group of its own: Ctrl-C ends the playing, and the film is still brought to its end.
+    # A process group of its own: Ctrl-C ends the playing, and the video is still finished.
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0) as encoder:
         assert encoder.stdin is not None
         try:
             for picture in chain([first], pictures):
                 encoder.stdin.write(picture.tobytes())
         except BrokenPipeError:
-            pass  # it says why below
+            pass  # the reason is read below
         finally:
             complaint = encoder.communicate()[1]
     if encoder.returncode:

@@ -176,7 +176,7 @@ def random_path(results: Path, grid: str, env: str) -> Path:
 
 
 class Record:
-    """What a run leaves behind, gathered while it goes on.
+    """What a run leaves behind, gathered during training.
 
     steps     learned from so far
     last      the last iteration

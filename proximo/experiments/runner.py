@@ -91,7 +91,7 @@ class Worker:
 
 @contextlib.contextmanager
 def shown(title: str, runs: int, steps: int, enabled: bool) -> Generator[Show, None, None]:
-    """A function that is told how far the grid is, and shows it on standard error if `enabled`.
+    """A function that takes the progress of the grid, and shows it on standard error if `enabled`.
 
     runs, steps  what is still to be done, all together
     """
@@ -114,7 +114,7 @@ def run(
     places     where results go
     train      `ensemble`, or a function like it that can be imported by name
     processes  how many at a time, each on a core of its own while there are enough
-    show       is told how many runs and steps are done
+    show       takes how many runs and steps are done
 
     Returns 0, or the exit status of Ctrl-C or SIGTERM, if one asked for the end: the workers end at once, and
     what was not finished starts over next time. Raises UserError if a worker failed or died, after ending

@@ -144,7 +144,7 @@ def steps_done(record: cells.Record) -> int:
 
 
 def run_random(task: RandomPolicy, places: OutputFolders) -> None:
-    """Mean return of whole episodes with actions drawn evenly from the action space, written as a file."""
+    """Mean return of full episodes with uniformly random actions, written as a file."""
     env = make_one(task.env)
     try:
         env.action_space.seed(0)

@@ -1,4 +1,4 @@
-"""What a run writes, as whatever is trained says it: all that `runs` asks of control and of language models.
+"""What a run writes: the interface between `runs` and the training of control and of language models.
 
 Training yields iterations; `RunFiles` turns each into an `Entry`, and the rest is the same for all: the
 folder and its logs (`folder`), checkpoints, and what is written when (`record`).
@@ -22,13 +22,13 @@ class Entry(NamedTuple):
 
     steps       what its metrics are drawn over: environment steps, or iterations. A checkpoint is called by
                 it, and logs are cut at it
-    metrics     for whoever else is told of the run
+    metrics     for additional loggers
     logs        a log's name -> what is added to it
     checkpoint  makes the content of its files, by their names. Raises UserError if a number is not finite
     save        writes the model into a folder
     last        the training has come to its end
-    sound       it can be gone on from; not where an update diverged
-    lasting     `checkpoint` is still good when the next iteration is under way; not where environments go on
+    sound       it can be resumed from; False if an update diverged
+    lasting     `checkpoint` is still valid during the next iteration; False if environments move on
     described   what has become known of the run by its first iteration, for `config.json`
     """
 
@@ -47,7 +47,7 @@ class RunFiles(NamedTuple):
     """What the files of a run hold.
 
     name       what its folder is called, before the date, where nobody says so
-    resume     the command that goes on, before the folder: `proximo train --resume`
+    resume     the command that resumes, before the folder: `proximo train --resume`
     described  what `config.json` says of it, as plain data
     entry      (an iteration, seconds since the run began) -> what is written of it
     logs       `metrics.jsonl`, of which each line has "time/time_elapsed", and others

@@ -28,7 +28,7 @@ class RunFolder:
     path   where it lies
     files  what they hold
     lock   nobody else writes there before it is released
-    sinks  who else is told of every iteration; nobody unless somebody is put there
+    sinks  additional loggers of every iteration; by default none
     """
 
     def __init__(self, path: Path, files: RunFiles, lock: Lock | None = None) -> None:
@@ -83,17 +83,17 @@ class RunFolder:
         out: Path | None = None,
         typed: Sequence[str] = (),
     ) -> "RunFolder":
-        """A run's folder to go on in, as it was at a checkpoint; its clock goes on too.
+        """The folder of a resumed run, as it was at a checkpoint; its clock continues too.
 
         Later lines of its logs and damaged checkpoints are moved out of the way, not lost.
 
         run           its folder
-        taken, steps  the checkpoint to go on from, and the steps that it is called by
-        out           go on in a new folder, which gets the logs so far
+        taken, steps  the checkpoint to resume from, and its number of steps
+        out           continue in this new folder, which gets the logs so far
         typed         the words after `proximo`, kept beside those of earlier times
 
-        Warns where the run began on another machine. Raises UserError where another process writes there,
-        where `out` is not empty, and where nothing can be written.
+        Warns if the run started on another machine. Raises UserError if another process writes there, if
+        `out` is not empty, and if nothing can be written.
         """
         before = config_of(run)
         warn_of_another_machine(before)

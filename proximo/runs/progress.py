@@ -59,7 +59,7 @@ class Rate:
 class TimeLeft:
     """The time that is left, in words; nothing before it is known.
 
-    total, aside  of what is done in all; as of `Rate`
+    total, aside  of what is done in all; as in `Rate`
     """
 
     def __init__(self, total: float, aside: Aside) -> None:
@@ -84,7 +84,7 @@ def with_progress(
     facts  what is shown of a row
     total  of the whole run
     units  what is done, and what the speed is counted in
-    aside  as of `Rate`
+    aside  as in `Rate`
     """
     rate, shown = Rate(aside), display(title, total, enabled, LINE_SECONDS, aside)
     with contextlib.closing(rows), shown as show, found(enabled):
@@ -116,11 +116,11 @@ def found(enabled: bool) -> Generator[None, None, None]:
 def display(
     title: str, total: float, enabled: bool, line_seconds: float, aside: Aside = lambda: 0.0
 ) -> Generator[Show, None, None]:
-    """A function that is told how far the work is, and shows it on standard error if `enabled`.
+    """A function that takes the progress, and shows it on standard error if `enabled`.
 
     total         of what is done in all
     line_seconds  between two lines, where there is no terminal
-    aside         as of `Rate`
+    aside         as in `Rate`
     """
     if not enabled or sys.stderr is None:
         yield lambda done, words: None

@@ -16,9 +16,9 @@ Iteration = TypeVar("Iteration")
 
 
 class Record:
-    """What is written of a run while it goes on: its logs, its checkpoints, at the end its model.
+    """What is saved during a run: its logs, its checkpoints, at the end its model.
 
-    checkpoint_every, begun  as of `record`
+    checkpoint_every, begun  as in `record`
     last                     the last iteration that was added
     diverged                 whether the next one diverged
     """
@@ -39,7 +39,7 @@ class Record:
             iteration,
             entry,
             not entry.sound,
-        )  # what diverged is nothing to go on from
+        )  # a diverged iteration cannot be resumed from
         if self._due is None:  # what may be lost is kept at once: a run that fails early can be gone on with
             self._due = self._begun + self.checkpoint_every if entry.lasting else -math.inf
         self.folder.log(entry, iteration)
@@ -82,7 +82,7 @@ def record(
     """The same iterations, each logged as it comes; however it ends, the last model is saved.
 
     checkpoint_every  seconds between checkpoints; 0 writes one in every iteration
-    begun             the one to go on from, whose model is saved where no other follows
+    begun             the iteration to resume from, whose model is saved if no other follows
     """
     record, at_rest = Record(folder, checkpoint_every, begun), False
     try:

@@ -72,7 +72,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def recover(path: Path) -> None:
-    """Go back to the old folder where a replacement was cut short between its two renames."""
+    """Go back to the old folder if a replacement was interrupted between its two renames."""
     old = path.with_name(f".{path.name}.old")
     if not path.exists() and old.exists():
         with contextlib.suppress(OSError):  # a reader may have no right to write here
@@ -222,7 +222,7 @@ def arrays_from(content: bytes, place: Path) -> dict[str, np.ndarray]:
 
 
 def _memory() -> float:
-    """Bytes of this machine, where it says."""
+    """Bytes of memory of this machine, if known."""
     if not hasattr(os, "sysconf"):
         return math.inf
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -92,7 +92,7 @@ class TensorBoard:
         """One point for each metric, over steps."""
         if self._writer is None:
             fresh = not self.folder.exists()
-            # A run that goes on writes another file; what a crash made us do again replaces the older points.
+            # A resumed run writes another file; repeated steps replace the older points.
             purge = None if fresh else iteration.steps
             self._writer = self._library.SummaryWriter(
                 str(self.folder),
@@ -144,7 +144,7 @@ class WeightsAndBiases:
 
 
 def find_wandb_id(folder: Path) -> str | None:
-    """The id under which this run reported before it was cut short; its folders are `...run-DATE-ID`."""
+    """The id under which this run reported before it was interrupted; its folders are `...run-DATE-ID`."""
     earlier = sorted(folder.glob("*run-*-*"), key=lambda path: path.name.partition("run-")[2])
     return earlier[-1].name.rpartition("-")[2] if earlier else None
 
