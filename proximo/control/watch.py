@@ -84,7 +84,7 @@ def record_video(
     and a package that is missing.
     """
     path = absolute(path)
-    check_film(path)
+    check_video(path)
     check_rate(fps)
     ends: list[EpisodeState] = []
 
@@ -99,7 +99,7 @@ def record_video(
 
     with _drawn_for(agent, env, "rgb_array", env_kwargs, **make_options) as envs:
         rate = fps or (envs.vector.metadata or {}).get("render_fps") or FRAMES_PER_SECOND
-        write_film(path, pictures(envs), float(rate))
+        write_video(path, pictures(envs), float(rate))
     return ends
 
 
@@ -149,7 +149,7 @@ def check_drawing(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> None
         render_frame(envs)
 
 
-def check_film(path: Path) -> None:
+def check_video(path: Path) -> None:
     """Raises UserError, before anything is played, if the video cannot be made."""
     if path.suffix.lower() not in KINDS:
         raise UserError(f"{short(path)} is neither .mp4 nor .gif: use one of these endings")
@@ -190,7 +190,7 @@ def captioned(picture: np.ndarray, moment: EpisodeState) -> np.ndarray:
     return np.asarray(image)
 
 
-def write_film(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+def write_video(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
     """Write pictures as they come. What was written before a failure, or Ctrl-C, can be seen.
 
     Raises UserError where the file cannot be written.
