@@ -352,7 +352,7 @@ class Lame(Nothing):
         ({"network": partial(Network, width=jnp.tanh)}, "Network has width=.*, which cannot be saved"),
         (
             {"network": Network, "hidden": (7,)},
-            "hidden is an option of Proximo's networks, and your network Netw",
+            "hidden is an option of Proximo's networks, which your network Netw",
         ),
         (
             {"network": Network, "preset_name": "trpo"},
