@@ -103,12 +103,12 @@ def test_where_a_run_began_is_recorded_and_it_can_be_resumed(first, tmp_path):
         (
             Aim,
             {},
-            "was trained on RightAction, and Aim has other spaces: the action is a Box, not a Discrete",
+            "was trained on RightAction, and Aim has different spaces: the action is a Box, not a Discrete",
         ),
         (
             BetterAction,
             {"hidden": (5,)},
-            r"has other networks \(hidden is \(5,\), there \(4,\)\): pass --hidden 4$",
+            r"has different networks \(hidden is \(5,\), not \(4,\)\): pass --hidden 4$",
         ),
         (BetterAction, {"activation": "relu"}, "pass --activation tanh$"),
         (BetterAction, {"shared": True}, "pass --no-shared$"),
@@ -133,7 +133,7 @@ class Wide(Aim):
 
 def test_other_bounds_of_actions_are_other_actions_where_the_policy_acts_from_minus_1_to_1():
     agent = next(training(small(Aim, **NORMALISED))).agent
-    with pytest.raises(UserError, match=r"Wide has other spaces: the low of the action is -20, not -2"):
+    with pytest.raises(UserError, match=r"Wide has different spaces: the low of the action is -20, not -2"):
         next(training(small(Wide, **NORMALISED), start_from=agent))
     unscaled = next(training(small(Aim, **NORMALISED, scale_actions=False))).agent
     next(training(small(Wide, **NORMALISED, scale_actions=False), start_from=unscaled))

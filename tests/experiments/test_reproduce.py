@@ -188,5 +188,5 @@ def test_an_end_of_the_whole_group(tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143 and out == ""
-    assert err.splitlines()[-1].startswith("proximo reproduce: interrupted; what is finished is kept")
+    assert err.splitlines()[-1].startswith("proximo reproduce: interrupted; finished runs are kept")
     assert "Traceback" not in err and finished(tmp_path) == []

@@ -346,7 +346,7 @@ def test_a_run_is_resumed_as_what_it_was(there, capsys):
     for words in ([], ["--reward", "rewards_of_mine:broken"]):
         said = mistake(capsys, "ppo", "--resume", "ppo", *words)
         assert "say --reward rewards_of_mine:ones again, since a file never imports a module" in said
-    assert "leave --config out" in mistake(capsys, "ppo", "--resume", "ppo", "--config", "a.toml")
+    assert "leave out --config" in mistake(capsys, "ppo", "--resume", "ppo", "--config", "a.toml")
     assert "--learning-rate" in mistake(capsys, "ppo", "--resume", "ppo", "--learning-rate", "1")
     assert "is not a run of `proximo lm`" in mistake(capsys, "ppo", "--resume", "base/nowhere")
 
