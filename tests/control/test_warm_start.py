@@ -103,7 +103,7 @@ def test_where_a_run_began_is_recorded_and_it_can_be_resumed(first, tmp_path):
         (
             Aim,
             {},
-            "was trained on RightAction, and Aim has different spaces: the action is a Box, not a Discrete",
+            "was trained on RightAction, but Aim has different spaces: the action is a Box, not a Discrete",
         ),
         (
             BetterAction,
