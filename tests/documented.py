@@ -31,7 +31,7 @@ SHORT: dict[str, dict[str, str]] = {
     "train": {"--steps": STEPS},
     "train --resume": {"--steps": "8192"},
     "evaluate": {"--episodes": "2"},
-    "watch": {"--video": "play.mp4"},
+    "watch": {"--video": "play.mp4", "--env-kwargs": "max_episode_steps=50"},
     "report": {},
     "export": {},
     "runs": {},
@@ -242,11 +242,11 @@ def with_option(words, option, value):
     return [*words, option, value]
 
 
-def short_python(text, page):
-    """A block made short, behind what the reader of its page has before it."""
+def short_python(text):
+    """A block of Python made short."""
     for pattern, replacement in PYTHON:
         text = re.sub(pattern, replacement, text)
-    return BEFORE.get(page, "") + text
+    return text
 
 
 def why_not(line):
@@ -291,7 +291,8 @@ class Reader:
         if '"MODEL"' in text:
             (model,) = self.named("MODEL")
             text = text.replace("MODEL", model)
-        (self.folder / "block.py").write_text(short_python(text, self.page))
+        text = short_python(text)
+        (self.folder / "block.py").write_text(BEFORE.get(self.page, "") + text)
         code = [line for line in text.splitlines() if line and not line.startswith(("import ", "def "))]
         return self.execute(f"a block of Python: {code[0]}", ["block.py"])
 
