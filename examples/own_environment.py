@@ -1,4 +1,4 @@
-"""An environment of your own, from nothing to a policy that walks: python -m examples.own_environment."""
+"""An environment of your own, from its class to a trained policy: python -m examples.own_environment."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,26 +7,26 @@ import proximo
 
 
 class Walk(gym.Env):
-    """Ten steps to the right are home. A step costs 0.1, home pays 1; after 100 steps time is up."""
+    """Walk home, up to ten steps to the right. Each step costs 0.1, home pays 1; the limit is 100 steps."""
 
     observation_space = gym.spaces.Box(-10.0, 10.0, (1,), np.float32)  # where one stands
     action_space = gym.spaces.Discrete(2)  # left, right
 
     def reset(self, *, seed=None, options=None):
-        """Somewhere in the middle."""
+        """Start a new episode, somewhere in the middle."""
         super().reset(seed=seed)
         self.place, self.steps = self.np_random.integers(-3, 4), 0
         return self.observation(), {}
 
     def step(self, action):
-        """One step to the left (0) or to the right (1)."""
+        """Take one step to the left (0) or to the right (1)."""
         self.place = max(self.place + (1 if action == 1 else -1), -10)
         self.steps += 1
         home = self.place >= 10
         return self.observation(), 1.0 if home else -0.1, bool(home), self.steps >= 100, {}
 
     def observation(self):
-        """What the policy sees, [1]."""
+        """The observation, [1]."""
         return np.array([self.place], np.float32)
 
 

@@ -1,4 +1,4 @@
-"""A network of your own in the place of Proximo's: python -m examples.own_network.
+"""A network of your own instead of Proximo's: python -m examples.own_network.
 
 The same on the command line: proximo train CartPole-v1 --network examples/own_network.py:Residual:width=32
 """
@@ -18,14 +18,14 @@ class Residual(eqx.Module):
     last: eqx.nn.Linear
 
     def __init__(self, key, sizes, width=64, depth=2):
-        """Made from a key, and from how many numbers go in and come out (`proximo.policies.Sizes`)."""
+        """Create it from a random key and the sizes of its inputs and outputs (`proximo.policies.Sizes`)."""
         keys = jax.random.split(key, depth + 2)
         self.first = eqx.nn.Linear(sizes.features, width, key=keys[0])
         self.layers = [eqx.nn.Linear(width, width, key=k) for k in keys[1:-1]]
         self.last = eqx.nn.Linear(width, sizes.outputs + 1, key=keys[-1])
 
     def __call__(self, obs):
-        """One observation [features] -> what the distribution over actions takes [outputs], and the value."""
+        """One observation [features] -> the action distribution's parameters [outputs], and the value."""
         seen = self.first(obs)
         for layer in self.layers:
             seen = seen + jnp.tanh(layer(seen))

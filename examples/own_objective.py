@@ -1,4 +1,4 @@
-"""An objective of your own, next to the clipped one: python -m examples.own_objective.
+"""An objective of your own, compared with the clipped one: python -m examples.own_objective.
 
 The same on the command line: proximo train CartPole-v1 --objective examples/own_objective.py:SmoothClip:k=5
 """
@@ -15,20 +15,20 @@ from proximo.core.arrays import traceable
 @traceable  # JAX sees its numbers: they can be changed, or differ between members, without compiling anew
 @dataclass(frozen=True)
 class SmoothClip:
-    """A tanh(k (r - 1)) / k: the policy gradient at r = 1, and ever less reward for moving further.
+    """A tanh(k (r - 1)) / k: the policy gradient at r = 1, with a slope that falls as r moves away from 1.
 
-    k  how soon: at |r - 1| = 1 / k the slope has fallen to 0.42
+    k  how fast it falls: at |r - 1| = 1 / k the slope is 0.42 of that at r = 1
     """
 
     k: float = 5.0
 
     def __call__(self, log_ratio, advantage, kl=None):
-        """The objective of each transition, to maximise. Shapes as in `proximo.core.surrogates`."""
+        """The objective of each transition, which is maximised. Shapes as in `proximo.core.surrogates`."""
         return advantage * jnp.tanh(self.k * jnp.expm1(log_ratio)) / self.k
 
 
 def learned(objective, seed, steps=50_000):
-    """Mean return of the last 100 episodes of a run on CartPole-v1."""
+    """Train on CartPole-v1; returns the mean return of the last 100 episodes."""
     config = proximo.preset("default", "CartPole-v1")
     config = proximo.with_options(config, objective=objective, seed=seed, steps=steps)
     for iteration in proximo.training(config):

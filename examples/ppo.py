@@ -1,8 +1,9 @@
 """Proximal Policy Optimization on one page, from the environment to the gradient step: python -m examples.ppo
 
-Read it from top to bottom, beside Schulman et al. 2017 (arXiv 1707.06347). N environments are stepped side by
-side for T time steps; arrays are [T, N, ...], time first. The equations come from `proximo.core`, the rest is
-here. It solves CartPole-v1 in about a minute, and learns as the library does (`tests/test_one_page.py`).
+Read it from top to bottom, together with Schulman et al. 2017 (arXiv 1707.06347). N environments run side by
+side for T time steps. Arrays are [T, N, ...], time first. The equations come from `proximo.core`, the rest is
+on this page. It solves CartPole-v1 in about a minute, and its first update equals the library's
+(`tests/test_one_page.py`).
 """
 
 from collections import deque
@@ -27,7 +28,7 @@ VALUE_COEFFICIENT = 0.5  # c1 of eq. 9; c2, of the entropy bonus, is 0
 
 
 class ActorCritic(eqx.Module):
-    """Two networks: the actor has a logit for each action, the critic expects a return."""
+    """Two networks: the actor returns a logit for each action, the critic predicts the return."""
 
     actor: eqx.nn.MLP
     critic: eqx.nn.MLP
@@ -42,7 +43,7 @@ class ActorCritic(eqx.Module):
 
 
 class Rollout(NamedTuple):
-    """What was collected: the policy learns from it once, and it is thrown away."""
+    """Collected experience. It is used for one update and then discarded."""
 
     obs: np.ndarray  # [T + 1, N, features]; obs[t + 1] is what followed obs[t]
     action: np.ndarray  # [T, N]
@@ -54,13 +55,13 @@ class Rollout(NamedTuple):
 
 @eqx.filter_jit
 def sample_actions(network, obs, key):
-    """Actions [N], each as likely as the actor says."""
+    """Actions [N], sampled from the actor's distribution."""
     logits, _ = jax.vmap(network)(obs)
     return jax.random.categorical(key, logits)
 
 
 def collect(envs, network, obs, over, key):
-    """T steps of every environment; also the latest observations, and which episodes are over."""
+    """Run T steps of every environment. Also returns the last observations, and which episodes ended."""
     rows, latest = [], obs
     for step_key in jax.random.split(key, T):
         # The step after an end starts Gymnasium's next episode, whatever the action: it counts for nothing.
@@ -74,13 +75,13 @@ def collect(envs, network, obs, over, key):
 
 
 def log_prob_of(logits, action):
-    """log pi(action | obs), [...], of logits [..., actions]."""
+    """log pi(action | obs), [...], from logits [..., actions]."""
     return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
 
 
 @eqx.filter_jit
 def samples_of(network, rollout):
-    """What `loss` takes of every transition of a rollout, [T * N, ...]."""
+    """The inputs of `loss` for every transition of a rollout, [T * N, ...]."""
     logits, value = jax.vmap(jax.vmap(network))(rollout.obs)
     discount = GAMMA * (1.0 - rollout.terminated)
     advantage = gae(rollout.reward, value[:-1], value[1:], discount, 1.0 - rollout.over, LAMBDA)  # eq. 11
@@ -90,7 +91,7 @@ def samples_of(network, rollout):
 
 
 def loss(network, obs, action, log_prob, advantage, target, mask):
-    """Eq. 9 with its sign turned. `log_prob` and `advantage` are of the policy that chose the action."""
+    """The negative of eq. 9. `log_prob` and `advantage` belong to the policy that chose the action."""
     logits, value = jax.vmap(network)(obs)
     log_ratio = log_prob_of(logits, action) - log_prob  # how far the policy has moved since
     surrogate = OBJECTIVE(log_ratio, whiten(advantage, mask))
@@ -109,14 +110,14 @@ OPTIMISER = optax.chain(optax.clip_by_global_norm(MAX_GRAD_NORM), ADAM)
 
 @eqx.filter_jit
 def gradient_step(network, optimiser, samples):
-    """One step down the loss of a minibatch."""
+    """One gradient step on the loss of a minibatch."""
     gradients = eqx.filter_grad(loss)(network, *samples)
     changes, optimiser = OPTIMISER.update(gradients, optimiser)
     return eqx.apply_updates(network, changes), optimiser
 
 
 def update(network, optimiser, rollout, key):
-    """From one rollout to a better policy: epochs over it in minibatches, each in an order of its own."""
+    """Update the policy with one rollout: several epochs of minibatches, each in a new random order."""
     samples = samples_of(network, rollout)
     for epoch_key in jax.random.split(key, EPOCHS):
         for rows in np.asarray(permutation(epoch_key, T * N)).reshape(-1, MINIBATCH):
@@ -125,7 +126,7 @@ def update(network, optimiser, rollout, key):
 
 
 def train(env="CartPole-v1", seed=0):
-    """Algorithm 1: collect a rollout, update on it, again. Yields the steps, and the mean return lately."""
+    """Algorithm 1: collect a rollout, update, repeat. Yields the step count and the recent mean return."""
     envs, over = gym.make_vec(env, N), np.zeros(N, bool)
     obs, _ = envs.reset(seed=seed)
     key, network_key = jax.random.split(jax.random.key(seed))

@@ -41,6 +41,9 @@ def also(*names: str) -> Aliases:
 SECONDS = tyro.conf.arg(metavar="SECONDS")
 """An annotation: the help shows this unit in the place of a number."""
 
+FILE, FOLDER, MODEL = (tyro.conf.arg(metavar=kind) for kind in ("FILE", "FOLDER", "MODEL"))
+"""Annotations: the help shows what a text or a path names."""
+
 
 class Group(str):
     """An annotation: the heading that an option has in the help, without being part of another class."""

@@ -1,1 +1,1 @@
-"""Five environments as one would write one's own: NumPy and Gymnasium, in watts, euros and pieces."""
+"""Five examples of environments of your own: NumPy and Gymnasium, in watts, euros and pieces."""

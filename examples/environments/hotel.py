@@ -14,12 +14,12 @@ LOWEST, HIGHEST = 30.0, 400.0  # euros
 
 
 class Hotel(gym.Env):
-    """Sell the rooms of one night in the 60 days before it, at a price that is set anew each day.
+    """Sell the rooms of one night during the 60 days before it. The price is set every day.
 
     Observation  a dictionary: season (0 low, 1 middle, 2 high), rooms left, days left
     Action       the day's price of a room in euros, 30 to 400
     Reward       the day's sales in euros
-    End          the night itself, after which nothing can be sold: `terminated`
+    End          the night itself; afterwards nothing can be sold: `terminated`
     """
 
     observation_space = gym.spaces.Dict(
@@ -32,13 +32,13 @@ class Hotel(gym.Env):
     action_space = gym.spaces.Box(LOWEST, HIGHEST, (1,), np.float32)
 
     def reset(self, *, seed=None, options=None):
-        """All rooms are free, in any season."""
+        """Start with all rooms free, in a random season."""
         super().reset(seed=seed)
         self.season, self.rooms, self.days = int(self.np_random.integers(3)), ROOMS, DAYS
         return self.observation(), {}
 
     def step(self, action):
-        """A day of bookings."""
+        """Sell rooms for one day at this price."""
         price = float(np.clip(action[0], LOWEST, HIGHEST))
         guests = int(self.np_random.poisson(demand(self.season, self.days, price)))
         sold = min(guests, self.rooms)
@@ -47,7 +47,7 @@ class Hotel(gym.Env):
         return self.observation(), sold * price, self.days == 0, False, {}
 
     def observation(self):
-        """What the policy sees."""
+        """The observation."""
         return {
             "season": self.season,
             "rooms_left": np.array([self.rooms], np.float64),
@@ -56,19 +56,19 @@ class Hotel(gym.Env):
 
 
 def demand(season, days_left, price):
-    """Guests on average; those who book late pay more."""
+    """The mean number of guests at this price; late guests pay more."""
     pay = PAY[season] * (1.5 if days_left <= 10 else 1.0)
     return GUESTS[season] * np.exp(-price / pay)
 
 
 def heuristic(observation):
-    """One price for the whole season, at which the usual guests would just fill the house."""
+    """Rule of thumb: one price per season, at which the mean number of guests just fills the hotel."""
     season = observation["season"]
     return np.array([PAY[season] * np.log(GUESTS[season] * DAYS / ROOMS)], np.float32)
 
 
 def optimal_policy():
-    """What brings the largest expected return, by dynamic programming backwards from the night itself."""
+    """The optimal prices (largest expected return), by dynamic programming backwards from the night."""
     prices = np.arange(LOWEST, HIGHEST + 1, 5.0)
     guests, rooms = np.arange(ROOMS + 1), np.arange(ROOMS + 1)
     left = np.maximum(rooms[:, None] - guests, 0)

@@ -13,26 +13,26 @@ DAYS = 91
 
 
 class Inventory(gym.Env):
-    """Order a product each evening, so that there is enough to sell and little lies about.
+    """Order a product every evening, with enough stock to sell and little left over.
 
     Observation  pieces in stock, weekday (0 is Monday)
     Action       boxes of 25 pieces to order, 0 to 8; they arrive before the shop opens
     Reward       the day's profit in euros: a piece costs 10 and sells for 16, a delivery costs 80, and a
                  piece that stays overnight costs 0.40
-    End          the shop goes on, we stop looking after 13 weeks: `truncated`
+    End          a limit of 13 weeks; the shop itself continues: `truncated`
     """
 
     observation_space = gym.spaces.Box(np.array([0, 0]), np.array([ROOM, 6]), dtype=np.float64)
     action_space = gym.spaces.Discrete(9)
 
     def reset(self, *, seed=None, options=None):
-        """A Monday morning, with any stock up to 200 pieces."""
+        """Start on a Monday morning, with a random stock of up to 200 pieces."""
         super().reset(seed=seed)
         self.stock, self.day = int(self.np_random.integers(0, 201)), 0
         return self.observation(), {}
 
     def step(self, action):
-        """A delivery and a day of sales."""
+        """Receive a delivery, then sell for one day."""
         ordered = min(int(action) * BOX, ROOM - self.stock)  # what finds no room is not bought
         demand = int(self.np_random.poisson(DEMAND[self.day % 7]))
         sold = min(self.stock + ordered, demand)
@@ -42,19 +42,19 @@ class Inventory(gym.Env):
         return self.observation(), profit, False, self.day >= DAYS, {}
 
     def observation(self):
-        """What the policy sees, [2]."""
+        """The observation, [2]."""
         return np.array([self.stock, self.day % 7], np.float64)
 
 
 def heuristic(observation):
-    """Order up to the average demand of today and tomorrow."""
+    """Rule of thumb: order up to the mean demand of today and tomorrow."""
     stock, weekday = observation
     wanted = DEMAND[int(weekday)] + DEMAND[(int(weekday) + 1) % 7]
     return int(np.clip(np.ceil((wanted - stock) / BOX), 0, 8))
 
 
 def optimal_policy():
-    """What brings the largest expected return to a shop that goes on, by dynamic programming.
+    """The optimal orders (largest expected return) of a shop without end, by dynamic programming.
 
     It goes back day by day until the end is so far away that it changes no order.
     """
@@ -74,7 +74,7 @@ def optimal_policy():
 
 
 def poisson(mean, counts):
-    """The chance of each count; the last one has the chance of all larger ones too."""
+    """The probability of each count; the last one includes all larger counts."""
     logs = np.cumsum(np.log(np.maximum(counts, 1)))
     chance = np.exp(counts * np.log(mean) - mean - logs) if mean else 1.0 * (counts == 0)
     chance[-1] += 1.0 - chance.sum()

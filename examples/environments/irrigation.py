@@ -13,7 +13,7 @@ RAIN_CHANCE, RAIN = 0.15, 15.0  # of a day; millimetres on average when it rains
 
 
 class Irrigation(gym.Env):
-    """Water a field for 120 days. The money comes, and the bill for the water, on the day of the harvest.
+    """Water a field for 120 days. Income and the bill for water both come on the day of the harvest.
 
     Observation  day, water in the soil in millimetres, harvest so far in kilograms, water used so far in
                  millimetres
@@ -26,14 +26,14 @@ class Irrigation(gym.Env):
     action_space = gym.spaces.Discrete(5)
 
     def reset(self, *, seed=None, options=None):
-        """The day of sowing, after some rain."""
+        """Start on the day of sowing, after some rain."""
         super().reset(seed=seed)
         self.day, self.harvest, self.used = 0, 0.0, 0.0
         self.soil = self.np_random.uniform(40.0, 120.0)
         return self.observation(), {}
 
     def step(self, action):
-        """A day of growth."""
+        """Water the field, then let it grow for one day."""
         water = 5.0 * int(action)
         rain = self.np_random.exponential(RAIN) if self.np_random.random() < RAIN_CHANCE else 0.0
         self.soil = min(self.soil + water + rain, SOIL)
@@ -45,30 +45,30 @@ class Irrigation(gym.Env):
         return self.observation(), 0.25 * self.harvest - 1.2 * self.used if over else 0.0, over, False, {}
 
     def observation(self):
-        """What the policy sees, [4]."""
+        """The observation, [4]."""
         return np.array([self.day, self.soil, self.harvest, self.used], np.float64)
 
 
 def growth(day, soil):
-    """Kilograms of a day: most in the middle of the season, less on dry and on wet soil."""
+    """Growth of one day in kilograms: most in the middle of the season, less on dry or wet soil."""
     best = 150.0 * np.sin(np.pi * (day + 0.5) / DAYS)
     return best * np.where(soil > WET, 0.5, np.minimum(soil / DRY, 1.0))
 
 
 def thirst(day):
-    """Millimetres that plants and sun take in a day: 3 in spring, 6 in summer."""
+    """Millimetres of water that plants and sun use in a day: 3 in spring, 6 in summer."""
     return 3.0 + 3.0 * np.sin(np.pi * (day + 0.5) / DAYS)
 
 
 def heuristic(observation):
-    """20 millimetres whenever the soil is dry."""
+    """Rule of thumb: give 20 millimetres whenever the soil is dry."""
     return 4 if observation[1] < DRY else 0
 
 
 def optimal_policy():
-    """What brings the largest expected return, by dynamic programming over half millimetres in the soil.
+    """The optimal watering (largest expected return), by dynamic programming in half millimetres.
 
-    Growth and water of each day count on that day, which makes the same sum as all at the harvest.
+    Each day's growth and water are counted on that day. The sum is the same as at the harvest.
     """
     grid = np.linspace(0.0, SOIL, 301)
     rain = np.array([0.0, *(-RAIN * np.log(1.0 - (np.arange(40) + 0.5) / 40))])  # none, or one of 40 amounts

@@ -16,20 +16,20 @@ DAY = 1440.0  # minutes
 
 
 class JobShop(gym.Env):
-    """Choose the next job of one machine that has to be set up again for another kind of job.
+    """Choose the next job of a machine that needs a new setup for another kind of job.
 
-    Observation  waiting jobs of each kind, minutes that the oldest of each kind has waited, and for which
-                 kind the machine is set up (a 1 among zeros)
-    Action       the kind of the next job, 0 to 3; the machine pauses for 5 minutes where none waits
-    Reward       euros, negative: what all jobs waited until the next decision
-    End          the queue goes on, we stop looking after 24 hours: `truncated`
+    Observation  waiting jobs of each kind, minutes that the oldest of each kind has waited, and the kind
+                 that the machine is set up for (one-hot)
+    Action       the kind of the next job, 0 to 3; the machine pauses for 5 minutes if none waits
+    Reward       euros, negative: the cost of waiting of all jobs until the next decision
+    End          a limit of 24 hours; the queue itself continues: `truncated`
     """
 
     observation_space = gym.spaces.Box(0.0, np.inf, (3 * KINDS,), np.float64)
     action_space = gym.spaces.Discrete(KINDS)
 
     def reset(self, *, seed=None, options=None):
-        """An empty queue at midnight."""
+        """Start with an empty queue at midnight."""
         super().reset(seed=seed)
         self.now, self.set_up = 0.0, 0
         self.arrivals = []  # minutes at which the jobs of each kind come, in order
@@ -40,7 +40,7 @@ class JobShop(gym.Env):
         return self.observation(), {}
 
     def step(self, action):
-        """One job, or a pause."""
+        """Do one job, or pause."""
         kind = int(action)
         if self.waiting(kind) > 0:
             minutes = WORK + (SET_UP if kind != self.set_up else 0.0)
@@ -55,17 +55,17 @@ class JobShop(gym.Env):
         return self.observation(), -float(cost), False, self.now >= DAY, {}
 
     def waiting(self, kind):
-        """Jobs of a kind that are here and not begun."""
+        """Waiting jobs of a kind: they have arrived and are not started."""
         return int(np.searchsorted(self.arrivals[kind], self.now, "right")) - self.started[kind]
 
     def waited(self, kind, start, end):
-        """Minutes that jobs of a kind wait from `start` to `end`, all together."""
+        """Total minutes that jobs of a kind wait between `start` and `end`."""
         arrivals = self.arrivals[kind]
         here = arrivals[self.started[kind] : np.searchsorted(arrivals, end)]
         return float((end - np.maximum(here, start)).sum())
 
     def observation(self):
-        """What the policy sees, [12]."""
+        """The observation, [12]."""
         waiting = [self.waiting(kind) for kind in range(KINDS)]
         oldest = [
             self.now - self.arrivals[kind][self.started[kind]] if waiting[kind] else 0.0
@@ -76,7 +76,7 @@ class JobShop(gym.Env):
 
 
 def heuristic(observation):
-    """The same kind as long as such jobs wait, then the one whose waiting costs most."""
+    """Rule of thumb: the same kind while such jobs wait, then the kind whose waiting costs most."""
     waiting, set_up = observation[:KINDS], int(np.argmax(observation[2 * KINDS :]))
     return set_up if waiting[set_up] else int(np.argmax(waiting * WAITING))
 

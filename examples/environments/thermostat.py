@@ -13,19 +13,19 @@ STEPS = 144  # a day
 
 
 class Thermostat(gym.Env):
-    """Keep a room warm by day, 21 degrees from 6 to 22 o'clock, and above 16 at night, for little money.
+    """Keep a room at 21 degrees from 6 to 22 o'clock, and above 16 at night, at low cost.
 
     Observation  inside and outside temperature in degrees Celsius, hour of the day
     Action       power of the heater in watts, 0 to 2000
     Reward       cents of ten minutes, negative: 30 for a kilowatt-hour, 20 for a degree that is missing
-    End          the day after follows, we stop looking after 24 hours: `truncated`
+    End          a limit of 24 hours; the next day would follow: `truncated`
     """
 
     observation_space = gym.spaces.Box(np.array([-40, -40, 0]), np.array([60, 60, 24]), dtype=np.float64)
     action_space = gym.spaces.Box(0.0, 2000.0, (1,), np.float32)
 
     def reset(self, *, seed=None, options=None):
-        """Any hour of a day in winter."""
+        """Start at a random hour of a winter day."""
         super().reset(seed=seed)
         self.steps, self.start = 0, int(self.np_random.integers(0, STEPS))
         self.inside = self.np_random.uniform(14.0, 22.0)
@@ -34,7 +34,7 @@ class Thermostat(gym.Env):
         return self.observation(), {}
 
     def step(self, action):
-        """Ten minutes at this power."""
+        """Heat at this power for ten minutes."""
         power = float(np.clip(action[0], 0.0, 2000.0))
         self.inside += STEP / CAPACITY * (power - LOSS * (self.inside - self.outside()))
         self.cloud = 0.95 * self.cloud + self.np_random.normal(0.0, 0.3)
@@ -44,25 +44,25 @@ class Thermostat(gym.Env):
         return self.observation(), -energy - 20.0 * too_cold, False, self.steps >= STEPS, {}
 
     def hour(self):
-        """Of the day, 0 to 24."""
+        """Hour of the day, 0 to 24."""
         return (self.start + self.steps) % STEPS / 6
 
     def outside(self):
-        """Temperature in degrees, warmest at 15 o'clock."""
+        """Outside temperature in degrees, highest at 15 o'clock."""
         return self.mean_outside + 4.0 * np.cos((self.hour() - 15.0) / 24 * 2 * np.pi) + self.cloud
 
     def observation(self):
-        """What the policy sees, [3]."""
+        """The observation, [3]."""
         return np.array([self.inside, self.outside(), self.hour()], np.float64)
 
 
 def wanted(hour):
-    """The temperature below which it is too cold."""
+    """The lowest temperature that is warm enough."""
     return 21.0 if 6 <= hour < 22 else 16.0
 
 
 def heuristic(observation):
-    """Hold 21.1 degrees day and night: replace what the walls lose, and half of what is missing."""
+    """Rule of thumb: hold 21.1 degrees day and night. Replace the walls' loss, and half of the deficit."""
     inside, outside, _ = observation
     power = LOSS * (21.1 - outside) + 0.5 * CAPACITY / STEP * (21.1 - inside)
     return np.array([np.clip(power, 0.0, 2000.0)], np.float32)

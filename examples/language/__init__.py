@@ -1,12 +1,12 @@
-"""Language models trained from nothing, on a CPU, in minutes.
+"""Language models trained from random weights, on a CPU, in minutes.
 
-    python -m examples.language.bandit       one token, against its closed form
-    python -m examples.language.digits       continue a sequence: PPO without any text to learn from
+    python -m examples.language.bandit       one token, compared with the exact solution
+    python -m examples.language.digits       continue a sequence: PPO without any training text
     python -m examples.language.parentheses  close brackets and stop: when an answer ends
     python -m examples.language.walks        shortest paths: texts first, then PPO
-    python -m examples.language.sentiment    the whole pipeline, and what too much of it does
+    python -m examples.language.sentiment    the whole pipeline, and over-optimisation
 
-Each is a page to read, and ends with the figures it reached beside those it should reach.
+Each is one page to read. It ends with the figures it reached, beside those it should reach.
 """
 
 import json
@@ -35,14 +35,14 @@ def new_folder(folder: Path, tokenizer: Tokenizer, layers: int, size: int, conte
 
 
 def written(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """Rows as JSON lines. Returns the path."""
+    """Write rows as JSON lines. Returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def verdict(path: Path, facts: dict[str, tuple[float, str, bool]]) -> bool:
-    """Print each figure with what it should be, and write them to a file; whether all are good."""
+    """Print each figure with its target, and write them to a file. Returns whether all are reached."""
     rows = [
         {"name": name.strip(), "value": float(value), "wanted": wanted, "good": bool(good)}
         for name, (value, wanted, good) in facts.items()

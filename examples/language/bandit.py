@@ -1,9 +1,9 @@
-"""One token, one state: where PPO with a KL tether must end is known in closed form.
+"""One token, one state: the exact solution of PPO with a KL penalty is known.
 
     maximise  E[r(token)] - beta KL(pi || ref)     has the solution     pi = ref exp(r / beta) / Z
 
 A model with one layer answers one prompt with one token. Its distribution after training is compared with
-that solution: this checks reward, tether, advantage and update end to end.
+the solution. This checks reward, KL penalty, advantage and update end to end.
 
     python -m examples.language.bandit
 """
@@ -26,21 +26,21 @@ BETA = 0.3
 
 @dataclass(frozen=True)
 class Options:
-    """Train the bandit and compare it with its closed form."""
+    """Train the bandit and compare it with the exact solution."""
 
     out: Path = Path("runs/bandit")
-    """Where everything is written; must be new."""
+    """Output folder; must be new."""
     iterations: int = 150
-    """Of 512 answers each."""
+    """Training iterations of 512 responses each."""
 
 
 def worth(completions: list[str], **columns: object) -> list[float]:
-    """The reward: what the one letter is worth."""
+    """The reward: the value of the letter."""
     return [WORTH.get(text, 0.0) for text in completions]
 
 
 def distribution(folder: Path) -> np.ndarray:
-    """What a model says after the prompt."""
+    """A model's probabilities of all tokens after the prompt."""
     model = language.load(folder)
     logits = model.logits(np.array([[*model.tokenizer.start_ids, *model.tokenizer.encode("q")]]))[
         0, -1
@@ -50,7 +50,7 @@ def distribution(folder: Path) -> np.ndarray:
 
 
 def main(options: Options) -> bool:
-    """Train, compare; whether the two agree."""
+    """Train and compare. Returns whether the two agree."""
     tokenizer = character_tokenizer("qabcde")
     # A wide initialisation makes a reference that prefers some letters to others.
     shape = dict(layers=1, size=32, context=8, initializer_range=0.15)

@@ -1,8 +1,8 @@
-"""Continue an arithmetic sequence modulo 10: PPO alone teaches a model that starts from noise.
+"""Continue an arithmetic sequence modulo 10: PPO alone trains a model with random weights.
 
     prompt  1 4 7 0     ->     3 6 9 2
 
-No text is learned from first; the reward is the share of digits that are right.
+There is no training text. The reward is the share of correct digits.
 
     python -m examples.language.digits
 """
@@ -26,18 +26,18 @@ GIVEN, WANTED, MODULUS = 4, 4, 10
 
 @dataclass(frozen=True)
 class Options:
-    """Train on sequences and report the share of right digits."""
+    """Train on sequences and report the share of correct digits."""
 
     out: Path = Path("runs/digits")
-    """Where everything is written; must be new."""
+    """Output folder; must be new."""
     episodes: int = 25_000
-    """Answers to learn from."""
+    """Total responses to train on."""
     seed: int = 0
-    """Every random stream is split from it."""
+    """Random seed."""
 
 
 def sequences() -> list[dict[str, str]]:
-    """Every first digit with every step."""
+    """All sequences: every first digit with every step."""
     rows = []
     for first in range(MODULUS):
         for step in range(1, MODULUS):
@@ -52,7 +52,7 @@ def join(digits: list[int]) -> str:
 
 
 def share_right(completions: list[str], answer: list[str]) -> list[float]:
-    """The reward: the share of digits that are right, place by place."""
+    """The reward: the share of correct digits, position by position."""
     return [
         sum(a == b for a, b in zip(text, right, strict=False)) / len(right)
         for text, right in zip(completions, answer, strict=True)
@@ -60,7 +60,7 @@ def share_right(completions: list[str], answer: list[str]) -> list[float]:
 
 
 def main(options: Options) -> bool:
-    """Train and evaluate; whether the reward was reached in time."""
+    """Train and evaluate. Returns whether the reward was reached in time."""
     started = time.perf_counter()
     tokenizer = character_tokenizer(SYMBOLS)
     base = new_folder(options.out / "base", tokenizer, layers=4, size=128, context=16)

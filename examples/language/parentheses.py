@@ -1,9 +1,9 @@
-"""Close every bracket that is open, the last one first, and stop: PPO learns when an answer ends.
+"""Close all open brackets, the last one first, and stop: PPO learns when an answer ends.
 
     prompt  ([(     ->     )])  and the end token
 
-An answer that goes on is cut at the limit. It has no end token then, and pays for that
-(`missing_eos_penalty`), as it pays for every symbol too many. No text is learned from first.
+A longer answer is cut off at the limit. It then has no end token, which costs a penalty
+(`missing_eos_penalty`), as does every additional symbol. There is no training text.
 
     python -m examples.language.parentheses
 """
@@ -23,20 +23,20 @@ from proximo.core import FixedKL
 from proximo.language.text.tokenizer import character_tokenizer
 
 PAIRS = {"(": ")", "[": "]"}
-DEEPEST, LIMIT = 4, 8  # brackets that are open, and symbols of an answer, at most
-TOO_MANY = 0.2  # what a symbol costs that should not be there
+DEEPEST, LIMIT = 4, 8  # maximum open brackets, and maximum symbols of an answer
+TOO_MANY = 0.2  # cost of each additional symbol
 
 
 @dataclass(frozen=True)
 class Options:
-    """Train on open brackets and report the share of answers that are right and end."""
+    """Train on open brackets and report the share of answers that are correct and end."""
 
     out: Path = Path("runs/parentheses")
-    """Where everything is written; must be new."""
+    """Output folder; must be new."""
     episodes: int = 30_000
-    """Answers to learn from."""
+    """Total responses to train on."""
     seed: int = 0
-    """Every random stream is split from it."""
+    """Random seed."""
 
 
 def open_brackets() -> list[str]:
@@ -51,7 +51,7 @@ def closing(prompt: str) -> str:
 
 
 def closed(prompts: list[str], completions: list[str], **columns: object) -> list[float]:
-    """The reward: the share of brackets that are closed before the first mistake, less what is too much."""
+    """The reward: the share of brackets closed before the first mistake, minus a cost of more symbols."""
     return [_closed(closing(prompt), text) for prompt, text in zip(prompts, completions, strict=True)]
 
 
@@ -62,7 +62,7 @@ def _closed(right: str, text: str) -> float:
 
 
 def main(options: Options) -> bool:
-    """Train and evaluate; whether the share was reached in time."""
+    """Train and evaluate. Returns whether the share was reached in time."""
     started = time.perf_counter()
     tokenizer = character_tokenizer("".join([*PAIRS, *PAIRS.values()]))
     base = new_folder(options.out / "base", tokenizer, layers=2, size=64, context=16)

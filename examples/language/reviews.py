@@ -1,4 +1,4 @@
-"""A small language of film reviews whose worth is known: the gold score of the sentiment example."""
+"""A small language of film reviews with known scores: the gold score of the sentiment example."""
 
 from collections import Counter
 
@@ -21,12 +21,12 @@ WORTH = {
 TIMES = {"very": 1.5, "rather": 0.7, "hardly": -0.3, "not": -0.7}
 LINKS = ("and", "but", "while")
 WORDS = ("the", "was", ".", *SUBJECTS, *WORTH, *TIMES, *LINKS)
-CLAUSES, ADVERB = 3, 0.4  # most clauses of a review; how often one has an adverb
+CLAUSES, ADVERB = 3, 0.4  # maximum clauses of a review; probability of an adverb
 LONGEST = 6 * CLAUSES + 1
 
 
 def review(draw: np.random.Generator) -> tuple[str, str]:
-    """A review at random, as prompt and completion: `the film was` and the rest."""
+    """A random review, as prompt and completion: `the film was` and the rest."""
     words: list[str] = []
     for clause in range(int(draw.integers(1, CLAUSES + 1))):
         words += [str(draw.choice(LINKS))] if clause else []
@@ -37,10 +37,11 @@ def review(draw: np.random.Generator) -> tuple[str, str]:
 
 
 def gold(completions: list[str], **columns: object) -> list[float]:
-    """What reviews are worth.
+    """The gold scores of reviews.
 
-    Each adjective counts what it is worth, times its adverb; said again it counts half as much less one,
-    and every word that is not part of a clause costs a half: who only repeats `brilliant` is worth little.
+    Each adjective counts its value times its adverb's factor. A repeated adjective counts half of this,
+    minus 1. An adjective or adverb outside a clause costs 0.5. So a review that only repeats `brilliant`
+    scores low.
     """
     return [_gold(text.split()) for text in completions]
 
@@ -61,6 +62,6 @@ def _gold(words: list[str]) -> float:
 
 
 def preferred(texts: list[str], others: list[str], draw: np.random.Generator) -> list[bool]:
-    """Which of two reviews somebody prefers: a Bradley-Terry choice by the gold score."""
+    """Whether the first of two reviews is preferred: a random Bradley-Terry choice by the gold scores."""
     difference = np.subtract(gold(texts), gold(others))
     return list(draw.random(len(texts)) < 1.0 / (1.0 + np.exp(-difference)))

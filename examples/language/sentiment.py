@@ -1,13 +1,14 @@
-"""The whole pipeline on film reviews, from nothing: texts, preferences, a reward model, and three uses of it.
+"""The whole pipeline on film reviews: texts, preferences, a reward model, and policies.
 
-    SFT      a model learns to write reviews
-    reward   another learns from pairs of reviews which one is preferred
-    PPO, GRPO   maximise its score, tethered to the SFT model;   DPO learns from the same pairs directly
+    SFT         train a model to write reviews
+    reward      train a reward model on pairs of reviews with one preferred
+    PPO, GRPO   maximise its score, with a KL penalty towards the SFT model
+    DPO         train on the same pairs directly
 
-The reviews' true worth is known here (`reviews.gold`), and no one is trained on it. So one can see what RLHF
-is about: a reward model is right near the texts it was trained on, and the further a policy goes (KL), the
-more of its score is its error. The KL coefficient says how far: PPO with BETA writes better reviews and still
-many different ones; with a tenth of it nearly all of them are one and the same.
+The true score of a review is known here (`reviews.gold`), and nothing is trained on it. So the example shows
+over-optimisation: a reward model is accurate near the texts that it was trained on, and the further a policy
+moves (KL), the more of its score is the reward model's error. The KL coefficient decides how far. With BETA,
+PPO writes better reviews that stay varied. With a fifth of it, nearly all are the same.
 
     python -m examples.language.sentiment         (`make lm-example`)
 """
@@ -39,24 +40,24 @@ from proximo.language.train.rollout import Rollouts
 LAYERS, SIZE, CONTEXT = 2, 64, 32
 TEXTS, PAIRS, JUDGED = 4000, 2000, 1024
 BETA = 0.5  # KL coefficient, per nat: the score has a standard deviation of 1
-WEAK, WEAKEST = 0.1, 0.002  # too little: the policy collapses, or is led astray
+WEAK, WEAKEST = 0.1, 0.002  # too small: the policy collapses, or exploits the reward model
 
 
 @dataclass(frozen=True)
 class Options:
-    """Run the pipeline and print what each stage reached."""
+    """Run the pipeline and print the results of each stage."""
 
     out: Path = Path("runs/sentiment")
-    """Where everything is written; must be new."""
+    """Output folder; must be new."""
     seed: int = 0
-    """Of the texts, the preferences and all training."""
+    """Random seed of the texts, the preferences and all training."""
     episodes: int = 20_000
-    """Answers that PPO and GRPO learn from."""
+    """Total responses that PPO and GRPO train on."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Samples of a policy: their gold scores, and how far it is from the SFT model."""
+    """Samples of a policy: their gold scores, and its distance from the SFT model."""
 
     gold: np.ndarray
     kl: float
@@ -70,7 +71,7 @@ class Judged:
 
 
 def judged(folder: Path, reference: Path, prompts: Path) -> Judged:
-    """Sample a policy; score its answers with gold, and estimate KL(policy || reference) in nats."""
+    """Sample a policy, score its answers with gold, and estimate KL(policy || reference) in nats."""
     folder, reference = folder / "model", reference / "model"
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     sampling = SamplingOptions(response_length=LONGEST, batch_size=JUDGED)
@@ -86,7 +87,7 @@ def judged(folder: Path, reference: Path, prompts: Path) -> Judged:
 
 
 def staged(name: str, run: Any) -> Any:
-    """The same run, told of in a line."""
+    """Print a run in one line, and return it."""
     facts = {label: run.metrics[metric] for metric, label in FACTS.items() if metric in run.metrics}
     numbers = "  ".join(f"{label} {value:.3g}" for label, value in facts.items())
     print(f"{name:<18} {run.iterations:>5} iterations {run.seconds:>5.0f} s   {numbers}", flush=True)
@@ -105,7 +106,7 @@ FACTS = {
 
 
 def pairs(folder: Path, prompts: Sequence[str], draw: np.random.Generator) -> list[dict[str, str]]:
-    """Two samples of the model for each prompt, and which of them was preferred; equal ones are left out."""
+    """Two samples of the model for each prompt, with one preferred; equal samples are left out."""
     both = language.load(folder).generate(list(prompts), samples=2, max_new_tokens=LONGEST, seed=7)
     first, second = ([row[i] for row in both] for i in range(2))
     rows = []
@@ -117,7 +118,7 @@ def pairs(folder: Path, prompts: Sequence[str], draw: np.random.Generator) -> li
 
 
 def main(options: Options) -> bool:
-    """The pipeline; whether it did what it should."""
+    """Run the pipeline. Returns whether it reached its targets."""
     started, out, seed = time.perf_counter(), options.out, options.seed
     draw = np.random.default_rng(seed)
     base = new_folder(out / "base", word_tokenizer(WORDS), LAYERS, SIZE, CONTEXT)
@@ -149,7 +150,7 @@ def main(options: Options) -> bool:
         learning_rate=2e-4, seed=seed, out=out / "dpo",
     ))  # fmt: skip
     tight = staged(weak, language.ppo(**scored, **steps, kl=FixedKL(WEAK), out=out / "ppo-weak"))
-    # Nearly free, and in smaller steps, which find more than the nearest answer that the model likes.
+    # Almost no KL penalty, with smaller steps, which find more than the nearest high-scoring answer.
     smaller = steps | dict(learning_rate=2e-4)
     loose = staged(weakest, language.ppo(**scored, **smaller, kl=FixedKL(WEAKEST), out=out / "ppo-weakest"))
     ways = {lead: out / "ppo", weak: tight.folder, weakest: loose.folder}
@@ -161,7 +162,7 @@ def main(options: Options) -> bool:
 
 
 def quoted(path: Path, policies: dict[str, Path]) -> None:
-    """What each policy says, into a file."""
+    """Write sample answers of each policy to a file."""
     asked, options = [f"the {subject} was" for subject in SUBJECTS[:4]], dict(max_new_tokens=LONGEST, seed=1)
     said = {name: language.generate(folder, asked, **options) for name, folder in policies.items()}
     path.write_text(json.dumps(said, indent=1) + "\n")
@@ -175,7 +176,7 @@ def told(
     prompts: Path,
     started: float,
 ) -> bool:
-    """Print what was reached beside what should be; of those that were hardly held, what it came to."""
+    """Print the figures beside their targets. Policies with a weak KL penalty have no targets."""
     before = judged(sft, sft, prompts)
     accuracy = reward["eval_accuracy"]
     facts: dict[str, tuple[float, str, bool]] = {
@@ -217,7 +218,7 @@ CURVES = {
 
 
 def pictured(path: Path, runs: dict[str, Path]) -> None:
-    """Gold and reward-model score against the root of the KL: numbers, and with matplotlib a picture."""
+    """Gold and reward-model scores over the root of the KL: numbers, and with matplotlib a picture."""
     drawn = {}
     for name, run in runs.items():
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,8 +1,9 @@
-"""Shortest paths from random walks: learn to walk from texts, then to walk well from rewards.
+"""Shortest paths from random walks: first SFT on texts, then PPO with rewards.
 
-A graph of 21 nodes, written as letters. 1,000 random walks teach a model which steps exist (SFT); PPO then
-looks for short ways to the node `a`. The reward is the optimality of a walk, in [0, 1]: 0 for one that uses
-an edge that is not there or does not arrive, else the shortest number of steps over those taken.
+A graph has 21 nodes, written as letters. SFT on 1,000 random walks teaches a model which steps exist. PPO
+then finds short paths to the node `a`. The reward is the optimality of a walk, from 0 to 1. It is 0 for a
+walk that uses a missing edge or does not arrive. Otherwise it is the smallest number of steps, divided by
+the number taken.
 
     python -m examples.language.walks
 """
@@ -27,16 +28,16 @@ LONGEST, WALKS, EDGE = 10, 1000, 0.12
 
 @dataclass(frozen=True)
 class Options:
-    """Learn to walk, then to walk well."""
+    """Train on random walks, then for short paths."""
 
     out: Path = Path("runs/walks")
-    """Where everything is written; must be new."""
+    """Output folder; must be new."""
     seed: int = 0
-    """Of the graph, the walks and the training."""
+    """Random seed of the graph, the walks and the training."""
 
 
 class Graph:
-    """Directed edges, drawn at random, such that every node has a way to the first."""
+    """Random directed edges such that every node has a path to the first."""
 
     def __init__(self, seed: int) -> None:
         draw = np.random.default_rng(seed)
@@ -48,7 +49,7 @@ class Graph:
                 return
 
     def _distances(self) -> np.ndarray:
-        """Steps from each node to the first on the shortest way."""
+        """Steps from each node to the first on the shortest path."""
         distance = np.full(len(NODES), np.inf)
         distance[0], waiting = 0, deque([0])
         while waiting:
@@ -69,7 +70,7 @@ class Graph:
         return walk
 
     def optimality(self, walk: str) -> float:
-        """1 for a shortest way to the first node, 0 for none."""
+        """1 for a shortest path to the first node, 0 for no path."""
         places = [NODES.index(letter) for letter in walk]
         valid = all(self.edges[a, b] for a, b in itertools.pairwise(places))
         if not valid or 0 not in places[1:]:
@@ -78,7 +79,7 @@ class Graph:
 
 
 def main(options: Options) -> bool:
-    """SFT, then PPO; whether both did what they should."""
+    """SFT, then PPO. Returns whether both reached their targets."""
     graph, draw = Graph(options.seed), np.random.default_rng(options.seed)
     tokenizer = character_tokenizer(NODES)
     base = new_folder(options.out / "base", tokenizer, layers=4, size=128, context=LONGEST + 4)

@@ -7,20 +7,20 @@ from proximo.errors import UserError, nearest
 
 USAGE = """usage: proximo lm COMMAND ...
 
-Train language models: fine-tuning, reward models, PPO, GRPO, DPO. MODEL is a folder as on the Hugging
-Face Hub, an id of the Hub, or a run of these commands.
+Train language models: fine-tuning, reward models, PPO, GRPO, DPO. MODEL is a model folder in the Hugging
+Face Hub's format, an id of the Hub, or a run of these commands.
 
-  new FOLDER      make a small model           proximo lm new FOLDER --texts texts.jsonl
+  new FOLDER      make a small new model       proximo lm new FOLDER --texts texts.jsonl
   sft MODEL       fine-tune on texts           proximo lm sft MODEL --data texts.jsonl
   reward MODEL    train a reward model         proximo lm reward MODEL --data preferences.jsonl
-  ppo MODEL       PPO against rewards          proximo lm ppo MODEL --data prompts.jsonl --reward module:score
-  grpo MODEL      GRPO: groups, no critic      proximo lm grpo MODEL --data prompts.jsonl --reward-model RUN
-  dpo MODEL       learn from preferences       proximo lm dpo MODEL --data preferences.jsonl
+  ppo MODEL       train with PPO               proximo lm ppo MODEL --data prompts.jsonl --reward my.py:score
+  grpo MODEL      train with GRPO (no critic)  proximo lm grpo MODEL --data prompts.jsonl --reward-model RUN
+  dpo MODEL       train on preferences (DPO)   proximo lm dpo MODEL --data preferences.jsonl
   generate MODEL  answer prompts               proximo lm generate MODEL --prompt "Once upon a time"
-  chat MODEL      talk with a model            proximo lm chat MODEL
+  chat MODEL      chat in the terminal         proximo lm chat MODEL
   eval MODEL      measure a model on data      proximo lm eval MODEL --data texts.jsonl
 
-`proximo lm COMMAND --help` lists a command's options; TRL's names for them work too.
+`proximo lm COMMAND --help` lists the options of a command. Most option names of TRL also work.
 """
 
 MODULES = dict.fromkeys(("sft", "reward", "ppo", "grpo", "dpo"), "lm_train") | {
@@ -32,14 +32,14 @@ MODULES = dict.fromkeys(("sft", "reward", "ppo", "grpo", "dpo"), "lm_train") | {
 
 
 class ParsedCommand(NamedTuple):
-    """A command's module and what was typed after it; no module where the overview is asked for."""
+    """A command's module and its arguments; without a module it is the overview."""
 
     module: Any
     arguments: Any
 
 
 def read(words: list[str]) -> ParsedCommand:
-    """The arguments that were typed. Raises UserError for a command that does not exist."""
+    """Parse the command line. Raises UserError for a command that does not exist."""
     if not words or words[0] in ("-h", "--help"):
         return ParsedCommand(None, 0 if words else 2)
     if words[0] not in MODULES:
@@ -52,7 +52,7 @@ def read(words: list[str]) -> ParsedCommand:
 
 
 def arguments_of(command: str) -> Any:
-    """The class of a command's arguments. Raises UserError where language models need a missing package."""
+    """The class of a command's arguments. Raises UserError if a package for language models is missing."""
     from proximo.language import need_libraries
 
     need_libraries()
@@ -61,7 +61,7 @@ def arguments_of(command: str) -> Any:
 
 
 def run(asked: ParsedCommand) -> int:
-    """Carry it out; returns the exit status."""
+    """Run the command; returns the exit status."""
     if asked.module is None:
         print(USAGE)
         return int(asked.arguments)

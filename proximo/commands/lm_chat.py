@@ -1,4 +1,4 @@
-"""`proximo lm chat MODEL`: talk with a language model."""
+"""`proximo lm chat MODEL`: chat with a language model in the terminal."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from proximo.errors import UserError, say
 from proximo.language.language_model import LanguageModel, load
 from proximo.language.text.data import read_prompts
 from proximo.language.train.respond import Answer, GenerationOptions, answers, length_of
-from proximo.options import also, checked
+from proximo.options import FILE, MODEL, also, checked
 from proximo.runs.process import prepare_process
 from proximo.words import understood
 
@@ -24,28 +24,28 @@ FORGET, END = "/new", ("/exit", "/quit")
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Shown):
-    """Talk with a language model: each line that you type is answered.
+    """Chat with a language model in the terminal. The model answers each line that you type.
 
-    A model with a chat template answers as the assistant and remembers the conversation; any other model
-    continues each line. `/new` starts a new conversation; `/exit`, Ctrl-D or Ctrl-C ends. Lines may also come
-    from a pipe.
+    A model with a chat template answers as the assistant and remembers the conversation. Any other model
+    continues each line. `/new` starts a new conversation; `/exit`, Ctrl-D or Ctrl-C quits. Input may also
+    come from a pipe.
 
-    The model may be the first word: a folder, a run, or an id of the Hub.
+    MODEL may be the first word: a model folder, a run, or an id of the Hugging Face Hub.
     """
 
-    model: Annotated[str, also("--model-name-or-path")]
+    model: Annotated[str, MODEL, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
     system: str | None = None
-    """System message of every conversation."""
-    drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes] = field(
+    """System message at the start of every conversation."""
+    drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="sampling")] = field(
         default_factory=GenerationOptions
     )
     eos_token: str | None = None
-    """End-of-text token, if the tokenizer names none."""
+    """End-of-text token, which ends a response; by default the tokenizer's."""
     pad_token: str | None = None
-    """Padding token, if the tokenizer names none."""
-    chat_template: Path | None = None
-    """A file with a chat template (Jinja), instead of the model's own."""
+    """Padding token; by default the tokenizer's."""
+    chat_template: Annotated[Path | None, FILE] = None
+    """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
     """Variables for the chat template, as JSON: `{"enable_thinking": false}`."""
     json: bool = False
@@ -58,16 +58,16 @@ def arguments_of(command: str) -> Any:
 
 
 def read(command: str, words: list[str]) -> Chat:
-    """The arguments that were typed."""
+    """Parse the command line."""
     return parse(Chat, f"lm {command}", understood(command, words, Chat))
 
 
 def run(arguments: Chat) -> int:
-    """Talk until the end of the input; returns the exit status."""
+    """Chat until the input ends; returns the exit status."""
     prepare_process()
     drawing = checked(arguments.drawing)
     if drawing.samples != 1:
-        raise UserError(f"samples is {drawing.samples}: a conversation has one answer to each message")
+        raise UserError(f"samples is {drawing.samples}: a chat has one answer per message, so set it to 1")
     model = load(
         arguments.model,
         eos_token=arguments.eos_token,
@@ -78,8 +78,8 @@ def run(arguments: Chat) -> int:
     talk = Conversation(model, drawing, arguments.system)
     typed = sys.stdin.isatty()
     if typed:
-        kind = "answers" if talk.remembers else "has no chat template: it continues each line"
-        say(f"{arguments.model} {kind}. {FORGET}: a new conversation; {END[0]} or Ctrl-D: the end.")
+        kind = "answers each message" if talk.remembers else "has no chat template, so it continues each line"
+        say(f"{arguments.model} {kind}. {FORGET} starts a new conversation, {END[0]} or Ctrl-D quits.")
     with contextlib.suppress(KeyboardInterrupt):
         for line in lines(typed):
             if line in END:
@@ -89,19 +89,19 @@ def run(arguments: Chat) -> int:
                 continue
             try:
                 answer = talk.answer(line)
-            except UserError as error:  # of this line: the conversation goes on
+            except UserError as error:  # about this line: the conversation continues
                 say(f"proximo lm chat: {error}")
                 continue
             print(json.dumps(as_row(answer)) if arguments.json else said(answer), flush=True)
         if typed:
-            print()  # behind Ctrl-D, which leaves the cursor where it is
+            print()  # after Ctrl-D, which leaves the cursor in the line
         return 0
     print()
     return 0
 
 
 def lines(typed: bool) -> Iterator[str]:
-    """What is typed, or comes from a pipe, line by line; empty lines are nothing."""
+    """Input lines, typed or from a pipe, without empty ones."""
     while True:
         try:
             line = input("> " if typed else "")
@@ -112,7 +112,7 @@ def lines(typed: bool) -> Iterator[str]:
 
 
 def said(answer: Answer) -> str:
-    """An answer as a person reads it; dots stand where it was cut."""
+    """An answer as text; an ellipsis marks one that was cut off."""
     return answer.completion + ("" if answer.finished else " ...")
 
 
@@ -122,25 +122,25 @@ def as_row(answer: Answer) -> dict[str, Any]:
 
 
 class Conversation:
-    """The conversation so far.
+    """A conversation with its messages so far.
 
-    remembers  whether the model has a chat template; else it continues each line by itself
+    remembers  whether the model has a chat template; otherwise it continues each line separately
     """
 
     def __init__(self, model: LanguageModel, drawing: GenerationOptions, system: str | None = None) -> None:
         self.model, self.drawing, self.turns = model, drawing, 0
         self.remembers = model.tokenizer.template is not None
         if system is not None and not self.remembers:
-            raise UserError("system needs a chat template, and the model has none: leave it out")
+            raise UserError("--system needs a chat template, but the model has none: leave it out")
         self.first = [] if system is None else [{"role": "system", "content": system}]
         self.messages: list[dict[str, str]] = []
 
     def forget(self) -> None:
-        """Forget the conversation."""
+        """Start a new conversation."""
         self.messages = []
 
     def answer(self, line: str) -> Answer:
-        """The model's answer. The oldest turns are forgotten where the context is too short for all.
+        """The model's answer. If the context is too short for all turns, the oldest are dropped.
 
         Raises UserError for a line that leaves no room for an answer, or that cannot be encoded.
         """
@@ -153,7 +153,7 @@ class Conversation:
                 break
             if len(kept) < 3:
                 raise UserError(
-                    f"this has {len(prompt.ids)} tokens, and the model has room for {max(room, 0)} before an "
+                    f"this message has {len(prompt.ids)} tokens, but only {max(room, 0)} fit before an "
                     "answer: write less, or lower --max-new-tokens"
                 )
             kept = kept[2:]  # a question and its answer
@@ -162,5 +162,5 @@ class Conversation:
         self.turns += 1
         if self.remembers:
             spoken = [{"role": "assistant", "content": found.completion}] if found.completion else []
-            self.messages = [*kept, *spoken] if spoken else kept[:-1]  # to say nothing is no turn
+            self.messages = [*kept, *spoken] if spoken else kept[:-1]  # an empty answer is no turn
         return found

@@ -15,15 +15,15 @@ from proximo.words import understood
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Shown):
-    """Measure a model on data; what is measured follows from the data's columns.
+    """Measure a model on data. The data's columns decide what is measured.
 
-    Texts and completions: perplexity, and accuracy of the next token. Preferences: how often a reward model
-    ranks the better answer first. Prompts: the mean reward of the model's answers.
+    Texts and completions: perplexity, and next-token accuracy. Preferences: how often a reward model gives
+    the preferred answer the higher score. Prompts: the mean reward of the model's responses.
 
-    The model may be the first word: a folder, a run, or an id of the Hub.
+    MODEL may be the first word: a model folder, a run, or an id of the Hugging Face Hub.
     """
 
-    options: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes]
+    options: Annotated[EvaluationOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")]
 
 
 def arguments_of(command: str) -> Any:
@@ -32,7 +32,7 @@ def arguments_of(command: str) -> Any:
 
 
 def read(command: str, words: list[str]) -> Evaluate:
-    """The arguments that were typed."""
+    """Parse the command line."""
     return parse(Evaluate, f"lm {command}", understood(command, words, Evaluate))
 
 
@@ -47,13 +47,13 @@ def run(arguments: Evaluate) -> int:
 
 
 def format_results(found: dict[str, Any]) -> str:
-    """The measurements as a person reads them."""
+    """The measurements as text."""
     if found["kind"] == "texts":
-        cut = f", {found['truncated']:,} of them cut" if found["truncated"] else ""
+        cut = f" ({found['truncated']:,} truncated)" if found["truncated"] else ""
         return (
             f"{found['records']:,} texts{cut}, {found['tokens']:,} tokens: "
             f"perplexity {found['perplexity']:.4g} (loss {found['loss']:.4g} nats), "
-            f"accuracy of the next token {found['token_accuracy']:.1%}"
+            f"next-token accuracy {found['token_accuracy']:.1%}"
         )
     if found["kind"] == "preferences":
         return (
@@ -63,7 +63,7 @@ def format_results(found: dict[str, Any]) -> str:
         )
     sure = f"95% interval {found['low']:.4g} to {found['high']:.4g} over prompts, {found['interval']}"
     return (
-        f"{found['answers']:,} answers to {found['prompts']:,} prompts: mean reward {found['reward']:.4g} "
+        f"{found['answers']:,} responses to {found['prompts']:,} prompts: mean reward {found['reward']:.4g} "
         f"({sure if found['interval'] else 'one prompt: no interval'}), "
-        f"mean length {found['length']:.1f} tokens, {found['finished']:.0%} ended by themselves"
+        f"mean length {found['length']:.1f} tokens, {found['finished']:.0%} ended with an end token"
     )

@@ -14,7 +14,7 @@ from proximo.language.language_model import load
 from proximo.language.text.messages import normalise_messages
 from proximo.language.text.records import Invalid
 from proximo.language.train.respond import Answer, GenerationOptions, answers, prompts_of
-from proximo.options import also
+from proximo.options import FILE, MODEL, also
 from proximo.runs.process import prepare_process
 from proximo.runs.sealed import writing
 from proximo.words import understood
@@ -24,39 +24,39 @@ from proximo.words import understood
 class Generate(Shown):
     """Answer prompts with a language model.
 
-    The model may be the first word: a folder, a run, or an id of the Hub.
+    MODEL may be the first word: a model folder, a run, or an id of the Hugging Face Hub.
     """
 
-    model: Annotated[str, also("--model-name-or-path")]
+    model: Annotated[str, MODEL, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
     prompt: tuple[str, ...] = ()
     """One prompt, or several."""
-    data: Annotated[Path | None, also("--dataset-name")] = None
-    """JSON lines with a `prompt` each, text or messages, instead."""
+    data: Annotated[Path | None, FILE, also("--dataset-name")] = None
+    """A file of prompts instead of --prompt: JSON lines with `prompt`, a text or messages."""
     chat: bool = False
-    """Each PROMPT is a user message: format it with the model's chat template."""
+    """Treat each --prompt as a user's message, and apply the model's chat template."""
     overlong: Literal["refuse", "drop"] = "refuse"
     """What to do with prompts that are too long: `refuse` all, or `drop` them."""
     invalid: Invalid = "refuse"
     """What to do with invalid records, such as empty prompts: `refuse` all, or `drop` them."""
-    drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes] = field(
+    drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="sampling")] = field(
         default_factory=GenerationOptions
     )
     eos_token: str | None = None
-    """End-of-text token, if the tokenizer names none."""
+    """End-of-text token, which ends a response; by default the tokenizer's."""
     pad_token: str | None = None
-    """Padding token, if the tokenizer names none."""
-    chat_template: Path | None = None
+    """Padding token; by default the tokenizer's."""
+    chat_template: Annotated[Path | None, FILE] = None
     """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
-    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's column of this name
-    overrides it."""
-    out: Path | None = None
-    """Write the prompts' records with their completions to this file, as JSON lines."""
+    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's own column of this
+    name has priority."""
+    out: Annotated[Path | None, FILE] = None
+    """Write the records with their completions to this new file, as JSON lines."""
     json: bool = False
     """Print one JSON list."""
     quiet: bool = False
-    """Print nothing; use with --out."""
+    """Print nothing. Use it with --out."""
 
 
 def arguments_of(command: str) -> Any:
@@ -65,16 +65,16 @@ def arguments_of(command: str) -> Any:
 
 
 def read(command: str, words: list[str]) -> Generate:
-    """The arguments that were typed."""
+    """Parse the command line."""
     return parse(Generate, f"lm {command}", understood(command, words, Generate))
 
 
 def run(arguments: Generate) -> int:
-    """Answer; returns the exit status."""
+    """Answer the prompts; returns the exit status."""
     prepare_process()
     source, out = source_of(arguments), arguments.out
     if out is not None and (out.exists() or not out.parent.is_dir()):
-        reason = "it exists already" if out.exists() else f"there is no folder {out.parent}"
+        reason = "it already exists" if out.exists() else f"there is no folder {out.parent}"
         raise UserError(f"cannot write {out}: {reason}")
     model = load(
         arguments.model,
@@ -103,12 +103,12 @@ def run(arguments: Generate) -> int:
 
 
 def source_of(arguments: Generate) -> Any:
-    """The prompts. Raises UserError unless they are given in one of the two ways."""
+    """The prompts. Raises UserError unless they are given in exactly one of the two ways."""
     if bool(arguments.prompt) == (arguments.data is not None):
-        raise UserError('nothing to answer: pass --prompt "..." or --data prompts.jsonl')
+        raise UserError('give prompts in one way: --prompt "..." or --data prompts.jsonl')
     if arguments.data is not None:
         if arguments.chat:
-            raise UserError("--chat is for --prompt: in --data, write the prompt as messages")
+            raise UserError("--chat goes with --prompt: in --data, write prompts as messages")
         return arguments.data
     if arguments.chat:
         return [{"prompt": [{"role": "user", "content": text}]} for text in arguments.prompt]
@@ -116,7 +116,7 @@ def source_of(arguments: Generate) -> Any:
 
 
 def record(answer: Answer) -> dict[str, Any]:
-    """An answer as plain data, such as `proximo lm sft` learns from."""
+    """An answer as plain data, in a format that `proximo lm sft` accepts."""
     spoken = [{"role": "assistant", "content": answer.completion}]
     return {
         **answer.columns,
@@ -129,7 +129,7 @@ def record(answer: Answer) -> dict[str, Any]:
 
 
 def format_answer(answer: Answer) -> str:
-    """An answer as a person reads it: its prompt, marked, and what follows."""
+    """An answer as text: its prompt, each line marked with >, and the completion."""
     text = answer.prompt
     if not isinstance(text, str):
         text = "\n".join(f"{one['role']}: {one['content']}" for one in normalise_messages(text, "prompt"))

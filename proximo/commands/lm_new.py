@@ -1,4 +1,4 @@
-"""`proximo lm new FOLDER --texts FILE`: make a small model of one's own."""
+"""`proximo lm new FOLDER --texts FILE`: make a small new model."""
 
 import json
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from proximo.runs.process import prepare_process
 
 @dataclass(frozen=True, kw_only=True)
 class New(Shown):
-    """Make a small model of your own, offline: a tokenizer learned from your texts, and random weights.
+    """Make a small new model: a tokenizer trained on your texts, and random weights. Nothing is downloaded.
 
-    The folder is as on the Hugging Face Hub; `proximo lm sft FOLDER` trains the model on the same texts.
+    The folder has the Hugging Face Hub's format. Train the model with `proximo lm sft FOLDER --data FILE`.
     """
 
     folder: tyro.conf.Positional[Path]
-    """Where to write the model; must be new."""
-    options: Annotated[NewModelOptions, tyro.conf.OmitArgPrefixes]
+    """The model folder to create."""
+    options: Annotated[NewModelOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")]
 
 
 def arguments_of(command: str) -> Any:
@@ -31,12 +31,12 @@ def arguments_of(command: str) -> Any:
 
 
 def read(command: str, words: list[str]) -> New:
-    """The arguments that were typed."""
+    """Parse the command line."""
     return parse_words(New, f"lm {command}", words)
 
 
 def run(arguments: New) -> int:
-    """Make it; returns the exit status."""
+    """Make the model; returns the exit status."""
     prepare_process()
     made = make_model(arguments.folder, arguments.options)
     folder = short(arguments.folder)
@@ -49,6 +49,6 @@ def run(arguments: New) -> int:
 
 
 def next_step(folder: Path, data: Path) -> str:
-    """What to do with the model."""
+    """The command to type next."""
     texts = data if data.suffix in (".jsonl", ".json") else "texts.jsonl"
     return f"proximo lm sft {folder} --data {texts} --learning-rate 1e-3"

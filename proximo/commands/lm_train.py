@@ -15,6 +15,7 @@ from proximo.language.face import carry_out
 from proximo.language.progress import facts
 from proximo.language.running import SAMPLING, TrainingState, begin, method, resume_training
 from proximo.language.train.job import Iteration
+from proximo.options import SECONDS
 from proximo.paths import short, with_absolute_paths
 from proximo.runs.process import Deadline, graceful_stop, prepare_process
 from proximo.runs.symptoms import symptoms_of
@@ -23,36 +24,36 @@ from proximo.words import groups, understood
 
 @dataclass(frozen=True, kw_only=True)
 class Begin(Watched):
-    """A new run; the class for a command has that command's options too."""
+    """A new run; each command's class adds its options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BeginSampling(Begin):
-    """A run that samples responses."""
+    """A new run that samples responses."""
 
     show_samples: bool = False
-    """Print sample responses with scores every --samples-every iterations, instead of a progress bar."""
+    """Print sample responses with their scores instead of a progress bar; --samples-every sets how often."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resume(Watched):
     """Resume an interrupted run from its newest intact checkpoint, bit for bit."""
 
-    resume: Path
+    resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     reward: tuple[str, ...] = ()
-    """The run's reward functions again, `module:function`: run files never import code."""
+    """The run's reward functions again, as they were given: run files never import code."""
     show_samples: bool = False
-    """Print sample responses with their scores while PPO or GRPO trains."""
-    checkpoint_every: Annotated[float | None, at_least(0, infinite=True)] = None
-    """Seconds between checkpoints. By default as in the run."""
-    max_time: Annotated[float | None, at_least(0, infinite=True)] = None
-    """Stop with a checkpoint before this many seconds have passed."""
+    """Print sample responses with their scores instead of a progress bar (PPO and GRPO)."""
+    checkpoint_every: Annotated[float | None, at_least(0, infinite=True), SECONDS] = None
+    """Seconds between checkpoints; by default as at the start of the run."""
+    max_time: Annotated[float | None, at_least(0, infinite=True), SECONDS] = None
+    """Stop, with a checkpoint, before this many seconds."""
 
 
 @dataclass(frozen=True)
 class ParsedCommand:
-    """A training command and what was typed after it, as arguments and as the words themselves."""
+    """A training command, its arguments, and the words that were typed."""
 
     command: str
     arguments: Any
@@ -61,16 +62,15 @@ class ParsedCommand:
 
 MODEL_FIRST = """
 
-The model may be the first word. `--resume RUN` resumes an interrupted run. Most of TRL's option names work
-too."""
+MODEL may be the first word. `--resume RUN` resumes an interrupted run. Most option names of TRL also work."""
 
 
 def arguments_of(command: str) -> Any:
-    """The class of a command's arguments: its options, side by side with what is shown."""
+    """The class of a command's arguments: its options, and those of its output."""
     options, _ = method(command)
     kind = dataclasses.make_dataclass(
         command.upper(),
-        [("options", Annotated[options, tyro.conf.OmitArgPrefixes])],
+        [("options", Annotated[options, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")])],
         bases=(BeginSampling if command in SAMPLING else Begin,),
         frozen=True,
         kw_only=True,
@@ -80,7 +80,7 @@ def arguments_of(command: str) -> Any:
 
 
 def read(command: str, words: list[str]) -> ParsedCommand:
-    """The arguments that were typed."""
+    """Parse the command line."""
     _, said = groups(words)
     names = {one.name for one in said}
     if "--show-samples" in names and command not in SAMPLING:
@@ -98,7 +98,7 @@ def run(asked: ParsedCommand) -> int:
     prepare_process()
     arguments = asked.arguments
     if isinstance(arguments, Resume):
-        deadline = Deadline(arguments.max_time)  # it takes time to read data and models too
+        deadline = Deadline(arguments.max_time)  # reading data and models takes time too
         names = arguments.reward if asked.command in SAMPLING else None
         work = resume_training(
             asked.command,
@@ -113,17 +113,17 @@ def run(asked: ParsedCommand) -> int:
 
 
 def carried_out(command: str, arguments: Watched, work: TrainingState, deadline: Deadline) -> int:
-    """Train from the beginning, or from where a run stopped; returns the exit status.
+    """Train from the current state; returns the exit status.
 
-    0 for a run that finished, 3 for one that ran out of time, 128 plus the signal's number for one that was
-    stopped. Each can be resumed.
+    0 for a finished run, 3 if the time ran out, 128 plus the signal's number if a signal stopped it. A run
+    that was stopped can be resumed.
     """
     if not arguments.quiet:
         for note in work.trainer.notes:
             say(f"note: {note}")
     samples = getattr(arguments, "show_samples", False)
     with graceful_stop() as stop:
-        shown = not arguments.quiet and not samples  # a bar and texts would write over each other
+        shown = not arguments.quiet and not samples  # a bar and texts would overwrite each other
         found, status = carry_out(command, work, deadline, shown, stop, say_samples if samples else None)
     path, known = short(found.folder), facts(found.metrics)
     if arguments.json:
@@ -144,12 +144,12 @@ def carried_out(command: str, arguments: Watched, work: TrainingState, deadline:
 
 
 def say_samples(iteration: Iteration) -> None:
-    """Some responses of an iteration on standard error, each with its prompt and its score."""
+    """Print some responses of an iteration to standard error, each with its prompt and score."""
     if not iteration.completions:
         return
     say(f"iteration {iteration.number:,} of {iteration.total:,}  {facts(iteration.metrics)}")
     for row in iteration.completions[:SHOWN]:
-        score = "not judged" if row["score"] is None else f"{row['score']:.3g}"
+        score = "no score" if row["score"] is None else f"{row['score']:.3g}"
         cut = "" if row["finished"] else " ..."
         say(f"  {score:>8}  {one_text(row['prompt'])!r} -> {row['completion'] + cut!r}")
 
@@ -158,12 +158,12 @@ SHOWN = 3  # responses of an iteration
 
 
 def one_text(prompt: Any) -> str:
-    """A prompt as one text; of a conversation its last message."""
+    """A prompt as one text; for a conversation, its last message."""
     return prompt if isinstance(prompt, str) else str(prompt[-1].get("content", ""))
 
 
 def next_step(command: str, path: Path) -> str:
-    """What to do with the run."""
+    """The command to type next."""
     if command == "reward":
         return f"proximo lm ppo MODEL --data prompts.jsonl --reward-model {path}"
     return f"proximo lm chat {path}"

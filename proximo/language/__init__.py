@@ -1,10 +1,10 @@
-"""Language models on the same core: tokens are time steps, a response is a column of the rollout.
+"""Language models, trained by the same core as control: tokens are time steps, a response is an episode.
 
     model = proximo.language.load("Qwen/Qwen2.5-0.5B-Instruct")
     model.generate("Once upon a time")
     run = proximo.language.ppo(model="runs/lm-sft-0-...", data="prompts.jsonl", reward=score)
 
-Its parts are imported when the first of these names is used; importing this package costs nothing.
+Nothing is imported until the first of these names is used, so importing this package is fast.
 """
 
 import importlib
@@ -18,6 +18,7 @@ __all__ = [
     "generate",
     "grpo",
     "load",
+    "new",
     "ppo",
     "resume",
     "reward",
@@ -26,7 +27,7 @@ __all__ = [
 
 
 def need_libraries() -> None:
-    """Raises UserError, with the pip command, where a library that only language models need is missing."""
+    """Raises UserError, with the pip command, if a library that language models need is missing."""
     from proximo.runs.extras import require_package
 
     for library in ("tokenizers", "jinja2"):

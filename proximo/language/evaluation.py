@@ -1,4 +1,4 @@
-"""How good a model is on data that it did not learn from: likelihoods, preferences, or rewards."""
+"""Measure a model on data that it was not trained on: likelihoods, preferences, or rewards."""
 
 import math
 from collections.abc import Sequence
@@ -33,28 +33,28 @@ from proximo.language.train.reading import RewardReadout, reading_of
 from proximo.language.train.reward_model import RewardModelOptions, reward_training
 from proximo.language.train.rewards import RewardFunction
 from proximo.language.train.sft import SFTOptions, fine_tuning
-from proximo.options import also, checked
+from proximo.options import FILE, MODEL, also, checked
 from proximo.runs.statistics import mean_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """Measure a model on data; what is measured follows from the data's columns.
+    """Measure a model on data. The data's columns decide what is measured.
 
-    Texts and completions: perplexity and accuracy of the next token. Preferences: how often a reward model
-    ranks the better answer first. Prompts: the mean reward of the model's answers.
+    Texts and completions: perplexity, and next-token accuracy. Preferences: how often a reward model gives
+    the preferred answer the higher score. Prompts: the mean reward of the model's responses.
     """
 
-    model: Annotated[str, also("--model-name-or-path")]
+    model: Annotated[str, MODEL, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
-    data: Annotated[str, also("--dataset-name")]
-    """Data to measure on: JSON lines as the training commands take them."""
+    data: Annotated[str, FILE, also("--dataset-name")]
+    """Data to measure on, in the formats of the training commands (JSON lines)."""
     length: Annotated[int, at_least(1), also("--max-length")] = 1024
     """Maximum tokens of a text; at most the model's context."""
     completion_only: bool = True
     """Measure completions and the assistant's messages only, not prompts."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Rows, pairs or prompts that go through the model at once."""
+    """Rows, pairs or prompts per forward pass."""
     samples: Annotated[int, at_least(1), also("--num-generations")] = 1
     """Responses per prompt."""
     response_length: Annotated[int, at_least(1), also("--max-new-tokens", "--max-completion-length")] = 64
@@ -63,37 +63,37 @@ class EvaluationOptions:
     """Sampling temperature; 0 takes the most likely token."""
     overlong: Overlong | None = None
     """What to do with longer texts and prompts: `truncate`, `drop`, or `refuse`. By default texts and pairs
-    are cut; prompts, which cannot be, are refused."""
+    are truncated; prompts are refused, since they are never truncated."""
     invalid: Invalid = "refuse"
     """What to do with invalid records, such as empty texts: `refuse` all, or `drop` them."""
     reward: Annotated[tuple[str, ...], also("--reward-funcs")] = ()
-    """Reward functions, `module:function`, that score responses."""
+    """Reward functions that score responses: `file.py:function` or `module:function`."""
     reward_model: Annotated[tuple[str, ...], also("--reward-model-path")] = ()
-    """Folders of reward models that score responses."""
+    """Reward models that score responses: folders or runs."""
     reward_weights: Annotated[tuple[float, ...], Range()] = ()
     """Weights of the reward functions, then of the reward models; 1 by default."""
     seed: Annotated[int, between(0, LARGEST_SEED)] = 0
-    """Random seed of the responses."""
+    """Random seed for sampling responses."""
     eos_token: str | None = None
-    """End-of-text token, if the tokenizer names none."""
+    """End-of-text token, which ends a response; by default the tokenizer's."""
     pad_token: str | None = None
-    """Padding token, if the tokenizer names none."""
-    chat_template: Path | None = None
+    """Padding token; by default the tokenizer's."""
+    chat_template: Annotated[Path | None, FILE] = None
     """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
-    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's column of this name
-    wins over it."""
+    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's own column of this
+    name has priority."""
 
 
 def evaluate_model(
     options: EvaluationOptions, functions: Sequence[RewardFunction] | None = None
 ) -> dict[str, Any]:
-    """The measurements, as plain data: `kind` says which, `notes` what had to be chosen for the tokenizer.
+    """The measurements as plain data: `kind` names what was measured, `notes` are remarks for the user.
 
-    functions  rewards from Python; those that the options name are imported unless given
+    functions  reward functions from Python; by default those that the options name are imported
 
-    Raises UserError for options that cannot be, for data that the model cannot be measured on, and for files
-    that are missing or damaged.
+    Raises UserError for invalid options, for data that this model cannot be measured on, and for missing or
+    damaged files.
     """
     options = with_folders(checked(options))
     first = next(lines_of(options.data), None)  # its reader says better what is wrong with an empty file
@@ -104,8 +104,8 @@ def evaluate_model(
         return _preferences(options)
     if "chosen" in columns:
         raise UserError(
-            f"{options.model} is a language model, and preferences measure reward models: give texts, or "
-            "prompts with --reward-model"
+            f"{options.model} is a language model, but preferences measure reward models: give texts, or "
+            "prompts with --reward or --reward-model"
         )
     rewarded = bool(options.reward or options.reward_model or functions)
     if rewarded or columns & {"prompt", "text", "messages", "completion"} == {"prompt"}:
@@ -114,7 +114,7 @@ def evaluate_model(
 
 
 def _texts(options: EvaluationOptions) -> dict[str, Any]:
-    """Likelihood of the next token, over all tokens that would carry loss."""
+    """Likelihood of the next token, over all tokens that count in the training loss."""
     model, tokenizer = load_model_and_tokenizer(_model(options), jax.random.key(0))
     length = row_length(options.length, model.config)
     found = read_training_texts(
@@ -144,7 +144,7 @@ def _texts(options: EvaluationOptions) -> dict[str, Any]:
 
 
 def _preferences(options: EvaluationOptions) -> dict[str, Any]:
-    """How often the better answer has the higher score; saved scores have no scale for a loss in nats."""
+    """How often the preferred answer has the higher score. Saved scores have no scale for a loss in nats."""
     folder = local_folder(options.model)
     model = load_reward_model(folder)
     tokenizer = load_tokenizer(folder, options.eos_token, options.pad_token, options.chat_template)
@@ -178,7 +178,7 @@ def _preferences(options: EvaluationOptions) -> dict[str, Any]:
 
 
 def _closed(pair: Preference, reading: RewardReadout | None) -> Preference:
-    """A pair as a reward model that was trained elsewhere reads it; an answer that was cut has no end."""
+    """A pair as a reward model of another library reads it; a truncated answer has no end."""
     if reading is None or not pair.conversation:
         return pair
     chosen, rejected = (
@@ -189,9 +189,9 @@ def _closed(pair: Preference, reading: RewardReadout | None) -> Preference:
 
 
 def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | None) -> dict[str, Any]:
-    """What answers to all prompts are worth; the interval is over prompts, whose answers are averaged."""
+    """The mean reward of responses to all prompts; the interval is over the prompts' means."""
     if options.overlong == "truncate":
-        raise UserError("overlong is truncate, but prompts are never cut: take drop or refuse")
+        raise UserError("overlong is truncate, but prompts are never truncated: use drop or refuse")
     asked = PPOOptions(
         data=options.data,
         overlong=options.overlong or "refuse",
@@ -224,7 +224,7 @@ def _rewards(options: EvaluationOptions, functions: Sequence[RewardFunction] | N
     judged, groups = ~np.isnan(score), score.reshape(-1, options.samples)
     groups = groups[~np.isnan(groups).all(axis=1)]
     mean, low, high, how = mean_of(np.nanmean(groups, axis=1))
-    left_out = [f"{count - judged.sum()} of {count} answers were judged by no function, and are left out"]
+    left_out = [f"{count - judged.sum()} of {count} responses were scored by no function and are left out"]
     return {
         "kind": "rewards",
         "prompts": len(prompts),

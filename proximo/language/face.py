@@ -1,4 +1,4 @@
-"""Language models from Python: a model that answers, and every command as a function.
+"""Language models from Python: load a model and generate, and each `proximo lm` command as a function.
 
 model = proximo.language.load("runs/lm-ppo-0-...")
 model.generate("Once upon a time", max_new_tokens=32)
@@ -18,6 +18,7 @@ from typing import Any
 from proximo.errors import UserError
 from proximo.language.evaluation import EvaluationOptions, evaluate_model
 from proximo.language.language_model import LanguageModel, load
+from proximo.language.new_model import NewModelOptions, make_model
 from proximo.language.progress import shown
 from proximo.language.running import SAMPLING, TrainingState, begin, method, read_config, resume_training
 from proximo.language.train.job import Iteration
@@ -32,15 +33,16 @@ Records = str | Path | Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class LanguageRunResult:
-    """A training run that came to its end, or to its `max_time`.
+    """The result of a training run that finished, or stopped at its `max_time`.
 
-    folder             where it lies; it can stand for its model in any command and function
-    command            `sft`, `reward`, `ppo`, `dpo` or `grpo`
-    iterations, total  done, and those that it was to have
-    tokens             that went through the model
-    seconds            they took
-    metrics            of the last iteration; empty if there was none left to do
-    notes              what should be known of how data and model were read, such as records that were cut
+    folder      the run folder; every command and function accepts it as a model
+    command     `sft`, `reward`, `ppo`, `dpo` or `grpo`
+    iterations  iterations done so far
+    total       iterations of the whole run
+    tokens      tokens processed in this call
+    seconds     time that they took
+    metrics     metrics of the last iteration; empty if no iteration was left
+    notes       remarks on how data and model were read, such as the number of truncated records
     """
 
     folder: Path
@@ -56,23 +58,42 @@ class LanguageRunResult:
         return str(self.folder)
 
     def load(self) -> LanguageModel:
-        """The trained model. Raises UserError for a reward model, which continues no text."""
+        """The trained model. Raises UserError for a reward model, which cannot generate text."""
         return load(self.folder)
 
 
+def new(folder: str | Path, *, texts: Records, **options: Any) -> Path:
+    """Make a small new model: a tokenizer trained on your texts, and random weights. Returns its folder.
+
+        proximo.language.sft(model=proximo.language.new("mine", texts="texts.jsonl"), data="texts.jsonl")
+
+    folder   the model folder to create
+    texts    a file, JSON lines or plain text; or a list of records (dicts)
+    options  options of `proximo lm new` (see its --help), with underscores
+
+    Raises UserError for invalid options or texts, and if the folder exists.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        given = options | {"texts": Path(materialised_data(texts, Path(place)))}
+        make_model(Path(folder), options_from(NewModelOptions, given))
+    return Path(folder)
+
+
 def generate(model: Any, prompts: Any, **options: Any) -> list[Any]:
-    """Answers to prompts: `load(model).generate(prompts, ...)`."""
+    """Responses to prompts, short for `load(model).generate(prompts, ...)`."""
     found = model if isinstance(model, LanguageModel) else load(_named(model))
     return found.generate(prompts, **options)
 
 
 def evaluate(*, model: Any, data: Records, reward: Rewards = (), **options: Any) -> dict[str, Any]:
-    """Measure a model on data: perplexity, a reward model's accuracy, or the mean reward of answers.
+    """Measure a model on data: perplexity, a reward model's accuracy, or the mean reward of responses.
 
-    model    a folder, a run, or an id of the Hub
-    data     a file of JSON lines, or records
-    reward   functions, or their names `module:function`
-    options  as of `proximo lm eval --help`, by their names
+    model    a model folder, a run, or an id of the Hugging Face Hub
+    data     a file of JSON lines, or a list of records (dicts)
+    reward   one reward function or several, or their names: `module:function`, `file.py:function`
+    options  options of `proximo lm eval` (see its --help), with underscores
+
+    Returns the measurements as plain data. Raises UserError if options or data are invalid.
     """
     functions, names = functions_of(reward)
     with tempfile.TemporaryDirectory() as place:
@@ -81,40 +102,41 @@ def evaluate(*, model: Any, data: Records, reward: Rewards = (), **options: Any)
 
 
 def sft(*, model: Any, data: Records, progress: bool = False, **options: Any) -> LanguageRunResult:
-    """Supervised fine-tuning: imitate texts, or answers to prompts.
+    """Supervised fine-tuning on texts, conversations, or prompts with completions.
 
         proximo.language.sft(model="Qwen/Qwen2.5-0.5B", data="texts.jsonl", learning_rate=2e-5, lora_rank=8)
 
-    model     a folder, a run, or an id of the Hub
-    data      a file of JSON lines, or records, which are then kept beside the run
-    progress  draw a progress bar
-    options   as of `proximo lm sft --help`, by their names
+    model     a model folder, a run, or an id of the Hugging Face Hub
+    data      a file of JSON lines, or a list of records (dicts), which is saved beside the run
+    progress  show a progress bar
+    options   options of `proximo lm sft` (see its --help), with underscores
 
-    Raises UserError, in one line, for what cannot be; what was learned before a failure is saved.
+    Raises UserError, with a message of one line, if options or data are invalid. If a run fails, what it
+    learned before is saved.
     """
     return _train("sft", progress, {"model": model, "data": data} | options)
 
 
 def reward(*, model: Any, data: Records, progress: bool = False, **options: Any) -> LanguageRunResult:
-    """A reward model from preferences. Arguments as of `sft`; options as of `proximo lm reward --help`."""
+    """Train a reward model on preferences. Arguments as in `sft`, options of `proximo lm reward`."""
     return _train("reward", progress, {"model": model, "data": data} | options)
 
 
 def dpo(*, model: Any, data: Records, progress: bool = False, **options: Any) -> LanguageRunResult:
-    """A policy from preferences, without a reward model. As `sft`; options as of `proximo lm dpo --help`."""
+    """Train a policy on preferences, without a reward model. As `sft`, options of `proximo lm dpo`."""
     return _train("dpo", progress, {"model": model, "data": data} | options)
 
 
 def ppo(
     *, model: Any, data: Records, reward: Rewards = (), progress: bool = False, **options: Any
 ) -> LanguageRunResult:
-    """PPO against rewards.
+    """Train a policy with PPO to maximise rewards.
 
         proximo.language.ppo(model=run, data="prompts.jsonl", reward=score, episodes=10_000, kl=FixedKL(0.05))
 
-    reward   f(prompts, completions, completion_ids, **columns) -> a number for each completion; or its name
-             `module:function`; or several
-    others   as of `sft`; options as of `proximo lm ppo --help`
+    reward  a function f(prompts, completions, completion_ids, **columns) -> a number for each completion;
+            or its name, `module:function` or `file.py:function`; or a list of these
+    others  as in `sft`, options of `proximo lm ppo`
     """
     return _train("ppo", progress, {"model": model, "data": data} | options, reward)
 
@@ -122,15 +144,15 @@ def ppo(
 def grpo(
     *, model: Any, data: Records, reward: Rewards = (), progress: bool = False, **options: Any
 ) -> LanguageRunResult:
-    """Group-relative policy optimisation. Arguments as of `ppo`; options as of `proximo lm grpo --help`."""
+    """Train a policy with group relative policy optimisation. As `ppo`, options of `proximo lm grpo`."""
     return _train("grpo", progress, {"model": model, "data": data} | options, reward)
 
 
 def resume(run: Any, *, reward: Rewards = (), progress: bool = False) -> LanguageRunResult:
-    """Go on with a run that was cut short, from its newest checkpoint that is whole.
+    """Resume an interrupted run from its newest intact checkpoint.
 
     run     its folder, or its result
-    reward  its reward functions again, in their order: a file never imports a module
+    reward  the run's reward functions again, in the same order, since run files never import code
     """
     prepare_process()
     folder = Path(_named(run))
@@ -162,10 +184,10 @@ def carry_out(
     stop: StopRequest | None = None,
     look: Callable[[Iteration], None] | None = None,
 ) -> tuple[LanguageRunResult, int]:
-    """Train as long as `take_turns` does; returns also its exit status.
+    """Train until `take_turns` ends; returns the result and the exit status.
 
-    stop  of `graceful_stop`, where signals are to be heard
-    look  gets every iteration
+    stop  from `graceful_stop`, if signals should stop the run
+    look  a function that is called with every iteration
     """
     total, deadline.saving = work.trainer.total, lambda: work.run.saving_seconds
     turns = shown(work.iterations(), f"lm {command}", total, progress, look)
@@ -177,12 +199,12 @@ def carry_out(
 
 
 def functions_of(rewards: Rewards) -> tuple[list[RewardFunction], tuple[str, ...]]:
-    """Reward functions and what they are called in a run's `config.json`."""
+    """Reward functions, and their names for a run's `config.json`."""
     given: list[Any] = [rewards] if isinstance(rewards, str) or callable(rewards) else list(rewards)
     functions = [reward_function(one) if isinstance(one, str) else one for one in given]
     for one in functions:
         if not callable(one):
-            raise UserError(f"reward is {one!r}: give functions, or names such as module:function")
+            raise UserError(f"reward is {one!r}: give a function, or a name such as file.py:function")
     return functions, tuple(one if isinstance(one, str) else _name(one) for one in given)
 
 
@@ -192,16 +214,16 @@ def _name(function: RewardFunction) -> str:
 
 
 def materialised_data(data: Any, place: Path) -> Any:
-    """The file of the data; records are written to one, named by their content, so that a run can go on.
+    """The file with the data. Records are written to a file named by their content, so that a run can resume.
 
-    place  the folder for it
+    place  the folder of that file
     """
     if isinstance(data, str | Path):
         return data
     try:
         content = "".join(json.dumps(dict(record)) + "\n" for record in data).encode()
     except (TypeError, ValueError) as error:
-        raise UserError(f"data must be a file of JSON lines, or records of plain data ({error})") from error
+        raise UserError(f"data must be a file of JSON lines, or a list of plain dicts ({error})") from error
     path = place / f"data-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
     place.mkdir(parents=True, exist_ok=True)
     replace_file(path, content)
@@ -209,7 +231,7 @@ def materialised_data(data: Any, place: Path) -> Any:
 
 
 def _named(given: Any) -> Any:
-    """Results of runs as their folders, wherever a folder is wanted."""
+    """The same arguments, with run folders in place of run results."""
     if isinstance(given, LanguageRunResult):
         return given.folder
     if isinstance(given, Mapping):

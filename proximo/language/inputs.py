@@ -1,7 +1,7 @@
-"""What a run reads besides its options: files of data and models, by their content.
+"""The inputs of a run besides its options: checksums of data files and models.
 
-A run that goes on with other data, or with another reference, is another run; `config.json` holds these
-sums, and who goes on compares them.
+A run that resumes with other data, or with another reference model, would be another run. So `config.json`
+holds these checksums, and resuming compares them.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ FOLDERS = ("model", "reward_model", "critic_from")
 
 
 def with_folders(options: Options) -> Options:
-    """The options with models' folders where they named runs."""
+    """The same options, with model folders in place of run folders."""
     changes: dict[str, Any] = {}
     for field in fields(options):  # type: ignore[arg-type]
         value = getattr(options, field.name)
@@ -40,27 +40,27 @@ def with_folders(options: Options) -> Options:
 
 
 def model_folder(name: str | os.PathLike[str]) -> str:
-    """A model's folder, or an id of the Hub, as it is; of a run's folder the model in it.
+    """The model folder that a name stands for: a run's model; anything else as it is.
 
-    Raises UserError for a run that has no model yet, and for one of `proximo train`.
+    Raises UserError for a run that has no model yet, and for a run of `proximo train`.
     """
     place = Path(name)
     refuse_policy(place)
     if (place / "model" / "config.json").is_file():
         return str(place / "model")
     if (place / "metrics.jsonl").is_file() and (place / "checkpoints").is_dir():
-        raise UserError(f"the run {place} has no model yet: let it come to an end, or resume it")
+        raise UserError(f"the run {place} has no model yet: let it finish, or resume it")
     return os.fspath(name)
 
 
 def sums_of_inputs(options: Any) -> dict[str, str]:
-    """Every file and folder that the options name -> a sum of its content.
+    """Every file and folder that the options name -> a checksum of its content.
 
-    Of a model of ours the manifest is summed, which has the sums of all files; of another folder
-    `config.json` and the names and sizes of all files, since weights are too large to be read twice; of a
-    model of the Hub its revision too, which its folder is called after.
+    For our own models this is a checksum of the manifest, which holds the checksums of all files. For other
+    folders it covers `config.json`, and the names and sizes of all files, since weights are too large to be
+    read twice. For models of the Hub it also covers the revision, after which their folder is named.
 
-    Raises UserError where one cannot be read.
+    Raises UserError if one cannot be read.
     """
     found: dict[str, str] = {}
     for field in fields(options):
@@ -74,16 +74,16 @@ def sums_of_inputs(options: Any) -> dict[str, str]:
 
 
 def refuse_other_inputs(began_with: Any, options: Any) -> None:
-    """Raises UserError where a run would go on with other files than those that it began with.
+    """Raises UserError if a run would resume with other files than it started with.
 
-    began_with  what `sums_of_inputs` gave then; None in a run of an earlier version, which is let through
+    began_with  the result of `sums_of_inputs` at the start; None (an earlier version) is not compared
     """
     if not isinstance(began_with, dict):
         return
     for name, found in sums_of_inputs(options).items():
         if began_with.get(name) != found:
             raise UserError(
-                f"{name} is not what the run began with: put the old one back, or begin a new run"
+                f"{name} has changed since the run started: restore the old one, or start a new run"
             )
 
 

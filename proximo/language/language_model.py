@@ -1,4 +1,4 @@
-"""A language model with its tokenizer, as Python programs use it: arrays and texts in and out."""
+"""A language model with its tokenizer, for use from Python."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -27,8 +27,8 @@ from proximo.runs.forks import refuse_after_fork
 class LanguageModel:
     """A model with its tokenizer.
 
-    transformer  the model's arrays; an id without a token has no probability
-    tokenizer    from text to ids, and back
+    transformer  the model; ids without a token have probability 0
+    tokenizer    converts text to token ids, and back
     """
 
     transformer: Transformer
@@ -52,47 +52,46 @@ class LanguageModel:
         return self.transformer.config
 
     def logits(self, ids: Any, mask: Any = None) -> np.ndarray:
-        """Unnormalised log-probabilities of the next token after each place, [B, L, V] float32.
+        """Logits of the next token after each position, [B, L, V] float32.
 
-        ids   [B, L] whole numbers
-        mask  [B, L], 1 for a token, 0 for padding on either side; what stands there says nothing. All are
-              tokens unless given
+        ids   token ids, [B, L]
+        mask  [B, L], 1 for a token, 0 for padding before or after the tokens; by default all are tokens
 
-        Raises UserError for other shapes, for ids that the model does not have, for a hole between tokens,
-        and for more of them than positions that were learned.
+        Raises UserError for other shapes, for ids outside the vocabulary, for padding between tokens, and
+        for texts longer than a model with learned positions supports.
         """
         try:
             ids = np.asarray(ids)
         except ValueError:  # rows of different lengths
             raise UserError(
-                "ids are rows of different lengths: fill them up, and say where in mask"
+                "ids has rows of different lengths: pad them, and mark the padding with 0 in mask"
             ) from None
         mask = np.ones_like(ids) if mask is None else np.asarray(mask)
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or ids.size == 0:
-            raise UserError(f"ids are {ids.dtype}{list(ids.shape)}: give whole numbers [texts, tokens]")
+            raise UserError(f"ids is {ids.dtype}{list(ids.shape)}: give whole numbers, [texts, tokens]")
         if mask.shape != ids.shape:
-            raise UserError(f"mask is {list(mask.shape)}: it must be as ids, {list(ids.shape)}")
+            raise UserError(f"mask is {list(mask.shape)}: it must have the shape of ids, {list(ids.shape)}")
         here = ids[mask != 0]
         if here.size and not 0 <= here.min() <= here.max() < self.config.vocabulary:
             wrong = here.min() if here.min() < 0 else here.max()
-            raise UserError(f"id {wrong} is not of this model: it has 0 to {self.config.vocabulary - 1}")
+            raise UserError(f"the model has no token id {wrong}: give 0 to {self.config.vocabulary - 1}")
         segments = (mask != 0).astype(np.int32)
         if np.any(np.sum(np.diff(segments, axis=1, prepend=0) == 1, axis=1) > 1):
-            raise UserError("mask has a hole between tokens: padding stands before them, or behind them")
+            raise UserError("mask has padding between tokens: padding must stand before or after all tokens")
         longest = int(segments.sum(axis=1).max())
         if self.config.learned_positions and longest > self.config.context:
-            raise UserError(f"a text has {longest} tokens: the model has positions for {self.config.context}")
+            raise UserError(f"a text has {longest} tokens, but the model supports {self.config.context}")
         return np.asarray(_logits(self.transformer, ids.astype(np.int32), segments))
 
     def generate(self, prompts: Any, **options: Any) -> list[Any]:
-        """An answer to each prompt; with several `samples`, a list of so many answers to each.
+        """One response per prompt; with `samples` above 1, a list of responses per prompt.
 
             model.generate("Once upon a time", max_new_tokens=32, temperature=0.7, stop="\\n")
 
         prompts  a text, a list of texts, a conversation (a list of {"role", "content"}), or a list of these
-        options  as of `proximo lm generate --help`, by their names
+        options  sampling options of `proximo lm generate` (see its --help), with underscores
 
-        Raises UserError for prompts that are empty or too long, and for options that cannot be.
+        Raises UserError for empty or too long prompts, and for invalid options.
         """
         drawing = options_from(GenerationOptions, options)
         records = [{"prompt": prompt} for prompt in as_prompts(prompts)]
@@ -102,7 +101,7 @@ class LanguageModel:
         return found if many == 1 else [found[start : start + many] for start in range(0, len(found), many)]
 
     def save(self, folder: str | Path) -> Path:
-        """Write model and tokenizer as a folder of the Hugging Face Hub's kind; returns it."""
+        """Save model and tokenizer as a folder in the Hugging Face Hub's format; returns the folder."""
         save_model(Path(folder), self.transformer, self.tokenizer)
         return Path(folder)
 
@@ -113,7 +112,7 @@ def _logits(model: Transformer, ids: Any, segments: Any) -> jax.Array:
 
 
 def as_prompts(prompts: Any) -> list[Any]:
-    """What `generate` takes as a list of prompts, each a text or a list of messages."""
+    """The argument of `generate` as a list of prompts, each a text or a list of messages."""
     if isinstance(prompts, str):
         return [prompts]
     if not isinstance(prompts, Iterable):
@@ -132,23 +131,23 @@ def load(
     chat_template: str | os.PathLike[str] | None = None,
     chat_template_kwargs: Mapping[str, Any] | str | None = None,
 ) -> LanguageModel:
-    """A language model with its tokenizer.
+    """Load a language model with its tokenizer.
 
         model = proximo.language.load("Qwen/Qwen2.5-0.5B-Instruct")
 
     folder                a model's folder, a run's folder or result, an id of the Hugging Face Hub, or
                           adapters, which name their base
-    eos_token, pad_token  tokens, where the tokenizer does not name them
-    chat_template         a file with a chat template (Jinja), in the place of the model's
-    chat_template_kwargs  what it is told besides messages, such as {"enable_thinking": False}
+    eos_token, pad_token  end-of-text and padding tokens, if the tokenizer does not name them
+    chat_template         a file with a chat template (Jinja), to use instead of the model's
+    chat_template_kwargs  variables for the chat template, such as {"enable_thinking": False}
 
-    Raises UserError where there is none, or where it is not supported or damaged.
+    Raises UserError if there is no model, or if it is damaged or not supported.
     """
     refuse_after_fork()
     name = model_folder(folder)
     place = base_folder(name)
     if is_reward_model(str(place)):
-        raise UserError(f"{name} is a reward model: it scores texts, so give it as `reward_model`")
+        raise UserError(f"{name} is a reward model and cannot generate text: pass it as reward_model")
     template = None if chat_template is None else Path(chat_template)
     tokenizer = with_template_variables(
         load_tokenizer(place, eos_token, pad_token, template), chat_template_kwargs

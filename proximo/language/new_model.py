@@ -1,4 +1,4 @@
-"""A small model of one's own: a tokenizer learned from texts, and random weights, without any download."""
+"""A small new model: a tokenizer trained on your texts, and random weights. Nothing is downloaded."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from proximo.language.text.data_files import lines_of
 from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_backend import id_of
 from proximo.language.train.options import LARGEST_SEED
-from proximo.options import checked
+from proximo.options import FILE, checked
 
 PAD, END, BEGIN, CLOSE = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 HEAD = 32  # width of an attention head
@@ -34,7 +34,7 @@ TEMPLATE = """{% for message in messages -%}
 
 
 class Shape(NamedTuple):
-    """How large a model is: its layers, the width of its residual stream, tokens of its vocabulary."""
+    """The size of a model: its layers, the width of its residual stream, and its vocabulary in tokens."""
 
     layers: int
     width: int
@@ -49,37 +49,38 @@ LARGEST = Shape(8, 512, 16384)
 
 @dataclass(frozen=True, kw_only=True)
 class NewModelOptions:
-    """Make a small model of your own: a tokenizer learned from your texts, and random weights to train."""
+    """Make a small model: a tokenizer trained on your texts, and random weights."""
 
-    texts: Path
-    """Your texts: JSON lines as `proximo lm sft` takes them, or a plain text file. With `messages` in it the
+    texts: Annotated[Path, FILE]
+    """Your texts: JSON lines as for `proximo lm sft`, or a plain text file. If they contain `messages`, the
     model gets a chat template."""
     layers: Annotated[int | None, at_least(1)] = None
-    """Layers; by default 4, 6 or 8, depending on how much text there is."""
+    """Number of layers; by default 4, 6 or 8, depending on the amount of text."""
     width: Annotated[int | None, at_least(HEAD)] = None
-    """Width of the model, a multiple of 32; by default 128, 256 or 512."""
+    """Width of the model, a multiple of 32; by default 128, 256 or 512, depending on the amount of text."""
     vocabulary: Annotated[int | None, between(300, 2**20)] = None
-    """Tokens of the vocabulary, at most; by default 2,048, 8,192 or 16,384."""
+    """Maximum vocabulary size in tokens; by default 2,048, 8,192 or 16,384, depending on the amount of
+    text."""
     context: Annotated[int, at_least(8)] = 256
-    """Longest text in tokens, prompt and response together."""
+    """Context length in tokens, for prompt and response together."""
     seed: Annotated[int, between(0, LARGEST_SEED)] = 0
-    """Random seed of the weights."""
+    """Random seed for the weights."""
 
 
 class NewModel(NamedTuple):
-    """What was made."""
+    """A new model's size and its texts."""
 
     shape: Shape
-    weights: int  # numbers
+    weights: int  # parameters
     characters: int  # of the texts
     chat: bool  # whether it has a chat template
 
 
 def make_model(folder: Path, options: NewModelOptions) -> NewModel:
-    """Write a model's folder. Raises UserError for options and texts that cannot be, and if it is there."""
+    """Write a model folder. Raises UserError for invalid options or texts, and if the folder exists."""
     options = checked(options)
     if folder.exists():
-        raise UserError(f"{folder} is there already: choose another folder")
+        raise UserError(f"{folder} already exists: choose another folder")
     texts, chat = read_texts(options.texts)
     characters = sum(map(len, texts))
     usual = next((shape for most, shape in SHAPES if characters <= most), LARGEST)
@@ -111,9 +112,9 @@ def make_model(folder: Path, options: NewModelOptions) -> NewModel:
 
 
 def read_texts(path: Path) -> tuple[list[str], bool]:
-    """The texts of a file, and whether there are conversations among them.
+    """The texts of a file, and whether some are conversations.
 
-    Raises UserError for a file that cannot be read, or that has no text.
+    Raises UserError if the file cannot be read or has no text.
     """
     try:
         with path.open("rb") as file:
@@ -136,7 +137,7 @@ def read_texts(path: Path) -> tuple[list[str], bool]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """The texts in a column: one, or those that messages say, with what the template writes before them."""
+    """The texts in a column: one text, or those of messages, each with the role that the template writes."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -149,10 +150,10 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def train_tokenizer(texts: list[str], vocabulary: int, chat: bool = False) -> Tokenizer:
-    """A byte-level BPE tokenizer (Radford et al. 2019), which has ids for any text, learned from these.
+    """A byte-level BPE tokenizer (Radford et al. 2019) trained on these texts; it can encode any text.
 
-    vocabulary  tokens at most
-    chat        with the tokens and the template of conversations (ChatML)
+    vocabulary  maximum number of tokens
+    chat        whether to add the special tokens and template of conversations (ChatML)
     """
     ends = [PAD, END, *([BEGIN, CLOSE] if chat else [])]
     backend = tokenizers.Tokenizer(models.BPE())
@@ -174,12 +175,12 @@ def train_tokenizer(texts: list[str], vocabulary: int, chat: bool = False) -> To
 
 
 def as_plain(made: NewModel) -> dict[str, Any]:
-    """What was made, as plain data."""
+    """The new model's size as plain data."""
     return {**made.shape._asdict(), "weights": made.weights, "characters": made.characters, "chat": made.chat}
 
 
 def in_words(made: NewModel) -> str:
-    """What was made, in a line."""
+    """The new model's size in one line."""
     layers, width, vocabulary = made.shape
     chat = "; with a chat template" if made.chat else ""
     return (

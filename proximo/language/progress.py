@@ -1,4 +1,4 @@
-"""What a person sees while a language model trains: the metrics that tell how it goes."""
+"""The progress of a training run on the screen: the most important metrics."""
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
@@ -7,7 +7,7 @@ from proximo.language.train.job import Iteration
 from proximo.runs import progress
 from proximo.runs.progress import Facts
 
-FACTS = {  # metric -> what it is called on the screen, most telling first
+FACTS = {  # metric -> its name on the screen, the most important first
     "objective/scores": "reward",
     "objective/kl": "KL",
     "loss": "loss",
@@ -26,10 +26,10 @@ def shown(
     enabled: bool,
     look: Callable[[Iteration], None] | None = None,
 ) -> Generator[Iteration, None, None]:
-    """The same iterations, with their progress on standard error if `enabled`.
+    """The same iterations, with a progress bar on standard error if `enabled`.
 
     total  iterations of the whole run
-    look   gets every iteration before it is passed on
+    look   a function that is called with every iteration first
     """
     if look is not None:
         rows = _looked_at(rows, look)
@@ -50,5 +50,5 @@ def _looked_at(
 
 
 def facts(metrics: Mapping[str, float]) -> str:
-    """The metrics that tell how it goes, in a few words: `reward 0.412  KL 1.3`."""
+    """The most important metrics in a few words: `reward 0.412  KL 1.3`."""
     return "  ".join(f"{word} {metrics[name]:.4g}" for name, word in FACTS.items() if name in metrics)

@@ -1,10 +1,10 @@
-"""A training command from its options to its run folder: begun anew, or where it was cut short.
+"""A training command from its options to its run folder: a new run, or a resumed one.
 
 OUT/config.json         the command and its options, with versions
 OUT/metrics.jsonl       a line per iteration
-OUT/completions.jsonl   samples, with what they were given for
-OUT/checkpoints/NUMBER/ all that goes on from there
-OUT/model/              a folder of the Hugging Face Hub's kind
+OUT/completions.jsonl   sample responses, with their prompts and scores
+OUT/checkpoints/NUMBER/ everything needed to resume from there
+OUT/model/              the model, in the Hugging Face Hub's format
 """
 
 import importlib
@@ -45,35 +45,35 @@ SAMPLING = ("ppo", "grpo")  # those that take reward functions
 
 
 class TrainingState(NamedTuple):
-    """A trainer and where it stands."""
+    """A trainer and its state."""
 
     options: Any  # of the command
-    trainer: Trainer  # what is to be done
-    run: RunFolder  # its folder
-    every: float  # seconds between two checkpoints
-    state: Any = None  # to go on from; None for the beginning
-    number: int = 0  # iterations that are done
+    trainer: Trainer
+    run: RunFolder
+    every: float  # seconds between checkpoints
+    state: Any = None  # to resume from; None for a new run
+    number: int = 0  # iterations done
 
     def iterations(self) -> Generator[Iteration, None, None]:
-        """Those that are left, logged and reported, with checkpoints, and the model at the end."""
+        """The remaining iterations. Each is logged; checkpoints are saved, and the model at the end."""
         self.run.sinks = Sinks(*self.options.run.reports.reports(self.run.path, as_json(self.options)))
         mesh = mesh_of(self.options.model.mesh)
         yield from record_iterations(self.trainer, self.run, self.every, self.state, self.number, mesh)
 
 
 def method(command: str) -> tuple[type, Callable[..., Trainer]]:
-    """The options of a training command, and what makes a trainer of them; imported when it is asked for."""
+    """The options class of a training command, and the function that builds its trainer."""
     module, options, build = TRAINERS[command]
     found = importlib.import_module(f"proximo.language.train.{module}")
     return getattr(found, options), getattr(found, build)
 
 
 def begin(command: str, options: Any, functions: Sequence[RewardFunction] | None = None) -> TrainingState:
-    """Everything that a run needs, and its folder.
+    """Start a run: build its trainer, then create its folder.
 
-    functions  rewards from Python; those that the options name are imported unless given
+    functions  reward functions from Python; by default those that the options name are imported
 
-    The folder comes last: after a mistake in the options there is nothing to clear away.
+    The folder is created last, so a mistake in the options leaves no folder behind.
     """
     _, build = method(command)
     options = with_folders(options)
@@ -92,14 +92,14 @@ def resume_training(
     every: float | None = None,
     typed: Sequence[str] = (),
 ) -> TrainingState:
-    """A run that was cut short, from its newest checkpoint that is whole.
+    """Resume an interrupted run from its newest intact checkpoint.
 
-    names      reward functions that the user named again, `module:function`: the run's file imports none
-    functions  rewards from Python, in the place of these
-    every      seconds between two checkpoints; as the run was begun unless given
-    typed      the words after `proximo`, where it is resumed by a command
+    names      reward functions that the user named again, since run files never import code
+    functions  reward functions from Python, instead of these names
+    every      seconds between checkpoints; by default as at the run's start
+    typed      the words after `proximo`, if a command resumes it
 
-    Raises UserError where there is no run of this command, and where data, models or rewards are others.
+    Raises UserError if this is no run of the command, or if data, models or rewards have changed.
     """
     said = read_config(run)
     if said["command"] != command:
@@ -120,17 +120,17 @@ def resume_training(
 def _same_rewards(
     recorded: Sequence[str], names: Sequence[str] | None, functions: Sequence[RewardFunction] | None
 ) -> list[RewardFunction]:
-    """The run's reward functions, from what the user gave this time."""
+    """The run's reward functions, as the user gave them this time."""
     if functions is not None and len(functions) == len(recorded):
         return list(functions)
     if functions is None and tuple(names or ()) == tuple(recorded):
         return [reward_function(name) for name in recorded]
     given = ", ".join(names or ()) or "none" if functions is None else f"{len(functions)} functions"
     if not recorded:
-        raise UserError(f"the run was rewarded by no function, but {given} is given: leave it out")
+        raise UserError(f"this run used no reward function, but {given} is given: leave it out")
     raise UserError(
-        f"the run was rewarded by {', '.join(recorded)}, not by {given}: say --reward {' '.join(recorded)} "
-        "again, since a file never imports a module"
+        f"this run used --reward {' '.join(recorded)} (given now: {given}): pass it again, since run files "
+        "never import code"
     )
 
 
@@ -138,8 +138,8 @@ def language_files(command: str, options: Any, trainer: Trainer, **more: Any) ->
     """The files of a run.
 
     command, options  of `proximo lm`
-    trainer           what is to be done
-    more              what else `config.json` says of it, as plain data
+    trainer           the run's trainer
+    more              further entries of `config.json`, plain data
     """
     return RunFiles(
         name=f"lm-{command}-{options.run.seed}",
@@ -158,7 +158,7 @@ def language_files(command: str, options: Any, trainer: Trainer, **more: Any) ->
 
 
 def entry(trainer: Trainer, iteration: Iteration, seconds: float) -> Entry:
-    """What is written of an iteration of `training`."""
+    """What is written for an iteration of `training`."""
     step = {"step": iteration.number}
     metrics = {"time/time_elapsed": seconds, **iteration.metrics}
     samples = [json.dumps(step | sample) + "\n" for sample in iteration.completions]
@@ -181,36 +181,36 @@ def record_iterations(
     number: int = 0,
     mesh: Mesh | None = None,
 ) -> Generator[Iteration, None, None]:
-    """The trainer's iterations, each logged, with a checkpoint now and then, and one wherever it ends.
+    """The trainer's iterations. Each is logged; checkpoints are saved in between, and wherever they end.
 
-    every          seconds between two checkpoints; 0 for one after each iteration
-    state, number  to go on from. The model is saved without an iteration too: a run may have been killed
-                   just before it was
-    mesh           as of `training`
+    every          seconds between checkpoints; 0 for one after every iteration
+    state, number  to resume from. The model is saved even if no iteration is left, since the run may have
+                   been killed just before saving it
+    mesh           as in `training`
     """
     begun = None if state is None else Iteration(number, trainer.total, state, {}, 0, ())
     return record.record(training(trainer, state, number, mesh), folder, every, begun)
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """What `config.json` says of a run: its "command", its "options" as plain data, and more.
+    """The content of a run's `config.json`: its "command", its "options" as plain data, and more.
 
-    Raises UserError if there is no such run.
+    Raises UserError if the folder is no run of `proximo lm`.
     """
     refuse_policy(run)
     content = config_of(run)
     if not isinstance(content.get("command"), str) or "options" not in content:
-        raise UserError(f"{run} is not a run of `proximo lm` (it has no {CONFIG} of one that can be read)")
+        raise UserError(f"{run} is not a run of `proximo lm` (it has no {CONFIG} of an lm command)")
     return content
 
 
 def restore(
     run: Path, files: RunFiles, trainer: Trainer, typed: Sequence[str] = ()
 ) -> tuple[RunFolder, Any, int]:
-    """A run to go on with: its folder, the state of its newest whole checkpoint, and iterations done.
+    """A run to resume: its folder, the state of its newest intact checkpoint, and the iterations done.
 
-    A damaged checkpoint is named in a warning and an older one taken; without any, raises UserError: a run
-    never starts over in silence. Logs are cut back to the checkpoint.
+    If a checkpoint is damaged, a warning names it and an older one is used. If none is left, raises
+    UserError: a run never restarts silently. Logs are truncated to the checkpoint.
     """
     template = jax.eval_shape(trainer.begin)
 

@@ -1,4 +1,4 @@
-"""Signs of trouble in a run's metrics, one line each, with what to try."""
+"""Signs of trouble in the metrics of a run, one line each, with what to try."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ Rows = Sequence[Mapping[str, float]]
 class Symptom(NamedTuple):
     """A sign of trouble.
 
-    shows   the metrics of a run -> what they show, in words that begin a line; nothing where they do not
+    shows   the metrics of a run -> the sign, as the beginning of a line; empty if there is none
     advice  what to try
     """
 
@@ -59,12 +59,12 @@ def responses_unfinished(rows: Rows) -> str:
     known = [row["val/finished"] for row in rows if "val/finished" in row]
     if not known or _late(rows, "val/finished") > FINISHED:
         return ""
-    return "almost all responses reach the token limit"
+    return "almost no response ends before the maximum response length"
 
 
 def far_from_reference(rows: Rows) -> str:
     kl = _late(rows, "objective/kl")
-    return f"the policy is far from its reference (KL {kl:,.1f} nats a response)" if kl > FAR else ""
+    return f"the policy is far from the reference model (KL {kl:,.1f} nats per response)" if kl > FAR else ""
 
 
 SYMPTOMS = (
@@ -83,11 +83,13 @@ SYMPTOMS = (
     ),
     Symptom(
         responses_unfinished,
-        "try a higher --max-new-tokens, a penalty for truncated responses, or a higher --kl-coefficient",
+        "try a higher --response-length, --missing-eos-penalty 1, or a higher KL coefficient "
+        "(lm ppo: --kl; lm grpo: --beta)",
     ),
     Symptom(
         far_from_reference,
-        "try a higher --kl-coefficient, or a lower --learning-rate; read the samples in completions.jsonl",
+        "try a higher KL coefficient (lm ppo: --kl; lm grpo: --beta), or a lower --learning-rate; read the "
+        "samples in completions.jsonl",
     ),
 )
 
@@ -99,7 +101,7 @@ def symptoms(rows: Rows) -> list[str]:
 
 
 def symptoms_of(run: Path) -> list[str]:
-    """Of the run in a folder; none where its metrics cannot be read."""
+    """The same for the run in a folder; an empty list if its metrics cannot be read."""
     try:
         rows = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
     except (OSError, ValueError):

@@ -127,7 +127,7 @@ MERGED = "merge it with PEFT (merge_and_unload) and give the merged model"
 def test_a_field_that_is_not_on_the_list_is_refused_by_name(tmp_path, field, value, instead):
     said = refusal(tmp_path, **{field: value})
     assert f"adapter_config.json: {field} " in said and said.endswith(instead)
-    assert "is no plain LoRA" in said
+    assert "is not plain LoRA" in said
 
 
 def test_a_switch_that_is_a_word_is_refused(tmp_path):

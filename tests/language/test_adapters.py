@@ -322,7 +322,7 @@ def test_adapters_that_cannot_be():
     assert "have no gate" in refused(with_adapters, model, LoRA(targets=("gate",)), key)
     for options in ({"lora_targets": ("gate",)}, {"lora_alpha": 8.0}):
         asked = ModelOptions(model="", **options)
-        assert "lora_rank is 0: give a rank" in refused(add_adapters, model, asked, key)
+        assert "lora_rank is 0: set a rank" in refused(add_adapters, model, asked, key)
     assert "adapters already" in refused(with_adapters, with_adapters(model, LoRA(), key), LoRA(), key)
 
 

@@ -113,7 +113,7 @@ def test_a_token_that_only_older_files_list_is_found_as_they_say(tmp_path):
     added = {token.content: token for token in tokenizer.backend.get_added_tokens_decoder().values()}
     assert (added["wor"].special, added["ld"].special) == (True, False)
     assert any(
-        "'<nowhere>' is named as a token, but not in the vocabulary" in note for note in tokenizer.notes
+        "'<nowhere>' is named as a token but is not in the vocabulary" in note for note in tokenizer.notes
     )
 
 

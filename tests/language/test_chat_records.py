@@ -128,7 +128,7 @@ def test_a_prompt_may_be_without_earlier_reasoning():
         record = {"prompt": prompt, "completion": [assistant("3")]}
         assert texts(record, tokenizer=speaking(template), length=99).notes("f") == ()
     record = {"messages": [*prompt, assistant("4")]}
-    refused("give each answer a record of its own", texts, record, tokenizer=speaking(QWEN_3))
+    refused("give each answer its own record", texts, record, tokenizer=speaking(QWEN_3))
 
 
 @pytest.mark.parametrize("role", ["system", "user", "tool"])
@@ -184,7 +184,7 @@ def test_names_of_the_template_are_heard():
         ({"tools": "[{]"}, '"tools" is text that is not JSON'),
         ({"chat_template_kwargs": {"enable_thinkin": False}}, 'does not read "enable_thinkin"'),
         ({"chat_template_kwargs": ["a"]}, '"chat_template_kwargs" is of type list: give an object'),
-        ({"chat_template_kwargs": {"messages": []}}, 'has "messages", which is not for it'),
+        ({"chat_template_kwargs": {"messages": []}}, 'has "messages", which cannot be set there'),
         ({"images": ["x.png"]}, 'has "images", and this is a model of texts'),
         ({"videos": ["x"]}, 'has "videos"'),
         ({"audio": "x"}, 'has "audio"'),
@@ -278,7 +278,7 @@ def test_turns_of_a_completion_have_weights_too():
         ([user("a"), {**assistant("b"), "weight": [0, 1]}], "is .0, 1.: give 0"),
         ([{**user("a"), "train": True}, assistant("b")], 'only the "assistant" is learned'),
         ([user("a"), {**assistant("b"), "weight": 0, "train": True}], "weight and train, which do not agree"),
-        ([user("a"), {**assistant("b"), "weight": 0}], '"messages" has no answer to learn'),
+        ([user("a"), {**assistant("b"), "weight": 0}], '"messages" has no answer to train on'),
     ],
 )
 def test_weights_that_cannot_be_are_refused(messages, message):
@@ -307,7 +307,7 @@ def test_a_conversation_that_begins_with_the_assistant_is_written_whole():
 
 def test_an_assistant_whom_nobody_asked_has_nothing_to_teach():
     for messages in ([assistant("a")], [assistant("a"), user("b")], [assistant("a"), assistant("b")]):
-        refused('"messages" has no answer to learn .*nothing before it', texts, {"messages": messages})
+        refused('"messages" has no answer to train on .*nothing before it', texts, {"messages": messages})
     # A system's message is something to answer.
     record = {"messages": [{"role": "system", "content": "a"}, assistant("b")]}
     assert shown(texts(record).records[0]) == [11, 3, 12, ASSISTANT, -4, -EOS]
@@ -342,7 +342,7 @@ def test_what_continues_a_prompt_is_learned_as_its_continuation():
     assert preference.prompt_ids.tolist() == asked.ids.tolist()
     assert LETTERS.decode(preference.rejected_ids, skip_special=False) == " was<eos>"
     longer = {"prompt": prompt, "completion": [assistant("a"), user("b"), assistant("c")]}
-    refused("the answer must be one message that goes on", texts, longer, tokenizer=speaking(LLAMA_3))
+    refused("the answer must be one message", texts, longer, tokenizer=speaking(LLAMA_3))
 
 
 @pytest.mark.parametrize("template", [LLAMA_3, LLAMA_3_1, QWEN_3], ids=["3", "3.1", "qwen"])
@@ -361,7 +361,7 @@ def test_it_is_continued_as_transformers_does(template, content):
 def test_an_answer_whose_beginning_is_left_out_cannot_be_continued():
     for content in ("x</think>so", "x</think>"):
         record = {"prompt": [user("?"), assistant(content)]}
-        refused("leaves out what the last message begins with", read_prompts, [record], speaking(R1), 99)
+        refused("leaves out the start of the last message", read_prompts, [record], speaking(R1), 99)
 
 
 def test_tools_are_written_as_transformers_writes_them():

@@ -61,7 +61,7 @@ def test_what_is_trained_keeps_it(there, capsys):
         "run",
     ]
     assert main(["lm", *words]) == 2
-    assert "has no chat template: name a file of one (--chat-template)" in capsys.readouterr().err
+    assert "has no chat template: give one (--chat-template)" in capsys.readouterr().err
     assert main(["lm", *words, "--chat-template", "talk.jinja"]) == 0
     assert (there / "run" / "model" / "chat_template.jinja").read_text() == TEMPLATE
     assert main(["lm", "generate", "run", "--chat", "--prompt", "1", "--max-new-tokens", "2"]) == 0
@@ -113,7 +113,7 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(there, tmp_path):
     began_with = sums_of_inputs(options)
     refuse_other_inputs(began_with, options)
     template.write_text("b")
-    with pytest.raises(UserError, match=r"it\.jinja is not what the run began with"):
+    with pytest.raises(UserError, match=r"it\.jinja has changed since the run started"):
         refuse_other_inputs(began_with, options)
 
 

@@ -348,7 +348,7 @@ def test_reasoning_of_earlier_turns_is_learned_in_records_of_their_own(made):
     tokenizer = made(REASONING)
     talk = [user("a"), assistant("<think>hm</think>b"), user("c"), assistant("<think>so</think>d")]
     said = refused('leaves out "content" of message 2', tokenizer.chat_spans, talk)
-    assert "where messages follow: give each answer a record of its own, with the messages before" in said
+    assert "if messages follow: give each answer its own record, with the messages before" in said
     records = [{"prompt": talk[:end], "completion": talk[end : end + 1]} for end in (1, 3)]
     found = read_training_texts(records, tokenizer, 999).records
     assert [tokenizer.decode(one.ids[one.learn], skip_special=False) for one in found] == [
@@ -473,13 +473,13 @@ def test_marks_that_mark_nothing(made):
         .replace("{% endgeneration %}{%- else", "{%- else")
         .replace("'<|im_end|>' }}{% endgeneration %}", "'<|im_end|>' }}")
     )
-    refused("marks nothing as the assistant's: give one that does", tokenizer.chat_spans, TALK)
+    refused("marks nothing as the assistant's: use one that does", tokenizer.chat_spans, TALK)
 
 
 def test_a_mark_leaves_the_text_alone(made):
     tokenizer = made(MARKED)
     assert "\ufdd0" not in tokenizer.chat(TALK, False)
-    with pytest.raises(UserError, match="something else with what it marks"):
+    with pytest.raises(UserError, match="the chat template changes the text that it marks"):
         tokenizer.chat_spans([user("a\ufdd0"), assistant("b")])
 
 
@@ -511,7 +511,11 @@ def test_an_end_of_the_template_that_is_not_eos_is_named(made, tmp_path):
         ("{{ raise_exception('no') }}", "<|im_end|>", None),
         ("{% if %}", "<|im_end|>", None),
         ("{{ messages[0].content }}", "<|im_end|>", None),
-        (DROPPING, "<|im_end|>", r"ends a prompt with '<think>\n', but writes no given answer behind it"),
+        (
+            DROPPING,
+            "<|im_end|>",
+            r"ends a prompt with '<think>\n', but does not write it before given answers",
+        ),
     ],
 )
 def test_nothing_is_said_of_templates_that_agree(made, template, eos_token, note):

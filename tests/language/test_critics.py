@@ -161,12 +161,15 @@ def test_masked_advantages_and_filtered_entropy_change_the_step_once_critics_dif
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (dict(critic=dict(advantage_masking=0.2)), "advantage_masking needs two critics: --critic two"),
+        (dict(critic=dict(advantage_masking=0.2)), "advantage_masking needs two critics: add --critic two"),
         (dict(critic=dict(critic="separate", entropy_filtering=0.2)), "entropy_filtering needs two critics"),
         (dict(critic=dict(critic="two", advantage_masking=1.0)), "advantage_masking is 1.0: .* below 1"),
         (dict(critic=dict(critic="two", entropy_filtering=-0.1)), "entropy_filtering is -0.1: .* least 0"),
-        (dict(critic=dict(critic="two", entropy_filtering=0.2), **PAIRS), "needs a bonus to filter"),
-        (dict(critic=dict(critic="two")), "two critics share out the responses to a prompt: --samples 2"),
+        (
+            dict(critic=dict(critic="two", entropy_filtering=0.2), **PAIRS),
+            "needs an entropy bonus",
+        ),
+        (dict(critic=dict(critic="two")), "two critics divide the responses to each prompt: add --samples 2"),
     ],
 )
 def test_what_cannot_be_is_refused(given, says):

@@ -90,7 +90,7 @@ def test_who_learns_everything_needs_no_split():
     for completion_only in (True, False):
         options = dict(tokenizer=tokenizer, completion_only=completion_only)
         refused(
-            "record 1: .* leaves out \"content\" of message 2, 'b', where messages follow",
+            "record 1: .* leaves out \"content\" of message 2, 'b', if messages follow",
             texts,
             record,
             **options,
@@ -245,8 +245,8 @@ SAME_START = {"prompt": "a", "chosen": "b c d", "rejected": "b c e"}
 @pytest.mark.parametrize(
     ("read", "record", "length", "message"),
     [
-        (read_training_texts, LONG, 4, "has 4 tokens before the first to learn, of 4 that fit"),
-        (read_prompts, LONG, 3, "has 4 tokens, of 3 that fit"),
+        (read_training_texts, LONG, 4, "has 4 tokens before the answer; the maximum is 4"),
+        (read_prompts, LONG, 3, "has 4 tokens; the maximum is 3"),
         (read_preferences, LONG | {"chosen": "e", "rejected": "f"}, 4, 'has 4 tokens in "prompt" alone'),
         (read_preferences, SAME_START, 3, "are the same within the 3 tokens that fit"),
     ],
@@ -264,7 +264,7 @@ def test_prompts_are_not_cut(read, record, length, message):
 
 def test_nothing_is_cut_on_demand():
     record = {"prompt": "a", "completion": "b c d"}
-    refused("record 1: has 5 tokens, of 3 that fit", texts, record, length=3, overlong="refuse")
+    refused("record 1: has 5 tokens; the maximum is 3", texts, record, length=3, overlong="refuse")
     found = texts(record, {"prompt": "a", "completion": "b"}, length=3, overlong="drop")
     assert (len(found.records), found.dropped, found.truncated) == (1, 1, 0)
 
@@ -298,7 +298,7 @@ WRONG = [
     (read_prompts, {"prompt": [user(3)]}, '"content" of message 1 of "prompt" is of type int'),
     (read_prompts, {"prompt": "a", "completions": 1}, 'a column "completions", a name that reward functions'),
     (read_training_texts, {"prompt": "a"}, 'needs "text" or "messages" or "prompt" . "completion"'),
-    (read_training_texts, {"text": "a", "messages": []}, "must have just one of"),
+    (read_training_texts, {"text": "a", "messages": []}, "must have exactly one of"),
     (read_training_texts, {"text": ["a"]}, '"text" is of type list: give text'),
     (read_training_texts, {"messages": "a"}, '"messages" is of type str: give a list of messages'),
     (read_training_texts, {"messages": [user("a")]}, 'no message of the "assistant"'),

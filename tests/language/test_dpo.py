@@ -128,7 +128,7 @@ def test_another_reference_is_noticed():
     facts = {"log_ratios": np.array([[0.0, 1e-5]]), "log_probs": np.array([[-9.0, -50.0]])}
     check_reference(facts)
     for wrong in (0.5, np.nan):
-        with pytest.raises(UserError, match="policy and the reference differ"):
+        with pytest.raises(UserError, match="policy and reference differ"):
             check_reference(facts | {"log_ratios": np.array([[0.0, wrong]])})
 
 

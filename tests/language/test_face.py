@@ -64,6 +64,7 @@ def test_the_public_names():
         "generate",
         "grpo",
         "load",
+        "new",
         "ppo",
         "resume",
         "reward",
@@ -119,11 +120,11 @@ def test_padding_on_either_side_changes_nothing(model):
 @pytest.mark.parametrize(
     ("ids", "mask", "message"),
     [
-        ([3, 4], None, r"give whole numbers \[texts, tokens\]"),
+        ([3, 4], None, r"give whole numbers, \[texts, tokens\]"),
         ([[0.5]], None, "float64"),
-        ([[3, 99]], None, "id 99 is not of this model: it has 0 to 20"),
-        ([[-1]], None, "id -1 is not of this model"),
-        ([[3, 4]], [[1]], r"mask is \[1, 1\]: it must be as ids, \[1, 2\]"),
+        ([[3, 99]], None, "the model has no token id 99: give 0 to 20"),
+        ([[-1]], None, "the model has no token id -1"),
+        ([[3, 4]], [[1]], r"mask is \[1, 1\]: it must have the shape of ids, \[1, 2\]"),
     ],
 )
 def test_ids_that_cannot_be_are_told(model, ids, mask, message):
@@ -160,7 +161,7 @@ def test_a_lone_stop_is_one_text(model):
 
 
 def test_logits_that_cannot_be_are_refused(model):
-    with pytest.raises(UserError, match="a hole between tokens"):
+    with pytest.raises(UserError, match="padding between tokens"):
         model.logits([[5, 0, 6, 7]], mask=[[1, 0, 1, 1]])
     with pytest.raises(UserError, match="rows of different lengths"):
         model.logits([[1, 2], [3]])
@@ -168,7 +169,7 @@ def test_logits_that_cannot_be_are_refused(model):
     np.testing.assert_allclose(both_sides, model.logits([[5, 6]])[0, 1], atol=1e-5)
     gpt2 = dict(model_type="gpt2", vocab_size=21, n_embd=8, n_layer=1, n_head=2, n_positions=16)
     learned = replace(model, transformer=new_model(model_config(gpt2), jax.random.key(0)))
-    with pytest.raises(UserError, match="a text has 17 tokens: the model has positions for 16"):
+    with pytest.raises(UserError, match="a text has 17 tokens, but the model supports 16"):
         learned.logits(np.full((1, 17), 4))
 
 
@@ -245,7 +246,7 @@ def test_what_was_cut_is_told(place):
     data = [{"text": " ".join(["1"] * count)} for count in (4, 5, 60)]  # 60 words and their blanks do not fit
     options = dict(packing=False, batch_size=3, length=16)
     run = proximo.language.sft(model=place / "base", data=data, out=place / "cut", **options)
-    assert len(run.notes) == 1 and "1 records were cut to the length" in run.notes[0]
+    assert len(run.notes) == 1 and "1 record truncated" in run.notes[0]
     assert json.loads((run.folder / "config.json").read_text())["notes"] == list(run.notes)
 
 
@@ -260,7 +261,7 @@ def test_records_are_kept_beside_the_run(tuned, place):
         == materialised_data(iter([{"text": "a"}]), place)
         != materialised_data([{"text": "b"}], place)
     )
-    with pytest.raises(UserError, match="records of plain data"):
+    with pytest.raises(UserError, match="a list of plain dicts"):
         materialised_data([{"text": object()}], place)
 
 
@@ -270,7 +271,7 @@ def test_a_reward_model_is_measured_and_pays_for_answers(place):
     found = proximo.language.evaluate(model=run, data=pairs)
     assert found["kind"] == "preferences" and found["records"] == 20
     assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
-    with pytest.raises(UserError, match="is a reward model: it scores texts"):
+    with pytest.raises(UserError, match="is a reward model and cannot generate text"):
         run.load()
     with pytest.raises(UserError, match="is a reward model: give preferences"):
         proximo.language.evaluate(model=run, data=place / "texts.jsonl")
@@ -306,7 +307,7 @@ def test_ppo_with_a_function_and_on_from_where_it_was(place):
     assert (run.iterations, run.total) == (1, 2)  # no time for the second
     named = json.loads((run.folder / "config.json").read_text())["options"]["rewards"]["reward"]
     assert named == ["test_face:ones"]
-    with pytest.raises(UserError, match="was rewarded by test_face:ones, not by 0 functions"):
+    with pytest.raises(UserError, match=r"used --reward test_face:ones \(given now: 0 functions\)"):
         proximo.language.resume(run)
     on = proximo.language.resume(run, reward=ones)
     assert (on.command, on.iterations, on.total) == ("ppo", 2, 2)
@@ -327,7 +328,7 @@ def test_reward_functions_have_names():
     [
         ("sft", {"learn_rate": 1}, "the nearest: learning_rate"),
         ("dpo", {"beta": 0.0}, "beta is 0.0"),
-        ("ppo", {"response_length": 4}, "nothing says what a response is worth"),
+        ("ppo", {"response_length": 4}, "no reward given: pass --reward or --reward-model"),
         ("grpo", {"reward": ones, "samples": 1}, "samples is 1"),
         ("grpo", {"reward": "no_module_of_mine:f"}, "cannot import no_module_of_mine"),
     ],
@@ -371,7 +372,7 @@ def test_adapters_are_kept_alone_too_and_stand_for_the_model(place):
     assert not (more.folder / "adapter").exists()
     (alone / "manifest.json").unlink()
     described = json.loads((alone / "adapter_config.json").read_text())
-    for base_name, message in ((None, "names no base"), (str(place), "the adapters' base, is no model")):
+    for base_name, message in ((None, "names no base"), (str(place), "the adapters' base, is not a model")):
         described["base_model_name_or_path"] = base_name
         (alone / "adapter_config.json").write_text(json.dumps(described))
         with pytest.raises(UserError, match=message):

@@ -259,7 +259,7 @@ def test_a_reward_model_needs_to_name_its_padding(tmp_path):
         reward = families.random_like(
             new_reward_model(families.random_model("no-padding"), jax.random.key(0))
         )
-    assert "has to name PAD" in refused(save_reward_model, tmp_path / "m", reward)
+    assert "must name PAD" in refused(save_reward_model, tmp_path / "m", reward)
     save_reward_model(tmp_path / "m", reward, word_tokenizer(["up", "down"]))
 
 

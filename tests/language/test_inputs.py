@@ -1,4 +1,4 @@
-"""A run goes on with the files that it began with, or not at all."""
+"""A run resumes with the files that it started with, or not at all."""
 
 import json
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ def test_a_change_is_refused(options, tmp_path, place, content):
     began_with = json.loads(json.dumps(sums_of_inputs(options)))
     refuse_other_inputs(began_with, options)
     (tmp_path / place).write_bytes(content)
-    with pytest.raises(UserError, match=f"{place.split('/')[0]} is not what the run began with"):
+    with pytest.raises(UserError, match=f"{place.split('/')[0]} has changed since the run started"):
         refuse_other_inputs(began_with, options)
 
 
@@ -61,7 +61,7 @@ def test_a_model_of_ours_is_known_by_its_manifest(options, tmp_path):
     (tmp_path / "base" / "manifest.json").write_text('{"sha256": {"model.safetensors": "1"}}')
     began_with = sums_of_inputs(options)
     (tmp_path / "base" / "manifest.json").write_text('{"sha256": {"model.safetensors": "2"}}')
-    with pytest.raises(UserError, match="base is not what the run began with"):
+    with pytest.raises(UserError, match="base has changed since the run started"):
         refuse_other_inputs(began_with, options)
 
 
@@ -73,7 +73,7 @@ def test_adapters_are_another_model_on_another_base(options, tmp_path):
     began_with = sums_of_inputs(adapted)
     refuse_other_inputs(began_with, adapted)
     (tmp_path / "base" / "model.safetensors").write_bytes(bytes(9))
-    with pytest.raises(UserError, match="adapter is not what the run began with"):
+    with pytest.raises(UserError, match="adapter has changed since the run started"):
         refuse_other_inputs(began_with, adapted)
 
 
@@ -98,5 +98,5 @@ def test_another_revision_of_the_hub_is_another_model(options, tmp_path, monkeyp
     began_with = sums_of_inputs(hub)
     refuse_other_inputs(began_with, hub)
     fetched["owner/model"] = tmp_path / "b2"
-    with pytest.raises(UserError, match="owner/model is not what the run began with"):
+    with pytest.raises(UserError, match="owner/model has changed since the run started"):
         refuse_other_inputs(began_with, hub)

@@ -125,7 +125,7 @@ NAN, INFINITE = float("nan"), float("inf")
         ({"critic_warmup": -3}, "critic_warmup is -3: it must be at least 0"),
         (
             {"critic_warmup": 5, "episodes": 300},
-            "critic_warmup is 5 of 5 iterations in all: the policy would never learn",
+            "critic_warmup is 5, but the run has 5 iterations: lower it, or the policy never learns",
         ),
         ({"target_kl": 0.0}, "target_kl is 0.0: it must be above 0"),
         ({"missing_eos_penalty": NAN}, "missing_eos_penalty is nan: it must be finite"),
@@ -155,7 +155,7 @@ def test_numbers_at_the_edge_of_what_can_be():
 def test_a_greedy_policy_can_be_measured_but_not_trained():
     options = options_from(PPOOptions, MINIMAL | {"temperature": 0.0})
     assert checked_ppo(options, greedy=True) == options
-    with pytest.raises(UserError, match=r"temperature is 0\.0: it must be above 0, a greedy policy"):
+    with pytest.raises(UserError, match=r"temperature is 0\.0: it must be above 0, since a greedy policy"):
         checked_ppo(options)
 
 

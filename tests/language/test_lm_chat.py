@@ -16,6 +16,7 @@ from workplace import workplace
 from proximo import language
 from proximo.cli import main
 from proximo.commands.lm_chat import Conversation
+from proximo.errors import UserError
 from proximo.language.train.respond import GenerationOptions
 
 SPOKEN = [
@@ -65,6 +66,18 @@ def test_its_tokenizer_is_learned_from_the_texts_and_has_ids_for_any_other(place
     assert model.config.context == 256 and model.tokenizer.token(model.tokenizer.eos_id) == "<|endoftext|>"
 
 
+def test_python_makes_the_same_model_as_the_command(place):
+    small = dict(layers=1, width=32, context=96)
+    for data in ("chat.jsonl", SPOKEN):  # a file, or the records themselves
+        made = language.new(place / f"by-{type(data).__name__}", texts=data, **small)
+        for name in ("model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"):
+            assert (made / name).read_bytes() == (place / "chat" / name).read_bytes()
+    with pytest.raises(UserError, match="already exists: choose another folder"):
+        language.new(made, texts="chat.jsonl")
+    with pytest.raises(UserError, match="depth"):
+        language.new(place / "x", texts="chat.jsonl", depth=3)
+
+
 def test_transformers_reads_it_with_equal_ids(place):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(place / "chat")
@@ -77,7 +90,7 @@ def test_transformers_reads_it_with_equal_ids(place):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["base", "--texts", "texts.jsonl"], "base is there already"),
+        (["base", "--texts", "texts.jsonl"], "base already exists"),
         (["x", "--texts", "nowhere.txt"], "cannot be read (No such file"),
         (["x", "--texts", "empty.txt"], "has no text"),
         (["x", "--texts", "latin.txt"], "is not UTF-8 text"),
@@ -147,7 +160,7 @@ def test_a_line_that_cannot_be_answered_does_not_end_the_conversation(place, mon
     ("words", "said"),
     [
         (["base", "--system", "x"], "system needs a chat template"),
-        (["chat", "--samples", "2"], "one answer to each message"),
+        (["chat", "--samples", "2"], "one answer per message, so set it to 1"),
         (["nowhere"], "nowhere"),
     ],
 )
@@ -176,7 +189,7 @@ def test_ctrl_c_at_a_terminal_ends_it_cleanly(place):
     assert process.returncode == 0
     while chunk := _rest(ours):
         shown += chunk
-    assert b"/new: a new conversation" in shown and b"Traceback" not in shown
+    assert b"/new starts a new conversation" in shown and b"Traceback" not in shown
 
 
 def _rest(terminal):

@@ -96,10 +96,18 @@ def test_the_help_is_in_the_usual_words_of_the_field(command, capsys):
     with pytest.raises(SystemExit):
         main(["lm", command, "--help"])
     said = " ".join(re.sub(r"[^\x20-\x7e]", " ", capsys.readouterr().out).split())
-    usual = {"ppo": ["KL coefficient (per nat)", "Maximum response length in tokens", "Random seed"]}
+    reward = "`file.py:function` or `module:function`"
+    usual = {
+        "ppo": ["KL coefficient (per nat)", "Maximum response length in tokens", "Random seed", reward],
+        "grpo": ["KL coefficient (per nat)", "--checkpoint-every SECONDS", reward],
+        "eval": [reward, "--model MODEL", "--data FILE"],
+        "sft": ["--model MODEL", "--data FILE", "--out FOLDER", "model options"],
+    }
     for words in usual.get(command, []):
         assert words in said, words
     for words in ("Price of", "Most tokens", "What becomes of", "learn from in all", "two looks", "may cost"):
+        assert words not in said, words
+    for words in ("options options", "options.", "tethered", "draw", "unless said", "go on with"):
         assert words not in said, words
 
 
@@ -249,7 +257,7 @@ def test_answers_in_a_file_are_data_to_learn_from(there, capsys):
     assert [row["prompt"] for row in rows] == [f"{i} " for i in range(8)]
     assert [row["level"] for row in rows] == list(range(8))  # the records' other columns stay
     assert all({"completion", "tokens", "finished", "log_prob"} <= {*row} for row in rows)
-    assert "it exists already" in mistake(capsys, *words, "--out", "answers.jsonl")
+    assert "it already exists" in mistake(capsys, *words, "--out", "answers.jsonl")
 
 
 def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsys):
@@ -258,8 +266,8 @@ def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsy
     words = ["--data", "mixed.jsonl", "--response-length", "4"]
     out = ["--overlong", "drop", "--invalid", "drop"]
     notes = (
-        "mixed.jsonl: 0 records were cut to the length, 1 left out as too long",
-        'mixed.jsonl: 1 record left out as wrong: "prompt" is empty (1)',
+        "mixed.jsonl: 0 records truncated, 1 dropped as too long",
+        'mixed.jsonl: 1 record dropped as invalid: "prompt" is empty (1)',
     )
     assert "mixed.jsonl, line 2: has 70 tokens" in mistake(capsys, "generate", "base", *words)
     assert 'line 3: "prompt" is empty' in mistake(capsys, "generate", "base", *words, *out[:2])
@@ -270,7 +278,7 @@ def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsy
     ones = ["--reward", "rewards_of_mine:ones", "--batch-size", "2"]
     found = json_of(capsys, "eval", "base", *words, *out, *ones)
     assert (found["prompts"], found["notes"]) == (2, list(notes))
-    assert "prompts are never cut" in mistake(capsys, "eval", "base", *words, "--overlong", "truncate", *ones)
+    assert "never truncated" in mistake(capsys, "eval", "base", *words, "--overlong", "truncate", *ones)
     run = ["ppo", "base", *words, *out, *ones, "--episodes", "2", "--out", "mixed"]
     said = json_of(capsys, *run)
     assert said["notes"] == list(notes)
@@ -279,13 +287,13 @@ def test_records_that_are_left_out_are_counted_where_the_user_looks(there, capsy
 
 def test_texts_and_pairs_that_are_wrong_are_left_out_on_demand(there, capsys):
     lines(there / "bad.jsonl", [{"text": "1 2"}, {"text": ""}, {"text": "2 3"}])
-    note = 'bad.jsonl: 1 record left out as wrong: "text" is empty (1)'
+    note = 'bad.jsonl: 1 record dropped as invalid: "text" is empty (1)'
     words = ["base", "--data", "bad.jsonl", "--invalid", "drop"]
     assert json_of(capsys, "eval", *words)["notes"] == [note]
     assert json_of(capsys, "sft", *words, "--batch-size", "2", "--out", "bad")["notes"] == [note]
     pairs = [{"prompt": "1", "chosen": "2", "rejected": rejected} for rejected in ("2", "3", "4")]
     lines(there / "same.jsonl", pairs)
-    note = 'same.jsonl: 1 record left out as wrong: "chosen" and "rejected" are the same (1)'
+    note = 'same.jsonl: 1 record dropped as invalid: "chosen" and "rejected" are the same (1)'
     for command in ("dpo", "reward"):
         words = [command, "base", "--data", "same.jsonl", "--batch-size", "2", "--out", f"same-{command}"]
         assert 'line 1: "chosen" and "rejected" are the same' in mistake(capsys, *words)
@@ -345,7 +353,10 @@ def test_a_run_is_resumed_as_what_it_was(there, capsys):
     # Its reward function is code, and a file never imports any.
     for words in ([], ["--reward", "rewards_of_mine:broken"]):
         said = mistake(capsys, "ppo", "--resume", "ppo", *words)
-        assert "say --reward rewards_of_mine:ones again, since a file never imports a module" in said
+        assert (
+            "used --reward rewards_of_mine:ones (given now:" in said
+            and "pass it again, since run files" in said
+        )
     assert "leave out --config" in mistake(capsys, "ppo", "--resume", "ppo", "--config", "a.toml")
     assert "--learning-rate" in mistake(capsys, "ppo", "--resume", "ppo", "--learning-rate", "1")
     assert "is not a run of `proximo lm`" in mistake(capsys, "ppo", "--resume", "base/nowhere")
@@ -358,7 +369,7 @@ def test_a_run_does_not_go_on_with_other_data(there, capsys):
     with (there / "own.jsonl").open("a") as file:
         file.write("\n")
     capsys.readouterr()
-    assert "own.jsonl is not what the run began with" in mistake(capsys, "sft", "--resume", "own")
+    assert "own.jsonl has changed since the run started" in mistake(capsys, "sft", "--resume", "own")
 
 
 @pytest.mark.slow  # it stands on a run that a slow one makes
@@ -368,7 +379,7 @@ def test_a_module_named_in_a_run_is_not_imported(there, capsys, monkeypatch):
     config["options"]["rewards"]["reward"] = ["evil:f"]
     shutil.copytree(there / "ppo", there / "changed")
     (there / "changed" / "config.json").write_text(json.dumps(config))
-    assert "was rewarded by evil:f, not by none" in mistake(capsys, "ppo", "--resume", "changed")
+    assert "this run used --reward evil:f (given now: none)" in mistake(capsys, "ppo", "--resume", "changed")
     assert "evil" not in sys.modules
 
 
@@ -420,19 +431,19 @@ def test_what_was_chosen_for_a_tokenizer_is_said(there, capsys):
         ("dpo base --data pairs.jsonl --beta 0", "beta is 0"),
         ("sft base --data texts.jsonl --seed -1", "seed is -1"),
         ("grpo base --data prompts.jsonl --reward rewards_of_mine:ones --beta inf", "beta is inf"),
-        ("ppo base --data prompts.jsonl --response-length 4", "give --reward or --reward-model"),
+        ("ppo base --data prompts.jsonl --response-length 4", "no reward given: pass --reward or --reward-"),
         ("ppo base --data prompts.jsonl --reward nowhere", "write module:function"),
         ("ppo base --data prompts.jsonl --reward rewards_of_mine:none", "has no function none"),
         ("ppo base --data prompts.jsonl --temperature 0", "a greedy policy cannot explore"),
         ("ppo base --data prompts.jsonl --kl adaptive:x", "x"),
         ("grpo base --data prompts.jsonl --samples 1 --reward rewards_of_mine:ones", "samples is 1"),
-        ("generate base", "nothing to answer"),
-        ("generate base --prompt 1 --data prompts.jsonl", "nothing to answer"),
+        ("generate base", "give prompts in one way"),
+        ("generate base --prompt 1 --data prompts.jsonl", "give prompts in one way"),
         ("generate base --prompt 1 --top-p 2", "top_p is 2"),
         ("generate base --prompt 1 --chat --max-new-tokens 4", "no chat template"),
-        ("generate base --data prompts.jsonl --chat", "write the prompt as messages"),
+        ("generate base --data prompts.jsonl --chat", "write prompts as messages"),
         ("eval base --data pairs.jsonl", "preferences measure reward models"),
-        ("eval base --data prompts.jsonl --response-length 4", "give --reward or --reward-model"),
+        ("eval base --data prompts.jsonl --response-length 4", "no reward given: pass --reward or --reward-"),
     ],
 )
 def test_a_mistake_is_one_line(there, capsys, words, message):

@@ -143,5 +143,5 @@ def test_a_torn_run_is_reported_with_what_is_left(there, tmp_path):
     (tmp_path / "torn/completions.jsonl").write_text('{"step": 1, "completion": "<b>x", "score": null}\n{"st')
     made = reported(tmp_path / "torn")
     assert made.runs[0].problems == ["the last line of metrics.jsonl is incomplete: ignored"]
-    assert "not judged" in text_of(page(made)) and "&lt;b&gt;x" in page(made)
+    assert "no score" in text_of(page(made)) and "&lt;b&gt;x" in page(made)
     assert "cannot be reproduced by a command" in made.notes[0]

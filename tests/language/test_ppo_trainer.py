@@ -321,11 +321,11 @@ def test_a_missing_end_costs_what_was_asked():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (dict(sampling=dict(top_k=50)), "top_k is 50: the tokens would come from another distribution"),
+        (dict(sampling=dict(top_k=50)), "top_k is 50: tokens would be sampled from another distribution"),
         (dict(sampling=dict(top_p=0.9)), "top_p is 0.9"),
         (dict(sampling=dict(temperature=0.0)), "temperature is 0.0"),
         (dict(steps=dict(minibatches=3)), "minibatches is 3: it must divide the 8 responses"),
-        (dict(critic=dict(critic_from="x")), "critic_from needs a critic of its own"),
+        (dict(critic=dict(critic_from="x")), "critic_from needs a separate critic"),
         (dict(critic=dict(gae_lambda=1.5)), "gae_lambda is 1.5"),
         (dict(episodes=0), "episodes is 0"),
         (dict(optimisation=dict(learning_rate=-1.0)), "learning_rate is -1.0"),
@@ -341,7 +341,7 @@ def test_what_cannot_be_is_refused(given, says):
     [
         (lambda completions: 1 / 0, "raised ZeroDivisionError"),
         (lambda completions: [float("nan")] * len(completions), "returned nan for completion 0"),
-        (lambda completions: [1.0], "returned 1 numbers for 8 completions"),
+        (lambda completions: [1.0], "returned a list of length 1 for a batch of 8"),
         (lambda completions: ["good"] * len(completions), "returned 'good' for completion 0"),
     ],
 )

@@ -90,8 +90,8 @@ def test_a_conversation_is_scored_where_its_template_ends(place, tmp_path, pad_i
             assert score == pytest.approx(their_score(theirs, whole), abs=1e-4)
     pad = {0: "<pad>", 1: "<eos>"}[pad_id]
     assert notes[-1] == (
-        f"{folder} was not trained here: it scores a text at the last token that is not '{pad}', "
-        r"a conversation with '<eos>\n' behind the answer, as its chat template writes"
+        f"{folder} was not trained by Proximo: it scores a text at the last token that is not '{pad}', "
+        r"and a conversation with '<eos>\n' after the answer, as its chat template writes it"
     )
 
 
@@ -138,7 +138,7 @@ def test_preferences_are_scored_so_too(place, tmp_path):
         np.mean([said[one] - said[other] for one, other in pairs[:7]]), abs=1e-4
     )
     assert found["accuracy"] == pytest.approx(np.mean([said[one] > said[other] for one, other in pairs[:7]]))
-    assert "was not trained here" in found["notes"][-1]
+    assert "was not trained by Proximo" in found["notes"][-1]
 
 
 def test_one_of_ours_is_read_at_the_end_token_as_it_learned(place, tmp_path):
@@ -149,13 +149,13 @@ def test_one_of_ours_is_read_at_the_end_token_as_it_learned(place, tmp_path):
     for row, answer in enumerate(answers_of(found)):
         ids = jnp.array([[*TOKENIZER.encode("12:"), *answer]])
         assert found.score[row] == pytest.approx(float(model.scores(ids)[0]), abs=1e-4)
-    assert not any("trained here" in note for note in notes)
+    assert not any("trained by Proximo" in note for note in notes)
 
 
 def test_another_template_is_told_and_its_ending_taken(place, tmp_path):
     _, folder = their_reward_model(tmp_path, 0, template=TEMPLATE.replace("<eos>\n", "<eos>"))
     _, notes = rollout(place, folder, "talk.jsonl")
-    assert "a conversation with '<eos>' behind the answer" in notes[-2]
+    assert "a conversation with '<eos>' after the answer" in notes[-2]
     assert notes[-1].startswith(f"{folder} has another chat template than the policy")
 
 
@@ -169,7 +169,8 @@ def test_without_a_template_the_note_says_where_the_score_is_read(place, tmp_pat
     lines(tmp_path / "text.jsonl", [{"prompt": "12"}])
     _, notes = rollout(tmp_path, folder, "text.jsonl")
     assert (
-        notes[-1] == f"{folder} was not trained here: it scores a text at the last token that is not '<pad>'"
+        notes[-1]
+        == f"{folder} was not trained by Proximo: it scores a text at the last token that is not '<pad>'"
     )
 
 

@@ -261,7 +261,7 @@ def test_from_files_to_a_folder(tmp_path):
     )
     made = reward_model_trainer(asked)
     assert (len(made.rows), len(made.held_out)) == (6, 2)
-    assert made.notes[-1].endswith("0 records were cut to the length, 1 left out as too long")
+    assert made.notes[-1].endswith("0 records truncated, 1 dropped as too long")
     made.save(made.begin(), tmp_path / "model")
     assert load_reward_model(tmp_path / "model").trunk.config.family == "llama"
 
@@ -308,5 +308,5 @@ def test_a_model_that_scores_all_alike_is_kept_too(tmp_path):
 
 
 def test_samples_need_room(tmp_path):
-    with pytest.raises(UserError, match="sample_length is 1000: no prompt leaves so much room"):
+    with pytest.raises(UserError, match="sample_length is 1000: no prompt leaves this much room"):
         made_from_files(tmp_path, normalise="samples", sample_length=1000)

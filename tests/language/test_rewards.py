@@ -60,7 +60,9 @@ def test_no_source_takes_the_place_of_anything_else():
 
 
 def test_weights_are_counted_before_anything_is_loaded():
-    with pytest.raises(UserError, match="1 reward_weights for 1 functions and 1 models: give one each"):
+    with pytest.raises(
+        UserError, match=r"reward_weights: 1 given, 2 needed, one for each reward function \(1\)"
+    ):
         checked_weights(RewardOptions(reward_weights=(1.0,)), functions=1, models=1)
 
 
@@ -114,7 +116,7 @@ def test_a_models_score_that_is_no_number_is_told():
     weight = broken.score.weight.at[0].set(jnp.inf)
     source.models = {"rm": replace(broken, score=replace(broken.score, weight=weight))}
     source.names, source.weights = ["rm"], (1.0,)
-    with pytest.raises(UserError, match=r"the reward model rm gives -?(inf|nan) for completion 0 of the"):
+    with pytest.raises(UserError, match=r"the reward model rm returned -?(inf|nan) for completion 0 of the"):
         source.collect(small_model(layers=1), 0)
 
 
@@ -209,7 +211,7 @@ def test_an_exception_is_told_with_the_completion_that_it_happened_at():
 def test_an_exception_of_the_batch_alone_names_the_batch():
     said = failure(lambda completions: [1.0] if len(completions) == 1 else [][0])
     assert said.endswith(
-        "raised IndexError: list index out of range for a batch of 3, though for none of them alone"
+        "raised IndexError: list index out of range for a batch of 3 completions, but for none of them alone"
     )
 
 
@@ -232,10 +234,13 @@ def test_a_score_that_is_no_number_is_told_with_its_completion():
 def test_a_wrong_count_is_told_with_both():
     said = failure(lambda completions: [1.0])
     assert said.startswith(
-        "the reward function mine returned 1 numbers for 3 completions: return one for each; "
+        "the reward function mine returned a list of length 1 for a batch of 3: return one number for each "
+        "completion; "
     )
-    assert "there is none for completion 1 of the batch (prompt: 'second'; completion: 'b bbb" in said
-    assert failure(lambda completions: [1.0] * 4).endswith("4 numbers for 3 completions: return one for each")
+    assert "one is missing for completion 1 of the batch (prompt: 'second'; completion: 'b bbb" in said
+    assert failure(lambda completions: [1.0] * 4).endswith(
+        "of length 4 for a batch of 3: return one number for each completion"
+    )
 
 
 @pytest.mark.parametrize(

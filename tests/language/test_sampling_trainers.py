@@ -75,7 +75,7 @@ def test_reward_models_of_one_last_name_add_up(place):
 
 def test_a_weight_for_each_folder(place):
     both = rewarded(place, "first/reward", "second/reward", weights=(1.0,))
-    with pytest.raises(UserError, match="1 reward_weights for 0 functions and 2 models: give one each"):
+    with pytest.raises(UserError, match="reward_weights: 1 given, 2 needed, one for each"):
         sampling_trainer(asked(place, rewards=both))
 
 
@@ -127,15 +127,15 @@ def test_prompts_that_cannot_be_used_are_left_out_on_demand(place, kind, tmp_pat
     records = [{"prompt": text} for text in ("1", "1234567890123", "2", "", "zz")]
     path = lines(tmp_path / "mixed.jsonl", records)
     asking = asked(place, kind, data=path, sampling=dict(prompt_length=5))
-    with pytest.raises(UserError, match=r'line 2: has 13 tokens, of 5 that fit.*overlong "drop"'):
+    with pytest.raises(UserError, match=r'line 2: has 13 tokens; the maximum is 5.*overlong "drop"'):
         sampling_trainer(asking, [ones])
     with pytest.raises(UserError, match='line 4: "prompt" is empty'):
         sampling_trainer(replace(asking, overlong="drop"), [ones])
     trainer = sampling_trainer(replace(asking, overlong="drop", invalid="drop"), [ones])
     assert [prompt.text for prompt in trainer.rollouts.prompts] == ["1", "2"]
     assert trainer.notes[-2:] == (
-        f"{path}: 0 records were cut to the length, 1 left out as too long",
-        f'{path}: 2 records left out as wrong: "prompt" is empty (1); this text cannot be encoded (1)',
+        f"{path}: 0 records truncated, 1 dropped as too long",
+        f'{path}: 2 records dropped as invalid: "prompt" is empty (1); this text cannot be encoded (1)',
     )
 
 
@@ -180,10 +180,10 @@ def test_a_critic_from_a_reward_model_begins_as_that(place):
 
 def test_a_prompt_must_fit_every_model_that_reads_it(place):
     # The policy would take 60 tokens beside a response of 4, the reward model of 16 only 12.
-    with pytest.raises(UserError, match="line 2: has 13 tokens, of 12 that fit"):
+    with pytest.raises(UserError, match="line 2: has 13 tokens; the maximum is 12"):
         sampling_trainer(asked(place, rewards=rewarded(place, "first/reward", "short")))
     critic = dict(critic="separate", critic_from=str(place / "short"))
-    with pytest.raises(UserError, match="line 2: has 13 tokens, of 12 that fit"):
+    with pytest.raises(UserError, match="line 2: has 13 tokens; the maximum is 12"):
         sampling_trainer(asked(place, critic=critic), [ones])
     assert len(sampling_trainer(asked(place), [ones]).rollouts.prompts) == 2
 
@@ -197,7 +197,7 @@ def test_a_reward_model_of_other_tokens_is_refused(place, tmp_path):
     other = reward_model(tmp_path / "other", tokenizer=character_tokenizer(SYMBOLS[::-1]))
     words = str(tmp_path / "words" / "other")
     save_model(tmp_path / "words" / "other", POLICY, character_tokenizer(SYMBOLS[::-1]))
-    said = "other has another vocabulary: '0' is id 3 of the policy and id 20 there: take a model"
+    said = r"other has another vocabulary \('0' is id 3 for the policy, id 20 there\): take a model"
     for given in (
         {"rewards": RewardOptions(reward_model=(other,))},
         {"critic": dict(critic="separate", critic_from=other), "rewards": rewarded(place, "first/reward")},
@@ -219,7 +219,7 @@ def test_a_reward_model_of_fewer_tokens_is_refused(place, tmp_path):
     trunk = small_model(vocabulary=TOKENIZER.vocab_size - 1, layers=1)
     words = character_tokenizer(SYMBOLS[:-1])
     save_reward_model(tmp_path / "fewer", new_reward_model(trunk, jax.random.key(0)), words)
-    with pytest.raises(UserError, match=r"knows 20 tokens, the policy's tokenizer has 21"):
+    with pytest.raises(UserError, match=r"has 20 token ids, the policy's tokenizer 21"):
         sampling_trainer(asked(place, rewards=rewarded(tmp_path, "fewer")))
 
 

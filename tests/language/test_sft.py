@@ -227,7 +227,7 @@ def test_from_files_to_a_folder(folder, tmp_path):
         data=data, evaluation_data=data, model=ModelOptions(model=str(folder)), packing=True, batch_size=2
     )
     made = sft_trainer(asked)
-    assert made.notes[-1] == f"{data}: 1 records were cut to the length, 0 left out as too long"
+    assert made.notes[-1] == f"{data}: 1 record truncated, 0 dropped as too long"
     *_, last = training(made)
     assert last.metrics["eval_loss"] > 0
     made.save(last.state, tmp_path / "out")

@@ -117,15 +117,15 @@ def test_texts_without_turns_are_split_behind_the_last_token_that_both_have():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"chosen": "a", "rejected": "b"}, "begin with no text in common, .* give .prompt."),
+        ({"chosen": "a", "rejected": "b"}, "have no common beginning to use as prompt: give .prompt."),
         ({"question": "q", "chosen": "a b", "rejected": "a c"}, 'has "question" but no "prompt": rename it'),
         ({"system": "s", "chosen": "a b", "rejected": "a c"}, 'has "system" but no "prompt"'),
-        ({"chosen": "a b", "rejected": "a"}, "nothing but what both begin with"),
+        ({"chosen": "a b", "rejected": "a"}, "only the common beginning of both"),
         (
             {"chosen": [user("a"), assistant("b")], "rejected": [user("c"), assistant("b")]},
-            "no message in common",
+            "no common first message",
         ),
-        ({"chosen": [user("a"), assistant("b")], "rejected": [user("a")]}, "differ in length alone"),
+        ({"chosen": [user("a"), assistant("b")], "rejected": [user("a")]}, "differ only in length"),
         ({"chosen": [user("a"), assistant("b")], "rejected": [user("a"), assistant("b")]}, "are the same"),
         (
             {"chosen": [user("a"), assistant("b"), user("c")], "rejected": [user("a"), assistant("d")]},
@@ -133,10 +133,13 @@ def test_texts_without_turns_are_split_behind_the_last_token_that_both_have():
         ),
         (
             {"prompt": "d", "chosen": [user("a"), assistant("b")], "rejected": [user("a"), assistant("c")]},
-            '"prompt" is text that is no message of both',
+            '"prompt" is text, but no message of both',
         ),
         ({"prompt": "a", "chosen": [assistant("b")], "rejected": "c"}, "mixes text and messages"),
-        ({"prompt": "a", "chosen": [assistant("b")], "rejected": [assistant("c")]}, "no message in common"),
+        (
+            {"prompt": "a", "chosen": [assistant("b")], "rejected": [assistant("c")]},
+            "no common first message",
+        ),
     ],
 )
 def test_preferences_that_share_no_prompt_are_refused(record, message):
@@ -151,7 +154,7 @@ def test_answers_that_all_repeat_their_prompt_lose_it():
     found = read_preferences(records, LETTERS, 99)
     assert [LETTERS.decode(one.chosen_ids) for one in found.records] == ["b", "e"]
     assert found.notes("f") == (
-        "f: all answers repeat their prompt, which is taken off them (2 records)",
+        "f: all answers repeat their prompt, which is removed from them (2 records)",
         "f: columns that nothing reads: who (1 record)",
     )
     # One of several may begin with its prompt by chance: Hello, says who is greeted.
@@ -191,8 +194,8 @@ def test_records_that_are_wrong_are_left_out_on_demand_and_counted():
         {'"chosen" and "rejected" are the same': 2, '"prompt" is empty': 1},
     )
     assert found.notes("f") == (
-        "f: 0 records were cut to the length, 1 left out as too long",
-        'f: 3 records left out as wrong: "chosen" and "rejected" are the same (2); "prompt" is empty (1)',
+        "f: 0 records truncated, 1 dropped as too long",
+        'f: 3 records dropped as invalid: "chosen" and "rejected" are the same (2); "prompt" is empty (1)',
     )
 
 
@@ -205,7 +208,7 @@ def test_what_is_wrong_alike_is_one_reason():
 def test_not_everything_is_left_out():
     bad = WRONG[:1] * 7
     refused(
-        'the list of records holds only records that are wrong: "chosen" and "rejected" are the same .7.',
+        'the list of records holds only invalid records: "chosen" and "rejected" are the same .7.',
         read_preferences,
         bad,
         PLAIN,
@@ -213,7 +216,7 @@ def test_not_everything_is_left_out():
         invalid="drop",
     )
     refused(
-        r"only records that are too long \(1\).*; and records that are wrong: .* .1.",
+        r"only records that are too long \(1\).*; and invalid records: .* .1.",
         read_preferences,
         [WRONG[0], WRONG[4]],
         PLAIN,

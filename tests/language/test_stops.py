@@ -51,7 +51,7 @@ def test_a_stop_of_which_nothing_is_known_behind_text_is_taken_as_it_is_alone():
 
 
 def test_a_stop_without_tokens_is_refused():
-    with pytest.raises(UserError, match="stop is '', which has no token and would end every answer: leave"):
+    with pytest.raises(UserError, match="stop is '', which has no token and would end every response"):
         stop_sequences(TOKENIZER, ("a", ""))
     with pytest.raises(UserError, match="stop is ''"):
         rollouts(options(sampling=dict(stop=("",))))

@@ -90,9 +90,9 @@ def test_characters_come_back(text):
         (lambda: word_tokenizer(["a b"]), "'a b' is not one word"),
         (lambda: word_tokenizer([""]), "'' is not one word"),
         (lambda: character_tokenizer(["ab"]), "'ab' is not one character"),
-        (lambda: word_tokenizer("ab").token(5), "no id 5: the largest is 4"),
-        (lambda: word_tokenizer("ab").token(-1), "no id -1"),
-        (lambda: word_tokenizer("ab").token(2**40), "no id 1099511627776"),
+        (lambda: word_tokenizer("ab").token(5), "no token id 5: the largest is 4"),
+        (lambda: word_tokenizer("ab").token(-1), "no token id -1"),
+        (lambda: word_tokenizer("ab").token(2**40), "no token id 1099511627776"),
         (lambda: word_tokenizer("ab").chat(TALK, True), "has no chat template"),
         (lambda: character_tokenizer("ab").encode("a\ud800"), "character 2 is half of a surrogate pair"),
     ],
@@ -229,7 +229,7 @@ def test_added_tokens_may_be_text(tmp_path, qwen_like):
             ["<eos>", "<else>"],
             {"pad_token": "<nowhere>"},
             "<else>",
-            "'<nowhere>' is named as a token, but not in the vocabulary",
+            "'<nowhere>' is named as a token but is not in the vocabulary",
         ),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_pad_that_is_text_is_not_saved_as_special(tmp_path):
     config = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
     tokenizer = load_tokenizer(write(tmp_path, byte_level(["<|endoftext|>"]).to_str(), **config))
     assert tokenizer.pad_id == 1 != tokenizer.eos_id
-    assert "masks come from lengths, so that it does no harm" in tokenizer.notes[0]
+    assert "masks come from lengths, so this is harmless" in tokenizer.notes[0]
     assert "pad_token" not in json.loads(tokenizer.files()["tokenizer_config.json"])
 
 
@@ -273,7 +273,7 @@ def test_the_user_names_them(tmp_path, qwen_like):
     assert (tokenizer.eos_ids, tokenizer.pad_id, tokenizer.notes) == ((2,), 0, ())
     refused(folder, "'<nope>' is not a token", eos_token="<nope>")
     refused(folder, "'<nope>' is not a token", pad_token="<nope>")
-    refused(folder, "ends responses and cannot be PAD", pad_token="<|endoftext|>")
+    refused(folder, "ends responses and cannot also be PAD", pad_token="<|endoftext|>")
 
 
 def test_without_eos(tmp_path, qwen_like):
@@ -282,7 +282,7 @@ def test_without_eos(tmp_path, qwen_like):
     tokenizer = load_tokenizer(write(tmp_path, qwen_like, {"eos_token_id": [2, 0, 2]}))
     assert tokenizer.eos_ids == (2, 0)
     note, _ = tokenizer.notes  # the other is on PAD
-    assert note == "no EOS is named: '<|im_end|>' (2), where the model's generation ends, is used"
+    assert note == "no EOS is named: '<|im_end|>' (2), which ends the model's generation, is used"
     assert load_tokenizer(write(tmp_path, qwen_like, {"eos_token_id": 2})).eos_ids == (2,)
     refused(write(tmp_path, qwen_like, {"eos_token_id": 4000}), "names no EOS")
 
@@ -309,7 +309,7 @@ def test_without_a_generation_config_the_models_own_ends_count(tmp_path, qwen_li
         ("tokenizer_config.json", b"[]", "holds no JSON object"),
         ("tokenizer_config.json", b'{"eos_token": 3}', "names 3 as a special token"),
         ("tokenizer_config.json", b'{"eos_token": "<|im_end|>", "chat_template": 3}', "neither a text nor"),
-        ("tokenizer_config.json", b'{"additional_special_tokens": 3}', "in a form that is not known"),
+        ("tokenizer_config.json", b'{"additional_special_tokens": 3}', "in an unknown format"),
         ("generation_config.json", b'{"eos_token_id": "x"}', "eos_token_id = 'x'"),
         ("generation_config.json", b'{"eos_token_id": [2, true]}', "give an id, or a list of ids"),
         ("generation_config.json", b'{"eos_token_id": 4294967296}', "give an id"),

@@ -60,7 +60,9 @@ def test_an_answer_that_nothing_judges_is_counted():
 
 
 def test_a_batch_that_nothing_judges_is_refused():
-    with pytest.raises(UserError, match=r"none of 8 completions was judged \(None by <lambda>\): return a"):
+    with pytest.raises(
+        UserError, match=r"none of 8 completions has a score \(<lambda> returned None.*: return a"
+    ):
         collected(lambda completions: [None] * 8)
 
 
@@ -97,7 +99,7 @@ def test_measuring_leaves_them_out(tmp_path):
         samples=2,
     )
     assert found["reward"] == 1.0 and found["answers"] == 8  # of 0, 1 and 2
-    assert found["notes"][-1] == "2 of 8 answers were judged by no function, and are left out"
+    assert found["notes"][-1] == "2 of 8 responses were scored by no function and are left out"
 
 
 # ---- async
@@ -154,7 +156,7 @@ def test_what_goes_wrong_in_a_coroutine_is_told_like_anything_else():
     said = "the reward function mine raised ZeroDivisionError: division by zero for completion 1 of the batch"
     for function, message in (
         (fragile, said),
-        (short, "the reward function mine returned 1 numbers for 2 completions"),
+        (short, "the reward function mine returned a list of length 1 for a batch of 2"),
         (nothing, "mine raised TypeError: 'NoneType' object is not iterable for completion 0"),
     ):
         with pytest.raises(UserError, match=message):
@@ -183,7 +185,7 @@ ASKING = {
 
 @pytest.mark.parametrize("argument", ASKING)
 def test_an_argument_that_only_trl_passes_is_told_before_the_run(argument):
-    with pytest.raises(UserError, match=f"<lambda> asks for {argument}, which only TRL passes") as error:
+    with pytest.raises(UserError, match=f"<lambda> requires {argument}, which only TRL passes") as error:
         rollouts(options(), [ASKING[argument]])
     assert str(error.value).endswith(f"give it a default, {argument}=None")
 

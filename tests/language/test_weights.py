@@ -147,7 +147,7 @@ def test_a_prefix_of_some_names_is_told_with_the_line_that_strips_it():
     wrapped = {f"pretrained_model.{key}": x for key, x in arrays_of(model).items()}
     said = refused(model, wrapped | {"v_head.summary.weight": np.ones((1, 16), np.float32)})
     assert "a-folder holds v_head.summary.weight beside names that begin with 'pretrained_model.'" in said
-    line = said.partition("save the model inside, by ")[2]
+    line = said.partition("save the inner model, with ")[2]
     assert line == "{name[17:]: x for name, x in state.items() if name.startswith('pretrained_model.')}"
     assert {name[17:] for name in wrapped} == {*arrays_of(model)}
     two = {f"{one}.{key}": x for one in ("actor", "critic") for key, x in arrays_of(model).items()}
@@ -216,7 +216,7 @@ def test_missing_unexpected_and_wrong_tensors_are_named():
     broken[1, 2] = np.nan
     assert "layers.1.mlp.up_proj.weight is not finite" in refused(model, there | {name: broken})
     message = refused(model, there | {"model.layers.2.mlp.up_proj.weight": there[name]})
-    assert "layers.2.mlp.up_proj.weight is no part of a llama model of 2 layers" in message
+    assert "layers.2.mlp.up_proj.weight is not part of a llama model of 2 layers" in message
     assert "is a reward model" in refused(model, there | {"score.weight": np.zeros((1, 16), np.float32)})
 
 
@@ -344,7 +344,7 @@ def test_an_index_that_does_not_fit(sharded):
     path.write_text(json.dumps({"weight_map": places | {"model.extra": places["model.norm.weight"]}}))
     assert "lacks model.extra" in unreadable(sharded)
     path.write_text(json.dumps({"weight_map": {k: v for k, v in places.items() if k != "model.norm.weight"}}))
-    assert "holds model.norm.weight, which" in unreadable(sharded)
+    assert "holds model.norm.weight, but" in unreadable(sharded)
     path.write_text(json.dumps({"weight_map": places | {"model.norm.weight": "gone.safetensors"}}))
     assert "there is no" in unreadable(sharded)
     for content, said in (("[]", "holds no JSON object"), ("{}", "has no weight_map")):

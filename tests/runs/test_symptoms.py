@@ -1,5 +1,7 @@
 """At its end a run says in one line what its metrics tell of trouble, and what to try."""
 
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,7 +10,11 @@ from probes import Aim, Probe, small
 
 from proximo import training
 from proximo.cli import main
-from proximo.runs.symptoms import symptoms
+from proximo.commands.lm_train import arguments_of
+from proximo.commands.train import Train
+from proximo.language.running import SAMPLING
+from proximo.options import flat_options
+from proximo.runs.symptoms import SYMPTOMS, symptoms
 
 WORDS = ["--num-envs", "2", "--horizon", "32", "--minibatch-size", "64", "--epochs", "1", "--hidden", "4"]
 
@@ -53,9 +59,32 @@ def test_a_policy_that_stops_exploring_early(name):
 
 def test_responses_that_no_longer_end_and_a_policy_far_from_its_reference():
     first, second = symptoms([{"step": k, "val/finished": 1.0 - k, "objective/kl": 63.0} for k in range(2)])
-    assert first.startswith("almost all responses reach the token limit: try a higher")
-    assert second.startswith("the policy is far from its reference (KL 63.0 nats a response): try a higher")
+    assert first.startswith(
+        "almost no response ends before the maximum response length: try a higher --response"
+    )
+    assert second.startswith(
+        "the policy is far from the reference model (KL 63.0 nats per response): try a higher"
+    )
     assert symptoms([{"step": 1, "val/finished": 0.5, "objective/kl": 3.0}]) == []
+
+
+def test_every_option_that_an_advice_names_exists_in_the_commands_that_give_it():
+    known = {"train": flat_options(Train)} | {name: flat_options(arguments_of(name)) for name in SAMPLING}
+    tried = set()
+    for symptom in SYMPTOMS:
+        own = dict(re.findall(r"lm (\w+): --([a-z-]+)", symptom.advice))  # a command's name for it
+        assert set(own) in (set(), {*SAMPLING})
+        shared = re.findall(r"--([a-z-]+)", re.sub(r"\(lm .*?\)", "", symptom.advice))
+        for command in own or ["train"]:
+            for option in [*shared, own[command]] if own else shared:
+                assert option.replace("-", "_") in known[command], (command, option)
+                tried.add((command, option))
+    assert {
+        ("ppo", "kl"),
+        ("grpo", "beta"),
+        ("grpo", "missing-eos-penalty"),
+        ("train", "env-kwargs"),
+    } <= tried
 
 
 class Forever(Probe):

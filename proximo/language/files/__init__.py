@@ -1,1 +1,1 @@
-"""Models as folders of the Hugging Face Hub."""
+"""Models as folders in the Hugging Face Hub's format."""

@@ -1,7 +1,7 @@
-"""`adapter_config.json` of PEFT's: what adapters are, and whether they are plain ones.
+"""PEFT's `adapter_config.json`: the adapters' options, and whether they are plain LoRA.
 
-Only W + alpha / rank * B A is computed here (rsLoRA: alpha / sqrt(rank)). PEFT knows many more kinds, and a
-file of them may look the same, tensor by tensor: so every field and value is on a list, or refused.
+Only W + alpha / rank * B A is supported (rsLoRA: alpha / sqrt(rank)). PEFT has many more kinds, and their
+files may have the same tensors. So every field and value is either on a list, or refused.
 """
 
 import json
@@ -40,27 +40,27 @@ INSTEAD = {
     "alora_invocation_tokens": "it acts on some tokens only, so it cannot be merged: train a plain LoRA",
     "arrow_config": "it mixes several adapters token by token: give one of them",
 }
-"""What to do about a field, where it is not to merge."""
+"""What to do about a field, if merging does not help."""
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
     """The checked content of a folder's `adapter_config.json`.
 
-    Raises UserError where there is none, where it is damaged, and for adapters that are no plain LoRA.
+    Raises UserError if it is missing or damaged, and for adapters that are not plain LoRA.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"there are no adapters in {folder}: it has no {CONFIG}")
     content = json_object(path)
     if content.get("peft_type") != "LORA":
-        raise UserError(f"{path}: adapters of type {content.get('peft_type')!r} are not supported: take LORA")
+        raise UserError(f"{path}: adapters of type {content.get('peft_type')!r} are not supported: use LORA")
     _check_plain(content, path)
     _check_numbers(content, path)
     return content
 
 
 def of_map(hub: str, config: Mapping[str, Any], patterns: str, usual: float) -> float:
-    """A number of PEFT's, which may be another for maps whose name ends in a pattern (plain names alone)."""
+    """A number of PEFT's, which a pattern may override for maps whose name ends in it (plain names only)."""
     given = (config.get(patterns) or {}).items()
     return next((float(value) for name, value in given if f".{hub}".endswith(f".{name}")), usual)
 
@@ -71,7 +71,7 @@ def _check_plain(content: Mapping[str, Any], path: Path) -> None:
             continue  # what is null, false or empty asks for nothing
         said = json.dumps(value)
         what = said if len(said) <= 40 else f"{said[:39]}…"
-        raise UserError(f"{path}: {name} {what} is no plain LoRA: {INSTEAD.get(name, MERGE)}")
+        raise UserError(f"{path}: {name} {what} is not plain LoRA: {INSTEAD.get(name, MERGE)}")
     if not isinstance(content.get("use_rslora", False), bool | None):
         raise UserError(f"{path}: use_rslora is {content['use_rslora']!r}: it must be true or false")
     begun = content.get("init_lora_weights")

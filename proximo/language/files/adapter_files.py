@@ -1,4 +1,4 @@
-"""Adapters as files of PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
+"""Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
 For a map M of the Hub's, PEFT keeps `base_model.model.M.lora_A.weight` [rank, inputs] and `...lora_B.weight`
 [outputs, rank]: our `down` and `up`, turned round.
@@ -52,9 +52,9 @@ class LoRAWeights(NamedTuple):
 
 
 def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> None:
-    """Write a model's adapters, and nothing of its own weights; whole or not at all.
+    """Write a model's adapters without its own weights, completely or not at all.
 
-    base  the folder or the Hub's id of the model that they belong to, for those who load them
+    base  the folder or the Hub's id of their base model, for loading them
 
     Raises UserError if the model has none, if a number is not finite, or if the folder holds anything else.
     """
@@ -79,12 +79,12 @@ def save_adapters(folder: Path, model: Transformer, base: str | None = None) -> 
 
 
 def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
-    """The model with the adapters that a folder, or the Hub, has.
+    """The model with the adapters of a folder or of the Hub.
 
-    An adapter of GPT-2's that PEFT made becomes one each of queries, keys and values, which begin with the
-    same `down`: the model is the same, but then they learn apart.
+    A PEFT adapter of GPT-2's fused map becomes one each for queries, keys and values, with the same `down` at
+    the start. The model is the same, but the three are then trained separately.
 
-    Raises UserError where the files are missing or damaged, belong to another model, or are no plain LoRA.
+    Raises UserError if the files are missing or damaged, belong to another model, or are not plain LoRA.
     """
     if has_adapters(model):
         raise UserError("this model has adapters already: merge them first")
@@ -108,7 +108,7 @@ def load_adapters(folder: Path | str, model: Transformer) -> Transformer:
 
 
 def load_merged_model(name: Path | str) -> Transformer:
-    """The model of a folder, or of the Hub; where that has adapters alone, their base with them folded in.
+    """The model of a folder or of the Hub; for adapters alone, their base with the adapters merged.
 
     Raises UserError as `load_model` and `load_adapters`.
     """
@@ -128,15 +128,15 @@ def base_folder(name: Path | str) -> Path:
     config = adapter_config(place)
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
-        raise UserError(f"{place / CONFIG} names no base (base_model_name_or_path): write the model there")
+        raise UserError(f"{place / CONFIG} names no base model: set base_model_name_or_path")
     home = local_folder(base, revision if isinstance(revision, str) else None)
     if not (home / CORE).exists():
-        raise UserError(f"{place / CONFIG}: {base}, the adapters' base, is no model")
+        raise UserError(f"{place / CONFIG}: {base}, the adapters' base, is not a model")
     return home
 
 
 def is_reward_model(name: str) -> bool:
-    """Whether a model folder scores texts instead of continuing them."""
+    """Whether a model folder holds a reward model, which scores texts instead of continuing them."""
     path = base_folder(name) / CORE
     if not path.is_file():
         raise UserError(f"there is no model in {name}: it has no {CORE}")
@@ -145,10 +145,10 @@ def is_reward_model(name: str) -> bool:
 
 
 def save_with_adapters(folder: Path, model: Transformer, tokenizer: Tokenizer, options: ModelOptions) -> None:
-    """Write a model, adapters folded in; beside it, in `adapter`, these alone, where it has any.
+    """Write a model with its adapters merged; if it has any, also write them alone, beside it in `adapter`.
 
-    options  that the model was made by. Adapters alone are of use only where what they change is a folder of
-             its own: not on weights that were drawn, nor on a model that was given as adapters itself
+    options  of the model. Adapters alone are useful only if their base model is a folder of its own: not for
+             random weights, nor for a model that was given as adapters
     """
     save_model(folder, merge_adapters(model), tokenizer)
     base = Path(options.model)
@@ -162,7 +162,7 @@ def _adapted(node: Any) -> bool:
 
 
 def _fuse_adapters(parts: list[Any]) -> LoRAWeights:
-    """The adapters of maps that lie side by side as one; mostly there is just one."""
+    """The adapters of fused maps as one; often there is just one."""
     adapted = [part for part in parts if _adapted(part)]
     scale = adapted[0].scale
     a = np.concatenate([np.asarray(part.down, np.float32) for part in adapted], axis=1).T
@@ -180,7 +180,7 @@ def _fuse_adapters(parts: list[Any]) -> LoRAWeights:
 def _split_adapter(
     change: LoRAWeights, parts: Mapping[str, Any], targets: list[str], config: Mapping[str, Any]
 ) -> dict[str, AdaptedLinear]:
-    """One of PEFT's adapters as ours; `targets` are those of a fused map that we saved ourselves."""
+    """A PEFT adapter as ours; `targets` are those of a fused map that we saved."""
     rank = change.a.shape[0]
     scale = change.alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     down, found = change.a.T, {}
@@ -220,7 +220,7 @@ def _change(
 
 
 def _config(changes: Mapping[str, LoRAWeights], config: ModelConfig, base: str | None) -> dict[str, Any]:
-    """What PEFT needs to know; patterns only for maps whose rank or alpha is not the usual one."""
+    """PEFT's configuration; patterns only for maps with another rank or alpha than most."""
     rank, alpha = next((len(one.a), one.alpha) for one in changes.values())
     # Without the names' first part: older versions of PEFT want to see something before a pattern.
     ends = {hub.partition(".")[2]: change for hub, change in changes.items()}

@@ -1,6 +1,6 @@
-"""Model folders as on the Hugging Face Hub: what `transformers` wrote is read, what we write it loads.
+"""Model folders in the Hugging Face Hub's format: read from `transformers`, and written for it.
 
-Nothing in a folder is executed: weights are safetensors, the rest is JSON and text, `auto_map` is ignored.
+No code in a folder is executed: weights are safetensors, the rest is JSON and text, `auto_map` is ignored.
 """
 
 import json
@@ -41,11 +41,11 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def load_model(folder: Path | str) -> Transformer:
-    """A language model from a folder, or from the Hub; its arrays are float32, whatever the files have.
+    """Load a language model from a folder or from the Hub, as float32.
 
     folder  a path, or an id of the Hub such as "Qwen/Qwen2.5-0.5B"
 
-    Raises UserError where there is none, or where it is not supported, incomplete or damaged.
+    Raises UserError if there is no model, or if it is not supported, incomplete or damaged.
     """
     place = local_folder(folder)
     verify(place)
@@ -57,7 +57,7 @@ def load_model(folder: Path | str) -> Transformer:
 
 
 def load_reward_model(folder: Path | str) -> RewardModel:
-    """A reward model: sequence classification with one label. As `load_model`."""
+    """Load a reward model: sequence classification with one label. As `load_model`."""
     place = local_folder(folder)
     verify(place)
     content, config = _content(place), load_config(place)
@@ -76,12 +76,12 @@ def load_reward_model(folder: Path | str) -> RewardModel:
 
 
 def is_own_reward_model(folder: Path | str) -> bool:
-    """Whether a folder's reward model is one of ours, whose scores are read at an answer's last token."""
+    """Whether Proximo trained a folder's reward model: its scores are read at an answer's last token."""
     return SHIFT in _content(local_folder(folder))
 
 
 def load_config(folder: Path | str) -> ModelConfig:
-    """What a folder's `config.json` says, without its weights. Raises UserError as `load_model`."""
+    """The model configuration in a folder's `config.json`. Raises UserError as `load_model`."""
     place = local_folder(folder)
     config, defaults = model_config(_content(place)), place / GENERATION
     if not defaults.is_file():
@@ -90,15 +90,15 @@ def load_config(folder: Path | str) -> ModelConfig:
 
 
 def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = None) -> None:
-    """Write a language model, whole or not at all; an older one of ours there is replaced.
+    """Write a language model, completely or not at all; it replaces an older model of ours in the folder.
 
-    tokenizer  saved with it; its PAD and ends of a text go into `config.json`
+    tokenizer  saved with it; its PAD and end tokens are written into `config.json`
 
-    Weights are written as they came (`ModelConfig.dtype`), and what `generation_config.json` said there stays
-    (`ModelConfig.generation`), but for its PAD and ends.
+    Weights keep their original data type (`ModelConfig.dtype`). `generation_config.json` is kept too
+    (`ModelConfig.generation`), except for PAD and end tokens.
 
     Raises UserError if the folder holds anything else, if a weight is not finite, or if the model has
-    adapters (which are merged first, or saved on their own).
+    adapters (merge them first, or save them separately).
     """
     if model.head is None and not model.config.tied:
         raise UserError(
@@ -112,9 +112,9 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = N
 def save_reward_model(folder: Path, model: RewardModel, tokenizer: Tokenizer | None = None) -> None:
     """Write a reward model as sequence classification with one label; otherwise as `save_model`.
 
-    `transformers` reads a text's score at its last token that is not PAD, so `config.json` has to name PAD:
-    the tokenizer's, or else the one that the trunk's configuration has. What it returns is our score less
-    the model's shift, which is the field `proximo_reward_shift`.
+    `transformers` reads a text's score at its last token that is not PAD, so `config.json` must name PAD: the
+    tokenizer's, or else that of the trunk's configuration. Its score is ours minus the model's shift, which
+    is stored in the field `proximo_reward_shift`.
     """
     config = model.trunk.config
     content = config.as_json() | {
@@ -125,29 +125,29 @@ def save_reward_model(folder: Path, model: RewardModel, tokenizer: Tokenizer | N
     }
     if tokenizer is None and content.get("pad_token_id") is None:
         raise UserError(
-            "a reward model's config.json has to name PAD: give the tokenizer, or pad_token_id there"
+            "a reward model's config.json must name PAD: pass the tokenizer, or set pad_token_id there"
         )
     _save(folder, model, config, content, tokenizer, inside="trunk.")
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer, name: str) -> None:
-    """Raises UserError unless the model has an embedding for every id; it may have more of them."""
+    """Raises UserError unless the model has an embedding for every token id; it may have more."""
     if tokenizer.vocab_size > config.vocabulary:
         raise UserError(
             f"{name}: the tokenizer has {tokenizer.vocab_size} ids, but the model only {config.vocabulary}: "
-            "take the tokenizer that came with the model"
+            "use the tokenizer that belongs to the model"
         )
 
 
 def local_folder(folder: Path | str, revision: str | None = None) -> Path:
     """The folder of a model: a path as it is, an id of the Hub after downloading it.
 
-    revision  which version of the Hub's; the newest unless given
+    revision  version on the Hub; by default the newest
 
-    Only weights, JSON and text are fetched, never code or pickles. What was fetched once is kept by
-    `huggingface_hub`, and is enough without network.
+    Only weights, JSON and text are downloaded, never code or pickles. `huggingface_hub` caches downloads, so
+    later calls work offline.
 
-    Raises UserError if there is no such folder and it cannot be fetched.
+    Raises UserError if there is no such folder and the download fails.
     """
     if Path(folder).is_dir():
         return Path(folder)
@@ -167,7 +167,7 @@ def local_folder(folder: Path | str, revision: str | None = None) -> Path:
         )
     except Exception as error:  # no network, no such model, no permission, a full disk: many libraries' kinds
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"there is no folder {name}, and the Hub does not give it ({reason})") from error
+        raise UserError(f"there is no folder {name}, and the Hub's download failed ({reason})") from error
 
 
 def _content(place: Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _content(place: Path) -> dict[str, Any]:
         raise UserError(f"there is no model in {place}: it has no {CONFIG}{hint}")
     content = json_object(path)
     if content.get("quantization_config"):
-        raise UserError(f"{path}: quantised models are not supported: take the original weights")
+        raise UserError(f"{path}: quantised models are not supported: use the original weights")
     return content
 
 
@@ -212,7 +212,7 @@ def _save(
 
 
 def _dtype_of(tensors: Mapping[str, Tensor]) -> str:
-    """What most of a folder's numbers are written in; float32 where it is nothing that is read."""
+    """The data type of most of a folder's weights; float32 if it is not a supported one."""
     sizes = Counter[str]()
     for tensor in tensors.values():
         sizes[tensor.kind] += math.prod(tensor.shape)
@@ -221,9 +221,9 @@ def _dtype_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _saved_in(config: ModelConfig, model: Any) -> Any:
-    """What a model is written in; in float32 where float16, which ends at 65504, cannot hold it any more.
+    """The data type for saving a model; float32 if float16, whose largest number is 65504, cannot hold it.
 
-    A run's last step is no place to refuse: what was learned would be lost.
+    Saving must not fail at the end of a run, or the trained model would be lost.
     """
     dtype = jnp.dtype(config.dtype)
     if dtype == jnp.float16:

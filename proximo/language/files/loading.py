@@ -1,4 +1,4 @@
-"""Models, tokenizers and data as a command's options ask for them, and which of a model's arrays learn."""
+"""Loads models, tokenizers and data for a command's options; selects the arrays that are trained."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,10 +28,10 @@ Record = TypeVar("Record")
 def load_model_and_tokenizer(options: ModelOptions, key: PRNGKeyArray) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer of a folder, or of an id of the Hub.
 
-    key  draws the weights that are to be random: all of them (`from_scratch`), or the adapters'
+    key  for random weights: all of them (`from_scratch`), or the adapters'
 
-    Raises UserError where there is none, where it is not supported or damaged, where the tokenizer has ids
-    that the model has not, and for adapters that cannot be.
+    Raises UserError if there is no model, if it is damaged or not supported, if the tokenizer has ids that
+    the model lacks, and for invalid adapters.
     """
     weights_key, adapters_key = jax.random.split(key)
     mesh = mesh_of(options.mesh)
@@ -50,34 +50,34 @@ def load_model_and_tokenizer(options: ModelOptions, key: PRNGKeyArray) -> tuple[
 
 
 def add_adapters(model: Model, options: ModelOptions, key: PRNGKeyArray) -> Model:
-    """The model with adapters if the options ask for them; they change nothing yet.
+    """The model, with new adapters if the options ask for them; they have no effect yet.
 
-    Raises UserError for options of adapters without a rank.
+    Raises UserError for adapter options without a rank.
     """
     if options.lora_rank == 0:
         for name in ("lora_alpha", "lora_targets"):
             if getattr(options, name) != getattr(ModelOptions, name):
-                raise UserError(f"{name} is for adapters, and lora_rank is 0: give a rank, such as 16")
+                raise UserError(f"{name} is for adapters, but lora_rank is 0: set a rank, such as 16")
         return model
     return with_adapters(model, LoRA(options.lora_rank, options.lora_alpha, options.lora_targets), key)
 
 
 def partition_trainable(model: Any) -> tuple[Any, Any]:
-    """What learns and what is frozen: two trees like the model, with None where the other has an array.
+    """The trained and the frozen arrays: two trees like the model, with None where the other has an array.
 
-    With adapters, these and the heads beside the transformer learn; without, everything does.
+    With adapters, only these and the heads beside the transformer are trained; otherwise everything is.
     """
     learning, frozen = eqx.partition(model, trainable(model))
     return learning, frozen
 
 
 def combine(learning: Any, frozen: Any) -> Any:
-    """The model again, from what `partition_trainable` made of it."""
+    """The model from the two trees of `partition_trainable`."""
     return eqx.combine(learning, frozen)
 
 
 def row_length(length: int, config: ModelConfig) -> int:
-    """Tokens that a row may have: what was asked for, but no more than the model's context."""
+    """Maximum tokens of a row: the option, but at most the model's context."""
     return min(length, config.context)
 
 
@@ -93,7 +93,7 @@ class DataOptions(Protocol):
 def read_files(
     options: DataOptions, read: Callable[[str], Dataset[Record]]
 ) -> tuple[tuple[Record, ...], tuple[Record, ...], tuple[str, ...]]:
-    """The data, what is held out (nothing, where no file is named), and what the user should know of them."""
+    """The data, the held-out data (empty if no file is named), and remarks for the user."""
     data = read(options.data)
     held_out = Dataset[Record]((), 0, 0) if options.evaluation_data is None else read(options.evaluation_data)
     notes = data.notes(options.data) + held_out.notes(options.evaluation_data)

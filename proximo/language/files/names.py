@@ -1,4 +1,4 @@
-"""What the Hub calls the tensors of each family, and how they lie there: tables, and no code per family."""
+"""Names and layouts of each family's tensors on the Hub: tables, without code per family."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Safetensors files, one or several: read tensor by tensor where they lie, and written the same way."""
+"""Safetensors files, one or several: read and written tensor by tensor."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ TYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_d
 
 
 class Tensor(NamedTuple):
-    """An array that is on a disk, or is to be: known by shape and type, made when it is needed.
+    """An array that is on disk, or will be: its shape and type are known, its values load on demand.
 
     kind   "F32", "F16", "BF16", or what else a file says
     array  makes it
@@ -37,9 +37,9 @@ class Tensor(NamedTuple):
 
 @contextlib.contextmanager
 def open_tensors(folder: Path) -> Iterator[dict[str, Tensor]]:
-    """The tensors of a model folder, memory-mapped, whether in one file or in those that an index names.
+    """The tensors of a model folder, memory-mapped, from one file or from those that an index names.
 
-    Raises UserError where a file is missing, is not readable, or is not what the index says.
+    Raises UserError if a file is missing, unreadable, or contradicts the index.
     """
     with contextlib.ExitStack() as stack:
         if (folder / SINGLE).exists() or not (folder / INDEX).exists():
@@ -50,21 +50,21 @@ def open_tensors(folder: Path) -> Iterator[dict[str, Tensor]]:
         for file in sorted(set(places.values())):
             found, _ = open_file(folder / file, stack)
             if strays := [name for name in found if places.get(name) != file]:
-                raise UserError(f"{folder / file} holds {strays[0]}, which {INDEX} does not place there")
+                raise UserError(f"{folder / file} holds {strays[0]}, but {INDEX} does not list it there")
             tensors |= found
         if missing := sorted(set(places) - set(tensors)):
-            raise UserError(f"{folder / places[missing[0]]} lacks {missing[0]}, which {INDEX} places there")
+            raise UserError(f"{folder / places[missing[0]]} lacks {missing[0]}, but {INDEX} lists it there")
         yield tensors
 
 
 def open_file(path: Path, stack: contextlib.ExitStack) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of one file, which stays open as long as the stack, and what it says of itself.
+    """The tensors of one file, which stays open as long as the stack, and its metadata.
 
     Raises UserError if it is no such file.
     """
     if not path.is_file():
         weights = [entry.name for entry in path.parent.glob("*.bin")]
-        hint = f": {weights[0]} can hold code and is not read; convert it to safetensors" if weights else ""
+        hint = f": {weights[0]} can hold code and is not read: convert it to safetensors" if weights else ""
         raise UserError(f"there is no {path}{hint}")
     try:
         file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
@@ -81,7 +81,7 @@ def _tensor(file: Any, name: str, path: Path) -> Tensor:
     def array() -> np.ndarray:
         if kind not in TYPES.values():
             raise UserError(
-                f"{path}: {name} is {kind}, but only F32, BF16 and F16 are read (no quantised models)"
+                f"{path}: {name} is {kind}, but only F32, BF16 and F16 are supported (no quantised models)"
             )
         try:
             found: np.ndarray = file.get_tensor(name)
@@ -94,14 +94,14 @@ def _tensor(file: Any, name: str, path: Path) -> Tensor:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
-    return UserError(f"{path} is not a readable safetensors file ({reason}): fetch or save it again")
+    return UserError(f"{path} is not a readable safetensors file ({reason}): download or save it again")
 
 
 def _index(path: Path) -> dict[str, str]:
     """Tensor -> file. Names of files with a path in them could reach outside the folder: refused."""
     places = json_object(path).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise UserError(f"{path} has no weight_map: fetch or save it again")
+        raise UserError(f"{path} has no weight_map: download or save it again")
     for name, file in places.items():
         if not isinstance(file, str) or set(file) & set('/\\:"\0') or not file.endswith(".safetensors"):
             raise UserError(f"{path} places {name} in {file!r}, which is not a file of this folder: refused")
@@ -133,7 +133,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: 
 def write_file(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
     """One safetensors file: the header's length, the header in JSON, and the tensors' bytes in its order.
 
-    notes  what the file says of itself
+    notes  metadata of the file
 
     Raises UserError if a tensor is not finite.
     """
@@ -155,7 +155,7 @@ def write_file(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, st
 def _bytes(name: str, tensor: Tensor) -> bytes | memoryview:
     array = np.ascontiguousarray(tensor.array())
     if not np.isfinite(array).all():
-        raise UserError(f"{name} is not finite: such a model is not written")
+        raise UserError(f"{name} is not finite, so the model is not saved")
     if (TYPES.get(array.dtype), array.shape) != (tensor.kind, tensor.shape):
         raise ValueError(f"{name} was announced as {tensor.kind}{list(tensor.shape)}")
     return array.reshape(-1).view(np.uint8).data

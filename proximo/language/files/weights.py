@@ -18,16 +18,16 @@ from proximo.runs.named import named_leaves
 Tree = TypeVar("Tree")
 
 HINTS = {
-    "score.weight": " (it is no reward model: sequence classification with one label)",
+    "score.weight": " (it is not a reward model, i.e. sequence classification with one label)",
     "lm_head.weight": " and config.json does not say that the head is tied",
 }
 """What the lack of a tensor may mean."""
 
 
 def tensors_of(tree: Any, config: ModelConfig, dtype: Any = None, inside: str = "") -> dict[str, Tensor]:
-    """A model as the Hub's tensors, by full name; each is made when it is asked for.
+    """A model as the Hub's tensors, by full name; each is made on demand.
 
-    dtype   they are turned to it; as they are unless given
+    dtype   data type to convert to; by default unchanged
     inside  as in `entries`
     """
     arrays = named_leaves(tree)
@@ -68,10 +68,10 @@ def with_tensors(
     template  the model, or the shapes of its arrays
     tensors   by their names, with the family's prefix or without; a wrapper's before all of them, such as
               `module.` or `_orig_mod.`, is left out
-    place     where they come from, for messages
+    place     their origin, for messages
     inside    as in `entries`
 
-    Raises UserError, naming the tensor, where one is missing, of another shape, of no use, or not finite.
+    Raises UserError, naming the tensor, if one is missing, has another shape, is unknown, or is not finite.
     """
     shapes = named_leaves(template)
     listed = entries(config, shapes, inside)
@@ -106,7 +106,7 @@ def _without_prefix(tensors: Mapping[str, Tensor], config: ModelConfig, place: P
     for name, tensor in _without_wrapper(tensors, config, place).items():
         bare = name.removeprefix(NAMINGS[config.family].prefix)
         if bare in found:
-            raise UserError(f"{place} holds {bare} twice, with and without prefix: remove one")
+            raise UserError(f"{place} contains {bare} twice, with and without prefix: remove one")
         if not BUFFERS.search(name):
             found[bare] = tensor
     return found
@@ -124,7 +124,7 @@ def _without_wrapper(tensors: Mapping[str, Tensor], config: ModelConfig, place: 
         line = f"{{name[{len(prefix)}:]: x for name, x in state.items() if name.startswith({prefix!r})}}"
         raise UserError(
             f"{place} holds {strangers[0]} beside names that begin with {prefix!r}: "
-            f"save the model inside, by {line}"
+            f"save the inner model, with {line}"
         )
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
@@ -133,7 +133,7 @@ def _missing(name: str, place: Path, there: Mapping[str, Tensor]) -> str:
     layer = name.removesuffix(".weight").removesuffix(".bias")
     if any(other.startswith((f"{layer}.base_layer.", f"{layer}.lora_")) for other in there):
         return f"{place}: {layer} has adapters beside it: save what PEFT's merge_and_unload() returns"
-    return f"{place}: {name} is missing{HINTS.get(name, '')}: fetch or save the model again"
+    return f"{place}: {name} is missing{HINTS.get(name, '')}: download or save the model again"
 
 
 def _check_shape(entry: Entry, shape: tuple[int, ...], shapes: Mapping[str, Any], place: Path) -> None:
@@ -143,7 +143,7 @@ def _check_shape(entry: Entry, shape: tuple[int, ...], shapes: Mapping[str, Any]
     if entry.ours[0].endswith(("embedding", "head.weight")) and shape[1:] == wanted[1:]:
         raise UserError(
             f"{place}: {entry.hub} has {shape[0]} tokens, but config.json's vocab_size is {wanted[0]}: "
-            "the two do not belong together"
+            "they belong to different models"
         )
     raise UserError(f"{place}: {entry.hub} is {list(shape)}, but config.json asks for {list(wanted)}")
 
@@ -151,7 +151,7 @@ def _check_shape(entry: Entry, shape: tuple[int, ...], shapes: Mapping[str, Any]
 def _check_spare(
     name: str, there: Mapping[str, Tensor], config: ModelConfig, place: Path, inside: str
 ) -> None:
-    """A tensor that the model has no use for: harmless only if it is a head that says nothing new."""
+    """Checks an unused tensor: harmless only if it is a head equal to the tied embeddings."""
     if name == "lm_head.weight" and inside:
         return  # a reward model needs no head for tokens
     if name == "lm_head.weight" and config.tied:
@@ -165,4 +165,4 @@ def _check_spare(
     if name == "score.weight":
         raise UserError(f"{place} is a reward model (it has {name}): load it as one")
     layers = len(config.layers)
-    raise UserError(f"{place}: {name} is no part of a {config.family} model of {layers} layers")
+    raise UserError(f"{place}: {name} is not part of a {config.family} model of {layers} layers")

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, LoRA): a frozen model learns through small matrices beside its own.
+"""Low-rank adapters (Hu et al. 2021, LoRA): small trained matrices beside the frozen ones of a model.
 
 W' = W + alpha / rank * down up                                                    (their section 4.1)
 """
@@ -26,7 +26,7 @@ ALL = "all-linear"  # each of these that a model has
 
 @dataclass(frozen=True)
 class LoRA:
-    """Which maps are adapted, and how."""
+    """Which maps get adapters, and their size."""
 
     rank: int = 8  # of the change; 8 is enough for most tasks (their section 7.2)
     # the change counts alpha / rank times, so that the learning rate need not follow the rank
@@ -63,7 +63,7 @@ class AdaptedLinear(eqx.Module):
 
 
 def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
-    """The same model with adapters, which change nothing yet.
+    """The same model with adapters, which have no effect yet.
 
     `down` begins uniform in +- 1 / sqrt(inputs), as in the paper's own code, `up` at zero; both in float32,
     since small steps would be lost in fewer bits.
@@ -85,7 +85,7 @@ def with_adapters(model: Tree, lora: LoRA, key: PRNGKeyArray) -> Tree:
     }
     absent = sorted(set(lora.targets) - {ALL} - {name.rpartition(".")[2] for name in chosen})
     if absent:
-        raise UserError(f"this model's layers have no {absent[0]}: choose other targets for the adapters")
+        raise UserError(f"this model's layers have no {absent[0]}: choose other adapter targets")
 
     def adapted(base: Linear, key: PRNGKeyArray) -> AdaptedLinear:
         inputs, outputs = base.weight.shape
@@ -112,12 +112,12 @@ def replace_maps(model: Tree, nodes: Mapping[str, Linear | AdaptedLinear]) -> Tr
 
 
 def without_adapters(model: Tree) -> Tree:
-    """The frozen model, as it was before: the reference. It shares its arrays."""
+    """The model without adapters, the reference. It shares the arrays."""
     return _each_adapter(lambda node: node.base, model)
 
 
 def merge_adapters(model: Tree) -> Tree:
-    """The model with the adapters' changes in its own weights: as large and as fast as without them."""
+    """The model with adapters merged into its weights: as large and as fast as without them."""
 
     def merge(node: AdaptedLinear) -> Linear:
         wide = node.base.weight.astype(jnp.float32) + node.scale * (node.down @ node.up)

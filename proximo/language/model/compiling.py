@@ -1,4 +1,4 @@
-"""How the programs of language models are compiled."""
+"""Compiler options of language models."""
 
 import functools
 from collections.abc import Callable

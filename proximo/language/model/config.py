@@ -1,4 +1,4 @@
-"""What a model's `config.json` says, in the terms of one decoder-only transformer."""
+"""A model's `config.json` as the options of one decoder-only transformer."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from proximo.language.model.rotary import Rotary, rotary_of
 
 @dataclass(frozen=True)
 class Layer:
-    """What differs between a model's layers."""
+    """Options that differ between a model's layers."""
 
     window: int | None  # tokens that a query sees, itself included; None for all before it
     rotary: Rotary | None  # how positions turn queries and keys; None where positions are learned
@@ -19,7 +19,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a transformer; every family is a choice of these."""
+    """The architecture of a transformer; each family is a choice of these options."""
 
     family: str  # `model_type` of the file, such as "llama"
     vocabulary: int  # tokens that the embedding has, V
@@ -82,7 +82,7 @@ def model_config(content: Mapping[str, Any]) -> ModelConfig:
     """
     family = content.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise UserError(f"model_type {family!r} is not supported: take one of {', '.join(FAMILIES)}")
+        raise UserError(f"model_type {family!r} is not supported: use one of {', '.join(FAMILIES)}")
     try:
         config = _gpt2(content) if family == "gpt2" else _rotary_family(content)
     except KeyError as error:
@@ -194,7 +194,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma2": {"sliding_window": 4096, "head_dim": 256, "num_key_value_heads": 4},
     "gemma3_text": {"sliding_window": 4096, "head_dim": 256, "num_key_value_heads": 4},
 }
-"""What a family's files may leave out."""
+"""Fields that a family's files may leave out."""
 
 FAMILIES = ("gpt2", "llama", *DEFAULTS)
 
@@ -202,7 +202,7 @@ FAMILIES = ("gpt2", "llama", *DEFAULTS)
 def _activation(c: Mapping[str, Any], field: str, default: str) -> str:
     name = c.get(field) or default
     if name not in ACTIVATIONS:
-        raise ValueError(f"{field} {name!r} is not supported: take one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"{field} {name!r} is not supported: use one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 

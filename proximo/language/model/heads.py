@@ -1,4 +1,4 @@
-"""A language model that scores texts: a reward model, or what a critic begins from."""
+"""A language model that scores texts: a reward model, or the start of a critic."""
 
 import math
 
@@ -13,7 +13,7 @@ from proximo.language.model.transformer import Transformer
 
 
 class RewardModel(eqx.Module):
-    """One number for a text: score(hidden state of its last token) + shift."""
+    """A score for a text: score(hidden state of its last token) + shift."""
 
     trunk: Transformer  # the transformer; its head for tokens is not needed, and not kept
     score: Linear  # [D, 1], without bias, as the Hub's sequence classification with one label
@@ -33,7 +33,7 @@ class RewardModel(eqx.Module):
         """The score of each text at its last token, in float32.
 
         ids         tokens
-        segments    0 for padding, on either side; none is padding unless given
+        segments    0 for padding, on either side; by default none is padding
         checkpoint  as in `Transformer.hidden`
         """
         segments = jnp.ones_like(ids) if segments is None else segments
@@ -72,7 +72,7 @@ def new_reward_model(trunk: Transformer, key: PRNGKeyArray) -> RewardModel:
 
 
 def without_head(model: Transformer) -> Transformer:
-    """The same model without a head for tokens of its own."""
+    """The same model without its token head."""
     return eqx.tree_at(lambda m: m.head, model, None, is_leaf=lambda x: x is None)
 
 

@@ -1,4 +1,4 @@
-"""What a model says of given tokens: their log-probabilities and its entropy, never [B, T, V] at once."""
+"""Log-probabilities of given tokens and entropies, without [B, T, V] logits at once."""
 
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +16,7 @@ MOST_LOGITS = 2**23
 
 
 class TokenScores(NamedTuple):
-    """What a model says of some tokens, each from those before it."""
+    """Log-probability, entropy and best guess for tokens, each given those before it."""
 
     log_prob: Float[Array, "*shape"]  # log softmax(logits / temperature)[id], in nats
     entropy: Float[Array, "*shape"]  # of the distribution that the token is from, in nats
@@ -26,7 +26,7 @@ class TokenScores(NamedTuple):
 def score_tokens(
     model: Transformer, hidden: Float[Array, "B T D"], ids: Int[Array, "B T"], temperature: Scalar = 1.0
 ) -> TokenScores:
-    """What the model says of tokens, [B, T] each.
+    """Scores of tokens, [B, T] each.
 
     hidden       of the positions BEFORE the tokens
     ids          the tokens

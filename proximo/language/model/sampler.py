@@ -17,7 +17,7 @@ from proximo.language.model.transformer import Transformer, positions_of
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How responses are drawn."""
+    """Sampling options."""
 
     length: int  # most tokens of a response, its end token included
     temperature: float = 1.0  # logits are divided by it; 0 takes the likeliest token
@@ -31,12 +31,12 @@ class Sampling:
 
     @property
     def truncates(self) -> bool:
-        """Whether some tokens can never be drawn: log-probabilities are then not those of the model."""
+        """Whether some tokens are never sampled; log-probabilities then differ from the model's."""
         return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
 
 
 class Samples(NamedTuple):
-    """Responses, those to one prompt side by side."""
+    """Sampled responses; those to one prompt stand side by side."""
 
     ids: Int[Array, "B T"]  # padded after the end
     log_probs: Float[Array, "B T"]  # under the distribution they were drawn from, in nats; 0 after the end
@@ -77,7 +77,7 @@ def sample(
     """Responses to prompts; P x `samples` rows.
 
     prompts  padded on the left; lengths  tokens of each
-    key      draws; a row's tokens depend on it, on the row and on the step alone
+    key      random key; a row's tokens depend on it, the row and the step only
 
     The shapes and the options other than the temperature are compiled in: pad prompts to `packing.bucket`.
     """
@@ -195,7 +195,7 @@ def decode_step(
 
 
 def draw(logits: Float[Array, "B V"], noise: Float[Array, "2 B"]) -> Int[Array, "B"]:
-    """A token for each row, by turning round the distribution function.
+    """A token for each row, by inverting the distribution function.
 
     Two uniform numbers a row instead of V Gumbel ones, which cost more than the model where it is small.
     The first chooses a block of about sqrt(V) tokens, the second a token in it: sums stay short, and exact.

@@ -61,9 +61,9 @@ class Transformer(eqx.Module):
         """The last layer's output, after its norm, for whole sequences.
 
         ids         tokens
-        segments    0 for padding, else the number of the document, which sees nothing of the others; one
-                    document unless given
-        positions   of the tokens in their documents; counted unless given
+        segments    0 for padding, else the number of the document; documents do not attend to each other.
+                    By default there is one document
+        positions   of the tokens in their documents; by default counted
         checkpoint  keep only the layers' inputs for the gradient, and compute the rest again
         """
         segments = jnp.ones_like(ids) if segments is None else segments
@@ -83,8 +83,8 @@ class Transformer(eqx.Module):
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Unnormalised log-probabilities of the next token, in float32.
 
-        An id that no token has (`ModelConfig.absent`) has the lowest of all. This is the only place where
-        logits are made, so whatever samples, scores or learns agrees on that.
+        An id without a token (`ModelConfig.absent`) has the lowest logit. All logits are computed here, so
+        sampling, scoring and training agree on that.
         """
         flat = hidden.reshape(-1, hidden.shape[-1])
         weight = self.embedding.T if self.head is None else self.head.weight
@@ -96,10 +96,10 @@ class Transformer(eqx.Module):
 
 
 def with_tokens(model: Transformer, ids: Iterable[int]) -> Transformer:
-    """The model for a tokenizer with these ids: its other rows are not drawn, and have no probability.
+    """The model for a tokenizer with these ids: other ids are never sampled and have probability 0.
 
-    Many tables are larger than their vocabulary, up to a round number (Qwen 2.5 has 271 such rows), and what
-    is drawn from there has no text, so that nothing could judge it.
+    Many tables are larger than their vocabulary, up to a round number (Qwen 2.5 has 271 such rows). A sampled
+    id without a token would have no text, so no reward could score it.
     """
     there = np.zeros(model.config.vocabulary + 2, bool)
     there[[id + 1 for id in ids if id < model.config.vocabulary]] = True
@@ -110,7 +110,7 @@ def with_tokens(model: Transformer, ids: Iterable[int]) -> Transformer:
 
 
 def _present(config: ModelConfig) -> np.ndarray:
-    """Which ids a token has, [V]."""
+    """Which ids have a token, [V]."""
     found = np.ones(config.vocabulary, bool)
     for first, end in config.absent:
         found[first:end] = False
@@ -118,7 +118,7 @@ def _present(config: ModelConfig) -> np.ndarray:
 
 
 def positions_of(segments: Int[Array, "B L"]) -> Int[Array, "B L"]:
-    """Where each token stands in its document, counted from 0; padding counts as a document of its own."""
+    """Position of each token in its document, from 0; padding counts as a document of its own."""
     place = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
     changes = segments != jnp.pad(segments, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
     return place - jax.lax.cummax(jnp.where(changes, place, 0), axis=1)

@@ -1,7 +1,7 @@
-"""Conversations of a record as a chat template writes them, held against what the record says.
+"""Conversations as a chat template writes them, compared with what their record contains.
 
-A template is somebody else's program: it may leave out a message's text, its tool calls or its reasoning, and
-it knows names besides messages. What the user wrote is written, named in a note, or refused.
+A template is a program of the model's authors. It may leave out a message's text, tool calls or reasoning,
+and it may read variables besides messages. All of a record is written, named in a note, or refused.
 """
 
 import json
@@ -20,15 +20,15 @@ from proximo.language.text.tokenizer import Tokenizer
 HEARD = frozenset({"role", "content", "tool_calls", "tool_call_id", *LOSS, *REASONING})
 KWARGS = "chat_template_kwargs"
 TAKEN = frozenset({"messages", "tools", "add_generation_prompt", "continue_final_message", "tokenize"})
-"""What templates are told anyway, or by a column of its own."""
+"""Variables that templates always get, or that have a column of their own."""
 SURE = 16  # characters that stand in a rendering by no accident
 
 
 def template_notes(tokenizer: Tokenizer, given: RawRecord) -> tuple[str, ...]:
-    """What there is to note of how the chat template writes a record; nothing where that is text.
+    """Notes on how the chat template writes a record; none for plain text.
 
-    Raises UserError for a message whose text or tool calls the template does not write. Whoever searches for
-    the answers to learn (`conversations`) is stricter with these.
+    Raises UserError for a message whose text or tool calls the template does not write. The search for
+    answers to train on (`conversations`) is stricter.
     """
     if not given.kind.conversational:
         return ()
@@ -43,8 +43,8 @@ def template_notes(tokenizer: Tokenizer, given: RawRecord) -> tuple[str, ...]:
 def check_written(tokenizer: Tokenizer, messages: Messages) -> None:
     """Raises UserError for a message whose text or tool calls the chat template does not write.
 
-    It may leave parts of an earlier message out once there are later ones, as long as it writes them at all,
-    and its reasoning: that is how the model will be prompted.
+    It may leave out reasoning, and parts of earlier messages if it writes them in some position, since the
+    model will be prompted in this way.
     """
     text = tokenizer.chat(messages, False)
     for index, message in enumerate(messages):
@@ -58,7 +58,7 @@ def check_written(tokenizer: Tokenizer, messages: Messages) -> None:
 
 
 def _altered_messages(message: Message, text: str) -> Iterator[tuple[str, Message]]:
-    """The parts of a message that a template may leave out, and for each the message with another one."""
+    """The parts of a message that a template may leave out, each with the message with that part changed."""
     said = message["content"].rpartition("</think>")[2].strip()
     if said and not (len(said) >= SURE and said in text):
         yield "content", {**message, "content": f"{message['content']}x"}
@@ -67,7 +67,7 @@ def _altered_messages(message: Message, text: str) -> Iterator[tuple[str, Messag
 
 
 def _is_ignored(tokenizer: Tokenizer, messages: Messages, index: int, other: Message) -> bool:
-    """Whether a conversation is written alike with another message in this place."""
+    """Whether the written conversation stays the same with another message in this place."""
     changed = [*messages[:index], other, *messages[index + 1 :]]
     try:
         return tokenizer.chat(changed, False) == tokenizer.chat(messages, False)
@@ -76,22 +76,22 @@ def _is_ignored(tokenizer: Tokenizer, messages: Messages, index: int, other: Mes
 
 
 def _unread(tokenizer: Tokenizer, messages: Messages) -> Iterator[str]:
-    """Keys of messages that nothing reads, as something to note."""
+    """Notes on keys of messages that the template does not read."""
     for name in dict.fromkeys(name for message in messages for name in message):
         if name not in HEARD and not template_uses(tokenizer, name):
             yield f'the chat template does not read "{name}" of messages'
 
 
 def template_uses(tokenizer: Tokenizer, name: str) -> bool:
-    """Whether the chat template has this name anywhere."""
+    """Whether this name occurs in the chat template."""
     return re.search(rf"\b{re.escape(name)}\b", tokenizer.template or "") is not None
 
 
 def render_continuation(tokenizer: Tokenizer, messages: Messages) -> str:
-    """A conversation as text that ends inside its last message, for the model to go on with.
+    """A conversation as text that ends inside its last message, for the model to continue.
 
-    As `continue_final_message` of transformers: where the template takes blanks off the end of a message,
-    the text ends without them.
+    As `continue_final_message` of transformers: if the template strips spaces at the end of a message, the
+    text ends without them.
     """
     *before, last = messages
     mark = "to be continued"
@@ -101,19 +101,19 @@ def render_continuation(tokenizer: Tokenizer, messages: Messages) -> str:
     place = text.rfind(mark)
     begun = text[: max(place, 0)]
     if "".join(last["content"].split()) not in "".join(begun.split()):
-        raise UserError("the chat template leaves out what the last message begins with: give text instead")
+        raise UserError("the chat template leaves out the start of the last message: give text instead")
     return begun if text[place + len(mark) :].startswith(" ") else begun.rstrip()
 
 
 def render_prompt(tokenizer: Tokenizer, prompt: Messages) -> str:
-    """Messages as text up to where the answer begins: inside the last one where that is the assistant's."""
+    """Messages as text up to the start of the answer: inside the last one if that is the assistant's."""
     if prompt[-1]["role"] == "assistant":
         return render_continuation(tokenizer, prompt)
     return tokenizer.chat(prompt, True)
 
 
 def conversation(prompt: Messages, answer: Messages) -> Messages:
-    """A prompt and what answers it, or goes on with its last message."""
+    """A prompt and its answer, or the continuation of its last message."""
     *before, last = prompt
     if last["role"] != "assistant":
         return [*prompt, *answer]
@@ -122,7 +122,7 @@ def conversation(prompt: Messages, answer: Messages) -> Messages:
 
 
 def without_leading_answers(messages: Messages) -> Messages:
-    """A conversation whose first messages are not learned where the assistant wrote them, unasked."""
+    """A conversation in which messages of the assistant before any question are not trained on."""
     first = next((place for place, one in enumerate(messages) if one["role"] != "assistant"), len(messages))
     return [*({**one, "weight": 0} for one in messages[:first]), *messages[first:]]
 
@@ -131,10 +131,10 @@ def without_leading_answers(messages: Messages) -> Messages:
 
 
 def with_record_context(tokenizer: Tokenizer, given: RawRecord) -> Tokenizer:
-    """The tokenizer, whose chat template is told of the record's `tools` and `chat_template_kwargs`.
+    """The tokenizer, with the record's `tools` and `chat_template_kwargs` for its chat template.
 
-    Either may be JSON as text, as tables keep what has no fixed columns. Raises UserError for what is none of
-    these, and where the template would pass it over.
+    Either may be JSON as text, as tables store data without fixed columns. Raises UserError for other values,
+    and if the template would ignore them.
     """
     if not given.kind.conversational:
         return tokenizer
@@ -147,23 +147,23 @@ def with_record_context(tokenizer: Tokenizer, given: RawRecord) -> Tokenizer:
     found = replace(without, names={**without.names, "tools": tools})
     messages = given.record[given.kind.columns[0]]
     if found.chat(messages, False) == without.chat(messages, False):
-        raise UserError('the chat template does not write "tools": take one that does, or remove the column')
+        raise UserError('the chat template does not write "tools": use one that does, or remove the column')
     return found
 
 
 def with_template_variables(tokenizer: Tokenizer, given: Any) -> Tokenizer:
-    """The tokenizer, whose chat template is told of these names: an object, or JSON as text, or None.
+    """The tokenizer, with these variables for its chat template: an object, JSON as text, or None.
 
-    Raises UserError for anything else, and for a name that the template does not read.
+    Raises UserError for other values, and for a name that the template does not read.
     """
     names = without_nulls(_plain(given, KWARGS))
     if not names:
         return tokenizer
     if not isinstance(names, Mapping):
-        raise UserError(f'"{KWARGS}" is {describe_value(names)}: give an object, a value for each name')
+        raise UserError(f'"{KWARGS}" is {describe_value(names)}: give an object that maps names to values')
     for name in names:
         if name in TAKEN:
-            raise UserError(f'"{KWARGS}" has "{name}", which is not for it: leave it out')
+            raise UserError(f'"{KWARGS}" has "{name}", which cannot be set there: leave it out')
         if not template_uses(tokenizer, name):
             raise UserError(f'the chat template does not read "{name}" of "{KWARGS}": leave it out')
     return replace(tokenizer, names={**tokenizer.names, **names})

@@ -1,13 +1,13 @@
-"""Where in a conversation, as a chat template writes it, each answer of the assistant stands.
+"""Finds each answer of the assistant in a conversation that a chat template has written.
 
-What the template says itself counts most: `{% generation %} ... {% endgeneration %}` marks what the assistant
-writes. Without marks an answer stands between two beginnings of the conversation: what a model is prompted
-with, and what ends with the answer. Some templates write earlier messages differently once there are later
-ones (without their reasoning, say): there a character that is put in for a moment shows where an answer's
-text begins and where it ends.
+The template's own marks have priority: `{% generation %} ... {% endgeneration %}` encloses what the assistant
+writes. Without marks, an answer lies between two prefixes of the conversation: the prompt of the answer, and
+the prefix that ends with it. Some templates write earlier messages differently once later ones follow, for
+example without their reasoning. Then a character is inserted temporarily, to see where an answer's text
+begins and ends.
 
-A conversation of which the template leaves something out that the assistant wrote is refused: nobody would
-see that it is never learned.
+If the template leaves out something that the assistant wrote, the conversation is refused. Otherwise nobody
+would notice that it is never trained on.
 """
 
 import re
@@ -23,7 +23,7 @@ Span: TypeAlias = tuple[int, int]
 """Characters of a text, from the first to the one behind the last."""
 
 Cut: TypeAlias = tuple[int, bool]
-"""Where a piece of a text ends, and whether the piece is to be learned."""
+"""Where a piece of a text ends, and whether it is trained on."""
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of a message under which its reasoning is found."""
@@ -35,12 +35,12 @@ PLACE = "\ufdd2"
 def conversation(
     chat: ChatTemplate, messages: Messages, start: int = 0, ends: Sequence[str] = ()
 ) -> tuple[str, list[Cut]]:
-    """Messages as one text, cut where an answer of the assistant that is to be learned begins or ends.
+    """Messages as one text, cut where each answer of the assistant that is trained on begins and ends.
 
-    start  messages before this one are a prompt, whoever wrote them; the text is cut where it ends, too
+    start  messages before this one are a prompt, whoever wrote them; the text is cut at its end too
     ends   special tokens, one of which may end an answer
 
-    Raises UserError where an answer is not to be found, and where the template does not write all of one.
+    Raises UserError if an answer cannot be found, or if the template leaves out part of one.
     """
     theirs = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
     learned = [index for index in theirs if index >= start and carries_loss(messages[index])]
@@ -67,20 +67,20 @@ def conversation(
         spans = [(max(begin, border), end) for begin, end in spans if end > border]
     if learned and not spans:
         raise UserError(
-            "the chat template marks nothing as the assistant's: give one that does (--chat-template)"
+            "the chat template marks nothing as the assistant's: use one that does (--chat-template)"
         )
     return text, _cuts(text, spans, border)
 
 
 def _cuts(text: str, spans: Sequence[Span], border: int | None) -> list[Cut]:
-    """All of a text in pieces; `border` is where a prompt ends, before every answer."""
+    """A whole text in pieces; `border` is the end of the prompt, before every answer."""
     cuts = [(border, False)] if border and spans else []
     cuts += [cut for begin, end in spans for cut in ((begin, False), (end, True))]
     return [*cuts, (len(text), False)]
 
 
 def render_checked(chat: ChatTemplate, messages: Messages) -> str:
-    """Messages as one text. Raises UserError where something that the assistant wrote is not in it."""
+    """Messages as one text. Raises UserError if something that the assistant wrote is missing."""
     written = _Written(chat, messages, chat.text(messages, False), ())
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
@@ -89,9 +89,9 @@ def render_checked(chat: ChatTemplate, messages: Messages) -> str:
 
 
 def answer_affixes(chat: ChatTemplate) -> tuple[str, str]:
-    """What the template ends a prompt with though no given answer has it, and what it ends an answer with.
+    """What the template ends a prompt with although no given answer has it, and what it ends an answer with.
 
-    Raises UserError where the template fails on a question and an answer, or writes no answer.
+    Raises UserError if the template fails on a question and an answer, or writes no answer.
     """
     talk = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PLACE}]
     prompt = chat.text(talk[:1], True)
@@ -103,7 +103,7 @@ def answer_affixes(chat: ChatTemplate) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Written:
-    """Messages with the text that a template makes of them, and special tokens that may end an answer."""
+    """Messages, their text as the template writes it, and special tokens that may end an answer."""
 
     chat: ChatTemplate
     messages: Messages
@@ -111,14 +111,14 @@ class _Written:
     ends: Sequence[str]
 
     def part(self, messages: Messages, generation_prompt: bool) -> str | None:
-        """A part of the conversation as text; None where the template fails on it, or refuses it."""
+        """A part of the conversation as text; None if the template fails on it or refuses it."""
         try:
             return self.chat.text(messages, generation_prompt)
         except UserError:
             return None
 
     def spans(self, learned: Sequence[int]) -> list[Span]:
-        """Where these answers stand."""
+        """The places of these answers."""
         spans: list[Span] = []
         for index in learned:
             floor = spans[-1][1] if spans else 0
@@ -132,10 +132,10 @@ class _Written:
         return spans
 
     def check(self, index: int, begin: int = 0, end: int | None = None) -> None:
-        """Raises UserError unless all that a message says is in the text up to an end; blanks may differ.
+        """Raises UserError unless all of a message's content is in the text before an end; spaces may differ.
 
-        begin  where its answer begins; what a message says may begin before it (`<think>`, in some prompts),
-               but not end there
+        begin  start of its answer; content may begin before it (`<think>`, in some prompts), but not end
+               before it
         """
         for name, part in _message_parts(self.messages[index]):
             if _ends_behind(part, self.text[:end], begin):
@@ -146,15 +146,15 @@ class _Written:
             last = index + 1 == len(self.messages)
             if not last and alone.startswith(before) and _ends_behind(part, alone, len(before)):
                 raise UserError(
-                    f"{found}, where messages follow: give each answer a record of its own, with the "
+                    f"{found}, if messages follow: give each answer its own record, with the "
                     "messages before it as prompt and itself as completion"
                 )
-            raise UserError(f"{found}: give a template that writes it (--chat-template), or remove it")
+            raise UserError(f"{found}: use a template that writes it (--chat-template), or remove it")
 
     def begin(self, index: int, floor: int) -> int | None:
-        """Where an answer begins: behind what prompts for it, or else where its own text begins.
+        """Where an answer begins: after its prompt, or else where its own text begins.
 
-        floor  where the answer before it ends
+        floor  end of the previous answer
         """
         earlier = self.messages[:index]
         prompted = self.part(earlier, True)
@@ -176,7 +176,7 @@ class _Written:
         return min(own, default=None)  # the name of a tool is not the first that its call has
 
     def end(self, index: int) -> int | None:
-        """Where an answer ends, with what the template writes behind it as long as no message follows."""
+        """Where an answer ends, including what the template writes after it when no message follows."""
         last = self.part(self.messages[: index + 1], False)
         if last is not None and self.text.startswith(last):
             return len(last)
@@ -196,13 +196,13 @@ class _Written:
         return place + (blanks + len(token) if token else 0)
 
     def end_of_earlier(self, index: int) -> int:
-        """Where the message before this one ends, which may say anything; 0 where it cannot be told."""
+        """Where the message before this one ends; 0 if unknown."""
         return max((place for place, _ in self.places(index - 1)), default=0) if index else 0
 
     def places(self, index: int, first: bool = False) -> list[tuple[int, Mapping[str, Any]]]:
         """Where the parts of a message end (or begin: `first`) in the text, and the message with each place.
 
-        A part is left out where a character put in there changes anything else, or vanishes.
+        A part is skipped if a character inserted there changes anything else, or vanishes.
         """
         found = []
         for marked in _with_place(self.messages[index], first):
@@ -218,14 +218,14 @@ class _Written:
 
 
 def _ends_behind(part: str, text: str, begin: int) -> bool:
-    """Whether a text has this part, blanks aside, and its last one does not end before a place."""
+    """Whether a text has this part, ignoring spaces, and its last one does not end before a place."""
     written, part, before = ("".join(one.split()) for one in (text, part, text[:begin]))
     place = written.rfind(part)
     return place >= 0 and place + len(part) > len(before)
 
 
 def _message_parts(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Everything that a message says, by the name of what holds it."""
+    """All content of a message, by the name of its key."""
     for key in (*REASONING, "content"):
         value = message.get(key)
         parts = value if isinstance(value, list | tuple) else [{"text": value}]
@@ -247,7 +247,7 @@ def _function(call: Any) -> Mapping[str, Any]:
 
 
 def _with_place(message: Mapping[str, Any], first: bool) -> Iterator[Mapping[str, Any]]:
-    """The message with a place before (or behind) each of its texts."""
+    """The message with a mark before (or after) each of its texts."""
 
     def put(text: str) -> str:
         return PLACE + text.lstrip() if first else text.rstrip() + PLACE
@@ -265,7 +265,7 @@ def _with_place(message: Mapping[str, Any], first: bool) -> Iterator[Mapping[str
 
 
 def _beginnings(text: str, tokens: Sequence[str]) -> list[str]:
-    """A text, and all of its beginnings that end with a line or a special token, the longest first."""
+    """A text, and all of its prefixes that end with a line or a special token, the longest first."""
     ends = {found.end() for token in ("\n", *tokens) for found in re.finditer(re.escape(token), text)}
     return [text[:end] for end in sorted({*ends, len(text)} - {0}, reverse=True)]
 

@@ -1,18 +1,18 @@
-"""Training data as token ids: what to imitate, what to answer, and which answer is better.
+"""Training data as token ids: texts, prompts, and preferences between answers.
 
-A prompt keeps the ids that it has alone, so that a model is trained on those that it will be prompted with;
-a completion has those that it has behind its prompt, and nothing is ever decoded and encoded again. A text
-and an answer end with EOS, except where they were cut off: no model learns to stop where a length did.
+A prompt keeps the ids that it has alone, so a model is trained on the ids that it will be prompted with. A
+completion has the ids that it has after its prompt. Nothing is decoded and encoded again. A text and an
+answer end with EOS unless they were truncated, so no model learns to stop at the maximum length.
 
-Every reader takes a file of JSON lines, or a list of dicts (columns in `records`), and these:
+Every reader takes a file of JSON lines, or a list of dicts (columns in `records`), and these arguments:
 
     tokenizer   the model's
-    length      tokens that a record may have, at most
-    overlong    what becomes of longer ones: "truncate" cuts answers, and refuses a prompt that leaves no
+    length      maximum tokens of a record
+    overlong    what to do with longer ones: "truncate" cuts answers, and refuses a prompt that leaves no
                 room for one; "refuse" refuses both; "drop" leaves the record out. All of them are counted
-    invalid     what becomes of records that are wrong: "refuse" the data, or "drop" such records, counted
+    invalid     what to do with invalid records: "refuse" the data, or "drop" such records, counted
 
-and raises UserError for the first record that is wrong, with the file, the line, and what to do.
+Each raises UserError for the first invalid record, with the file, the line, and what to do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,22 +53,22 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.text.tokenizer_backend import encoding
 
 TURN = "\n\nAssistant:"
-"""Where an answer begins in texts of "Human:" and "Assistant:", as Anthropic's data have them."""
+"""The start of an answer in texts with "Human:" and "Assistant:", as in Anthropic's data."""
 
 Overlong: TypeAlias = Literal["truncate", "refuse", "drop"]
 Ids: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]
 Piece: TypeAlias = tuple[list[int], bool]
 
 ARGUMENTS = frozenset({"prompts", "completions", "completion_ids"})
-"""What a reward function receives besides the columns, which cannot be called the same."""
+"""Arguments of a reward function besides the columns; no column may have one of these names."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingText:
-    """Tokens to imitate.
+    """A text to train on.
 
     ids    [L] int32
-    learn  [L] bool, tokens that carry loss; never the first one, which nothing predicts
+    learn  [L] bool, tokens that count in the loss; never the first one, which nothing predicts
     """
 
     ids: Ids
@@ -77,12 +77,12 @@ class TrainingText:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What a model is to answer.
+    """A prompt for a model to answer.
 
     ids      [L] int32
-    text     what was tokenised; messages as the chat template wrote them
-    columns  everything else in the record, for reward functions; None where this record lacks a column
-    given    as it stands in the record: text, or messages
+    text     the tokenised text; messages as the chat template wrote them
+    columns  all other columns of the record, for reward functions; None if this record lacks a column
+    given    as in the record: text, or messages
     """
 
     ids: Ids
@@ -93,13 +93,13 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Preference:
-    """Two answers, of which the first is better.
+    """A preference between two answers.
 
     prompt_ids    [L] int32
-    chosen_ids    [C] int32, with EOS unless cut off
+    chosen_ids    [C] int32, with EOS unless truncated
     rejected_ids  [R] int32, likewise; never equal to the chosen
-    margin        by how much the chosen is better, units of reward; 0 where nothing is said
-    conversation  they are messages, which the chat template made text
+    margin        by how much the chosen answer is better, units of reward; 0 if not given
+    conversation  whether they are messages that the chat template wrote as text
     """
 
     prompt_ids: Ids
@@ -119,8 +119,8 @@ def read_training_texts(
 ) -> Dataset[TrainingText]:
     """Texts, conversations, or prompts with completions: {"text"}, {"messages"}, {"prompt", "completion"}.
 
-    completion_only  whether completions and the assistant's messages alone carry loss, not what they
-                     answer; a {"text"} always carries loss as a whole
+    completion_only  whether only completions and the assistant's messages count in the loss, not their
+                     prompts; a {"text"} always counts as a whole
     """
 
     def read(given: RawRecord) -> ParsedRecord[TrainingText]:
@@ -132,9 +132,9 @@ def read_training_texts(
         learn = np.array([learn or not completion_only for piece, learn in pieces for _ in piece])
         learn[0] = False
         if len(ids) == 1:
-            raise UserError("is a single token, which nothing predicts: remove the record")
+            raise UserError("is a single token, so there is nothing to predict: remove the record")
         if not learn[:length].any():
-            raise TooLong(f"has {int(learn.argmax())} tokens before the first to learn, of {length} that fit")
+            raise TooLong(f"has {int(learn.argmax())} tokens before the answer; the maximum is {length}")
         cut = _needs_truncation(len(ids), length, overlong)
         return ParsedRecord(TrainingText(_ids(ids[:length]), learn[:length]), cut, notes)
 
@@ -148,9 +148,9 @@ def read_prompts(
     overlong: Literal["refuse", "drop"] = "refuse",
     invalid: Invalid = "refuse",
 ) -> Dataset[Prompt]:
-    """What to answer: {"prompt"}. All other columns are kept, for reward functions.
+    """Prompts: {"prompt"}. All other columns are kept for reward functions.
 
-    A conversation that ends with the assistant is gone on with, inside that message.
+    A conversation that ends with the assistant is continued inside that message.
     """
 
     def read(given: RawRecord) -> ParsedRecord[Prompt]:
@@ -178,12 +178,12 @@ def read_preferences(
     invalid: Invalid = "refuse",
     vocabulary: int | None = None,
 ) -> Dataset[Preference]:
-    """Two answers and which is better: {"prompt", "chosen", "rejected"}, and "margin" where it is known.
+    """Preferences between two answers: {"prompt", "chosen", "rejected"}, and optionally "margin".
 
-    Without "prompt", or where it is repeated, it is what both answers begin with.
+    Without "prompt", or if answers repeat it, the prompt is the common beginning of both answers.
 
-    length      of a prompt with either answer
-    vocabulary  ids that the model has, where they may be fewer than the tokenizer's
+    length      maximum tokens of a prompt with either answer
+    vocabulary  number of the model's ids, if it may be smaller than the tokenizer's
     """
     source = source if isinstance(source, str | Path) else list(source)
     repeated = _texts_repeat_prompt(source)
@@ -202,7 +202,7 @@ def read_preferences(
             raise UserError('"chosen" and "rejected" are the same: remove the record')
         room = length - len(prompt)
         if room < 1:
-            raise TooLong(f'has {len(prompt)} tokens in "prompt" alone, of {length} that fit')
+            raise TooLong(f'has {len(prompt)} tokens in "prompt" alone; the maximum is {length}')
         cut = _needs_truncation(len(prompt) + max(len(chosen), len(rejected)), length, overlong)
         if chosen[:room] == rejected[:room]:
             raise TooLong(f'"chosen" and "rejected" are the same within the {length} tokens that fit')
@@ -214,20 +214,20 @@ def read_preferences(
 
 
 def _with_prompt(tokenizer: Tokenizer, given: RawRecord, repeated: bool) -> RawRecord:
-    """A preference with a prompt of its own and answers that do not repeat it."""
+    """A preference with its own prompt, and answers that do not repeat it."""
     record, notes = given.record, given.notes
     if given.kind.columns == ANSWERS:
         record = record | _split_texts(tokenizer, record["chosen"], record["rejected"])
     elif repeated and not given.kind.conversational:
         record = record | {name: record[name][len(record["prompt"]) :] for name in ANSWERS}
-        notes += ("all answers repeat their prompt, which is taken off them",)
+        notes += ("all answers repeat their prompt, which is removed from them",)
     return given._replace(record=record, kind=given.kind._replace(columns=PREFERENCE), notes=notes)
 
 
 def _texts_repeat_prompt(source: Source) -> bool:
     """Whether in every record the answers, all texts, begin with the prompt.
 
-    One alone may do so by chance, as "Hello" answers "Hello"; a file in which all do repeats them.
+    A single answer may do so by chance, as "Hello" answers "Hello"; if all of a file do, they repeat it.
     """
     for _, record in lines_of(source):
         prompt, answers = record.get("prompt"), [record.get(name) for name in ANSWERS]
@@ -239,12 +239,12 @@ def _texts_repeat_prompt(source: Source) -> bool:
 
 
 def _split_texts(tokenizer: Tokenizer, chosen: str, rejected: str) -> dict[str, str]:
-    """Two texts that begin alike as a prompt with two answers.
+    """Two texts with a common beginning as a prompt with two answers.
 
-    The prompt ends behind the last "Assistant:" that both have; without one, behind the last token that both
-    have, so that no token of an answer is cut in two.
+    The prompt ends after the last common "Assistant:", or without one after the last common token, so that no
+    token of an answer is cut in two.
 
-    Raises UserError where they have no beginning in common.
+    Raises UserError if they have no common beginning.
     """
     size = common_prefix(chosen, rejected)
     place = chosen[:size].rfind(TURN)
@@ -255,18 +255,16 @@ def _split_texts(tokenizer: Tokenizer, chosen: str, rejected: str) -> dict[str, 
         ends = [end for _, end in one.offsets[: common_prefix(one.ids, other.ids)]]
         size = max((end for end in ends if end <= size), default=0)
     if not size:
-        raise UserError(
-            '"chosen" and "rejected" begin with no text in common, which would be their prompt: give "prompt"'
-        )
+        raise UserError('"chosen" and "rejected" have no common beginning to use as prompt: give "prompt"')
     if size in (len(chosen), len(rejected)):
-        raise UserError('"chosen" or "rejected" is nothing but what both begin with: remove the record')
+        raise UserError('"chosen" or "rejected" is only the common beginning of both: remove the record')
     return {"prompt": chosen[:size], "chosen": chosen[size:], "rejected": rejected[size:]}
 
 
 def _with_weights(given: RawRecord, completion_only: bool) -> RawRecord:
-    """A record whose messages have weight 0 where they are not to be learned.
+    """A record in which messages that are not trained on have weight 0.
 
-    Raises UserError where no message would be learned, or one that is not to be.
+    Raises UserError if no message would be trained on, or one that must not be.
     """
     record, (columns, conversational) = given.record, given.kind
     if not conversational:
@@ -279,11 +277,11 @@ def _with_weights(given: RawRecord, completion_only: bool) -> RawRecord:
     messages = without_leading_answers(record[name]) if columns == MESSAGES else record[name]
     if not any(carries_loss(one) for one in messages):
         raise UserError(
-            f'"{name}" has no answer to learn (weight 0, or nothing before it): remove the record'
+            f'"{name}" has no answer to train on (weight 0, or nothing before it): remove the record'
         )
     notes = given.notes
     if messages[0] != record[name][0]:
-        notes += ("the conversation begins with the assistant, and that message is not learned",)
+        notes += ("the conversation begins with the assistant, and this message is not trained on",)
     return given._replace(record={**record, name: messages}, notes=notes)
 
 
@@ -300,7 +298,7 @@ def _pieces_of(tokenizer: Tokenizer, given: RawRecord, completion_only: bool) ->
 
 
 def _pair(tokenizer: Tokenizer, given: RawRecord, answer: str) -> list[Piece]:
-    """A prompt, as `read_prompts` has it, and what answers it."""
+    """A prompt, as in `read_prompts`, and its answer."""
     prompt, completion = given.record["prompt"], given.record[answer]
     if given.kind.conversational:
         if prompt[-1]["role"] == "assistant":
@@ -313,9 +311,9 @@ def _pair(tokenizer: Tokenizer, given: RawRecord, answer: str) -> list[Piece]:
 
 
 def _continued_pair(tokenizer: Tokenizer, prompt: Messages, completion: Messages) -> list[Piece]:
-    """A prompt that ends inside the assistant's message, and how that goes on."""
+    """A prompt that ends inside the assistant's message, and the continuation."""
     if len(completion) > 1:
-        raise UserError('"prompt" ends with the "assistant", so the answer must be one message that goes on')
+        raise UserError('"prompt" ends with the "assistant", so the answer must be one message')
     before = render_continuation(tokenizer, prompt)
     after = tokenizer.chat(conversation(prompt, completion), False)
     if not after.startswith(before):
@@ -331,7 +329,7 @@ def _tokenise_answer(tokenizer: Tokenizer, given: RawRecord, answer: str) -> tup
 
 
 def _with_eos(tokenizer: Tokenizer, pieces: list[Piece]) -> list[Piece]:
-    """Ends with EOS, and with an answer: what stands behind the last one teaches nothing."""
+    """Ends the ids with EOS, after the last answer; later tokens are not trained on."""
     while pieces and not pieces[-1][1]:
         pieces = pieces[:-1]
     if not pieces:
@@ -341,7 +339,7 @@ def _with_eos(tokenizer: Tokenizer, pieces: list[Piece]) -> list[Piece]:
 
 
 def _with_bos(tokenizer: Tokenizer, text: str, name: str) -> list[int]:
-    """A text with what the tokenizer puts before it (BOS), unless the text has spelt that out."""
+    """A text with the tokens that the tokenizer puts before it (BOS), unless the text already has them."""
     ids, start = _encoded(tokenizer, text, name), list(tokenizer.start_ids)
     return ids if ids[: len(start)] == start else start + ids
 
@@ -357,9 +355,9 @@ def _no_token(text: str, name: str) -> UserError:
 
 
 def _needs_truncation(size: int, length: int, overlong: str) -> bool:
-    """Whether a record of this size is to be cut."""
+    """Whether to truncate a record of this size."""
     if size > length and overlong != "truncate":
-        raise TooLong(f"has {size} tokens, of {length} that fit")
+        raise TooLong(f"has {size} tokens; the maximum is {length}")
     return size > length
 
 

@@ -1,4 +1,4 @@
-"""Files of training data, line by line: JSON lines, and what else a file can turn out to be.
+"""Files of training data, line by line: JSON lines, and other formats that are recognised and refused.
 
 Nothing here raises anything but UserError, in one line that names the file, the line, and what to do.
 """
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 from proximo.errors import UserError
 
 Source: TypeAlias = Path | str | Iterable[Mapping[str, Any]]
-"""A file of JSON lines, or the records themselves."""
+"""A file of JSON lines, or a list of records."""
 
 LARGEST_GLIMPSE = 2**28  # bytes of a file that is read as a whole to say what it is
 
 
 class Line(NamedTuple):
-    """A record, and where it stands in words."""
+    """A record, and its place in words."""
 
     where: str
     record: Mapping[str, Any]
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 def lines_of(source: Source) -> Iterator[Line]:
     """The records of a file of JSON lines, or of a list.
 
-    Raises UserError for a file that cannot be read or is of another format, and for a line that is no record.
+    Raises UserError for a file that cannot be read or has another format, and for a line that is no record.
     """
     if isinstance(source, Path | str):
         yield from _lines(source)
@@ -61,16 +61,16 @@ def _lines(name: str | Path) -> Iterator[Line]:
 
 
 def _unreadable(name: str | Path, error: OSError) -> UserError:
-    """The error for data that cannot be read; an address, or a dataset of the Hub, is told of as one."""
-    here = "data are files of JSON lines on this machine"
+    """The error for data that cannot be read; it recognises addresses and datasets of the Hub."""
+    here = "data must be a file of JSON lines on this machine"
     if address := re.match(r"([A-Za-z][\w+.-]+):/", str(name)):
         return UserError(
-            f"{name} is an address ({address[1]}), and {here}: fetch the file, and give where it lies"
+            f"{name} is an address ({address[1]}), and {here}: download the file and give its path"
         )
     said = f"{name} cannot be read ({error.strerror})"
     if isinstance(error, FileNotFoundError) and re.fullmatch(r"[\w-][\w.-]*/[\w-]+", str(name)):
         said += (
-            ": data are files of JSON lines. If it is a dataset of the Hub, make one of it in Python: "
+            ": data must be a file of JSON lines. If this is a dataset of the Hub, convert it in Python: "
             f'datasets.load_dataset("{name}", split="train").to_json("data.jsonl")'
         )
     return UserError(said)
@@ -82,7 +82,7 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"is not UTF-8 ({error.reason}): save the file as UTF-8") from error
     except _DuplicateKey as error:
-        raise UserError(f"has {error} twice in one object: keep one of them") from error
+        raise UserError(f"has {error} twice in one object: keep one") from error
     except (ValueError, RecursionError) as error:
         hint = " (a JSON array is not JSON lines)" if line.lstrip()[:1] == b"[" else ""
         raise UserError(f"is not JSON ({error}): write one object per line{hint}") from error
@@ -127,18 +127,18 @@ FORMATS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
     ((b"{\x00",), "UTF-16", "iconv -f UTF-16LE -t UTF-8 '{path}' > data.jsonl"),
     ((b"\x00{",), "UTF-16", "iconv -f UTF-16BE -t UTF-8 '{path}' > data.jsonl"),
 )
-"""What a file may begin with, what it then is, and the line that makes JSON lines of it."""
+"""First bytes of a file, the format they show, and the command that converts it to JSON lines."""
 
 
 def refuse_other_formats(path: Path, beginning: bytes) -> None:
-    """Raises UserError for a file that is known by its first bytes, with the line that converts it."""
+    """Raises UserError for a format known by its first bytes, with the command that converts it."""
     for magic, what, line in FORMATS:
         if beginning.startswith(magic):
             raise _other_format(path, what, line)
 
 
 def refuse_other_json(path: Path) -> None:
-    """Raises UserError for a file that is JSON as a whole, or a table, with the line that converts it."""
+    """Raises UserError for a file that is one JSON value, or a table, with the command that converts it."""
     if (kind := path.suffix.lower()) in TABLES:
         raise _other_format(path, f"a table ({kind[1:]})", TABLES[kind])
     content = path.read_bytes() if path.stat().st_size <= LARGEST_GLIMPSE else b""

@@ -1,7 +1,7 @@
-"""Messages of conversations, as files have them and as chat templates are to have them.
+"""Messages of conversations: from the form in files to the form that chat templates get.
 
-Keys that are null are absent, content in parts of text is one text, and `weight` says whether a message
-carries loss. What a model of texts cannot take in is refused by name.
+Null keys are absent, content in text parts becomes one text, and `weight` decides whether a message counts in
+the loss. Content that a text model cannot read, such as images, is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,25 @@ from proximo.errors import UserError
 Message: TypeAlias = Mapping[str, Any]
 
 LOSS = ("weight", "train", "trainable", "loss_mask", "loss")
-"""Keys that say whether a message carries loss: 0 or false for not, 1 or true for as usual."""
+"""Keys that decide whether a message counts in the loss: 0 or false for no, 1 or true for as usual."""
 UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
-"""What a model of texts cannot take in."""
+"""Content that a text model cannot read."""
 OTHERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}
 OTHERS |= {name: name for name in ("user", "assistant", "system", "tool")}
-"""How ShareGPT and its kin call who speaks."""
+"""Roles in ShareGPT and similar formats."""
 
 
 def without_nulls(value: Any) -> Any:
-    """The same without keys that are null, at any depth: tables fill them in where nothing was said."""
+    """The same without null keys, at any depth: tables fill them in for missing values."""
     if isinstance(value, Mapping):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def normalise_messages(messages: Sequence[Any], name: str) -> list[dict[str, Any]]:
-    """The messages of a column as templates are to have them.
+    """The messages of a column in the form that templates get.
 
-    Raises UserError for what is no message, and for what would be passed over.
+    Raises UserError for anything that is no message, and for content that would be ignored.
     """
     if not messages:
         raise UserError(f'"{name}" has no message: fill it, or remove the record')
@@ -61,7 +61,7 @@ def _cleaned(given: Any, name: str) -> dict[str, Any]:
 
 
 def _renamed(message: dict[str, Any], name: str) -> dict[str, Any]:
-    """A message of ShareGPT's, {"from", "value"}, by the names that templates know."""
+    """A message in ShareGPT's format, {"from", "value"}, with the keys that templates read."""
     if "from" not in message or "role" in message:
         return message
     speaker = message.pop("from")
@@ -81,39 +81,39 @@ def _text_of(content: Any, name: str) -> str:
         if kind != "text" or not isinstance(part.get("text"), str):
             raise UserError(
                 f'part {number} of "content" of {name} is {f"of type {kind}" if kind else "untyped"}: '
-                'only {"type": "text", "text": ...} is understood'
+                'only {"type": "text", "text": ...} is supported'
             )
         texts.append(part["text"])
     return "".join(texts)
 
 
 def _carries_loss(message: Message, name: str) -> bool:
-    """Whether a message carries loss as usual, as far as its own keys say."""
+    """Whether a message counts in the loss, by its own keys."""
     said = {key: message[key] for key in LOSS if key in message}
     for key, value in said.items():
         if value not in (0, 1) or not isinstance(value, int | float):
             raise UserError(f'"{key}" of {name} is {value!r}: give 0 (no loss) or 1 (as usual)')
         if value == 1 and message["role"] != "assistant":
             raise UserError(
-                f'"{key}" of {name} is {value!r}, and only the "assistant" is learned: remove the key, or '
-                "learn everything (completion_only false) without weights"
+                f'"{key}" of {name} is {value!r}, but only the "assistant" is trained on: remove the key, or '
+                "train on everything (completion_only false) without weights"
             )
     if len(set(said.values())) > 1:
-        raise UserError(f"{name} has {' and '.join(said)}, which do not agree: keep one of them")
+        raise UserError(f"{name} has {' and '.join(said)}, which contradict each other: keep one of them")
     return 0 not in said.values()
 
 
 def carries_loss(message: Message) -> bool:
-    """Whether a message is to be learned: the assistant's, unless its `weight` is 0."""
+    """Whether a message is trained on: the assistant's, unless its `weight` is 0."""
     return message["role"] == "assistant" and message.get("weight") != 0
 
 
 def common_prefix(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many messages, or characters, two begin with alike."""
+    """The number of messages, or characters, at the start that two have in common."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def describe_value(value: Any) -> str:
-    """What a value is, for a message that says what it should be."""
+    """A value's type, for an error message."""
     return "missing" if value is None else f"of type {type(value).__name__}"

@@ -1,7 +1,7 @@
 """From texts of any length to arrays of few shapes: packed rows, pairs, padded batches, shuffled indices.
 
-Every shape that is new to a compiled step compiles it again. So rows of one length hold several texts,
-prompts are padded to a few lengths (`bucket`), and which records a step takes is a function of its number.
+Every new shape compiles a step again. So rows of one length hold several texts, and prompts are padded to a
+few lengths (`bucket`). The records of a step depend only on its number.
 """
 
 from bisect import bisect_left, insort
@@ -17,13 +17,13 @@ from proximo.language.text.data import Ids, Preference, TrainingText
 
 
 class Packed(NamedTuple):
-    """Texts laid side by side, so that attention stays inside each.
+    """Texts side by side in rows; attention stays inside each text.
 
-    ids        [rows, length] int32; 0 where nothing stands
-    segments   [rows, length] int32, 1, 2, ... along a row for its texts; 0 where nothing stands
+    ids        [rows, length] int32; 0 for padding
+    segments   [rows, length] int32, 1, 2, ... along a row for its texts; 0 for padding
     positions  [rows, length] int32, from 0 in every text
-    learn      [rows, length] bool, tokens that carry loss; never the first of a text, since the token
-               before it belongs to another
+    learn      [rows, length] bool, tokens that count in the loss; never the first of a text, since the
+               token before it belongs to another text
     """
 
     ids: Ids
@@ -33,7 +33,7 @@ class Packed(NamedTuple):
 
 
 def pack(texts: Sequence[TrainingText], length: int) -> Packed:
-    """Packs texts into as few rows as is simple: the longest first, each into the fullest row it fits.
+    """Packs texts into few rows: the longest first, each into the fullest row that it fits.
 
     Best fit decreasing: at most 11/9 of the fewest possible rows, and 4 more (Johnson 1973). Lengths 5, 4,
     3, 2, 2 in rows of 8 give (5, 3) and (4, 2, 2).
@@ -59,7 +59,7 @@ def pack(texts: Sequence[TrainingText], length: int) -> Packed:
 
 
 class Pairs(NamedTuple):
-    """Prompts with their better answer (0 on the second axis) and their worse one (1), padded on the right.
+    """Prompts with the preferred answer (0 on the second axis) and the other one (1), padded on the right.
 
     ids        [B, 2, L]
     segments   [B, 2, L], 1 for a token, 0 for padding
@@ -78,8 +78,8 @@ class Pairs(NamedTuple):
 class PairRows:
     """Pairs of answers as rows (see `labelled.Rows`).
 
-    longest  tokens that an answer with its prompt has at most
-    tokens   [count], of both answers, each with its prompt
+    longest  maximum tokens of an answer with its prompt
+    tokens   tokens of both answers, each with its prompt, [count]
     """
 
     def __init__(self, pairs: Sequence[Preference], longest: int) -> None:
@@ -148,9 +148,9 @@ def bucket(length: int, smallest: int = 32, largest: int | None = None) -> int:
 
 
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
-    """The records of one step: every epoch is a new order of all, and steps run on over its end.
+    """The records of one step. Every epoch is a new random order of all records; steps may span two epochs.
 
-    A function of the step's number alone, so that a resumed run goes on exactly where it was. With 3
+    They depend only on the step's number, so a resumed run continues exactly where it was. With 3
     records and steps of 2, steps 0, 1, 2 take two epochs: (a b) (c | b) (c a).
 
     seed        chooses the orders
@@ -171,7 +171,7 @@ def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarr
 
 @lru_cache(maxsize=4)
 def epoch_permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """An order of `count` things, [count] int64: a function of the seed and the epoch's number alone."""
+    """A random order of `count` items, [count] int64; it depends only on seed and epoch."""
     # Philox's raw bits are the same in every version of NumPy; `Generator.permutation` may change.
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(count)
     order = np.argsort(bits, kind="stable")
@@ -180,7 +180,7 @@ def epoch_permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
-    """Which text goes into which row."""
+    """The texts of each row."""
     if sizes and not 1 <= min(sizes) <= max(sizes) <= length:
         raise ValueError(f"texts of {min(sizes)} to {max(sizes)} tokens do not fit rows of {length}")
     rows: list[list[int]] = []

@@ -1,18 +1,18 @@
-"""Records of training data: JSON lines in TRL's columns, checked one by one before anything is tokenised.
+"""Records of training data: JSON lines with TRL's columns, checked one by one before tokenising.
 
 One file holds one kind of record:
 
     {"text"}                            a text to continue
     {"messages"}                        a conversation
-    {"prompt"}                          what to answer
-    {"prompt", "completion"}            an answer to imitate
-    {"prompt", "chosen", "rejected"}    two answers, and which is better (and by how much: "margin")
-    {"chosen", "rejected"}              the same; what both begin with is the prompt
+    {"prompt"}                          a prompt to answer
+    {"prompt", "completion"}            a prompt with its answer
+    {"prompt", "chosen", "rejected"}    two answers with a preference (and by how much: "margin")
+    {"chosen", "rejected"}              the same; the common beginning of both is the prompt
 
 `prompt`, `completion`, `chosen` and `rejected` are text, or messages: lists of {"role", "content"}. Answers
-may repeat their prompt, and ShareGPT's `conversations` are `messages`. Columns that are null are absent; of
-the others each is heard, named in a note, or refused; and nothing is guessed where a record could mean two
-things. Nothing here raises anything but UserError, in one line that says what to do.
+may repeat their prompt, and ShareGPT's `conversations` are `messages`. Columns that are null are absent. All
+others are used, named in a note, or refused. Nothing is guessed if a record could mean two things. Everything
+here raises only UserError, in one line that says what to do.
 """
 
 import re
@@ -48,13 +48,13 @@ HINTS = {
 FOR_TEMPLATES = ("tools", "chat_template_kwargs")
 LABELS = ("label", "kto_tag")
 ASKING = ("question", "instruction", "query", "input", "problem", "system", "context")
-"""Columns that may hold a prompt by another name."""
+"""Other names of columns that may hold a prompt."""
 WEIGHTS = ("weight", "train", "trainable", "loss_mask")
 REASONS = 5  # that a note names
 
 
 class Kind(NamedTuple):
-    """What a record is.
+    """The kind of a record.
 
     columns         one of the tuples above
     conversational  whether these hold messages rather than text
@@ -70,10 +70,10 @@ class Kind(NamedTuple):
 class RawRecord(NamedTuple):
     """A record to be read.
 
-    record  by its kind: without columns that are null, messages as templates are to have them
-    kind    what it is
-    whole   as it stands in the file
-    notes   what the user should know of it; alike for all records that it holds for
+    record  the columns of its kind: without nulls, and messages in the form that templates get
+    kind    its kind
+    whole   as in the file
+    notes   remarks for the user; the same text for all records that it is true of
     """
 
     record: dict[str, Any]
@@ -83,11 +83,11 @@ class RawRecord(NamedTuple):
 
 
 class ParsedRecord(NamedTuple, Generic[Record]):
-    """What becomes of a record.
+    """A record that was read.
 
-    record  as trainers have it
-    cut     whether it was cut to the length
-    notes   as of `RawRecord`
+    record  in the form that trainers use
+    cut     whether it was truncated
+    notes   as in `RawRecord`
     """
 
     record: Record
@@ -97,13 +97,13 @@ class ParsedRecord(NamedTuple, Generic[Record]):
 
 @dataclass(frozen=True)
 class Dataset(Generic[Record]):
-    """What was read.
+    """All records that were read.
 
     records    in the order of the file
-    truncated  how many of them were cut to the length
-    dropped    how many others were too long and left out
-    invalid    how many others were wrong and left out, by reason
-    noted      how many records something holds for that the user should know
+    truncated  how many of them were truncated
+    dropped    how many others were dropped as too long
+    invalid    how many others were dropped as invalid, by reason
+    noted      remarks for the user, and how many records each is true of
     """
 
     records: tuple[Record, ...]
@@ -113,14 +113,14 @@ class Dataset(Generic[Record]):
     noted: Mapping[str, int] = field(default_factory=dict)
 
     def notes(self, name: Any) -> tuple[str, ...]:
-        """What the user should know, a line each; `name` is the file's."""
+        """Remarks for the user, a line each; `name` is the file's."""
         found = []
         if self.truncated or self.dropped:
             cut, out = self.truncated, self.dropped
-            found.append(f"{name}: {cut} records were cut to the length, {out} left out as too long")
+            found.append(f"{name}: {_counted(cut)} truncated, {out} dropped as too long")
         if self.invalid:
             wrong = _counted(sum(self.invalid.values()))
-            found.append(f"{name}: {wrong} left out as wrong: {_listed(self.invalid)}")
+            found.append(f"{name}: {wrong} dropped as invalid: {_listed(self.invalid)}")
         found += [f"{name}: {reason} ({_counted(count)})" for reason, count in sorted(self.noted.items())]
         return tuple(found)
 
@@ -129,10 +129,9 @@ class TooLong(UserError):
     """A record that overlong "drop" leaves out."""
 
 
-LEFT_OUT = 'shorten it, allow more, or leave such records out (overlong "drop")'
+LEFT_OUT = 'shorten it, allow more, or drop such records (overlong "drop")'
 MORE_ROOM = (
-    "shorten it, remove it, allow longer prompts or shorter answers, or leave such records out "
-    '(overlong "drop")'
+    'shorten it, remove it, allow longer prompts or shorter answers, or drop such records (overlong "drop")'
 )
 
 
@@ -143,15 +142,15 @@ def read_all(
     overlong: str,
     invalid: Invalid = "refuse",
 ) -> Dataset[Record]:
-    """Reads all records of one kind, and says of every error where it happened.
+    """Reads all records of one kind; every error names its place.
 
-    allowed   the kinds that will do; a file holds one of them
-    read      what becomes of a record
-    overlong  "drop" leaves records out for which `read` raises TooLong
-    invalid   "drop" leaves records out that are wrong otherwise; a line that is no record at all, or one of
-              another kind, is a fault of the file, and refused nevertheless
+    allowed   the kinds that are accepted; a file holds one of them
+    read      converts a record
+    overlong  "drop" drops records for which `read` raises TooLong
+    invalid   "drop" drops records that are otherwise invalid; a line that is no record at all, or a record of
+              another kind, is always refused
 
-    Raises UserError for the first wrong record, and where none is left.
+    Raises UserError for the first invalid record, and if none is left.
     """
     found: list[Record] = []
     truncated = dropped = 0
@@ -185,9 +184,9 @@ def read_all(
 
 
 def _nothing(source: Source, dropped: int, wrong: Mapping[str, int]) -> str:
-    """Why no record is left."""
+    """The reason why no record is left."""
     found = [f"records that are too long ({dropped}): allow more tokens"] if dropped else []
-    found += [f"records that are wrong: {_listed(wrong)}"] if wrong else []
+    found += [f"invalid records: {_listed(wrong)}"] if wrong else []
     name = source if isinstance(source, str | Path) else "the list of records"
     return f"{name} holds " + (f"only {'; and '.join(found)}" if found else "no record: fill it")
 
@@ -206,7 +205,7 @@ def _listed(reasons: Mapping[str, int]) -> str:
 def _classify(whole: Mapping[str, Any], allowed: Sequence[Columns]) -> RawRecord:
     """A record by its kind.
 
-    Raises UserError unless it is of an allowed kind, and for a column that would be passed over.
+    Raises UserError unless it is of an allowed kind, and for a column that would be ignored.
     """
     record = {name: value for name, value in whole.items() if value is not None}
     if MESSAGES in allowed and "conversations" in record and "messages" not in record:  # ShareGPT's name
@@ -235,29 +234,29 @@ def _classify(whole: Mapping[str, Any], allowed: Sequence[Columns]) -> RawRecord
 
 
 def _with_common_prompt(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole conversations, one better than the other, as a prompt with two answers.
+    """A preference between two whole conversations, as a prompt with two answers.
 
-    Their prompt is what both begin with. A `prompt` that is text must be a message of it.
+    The prompt is the common beginning of both. A `prompt` that is text must be a message of it.
     """
     chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
     size = common_prefix(chosen, rejected)
     if not size:
         raise UserError(
-            '"chosen" and "rejected" begin with no message in common, which would be their prompt: give a '
+            '"chosen" and "rejected" have no common first message to use as prompt: give a '
             '"prompt" of messages'
         )
     if chosen == rejected:
         raise UserError('"chosen" and "rejected" are the same: remove the record')
     if size in (len(chosen), len(rejected)):
-        raise UserError('"chosen" and "rejected" differ in length alone: give both an answer of their own')
+        raise UserError('"chosen" and "rejected" differ only in length: give each its own answer')
     common = chosen[:size]
     if isinstance(prompt, str) and prompt.strip() not in [one["content"].strip() for one in common]:
-        raise UserError('"prompt" is text that is no message of both "chosen" and "rejected": leave it out')
+        raise UserError('"prompt" is text, but no message of both "chosen" and "rejected": leave it out')
     return {**record, "prompt": common, "chosen": chosen[size:], "rejected": rejected[size:]}
 
 
 def _take_off_prompt(record: dict[str, Any], answers: Sequence[str]) -> None:
-    """Takes the prompt off answers in messages that all repeat it."""
+    """Removes the prompt from answers in messages that all repeat it."""
     prompt = record.get("prompt", [])
     size = len(prompt)
     if all(record[name][:size] == prompt and len(record[name]) > size for name in answers):
@@ -265,7 +264,7 @@ def _take_off_prompt(record: dict[str, Any], answers: Sequence[str]) -> None:
 
 
 def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
-    """The columns that say what a record is. Raises UserError unless they are of one allowed kind."""
+    """The columns that determine the kind of a record. Raises UserError unless it is one allowed kind."""
     found = [columns for columns in allowed if {*columns} <= {*record}]
     found = [columns for columns in found if not any({*columns} < {*other} for other in found)]
     if len(found) == 1:
@@ -273,20 +272,20 @@ def _columns(record: Mapping[str, Any], allowed: Sequence[Columns]) -> Columns:
     wanted = " or ".join(" + ".join(f'"{name}"' for name in columns) for columns in allowed)
     have = ", ".join(f'"{name}"' for name in record) or "no column"
     if found:
-        raise UserError(f"has {have}, and is not clear: it must have just one of {wanted}")
+        raise UserError(f"has {have}, which is ambiguous: it must have exactly one of {wanted}")
     hint = next((f": {said}" for names, said in HINTS.items() if {*names} <= {*record}), "")
     raise UserError(f"has {have}, and needs {wanted}{hint}")
 
 
 def _unread(record: Mapping[str, Any], kind: Kind) -> Iterator[str]:
-    """Columns that nothing reads. Raises UserError for one whose meaning would be lost."""
+    """Columns that nothing reads. Raises UserError for one that must not be ignored."""
     for name in WEIGHTS:
         if name in record and record[name] != 1:
-            raise UserError(f'has "{name}": records have no weights; leave out those that are not to count')
+            raise UserError(f'has "{name}": records have no weights: remove those that should not count')
     for name in LABELS:
         if record.get(name) in (0, 1) and kind.columns == COMPLETION:
             raise UserError(
-                f'has a "{name}" of unpaired preferences (KTO), which are not learned here: keep the good '
+                f'has a "{name}" of unpaired preferences (KTO), which are not supported: keep the good '
                 'answers without the column (sft), or pair good and bad ones as "chosen" and "rejected"'
             )
     for name in FOR_TEMPLATES:
@@ -297,7 +296,7 @@ def _unread(record: Mapping[str, Any], kind: Kind) -> Iterator[str]:
 
 
 def margin_of(record: Mapping[str, Any]) -> float:
-    """By how much the chosen answer is better, in units of reward; 0 where the record does not say."""
+    """By how much the chosen answer is better, in units of reward; 0 if not given."""
     margin = record.get("margin", 0.0)
     number = isinstance(margin, int | float) and not isinstance(margin, bool)
     if not number or not abs(margin) <= sys.float_info.max:
@@ -320,7 +319,7 @@ def _form(value: Any, name: str) -> bool:
 def _check_roles(record: Mapping[str, Any], columns: Columns) -> None:
     roles = {name: [message["role"] for message in record[name]] for name in columns}
     if columns == MESSAGES and "assistant" not in roles["messages"]:
-        raise UserError('"messages" has no message of the "assistant": there is nothing to learn')
+        raise UserError('"messages" has no message of the "assistant": so there is nothing to train on')
     if "completion" in roles and roles["completion"][0] != "assistant":
         raise UserError(f'"completion" begins with {roles["completion"][0]!r}: begin it with "assistant"')
     for name in ("chosen", "rejected"):

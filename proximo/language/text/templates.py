@@ -1,7 +1,7 @@
-"""Chat templates: messages become one text by a Jinja program that came with a model.
+"""Chat templates: a Jinja program that comes with a model writes messages as one text.
 
-The program is somebody else's. It runs in Jinja's immutable sandbox, sees plain JSON and a clock, and
-whoever reaches for the inside of Python is refused by name.
+The program is not trusted. It runs in Jinja's immutable sandbox and sees only plain JSON and a clock. A
+template that accesses Python's internals is refused, and the error names what it accessed.
 """
 
 import datetime
@@ -32,13 +32,13 @@ BEGIN, END = "\ufdd0", "\ufdd1"
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """An exception's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A template with what it may use.
+    """A template with its variables.
 
     source  the program
     names   variables that it sees beside the messages: `bos_token`, `eos_token`, `tools`, ...
@@ -48,19 +48,19 @@ class ChatTemplate:
     names: Mapping[str, Any]
 
     def text(self, messages: Messages, generation_prompt: bool) -> str:
-        """Messages as one text; with `generation_prompt` it ends where an answer is to begin.
+        """Messages as one text; with `generation_prompt` it ends where an answer begins.
 
-        Raises UserError where it is not Jinja, fails on these messages, refuses them, or is refused itself.
+        Raises UserError if it is not valid Jinja, fails on these messages, refuses them, or is refused.
         """
         return self._rendered(messages, generation_prompt, False)
 
     def render_marked(self, messages: Messages) -> tuple[str, list[tuple[int, int]]] | None:
-        """The same, and what is marked as the assistant's; None where the template has no marks."""
+        """The same, and the parts marked as the assistant's; None if the template has no marks."""
         if not re.search(MARKS, self.source):
             return None
         text, spans = _marks_of(self._rendered(messages, False, True))
         if text != self.text(messages, False):
-            raise UserError("the chat template does something else with what it marks: leave its marks out")
+            raise UserError("the chat template changes the text that it marks: remove its marks")
         return text, spans
 
     def _rendered(self, messages: Messages, generation_prompt: bool, marks: bool) -> str:
@@ -77,7 +77,7 @@ class ChatTemplate:
 
 @functools.lru_cache(maxsize=8)
 def compile_template(template: str, marks: bool = False) -> jinja2.Template:
-    """A template, ready to be rendered. Raises UserError where it is not Jinja.
+    """A compiled template. Raises UserError if it is not valid Jinja.
 
     marks  whether it writes `BEGIN` and `END` around what it marks as the assistant's
     """
@@ -99,11 +99,11 @@ def compile_template(template: str, marks: bool = False) -> jinja2.Template:
 class _Sandbox(ImmutableSandboxedEnvironment):
     def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
         # Jinja's own writes an empty text where the attribute is not used further.
-        raise SecurityError(f"it reaches for {attribute!r} of a {type(obj).__name__}")
+        raise SecurityError(f"it accesses {attribute!r} of a {type(obj).__name__}")
 
 
 class _Names(Namespace):
-    """Jinja's `namespace`, without names that mean something to Python."""
+    """Jinja's `namespace`, without names that are special in Python."""
 
     def __init__(*args: Any, **names: Any) -> None:  # as in Jinja: "self" is a name like any other
         Namespace.__init__(*args, **names)

@@ -1,10 +1,10 @@
-"""Tokenizers: from a model folder as on the Hugging Face Hub, or made from a list of words or symbols.
+"""Tokenizers: from a model folder in the Hugging Face Hub's format, or from a list of words or symbols.
 
 A `Tokenizer` is the Rust tokenizer of `tokenizer.json`, the ids of its special tokens, and the model's chat
 template. Nothing in a folder is executed but the template, in a sandbox (`templates`).
 
-PAD and EOS are always distinct, so that padding can never be taken for an end; and masks come from lengths,
-so that what padding is matters to nobody.
+PAD and EOS differ whenever the vocabulary allows it. Masks come from lengths in any case, so padding is never
+taken for an end token.
 """
 
 import json
@@ -37,10 +37,10 @@ PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
 """Ids 0, 1 and 2 of a tokenizer made from words or symbols."""
 
 KEPT = ("model_max_length", "padding_side", "split_special_tokens")
-"""What is saved as it came. The rest is in `tokenizer.json`, which `transformers` too prefers."""
+"""Settings that are saved unchanged. The others are in `tokenizer.json`, which `transformers` prefers too."""
 
 BEFORE = ("\n", ".", "a", "0")
-"""What a text may stand behind: some tokenizers glue it to the one, some to the other."""
+"""Texts that another text may follow: some tokenizers merge it with the one, some with the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +48,12 @@ class Tokenizer:
     """Text to token ids, and back.
 
     backend   the Rust tokenizer, without truncation and padding
-    bos_id    the token that begins a text, where there is one
-    eos_ids   the tokens that end a response; the first is the one that training appends
-    pad_id    stands where nothing stands; never one of `eos_ids` where the vocabulary has another
-    template  how messages become text (Jinja), where there is one
-    notes     what had to be chosen, each one line for the user
-    settings  what `tokenizer_config.json` says when saved
+    bos_id    the token that begins a text, if there is one
+    eos_ids   the tokens that end a response; training appends the first one
+    pad_id    the padding token; never one of `eos_ids` if the vocabulary has another token
+    template  the chat template (Jinja), if there is one
+    notes     remarks for the user on choices that were made, a line each
+    settings  content of `tokenizer_config.json` when saved
     names     further variables of the template, such as `tools`
     """
 
@@ -68,80 +68,80 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int:
-        """What training appends to a text or an answer."""
+        """The token that training appends to a text or an answer."""
         return self.eos_ids[0]
 
     @cached_property
     def vocab_size(self) -> int:
-        """One more than the largest id; some tokenizers leave ids out."""
+        """The largest id plus one; some tokenizers skip ids."""
         return max(self.backend.get_vocab().values()) + 1
 
     @cached_property
     def start_ids(self) -> tuple[int, ...]:
-        """What the tokenizer itself puts before every text, such as BOS; often nothing."""
+        """Token ids that the tokenizer adds before every text, such as BOS; often none."""
         sample = self.backend.encode(self.token(self.pad_id), add_special_tokens=True)
         added = takewhile(lambda pair: pair[1], zip(sample.ids, sample.special_tokens_mask, strict=True))
         return tuple(id for id, _ in added)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """The ids of a text; with `special`, also what the tokenizer itself puts around every text.
+        """The ids of a text; with `special`, also the tokens that the tokenizer adds around every text.
 
-        Special tokens that the text spells out become their ids.
+        Special tokens that occur in the text become their ids.
 
-        Raises UserError for what cannot be encoded, such as a word that is not known.
+        Raises UserError for a text that cannot be encoded, for example with an unknown word.
         """
         return list(encoding(self.backend, text, special).ids)
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of some ids; one beyond the vocabulary, which a model may have to spare, has none."""
+        """The text of token ids; an id beyond the vocabulary, which a model may have, has none."""
         return str(self.backend.decode([int(id) for id in ids], skip_special_tokens=skip_special))
 
     def token(self, id: int) -> str:
         """The token with this id. Raises UserError if there is none."""
         token = token_of(self.backend, int(id)) if 0 <= id < self.vocab_size else None
         if token is None:
-            raise UserError(f"the tokenizer has no id {id}: the largest is {self.vocab_size - 1}")
+            raise UserError(f"the tokenizer has no token id {id}: the largest is {self.vocab_size - 1}")
         return token
 
     def continuation(self, before: str, after: str) -> list[int]:
-        """The ids of what `after` has beyond `before`, whose own ids stay what they are alone.
+        """The ids of the text that `after` adds to `before`; `before` keeps the ids that it has alone.
 
-        Where the whole text begins with the ids of `before`, as they stand in it: some tokenizers
-        (SentencePiece's) mark a blank before whatever they are given alone. Where a token would straddle the
-        border, as they stand behind another text.
+        If the whole text begins with the ids of `before`, the others are as in the whole text: some
+        tokenizers (SentencePiece's) add a space before a text that is encoded alone. If a token would cross
+        the border, they are as after another text.
         """
         tail = self._tail(before, after) if before else self.encode(after)
         return self.behind_text(after[len(before) :]) if tail is None else tail
 
     def behind_text(self, text: str) -> list[int]:
-        """The ids of a text behind another one; those that it has alone where they cannot be told apart."""
+        """The ids of a text after another one; those that it has alone if they cannot be separated."""
         tails = (self._tail(before, before + text) for before in BEFORE)
         found = next((tail for tail in tails if tail is not None), None)
         return self.encode(text) if found is None else found
 
     def chat(self, messages: Messages, generation_prompt: bool) -> str:
-        """Messages as one text, by the model's template.
+        """Messages as one text, written by the chat template.
 
-        generation_prompt  whether the text ends where the assistant's answer is to begin
+        generation_prompt  whether the text ends where the assistant's answer begins
 
-        Raises UserError without a template, and when the template fails, or is refused.
+        Raises UserError without a template, and if the template fails or is refused.
         """
         return self._template.text(messages, generation_prompt)
 
     def chat_whole(self, messages: Messages) -> str:
-        """As `chat`; but raises UserError too where something that the assistant wrote is not in the text."""
+        """As `chat`, but also raises UserError if something that the assistant wrote is missing."""
         return render_checked(self._template, messages)
 
     def chat_spans(self, messages: Messages, start: int = 0) -> list[tuple[list[int], bool]]:
-        """The ids of a conversation in pieces, and whether each is learned: what the assistant wrote is.
+        """The ids of a conversation in pieces, and whether each is trained on: the assistant's pieces are.
 
-        What stands before an answer is the text that a model would be prompted with. An answer ends with
-        its EOS: a line break that the template writes behind it is nobody's, since sampling stops there.
-        A message of weight 0 is not learned.
+        The text before an answer is the text that a model would be prompted with. An answer ends with its
+        EOS. A line break that the template writes after it is not trained on, since sampling stops at EOS.
+        A message of weight 0 is not trained on.
 
         start  messages before this one are a prompt, whoever wrote them
 
-        Raises UserError for an answer that is not to be found in what the template writes, or not whole.
+        Raises UserError if an answer cannot be found in the template's text, or is incomplete there.
         """
         text, cuts = conversation(self._template, messages, start, [*self._special.values()])
         spans: list[tuple[list[int], bool]] = []
@@ -156,7 +156,7 @@ class Tokenizer:
         return [(ids, learn) for ids, learn in spans if ids]
 
     def until_eos(self, ids: list[int], others: Collection[int] = ()) -> tuple[list[int], list[int]]:
-        """Splits an answer behind its EOS, if nothing follows but blanks, further ends, and `others`."""
+        """Splits an answer after its EOS, if only spaces, further end tokens and `others` follow."""
         for place, id in enumerate(ids):
             if id in self.eos_ids:
                 rest = [one for one in ids[place + 1 :] if one not in self.eos_ids and one not in others]
@@ -165,7 +165,7 @@ class Tokenizer:
         return ids, []
 
     def files(self) -> dict[str, bytes]:
-        """What to save, by file name; `transformers.AutoTokenizer` gives the same ids from it."""
+        """File contents to save, by name; `transformers.AutoTokenizer` gives the same ids from them."""
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}
         saved = {
             "tokenizer.json": str(self.backend.to_str(pretty=True)).encode(),
@@ -181,14 +181,14 @@ class Tokenizer:
     def _template(self) -> ChatTemplate:
         if self.template is None:
             raise UserError(
-                "the tokenizer has no chat template: name a file of one (--chat-template), or give text "
+                "the tokenizer has no chat template: give one (--chat-template FILE), or give text "
                 "instead of messages"
             )
         tokens = {name: token for name, token in self.settings.items() if name.endswith("_token")}
         return ChatTemplate(self.template, {**tokens, **self.names})
 
     def _tail(self, before: str, after: str) -> list[int] | None:
-        """What stands behind the ids of `before` in a longer text; None where it does not begin with them."""
+        """The ids after those of `before` in a longer text; None if it does not begin with them."""
         try:
             head, whole = self.encode(before), encoding(self.backend, after)
         except UserError:  # not every tokenizer knows all of `BEFORE`, or two words that are one together
@@ -212,10 +212,10 @@ def load_tokenizer(
 ) -> Tokenizer:
     """The tokenizer of a model folder.
 
-    eos_token, pad_token  tokens of its vocabulary, in the place of those that the folder names
-    chat_template         a file with a chat template, in the place of the folder's
+    eos_token, pad_token  tokens of its vocabulary, instead of those that the folder names
+    chat_template         a file with a chat template, instead of the folder's
 
-    Raises UserError when a file is missing or unreadable, and where no token is named as EOS.
+    Raises UserError if a file is missing or unreadable, and if no token is named as EOS.
     """
     folder = Path(folder)
     backend = read_backend(folder / "tokenizer.json")
@@ -224,10 +224,10 @@ def load_tokenizer(
     named = {name: token for name, token in said.named.items() if token in vocabulary}
     eos_ids, eos_notes = choose_eos(backend, eos_token, named.get("eos_token"), said.eos_ids)
     if not eos_ids:
-        raise UserError(f"{folder} names no EOS, the token that ends a response: name one (eos_token)")
+        raise UserError(f"{folder} names no EOS, the token that ends a response: give one (eos_token)")
     named["eos_token"] = str(token_of(backend, eos_ids[0]))
     absent = add_tokens(backend, [*named.values()], said.described, said.special)
-    notes = [f"{one!r} is named as a token, but not in the vocabulary: left out" for one in sorted(absent)]
+    notes = [f"{one!r} is named as a token but is not in the vocabulary: ignored" for one in sorted(absent)]
     notes += hear_settings(backend, said.settings)
     bos_id = vocabulary[named["bos_token"]] if "bos_token" in named else None
     pad_id, pad_notes = choose_pad(backend, pad_token, named.pop("pad_token", None), eos_ids, bos_id)
@@ -247,7 +247,7 @@ def load_tokenizer(
 
 
 def _notes_of_template(tokenizer: Tokenizer) -> Iterator[str]:
-    """What should be known of how the chat template writes an answer; nothing of one that fails on it."""
+    """Notes on how the chat template writes an answer; none if the template fails on it."""
     try:
         asks, end = answer_affixes(tokenizer._template)
         ids = tokenizer.encode(end)
@@ -262,30 +262,29 @@ def _notes_of_template(tokenizer: Tokenizer) -> Iterator[str]:
         )
     if asks:
         yield (
-            f"the chat template ends a prompt with {asks!r}, but writes no given answer behind it: answers "
-            "learned from messages do not stand where answers are sampled; give a template that writes both "
-            "alike (--chat-template)"
+            f"the chat template ends a prompt with {asks!r}, but does not write it before given answers, so "
+            "training and sampling differ: use a template that writes both the same way (--chat-template)"
         )
 
 
 def word_tokenizer(words: Iterable[str], *, unknown: str | None = None) -> Tokenizer:
-    """A tokenizer of whole words, which blanks separate.
+    """A tokenizer of whole words, separated by spaces.
 
-    words    from id 3 on, behind `<pad>`, `<eos>` and `<bos>`; from 4 on where there is an `unknown`
-    unknown  a token that stands for every other word; without one, another word is an error
+    words    from id 3 on, after `<pad>`, `<eos>` and `<bos>`; from 4 on if there is an `unknown`
+    unknown  a token for every other word; without it, another word is an error
 
-    Raises UserError for a word that is empty, holds a blank, or occurs twice.
+    Raises UserError for a word that is empty, contains a space, or occurs twice.
     """
     words = list(words)
     if wrong := [word for word in words if word.split() != [word]]:
-        raise UserError(f"{wrong[0]!r} is not one word: give words without blanks")
+        raise UserError(f"{wrong[0]!r} is not one word: give words without spaces")
     return _from_scratch(words, WhitespaceSplit(), unknown)
 
 
 def character_tokenizer(symbols: Iterable[str]) -> Tokenizer:
     """A tokenizer of single characters.
 
-    symbols  from id 3 on, behind `<pad>`, `<eos>` and `<bos>`
+    symbols  from id 3 on, after `<pad>`, `<eos>` and `<bos>`
 
     Raises UserError for a symbol that is not one character, or occurs twice.
     """
@@ -298,7 +297,7 @@ def character_tokenizer(symbols: Iterable[str]) -> Tokenizer:
 
 
 def _from_scratch(words: list[str], split: PreTokenizer, unknown: str | None = None) -> Tokenizer:
-    """A tokenizer that knows these words alone; `unknown` is the token of all others."""
+    """A tokenizer of exactly these words; `unknown` is the token for all others."""
     tokens = [PAD, EOS, BOS, *([unknown] if unknown else []), *words]
     ids = {token: id for id, token in enumerate(tokens)}
     if twice := [token for id, token in enumerate(tokens) if ids[token] != id]:

@@ -1,4 +1,4 @@
-"""The Rust tokenizer of the `tokenizers` library: its special tokens, its ids, its errors in our words."""
+"""The Rust tokenizer of the `tokenizers` library: special tokens, ids, and errors as UserErrors."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from proximo.errors import UserError
 from proximo.language.text.templates import one_line
 
 PREFIXED = rb'"type":"Prepend"|"prepend_scheme":"(always|first)"|"add_prefix_space":true'
-"""What puts a blank before a text, as the library writes its parts."""
+"""Parts of the library's tokenizer that add a space before a text."""
 
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes of `transformers` that take `add_prefix_space` from `tokenizer.json` alone."""
 
 PADDING = (r"^\W*pad(ding)?\W*$|right_pad", r"reserved|unused|dummy", r"^\W*unk(nown)?\W*$", r"pad")
-"""How a special token is called that may serve as PAD, the most fitting first."""
+"""Names of special tokens that may be used as PAD, the best first."""
 
 
 def add_tokens(
@@ -28,12 +28,12 @@ def add_tokens(
     described: Iterable[AddedToken] = (),
     special: Iterable[AddedToken] = (),
 ) -> list[str]:
-    """As `transformers` does on loading; but a token that the vocabulary does not have is not added.
+    """Applies special tokens as `transformers` does on loading, but adds no token to the vocabulary.
 
-    named      BOS, EOS, and their like: special from now on, and as they were in all else
-    described  tokens as they are from now on
-    special    tokens to add where they are text like any other; of two alike the first counts
-    returns    those that the vocabulary does not have
+    named      BOS, EOS and similar tokens: they become special, and otherwise stay as they are
+    described  tokens with their new properties
+    special    tokens that become special; of two equal ones the first counts
+    returns    tokens that the vocabulary does not have
     """
     known = {token.content: token for token in backend.get_added_tokens_decoder().values()}
     wanted = {token.content: token for token in reversed([*special]) if token.content not in known}
@@ -49,12 +49,12 @@ def add_tokens(
 
 
 def hear_settings(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> list[str]:
-    """Follows `tokenizer_config.json` as `transformers` does, and returns what there is to note of it."""
+    """Applies `tokenizer_config.json` as `transformers` does; returns notes for the user."""
     notes, wanted = [], settings.get("add_prefix_space")
     if wanted is not None and not _hears_prefix_space(backend, bool(wanted), settings.get("tokenizer_class")):
         notes.append(
             f"tokenizer_config.json says add_prefix_space = {json.dumps(bool(wanted))}, tokenizer.json the "
-            "opposite: tokenizer.json counts"
+            "opposite: tokenizer.json is used"
         )
     if settings.get("split_special_tokens"):
         backend.encode_special_tokens = True
@@ -66,7 +66,7 @@ def hear_settings(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) ->
 
 
 def _hears_prefix_space(backend: tokenizers.Tokenizer, wanted: bool, kind: Any) -> bool:
-    """Whether a blank stands before a text as wanted, now that it is set where `transformers` sets it."""
+    """Whether the space before a text is as wanted, once it is set where `transformers` sets it."""
     byte_level = [part for part in _parts(backend.pre_tokenizer) if isinstance(part, ByteLevel)]
     if byte_level and kind not in GENERIC:
         for part in byte_level:
@@ -77,7 +77,7 @@ def _hears_prefix_space(backend: tokenizers.Tokenizer, wanted: bool, kind: Any) 
 
 
 def _parts(part: Any) -> Iterator[Any]:
-    """A pre-tokenizer's parts, or itself where it is none of several."""
+    """A pre-tokenizer's parts, or the pre-tokenizer itself if it has none."""
     if not isinstance(part, Sequence):
         yield part
         return
@@ -86,27 +86,27 @@ def _parts(part: Any) -> Iterator[Any]:
 
 
 def special_tokens(backend: tokenizers.Tokenizer) -> dict[int, str]:
-    """id -> token, for all that `decode` leaves out."""
+    """id -> token, for all tokens that `decode` skips."""
     return {id: token.content for id, token in backend.get_added_tokens_decoder().items() if token.special}
 
 
 def choose_eos(
     backend: tokenizers.Tokenizer, given: str | None, named: str | None, listed: Iterable[int]
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """What ends a response, and what is to be said about it.
+    """The end tokens of a response, and notes for the user.
 
     given    the user's EOS, which comes first
-    named    the folder's, first where the user names none
-    listed   ids that the model's generation ends at too; those that are no tokens are left out
+    named    the folder's, first if the user gives none
+    listed   further ids that end the model's generation; ids without a token are ignored
 
-    Raises UserError where `given` is not in the vocabulary.
+    Raises UserError if `given` is not in the vocabulary.
     """
     known = [id for id in listed if backend.id_to_token(id) is not None]
     first = named if given is None else given
     if first is not None:
         return tuple(dict.fromkeys([id_of(backend, first), *known])), ()
     return tuple(dict.fromkeys(known)), tuple(
-        f"no EOS is named: {token_of(backend, id)!r} ({id}), where the model's generation ends, is used"
+        f"no EOS is named: {token_of(backend, id)!r} ({id}), which ends the model's generation, is used"
         for id in known[:1]
     )
 
@@ -118,21 +118,21 @@ def choose_pad(
     eos_ids: tuple[int, ...],
     bos_id: int | None,
 ) -> tuple[int, tuple[str, ...]]:
-    """PAD, and what is to be said about it.
+    """PAD, and notes for the user.
 
-    given    what the user names; taken, if it is no end of a response
-    named    what the folder names; taken, if it is no end either
-    eos_ids  the ends of a response
-    bos_id   PAD where no special token is left
+    given    the user's choice; used unless it ends responses
+    named    the folder's choice; used unless it ends responses
+    eos_ids  the end tokens of a response
+    bos_id   used as PAD if no special token is left
 
-    Raises UserError where `given` ends responses, or is not in the vocabulary.
+    Raises UserError if `given` ends responses, or is not in the vocabulary.
     """
     if given is not None and id_of(backend, given) in eos_ids:
-        raise UserError(f"{given!r} ends responses and cannot be PAD as well: name another token (pad_token)")
+        raise UserError(f"{given!r} ends responses and cannot also be PAD: give another token (pad_token)")
     for token in (given, named):
         if token is not None and (id := id_of(backend, token)) not in eos_ids:
             return id, ()
-    why = "no PAD is named" if named is None else f"the PAD that is named, {named!r}, ends responses"
+    why = "no PAD is named" if named is None else f"the named PAD, {named!r}, ends responses"
     special = sorted(special_tokens(backend).items())
     free = [(id, token) for id, token in special if id not in (*eos_ids, bos_id)]
     fitting = [id for called in PADDING for id, token in free if re.search(called, token, re.IGNORECASE)]
@@ -143,7 +143,7 @@ def choose_pad(
     any_id = next((id for id in ids if id not in eos_ids), eos_ids[0])
     return any_id, (
         f"{why}, and no token is free for it: {token_of(backend, any_id)!r} ({any_id}) is used; masks come "
-        "from lengths, so that it does no harm",
+        "from lengths, so this is harmless",
     )
 
 
@@ -151,19 +151,19 @@ def id_of(backend: tokenizers.Tokenizer, token: str) -> int:
     """The id of a token. Raises UserError if there is none."""
     id = backend.token_to_id(token)
     if id is None:
-        raise UserError(f"{token!r} is not a token of the vocabulary: name one that is")
+        raise UserError(f"{token!r} is not a token of the vocabulary: give one that is")
     return int(id)
 
 
 def token_of(backend: tokenizers.Tokenizer, id: int) -> str | None:
-    """The token with this id, as texts spell it: the library gives added ones as they are normalised."""
+    """The token with this id, as it occurs in texts (the library returns added tokens normalised)."""
     added = backend.get_added_tokens_decoder().get(id)
     token = backend.id_to_token(id) if added is None else added.content
     return None if token is None else str(token)
 
 
 def encoding(backend: tokenizers.Tokenizer, text: str, special: bool = False) -> tokenizers.Encoding:
-    """The ids of a text and where they stand in it. Raises UserError for a text that has none."""
+    """The ids of a text and their positions. Raises UserError for a text that cannot be encoded."""
     try:
         return backend.encode(text, add_special_tokens=special)
     except (KeyboardInterrupt, SystemExit):

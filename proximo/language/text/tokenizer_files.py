@@ -1,4 +1,4 @@
-"""What the files of a tokenizer say: its vocabulary, added tokens, ends of a response, the chat template."""
+"""Reads the files of a tokenizer: vocabulary, added tokens, end tokens, and the chat template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from proximo.runs.sealed import json_object
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 ATTRIBUTES = ("lstrip", "rstrip", "single_word", "normalized", "special")
-"""How an added token is found in a text, and whether it is text at all."""
+"""Properties of an added token: how it is found in a text, and whether it is special."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a folder says about its tokenizer.
+    """The settings of a folder's tokenizer.
 
-    named      `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, where the folder names one
-    described  added tokens, which are as they are described here whatever `tokenizer.json` says of them
-    special    tokens that are never text, described for a `tokenizer.json` that says nothing of them
-    eos_ids    the ends that `generation_config.json` names, or `config.json` where that names none
-    template   the chat template, where there is one
-    settings   `tokenizer_config.json`
-    notes      what had to be chosen
+    named      `bos_token`, `eos_token`, `pad_token`, `unk_token` -> the token, if the folder names one
+    described  added tokens; this description has priority over `tokenizer.json`
+    special    special tokens, for those that `tokenizer.json` does not describe
+    eos_ids    the end tokens in `generation_config.json`, or if it has none in `config.json`
+    template   the chat template, if there is one
+    settings   content of `tokenizer_config.json`
+    notes      remarks for the user on choices that were made
     """
 
     named: Mapping[str, str]
@@ -40,7 +40,7 @@ class Description:
 
 
 def read_backend(place: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of `tokenizer.json`. Raises UserError if it is missing or not one."""
+    """The tokenizer of `tokenizer.json`. Raises UserError if the file is missing or invalid."""
     text = _text(place)
     if text is None:
         raise UserError(
@@ -58,11 +58,11 @@ def read_backend(place: Path) -> tokenizers.Tokenizer:
 
 
 def read_description(folder: Path, chat_template: Path | None = None) -> Description:
-    """Reads all files beside `tokenizer.json` that are there.
+    """Reads all files beside `tokenizer.json` that exist.
 
-    chat_template  a file with a chat template, in the place of the folder's
+    chat_template  a file with a chat template, instead of the folder's
 
-    Raises UserError for one that cannot be read, or says something of the wrong kind.
+    Raises UserError for a file that cannot be read, or that has values of the wrong kind.
     """
     place, older = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
     config, tokens = _object(place), _object(older)
@@ -70,7 +70,7 @@ def read_description(folder: Path, chat_template: Path | None = None) -> Descrip
     named = {name: _content(token, place) for name, token in mentioned.items()}
     template, notes = _template(folder, config) if chat_template is None else (_given(chat_template), ())
     if template is not None and "strftime_now" in template:
-        notes += ("the chat template may write today's date: tomorrow the same messages are other tokens",)
+        notes += ("the chat template may write today's date: tomorrow the same messages have other tokens",)
     listed = [*mentioned.values(), *_unnamed(tokens, older), *_unnamed(config, place)]
     special = [_added(token, place, special=True) for token in listed if _content(token, place) is not None]
     decoder = config.get("added_tokens_decoder") or {}  # id -> token, with its attributes
@@ -90,7 +90,7 @@ def read_description(folder: Path, chat_template: Path | None = None) -> Descrip
 
 
 def _text(place: Path) -> str | None:
-    """A text file; None if it is not there."""
+    """A text file; None if it does not exist."""
     try:
         return place.read_text("utf-8")
     except FileNotFoundError:
@@ -106,7 +106,7 @@ def _object(place: Path) -> dict[str, Any]:
 
 
 def _content(token: Any, place: Path) -> str | None:
-    """A token is written as a text, or as an object with this text as its `content`."""
+    """A token as text; files write it as a text, or as an object with this text as its `content`."""
     content = token.get("content") if isinstance(token, dict) else token
     if content is None or (isinstance(content, str) and content):
         return content
@@ -114,14 +114,14 @@ def _content(token: Any, place: Path) -> str | None:
 
 
 def _added(token: Any, place: Path, **attributes: bool) -> AddedToken:
-    """An added token, as the text or the object that describes it says; `attributes` count more."""
+    """An added token from the text or object that describes it; `attributes` have priority."""
     described = token if isinstance(token, dict) else {}
     said = {name: bool(described[name]) for name in ATTRIBUTES if name in described}
     return AddedToken(_content(token, place) or "", **{**said, **attributes})
 
 
 def _unnamed(content: Mapping[str, Any], place: Path) -> list[Any]:
-    """Special tokens that have no name of their own."""
+    """Special tokens without a name such as `eos_token`."""
     found: list[Any] = []
     for tokens in (content.get(name) or [] for name in ("additional_special_tokens", "extra_special_tokens")):
         if not isinstance(tokens, list | dict):
@@ -131,7 +131,7 @@ def _unnamed(content: Mapping[str, Any], place: Path) -> list[Any]:
 
 
 def _unknown_form(place: Path) -> UserError:
-    return UserError(f"{place} lists special tokens in a form that is not known: restore it from a copy")
+    return UserError(f"{place} lists special tokens in an unknown format: restore it from a copy")
 
 
 def _eos_ids(place: Path) -> tuple[int, ...]:
@@ -145,7 +145,7 @@ def _eos_ids(place: Path) -> tuple[int, ...]:
 def _given(place: Path) -> str:
     text = _text(place)
     if text is None:
-        raise UserError(f"{place} is missing: name a file with a chat template (Jinja)")
+        raise UserError(f"{place} is missing: give a file with a chat template (Jinja)")
     try:
         compile_template(text)
     except UserError as error:
@@ -166,6 +166,6 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, tupl
     found = templates.pop("default", None)
     others = ", ".join(sorted(templates)) or "no other"
     if found is None:
-        name = "name a file of one (--chat-template)"
+        name = "give one (--chat-template FILE)"
         return None, (f"no chat template is called 'default' (there is: {others}): {name}",)
     return found, (f"the chat template 'default' is used, not: {others}",) if templates else ()

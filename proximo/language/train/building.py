@@ -1,4 +1,4 @@
-"""From options to trainers of the two algorithms that sample: what is read from files, and put together."""
+"""Builds the trainers of PPO and GRPO: reads models, prompts and rewards as the options name them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from proximo.learn.mesh import in_host_memory, mesh_of
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a run begins with: the model with its tokenizer, and the options that named them."""
+    """The starting model of a run with its tokenizer, and the options that name them."""
 
     model: Transformer
     tokenizer: Tokenizer
@@ -42,12 +42,12 @@ def sampling_trainer(
     functions: Sequence[RewardFunction] | None = None,
     greedy: bool = False,
 ) -> SamplingTrainer:
-    """A trainer of PPO or GRPO: model, critic, reference, prompts and rewards as the options say.
+    """The trainer of PPO or GRPO, with model, critic, reference, prompts and rewards from the options.
 
-    functions  rewards from Python; those that `options.rewards.reward` names unless given
-    greedy     whether temperature 0 will do, where nothing is to be learned
+    functions  reward functions from Python; by default those that `options.rewards.reward` names
+    greedy     whether temperature 0 is allowed, for measuring without training
 
-    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    Raises UserError for invalid options, and for missing or damaged files.
     """
     options = checked_ppo(options, greedy) if isinstance(options, PPOOptions) else checked_grpo(options)
     base = LoadedModel(*load_model_and_tokenizer(options.model, jax.random.key(options.run.seed)), options)
@@ -68,7 +68,7 @@ def _policy_with_critics(base: LoadedModel, options: PPOOptions) -> Policy:
 
 
 def _initial_critic(base: LoadedModel, folder: str | None) -> tuple[Transformer, Linear | None]:
-    """A trunk without adapters, of the policy's model or of a folder's, and a head where that has one."""
+    """A trunk without adapters, from the policy's model or from a folder, and the folder's head if any."""
     if folder is None:
         return without_head(without_adapters(base.model)), None
     if is_reward_model(folder):
@@ -97,7 +97,7 @@ def _rollouts(base: LoadedModel, policy: Policy, functions: Sequence[RewardFunct
     if room < 1:
         raise UserError(
             f"response_length is {options.sampling.response_length}: the model, its critic or a reward model "
-            f"has a context of {context} tokens, and the prompt needs some"
+            f"has a context of {context} tokens, and the prompt needs some of them"
         )
     longest = min(options.sampling.prompt_length, room)
     prompts = read_prompts(options.data, base.tokenizer, longest, options.overlong, invalid=options.invalid)
@@ -124,15 +124,15 @@ def _reward_model(folder: str, base: LoadedModel) -> RewardModel:
 
 
 def _check_tokens(folder: str, model: Transformer, base: LoadedModel) -> None:
-    """Raises UserError where a model beside the policy would read its tokens as others.
+    """Raises UserError if a reward model or critic would read the policy's token ids as other tokens.
 
-    Its tokenizer, if it has one, must give them the same ids; PAD may differ, since nobody reads it.
+    Its tokenizer, if it has one, must use the same ids. PAD may differ, since padding is masked.
     """
     known, needed = model.config.vocabulary, base.tokenizer.vocab_size
     if known < needed:
         raise UserError(
-            f"{folder} knows {known} tokens, the policy's tokenizer has {needed}: a reward model or a critic "
-            "must read them all"
+            f"{folder} has {known} token ids, the policy's tokenizer {needed}: take a reward model or critic "
+            "with the policy's tokenizer"
         )
     tokenizer = base.tokenizer
     place = base_folder(folder) / "tokenizer.json"
@@ -143,12 +143,12 @@ def _check_tokens(folder: str, model: Transformer, base: LoadedModel) -> None:
         if theirs.get(token) != id and id != tokenizer.pad_id:
             there = f"id {theirs[token]}" if token in theirs else "no token"
             raise UserError(
-                f"{folder} has another vocabulary: {token!r} is id {id} of the policy and {there} there: "
-                "take a model that was trained with the policy's tokenizer"
+                f"{folder} has another vocabulary ({token!r} is id {id} for the policy, {there} there): take "
+                "a model that was trained with the policy's tokenizer"
             )
 
 
 def _name(folder: str) -> str:
-    """What a reward model is called in the metrics: its run, where it is the model of one."""
+    """The name of a reward model in the metrics: its run's, if it is the model of a run."""
     path = Path(folder)
     return path.parent.name if path.name == "model" and path.parent.name else path.name

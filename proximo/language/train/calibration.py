@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: what is said to happen in 8 of 10 cases should happen in 8 of 10."""
+"""Calibration: an event with a predicted probability of 0.8 should happen in 8 of 10 cases."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class Share(NamedTuple):
 
 
 def share_with_interval(happened: int, count: int) -> Share:
-    """How often something happens, from `happened` of `count` cases, with Wilson's interval (1927).
+    """The share `happened` of `count` cases, with Wilson's interval (1927).
 
     8 of 10: 0.8, between 0.490 and 0.943.
     """
@@ -29,19 +29,19 @@ def share_with_interval(happened: int, count: int) -> Share:
 def calibration(
     probabilities: Float[np.ndarray, "N"], outcomes: Float[np.ndarray, "N"], bins: int = BINS
 ) -> dict[str, Any]:
-    """How often what was predicted came true, bin by bin, as plain data.
+    """How often predictions come true, per bin of probability, as plain data.
 
     expected calibration error = sum over bins of count / N |predicted - observed|   (Guo et al. 2017, eq. 3)
 
-    A probability below 1/2 says as much about the opposite, so it is counted as that: bins divide 1/2 to 1.
-    This also makes it the same which of two answers a pair names first.
+    A probability p below 1/2 counts as 1 - p for the opposite outcome, so bins go from 1/2 to 1. The result
+    then does not depend on the order of the two answers in a pair.
 
-    probabilities  that something happens
-    outcomes       1 where it did, 0 where not
+    probabilities  predicted probabilities of an event
+    outcomes       1 if it happened, 0 if not
 
-    Returns `accuracy` (how often the likelier side came true) with its interval, `log_loss` in nats,
+    Returns `accuracy` (how often the more likely outcome came true) with its interval, `log_loss` in nats,
     `expected_calibration_error`, and `bins` with `low`, `high`, `count`, and the means `predicted` and
-    `observed`; bins without a case are left out.
+    `observed`; empty bins are left out.
     """
     said = np.asarray(probabilities, np.float64)
     sided = np.where(said >= 0.5, outcomes, 1.0 - outcomes)

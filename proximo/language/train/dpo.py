@@ -1,8 +1,8 @@
-"""Direct Preference Optimization: a policy from pairs of answers, without a reward model or samples.
+"""Direct Preference Optimization: a policy from preferences, without a reward model or samples.
 
-The policy that is best for a reward r at a price of beta per nat from the reference,
-pi(y) = ref(y) exp(r(y) / beta) / Z, says what r was: r(y) = beta log(pi(y) / ref(y)) + a constant. So the
-policy itself is trained as a reward model is (Rafailov et al. 2023).
+For a reward r and a KL coefficient beta, the optimal policy is pi(y) = ref(y) exp(r(y) / beta) / Z. So the
+reward is r(y) = beta log(pi(y) / ref(y)) + a constant, and the policy itself is trained like a reward model
+(Rafailov et al. 2023).
 """
 
 from collections.abc import Callable, Sequence
@@ -35,21 +35,22 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, LabelledTrainer, evaluate_rows
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import RunOptions
-from proximo.options import also, checked
+from proximo.options import FILE, also, checked
 
 SAME = 3e-3  # of an answer's log-probability, that rounding explains; some devices multiply with 10 bits
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPOOptions:
-    """Direct Preference Optimization from pairs of answers, one of which was preferred."""
+    """Train a policy with direct preference optimization (DPO), on pairs of answers with one preferred."""
 
-    data: Annotated[str, also("--dataset-name", "--train-file")]
-    """JSON lines with `prompt`, `chosen` and `rejected`; without `prompt` it is what both begin with."""
-    evaluation_data: str | None = None
-    """Held-out data in the same form, measured after every epoch."""
+    data: Annotated[str, FILE, also("--dataset-name", "--train-file")]
+    """Preferences: JSON lines with `prompt`, `chosen` and `rejected`. Without `prompt`, the common beginning
+    of both answers is the prompt."""
+    evaluation_data: Annotated[str | None, FILE] = None
+    """Held-out data in the same format, measured after every epoch."""
     epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
-    """Epochs over the data; with each one the policy drifts further from the reference."""
+    """Epochs over the data. Each one moves the policy further from the reference model."""
     batch_size: Annotated[int, at_least(1)] = 32
     """Pairs per step; 64 in the paper."""
     length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
@@ -59,9 +60,10 @@ class DPOOptions:
     invalid: Invalid = "refuse"
     """What to do with invalid records, such as equal answers: `refuse` to start, or `drop` them."""
     beta: Annotated[float, above(0)] = 0.1
-    """KL coefficient (per nat): the smaller, the further the policy moves; 0.1 to 0.5 are usual."""
+    """KL coefficient (per nat). A smaller one lets the policy move further; 0.1 to 0.5 are usual."""
     loss: Annotated[PreferenceLoss, also("--loss-type")] = field(default_factory=SigmoidLoss)
-    """`sigmoid-loss`, `conservative-loss:0.1` for labels of which a tenth is wrong, `ipo-loss`."""
+    """Preference loss: `sigmoid-loss`, `ipo-loss`, or `conservative-loss:0.1` if a tenth of the labels are
+    wrong."""
     micro_batch_tokens: Annotated[int | None, at_least(1)] = None
     """Maximum tokens per forward pass (gradient accumulation); by default all, on a CPU 1024."""
     model: ModelOptions
@@ -70,14 +72,14 @@ class DPOOptions:
             learning_rate=1e-6, schedule="linear", warmup=0.1, adam_epsilon=1e-8
         )
     )
-    """1e-6 as in the paper's appendix B, for all weights; adapters take 1e-5."""
+    """For all weights 1e-6, as in the paper's appendix B; for adapters 1e-5."""
     run: RunOptions = field(default_factory=RunOptions)
 
 
 def dpo_trainer(options: DPOOptions) -> LabelledTrainer:
-    """A trainer on the model and the pairs that the options name.
+    """The trainer for the model and the pairs that the options name.
 
-    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    Raises UserError for invalid options, and for missing or damaged files.
     """
     options = checked(options)
     model, tokenizer = load_model_and_tokenizer(options.model, jax.random.key(options.run.seed))
@@ -97,9 +99,9 @@ def preference_tuning(
     held_out: Sequence[Preference] = (),
     notes: tuple[str, ...] = (),
 ) -> LabelledTrainer:
-    """A trainer on these pairs; the reference is the model as it is given.
+    """The trainer for these pairs. The reference is the model as given.
 
-    Arguments as of `LabelledTrainer`; `held_out` may be empty.
+    Arguments as in `LabelledTrainer`; `held_out` may be empty.
     """
     length, batch_size = row_length(options.length, model.config), min(options.batch_size, len(pairs))
     loss = PairLoss(options.loss, options.beta, options.optimisation.gradient_checkpointing)
@@ -114,10 +116,10 @@ def preference_tuning(
 
 
 class ComparedRows:
-    """Pairs of answers with what the reference says of them, as rows (see `labelled.Rows`).
+    """Pairs of answers with the reference's log-probabilities, as rows (see `labelled.Rows`).
 
-    said  the reference's log-probabilities of all answers, in nats. They are computed when they are first
-          needed, which is on the devices that learn; a resumed run computes the same again
+    said  computes the reference's log-probabilities of all answers, in nats. They are computed on first use,
+          on the devices that train; a resumed run computes the same ones again
     """
 
     def __init__(self, pairs: PairRows, said: Callable[[PairRows], Float[np.ndarray, "N 2"]]) -> None:
@@ -139,7 +141,7 @@ class ComparedRows:
 @traceable
 @dataclass(frozen=True)
 class PairLoss:
-    """What pairs cost, the mean over them."""
+    """The loss of a pair of answers; the mean over pairs is minimised."""
 
     objective: PreferenceLoss  # what a pair costs
     beta: float  # price of a nat from the reference
@@ -158,7 +160,7 @@ class PairLoss:
         return len(batch.ids)
 
     def metrics(self, columns: Columns) -> dict[str, float]:
-        """Means over pairs, by TRL's names; a reward is beta times the log ratio that the loss has seen."""
+        """Means over pairs, with TRL's names. A reward is beta times the log ratio of the loss."""
         reward, log_prob = self.beta * columns["log_ratios"], columns["log_probs"]
         named = {
             "loss": columns["loss"],
@@ -175,21 +177,21 @@ class PairLoss:
 
 
 def answer_log_probs(model: Transformer, pairs: Pairs, checkpoint: bool = False) -> Float[Array, "B 2"]:
-    """log p(answer | prompt), the sum over the answer's tokens, in nats."""
+    """log p(answer | prompt): the sum over the answer's tokens, in nats."""
     ids, segments = (x.reshape(-1, x.shape[-1]) for x in (pairs.ids, pairs.segments))
     losses = loss_of_tokens(model, ids, segments, checkpoint=checkpoint).reshape(pairs.ids.shape)
     return -jnp.sum(jnp.where(pairs.answer, losses, 0.0), axis=-1)
 
 
 def check_reference(columns: Columns) -> None:
-    """Raises UserError unless the policy is the reference, to rounding, as it must be before the first step.
+    """Raises UserError unless policy and reference agree, to rounding, before the first step.
 
-    Then the sigmoid loss is log 2. Anything else means that the two are computed differently, and that
-    nothing learned from them would be right.
+    The sigmoid loss is then log 2. Any difference means that the two are computed differently, so training
+    would be wrong.
     """
     away = np.abs(columns["log_ratios"]) / (1.0 + np.abs(columns["log_probs"]))
     if not np.max(away) < SAME:
         raise UserError(
-            f"the policy and the reference differ by {np.max(away):.2g} of a log-probability before the "
+            f"log-probabilities of policy and reference differ by {np.max(away):.2g} (relative) before the "
             "first step, where they must agree: was the model's folder changed?"
         )

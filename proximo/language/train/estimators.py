@@ -1,20 +1,20 @@
-"""From scored responses to advantages: by a critic, token by token (PPO), or against a group (GRPO).
+"""From scored responses to advantages: from a critic, per token (PPO), or relative to a group (GRPO).
 
-An estimator is all that tells the two methods apart; `sampling` trains with either. Each has
+The estimator is the only difference between the two methods; `sampling` trains with either. Each has
 
-    begin()                          what it carries from one batch to the next, as two parts of the learner:
-                                     `kl`, which says what a nat from the reference costs, and `scores`
-    price(kl)                        that price, in units of reward; None where nothing is paid
-    adapt_price(kl, nats, episodes)  `kl` after a batch of so many responses whose KL was `nats` in the mean,
-                                     and what to log of it
+    begin()                          its initial state, two parts of the learner: `kl` (KL coefficient) and
+                                     `scores` (statistics of scores)
+    price(kl)                        the KL coefficient, reward per nat; None if there is no KL penalty
+    adapt_price(kl, nats, episodes)  `kl` after a batch of this many responses with mean KL `nats`, and
+                                     metrics to log
     adjust_scores(score, judged, lengths, scores)
-                                     the scores as they count, and `scores` with these counted in
-    (batch, signals)                 the batch with advantages, and with targets for critics; and facts of it
-    value_loss(values, part)         what critics add to the loss of a part, and their metrics
-    warmup                           iterations at first in which the actor is held
+                                     the scores to train on, and `scores` updated with them
+    (batch, signals)                 the batch with advantages and critics' targets, and metrics
+    value_loss(values, part)         the critics' part of the loss, and their metrics
+    warmup                           number of first iterations in which the actor is not trained
 
-The members of GRPO's family differ in how a response is judged (`GroupAdvantage`), and in what counts alike
-in the mean (`loss.token_weights`):
+The variants of GRPO differ in the advantage (`GroupAdvantage`) and in the average of the loss
+(`loss.token_weights`):
 
     GRPO      --advantage standardised  --aggregation sequences
     Dr. GRPO  --advantage centred       --aggregation length  --beta 0
@@ -22,8 +22,7 @@ in the mean (`loss.token_weights`):
               --truncated mask  --skip-equal-groups  --beta 0
     RLOO      --advantage leave-one-out --aggregation length  --kl-in reward
 
-We depart from DAPO in one thing: groups that are all equal are left out, not sampled again until the batch is
-full.
+One difference from DAPO: groups with equal scores are left out. DAPO samples again until the batch is full.
 """
 
 from dataclasses import dataclass
@@ -56,18 +55,18 @@ Metrics = dict[str, Array]
 
 
 class Signals(NamedTuple):
-    """What responses are judged by."""
+    """Scores, KL and values of a batch of responses."""
 
-    score: Float[Array, "B"]  # units of reward; 0 where nothing judged a response
-    judged: Bool[Array, "B"]  # whether anything did
+    score: Float[Array, "B"]  # units of reward; 0 for a response without a score
+    judged: Bool[Array, "B"]  # whether it has a score
     kl: Float[Array, "B T"]  # log pi - log pi_ref of each token, in nats; 0 where there is no token
-    values: Float[Array, "B C T1"]  # what each of C critics says before each token, and after the last place
-    price: Scalar  # units of reward for a nat, where it is paid in the reward; else 0
+    values: Float[Array, "B C T1"]  # of each of C critics before each token, and after the last position
+    price: Scalar  # KL coefficient if the penalty is in the reward; else 0
 
 
 @dataclass(frozen=True)
 class CriticEstimator:
-    """A critic, or two that disagree: generalised advantages of tokens, whitened (Ziegler et al. 2019)."""
+    """One critic or two: generalised advantages of tokens, whitened (Ziegler et al. 2019)."""
 
     options: PPOOptions
 
@@ -121,7 +120,7 @@ class CriticEstimator:
         return batch._replace(advantage=advantage, bonus=bonus), facts
 
     def value_loss(self, values: Float[Array, "B C T1"], part: Batch) -> tuple[Array, Metrics]:
-        """Of two critics each learns from its own responses, which count as if they were half of the
+        """The value loss. Each of two critics is trained on its own responses, which count as half of the
         minibatch's tokens, and the losses are added (AsyPPO)."""
         options, value = self.options.critic, own_value(part.critic, values)
         loss = masked_sum(options.value_loss(value, part.value, part.target) * part.weight, part.mask)
@@ -133,7 +132,7 @@ class CriticEstimator:
 
 @dataclass(frozen=True)
 class GroupEstimator:
-    """A response is judged against its group's other responses (Shao et al. 2024, DeepSeekMath)."""
+    """Advantages relative to the other responses of the group (Shao et al. 2024, DeepSeekMath)."""
 
     options: GRPOOptions
     warmup: ClassVar[int] = 0
@@ -178,9 +177,9 @@ def estimator_of(options: PPOOptions | GRPOOptions) -> Estimator:
 
 
 def overlong_penalty(lengths: Array, longest: int, margin: int) -> Float[Array, "B"]:
-    """What a response pays for its length, from 0 to 1.
+    """The soft length penalty of a response, from 0 to 1 (DAPO, eq. 13).
 
-    DAPO, eq. 13: 0 up to longest - margin tokens, then in proportion, 1 at the limit. `margin` 0: nothing.
+    It is 0 up to longest - margin tokens, then rises linearly to 1 at the limit. With `margin` 0 it is 0.
     """
     if margin == 0:
         return jnp.zeros(lengths.shape)

@@ -1,4 +1,4 @@
-"""From scored responses to what PPO learns from: rewards per token, advantages, targets."""
+"""From scored responses to PPO's training data: rewards per token, advantages, targets."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,24 @@ from proximo.language.train.responses import Responses, response_mask
 
 
 class Returns(NamedTuple):
-    """[B, T] each, 0 where there is no token."""
+    """Rewards, advantages and targets, [B, T] each, 0 for padding."""
 
-    reward: Float[Array, "B T"]  # the score at the last token, less the price of divergence at each
+    reward: Float[Array, "B T"]  # the score at the last token, minus the KL penalty of each
     advantage: Float[Array, "B T"]  # generalised, not yet whitened
-    target: Float[Array, "B T"]  # what the critic is to say
+    target: Float[Array, "B T"]  # of the critic
 
 
 def token_rewards(
     score: Float[Array, "B"], kl: Float[Array, "B T"], lengths: Int[Array, "B"], beta: Scalar
 ) -> Float[Array, "B T"]:
-    """What each token earns.
+    """The reward of each token.
 
     Ziegler et al. 2019, eq. 2:  r_t = [t is the last token] score - beta (log pi(t) - log pi_ref(t))
 
     score    of whole responses, units of reward
     kl       log pi - log pi_ref of the sampled tokens, in nats, without gradient (k1)
-    lengths  tokens of each response; one of length 0 earns nothing
-    beta     units of reward per nat
+    lengths  tokens of each response; one of length 0 gets no reward
+    beta     KL coefficient, units of reward per nat
     """
     last = jnp.arange(kl.shape[1]) == (lengths - 1)[:, None]
     return -beta * kl + jnp.where(last, score[:, None], 0.0)
@@ -51,12 +51,12 @@ def returns_of(
 ) -> Returns:
     """Rewards, advantages and targets of a batch of responses.
 
-    kl          as of `token_rewards`; after a response's end it does not count, and neither does `value`
-    value       before each token and after the last place
-    critic_lam  lambda of the critic's targets; `lam` unless given (VAPO, arXiv 2504.05118, takes 1)
-    length_lam  alpha of VAPO's lambda = 1 - 1 / (alpha length), a response's own; None for `lam`
-    counts      1 for the tokens that rewards are whitened over; those of all responses unless given
-    bootstrap   responses that hit the limit go on in the critic's eyes; otherwise they ended there
+    kl          as in `token_rewards`; after a response's end it is ignored, as is `value`
+    value       before each token, and after the last position
+    critic_lam  lambda of the critic's targets; by default `lam` (VAPO, arXiv 2504.05118: 1)
+    length_lam  alpha of VAPO's lambda = 1 - 1 / (alpha length) for each response; None uses `lam`
+    counts      1 for the tokens that rewards are whitened over; by default all response tokens
+    bootstrap   whether the value is bootstrapped for responses that reached the maximum length
     """
     mask = response_mask(lengths, kl.shape[1])
     reward = select(token_rewards(score, kl, lengths, beta), mask)
@@ -82,7 +82,7 @@ def whitened_rewards(reward: Float[Array, "B T"], mask: Float[Array, "B T"]) -> 
     """Rewards with standard deviation 1 around the mean that they had.
 
     Unlike `core.whiten` it does not centre, and unlike `core.scale` it leaves the mean as it is (Ziegler et
-    al. 2019's code, described by Huang et al. 2024). It changes what a nat costs, too.
+    al. 2019's code, described by Huang et al. 2024). It also rescales the KL penalty.
     """
     centred = whiten(reward, mask) + masked_mean(reward, mask)
     alone = jnp.sum(mask) <= 1  # one token has no deviation: `whiten` leaves it as it is
@@ -96,10 +96,10 @@ def response_facts(
     kl: Float[Array, "B"],
     mask: Float[Array, "B T"],
 ) -> dict[str, Array]:
-    """What a batch of responses was like, by TRL's names.
+    """Metrics of a batch of responses, with TRL's names.
 
     log_prob  of the tokens under the policy, in nats
-    sampled   the same when they were drawn; the two agree to rounding
+    sampled   the same at sampling; the two agree to rounding
     kl        estimate of KL(policy || reference) of each response, in nats
     """
     finished = responses.finished.astype(jnp.float32)

@@ -1,7 +1,7 @@
-"""What the trainers of language models share: one iteration after the other, from wherever it stood.
+"""What the trainers of language models share: iterations, from the start or from a checkpoint.
 
-A trainer says how to begin, what one iteration does to its state, and how the model is written; this
-module, and `running`, do the rest alike for all of them:
+A trainer defines the initial state, one iteration, and how the model is written. This module and `running` do
+the rest, in the same way for all trainers:
 
     for iteration in training(trainer):
         print(iteration.number, iteration.metrics)
@@ -20,29 +20,29 @@ from proximo.learn.mesh import on_mesh
 
 
 class Outcome(NamedTuple):
-    """What one iteration did."""
+    """The result of one iteration."""
 
-    state: Any  # a tree of arrays: all that the next iteration needs, together with its number
-    metrics: dict[str, float]  # numbers, by TRL's names
+    state: Any  # a tree of arrays: everything the next iteration needs besides its number
+    metrics: dict[str, float]  # with TRL's names
     tokens: int  # that went through the model
-    completions: tuple[dict[str, Any], ...] = ()  # samples to look at, as rows of plain data; mostly none
+    completions: tuple[dict[str, Any], ...] = ()  # samples to log, as rows of plain data; often none
 
 
 class Trainer(Protocol):
-    """An algorithm on its data. Its randomness comes from its seed and the iteration's number alone."""
+    """An algorithm with its data. Its randomness depends on its seed and the iteration's number only."""
 
     @property
     def total(self) -> int:
-        """Iterations that the run has."""
+        """Iterations of the whole run."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how data and model were read, a line each."""
+        """Remarks for the user on how data and model were read, a line each."""
         ...
 
     def begin(self) -> Any:
-        """The state before the first iteration."""
+        """The initial state."""
         ...
 
     def iterate(self, state: Any, number: int) -> Outcome:
@@ -50,12 +50,12 @@ class Trainer(Protocol):
         ...
 
     def save(self, state: Any, folder: Path) -> None:
-        """Write the trained model as a folder of the Hub's kind."""
+        """Write the trained model as a folder in the Hub's format."""
         ...
 
 
 class Iteration(NamedTuple):
-    """A trainer after `number` of `total` iterations."""
+    """The result of a training after `number` of `total` iterations."""
 
     number: int
     total: int
@@ -66,23 +66,23 @@ class Iteration(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """What its metrics are drawn over."""
+        """The x axis of its metrics."""
         return self.number
 
     @property
     def last(self) -> bool:
-        """Whether the training has come to its end."""
+        """Whether the training is finished."""
         return self.number >= self.total
 
 
 def training(
     trainer: Trainer, state: Any = None, number: int = 0, mesh: Mesh | None = None
 ) -> Iterator[Iteration]:
-    """The trainer's iterations, from the beginning or from a state after `number` of them.
+    """The trainer's iterations, from the start or from a state after `number` of them.
 
-    mesh  of several devices: iterations run there, and the state is laid out, from a checkpoint too
+    mesh  devices to run on, if several: the state is distributed over them, also from a checkpoint
 
-    Raises UpdateDiverged when an iteration leaves the finite numbers; what was yielded before stays good.
+    Raises UpdateDiverged if an iteration gives NaN or infinity; earlier iterations stay valid.
     """
     state, tokens = trainer.begin() if state is None else state, 0
     while number < trainer.total:
@@ -91,7 +91,7 @@ def training(
         for name, value in outcome.metrics.items():
             if not math.isfinite(value):
                 raise UpdateDiverged(
-                    f"{name} is {value} in iteration {number + 1}: it is discarded; lower --learning-rate",
+                    f"{name} is {value} in iteration {number + 1}, which is discarded: lower --learning-rate",
                     None,
                 )
         state, number, tokens = outcome.state, number + 1, tokens + outcome.tokens

@@ -1,7 +1,7 @@
-"""Learning from labelled data: the one trainer of fine-tuning, reward models and DPO.
+"""Training on labelled data: the trainer of fine-tuning, reward models and DPO.
 
-They differ in the loss (`Loss`), in how their data become rows (`Rows`) and in how the model is written.
-Epochs over the data, steps, the evaluation on held-out data and the log are the same.
+They differ in the loss (`Loss`), in how data become rows (`Rows`), and in how the model is written. Epochs,
+steps, evaluation on held-out data and logging are shared.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from proximo.learn.descend import adam, in_parts
 from proximo.learn.update import State, Task, minibatch_step
 
 Columns = dict[str, np.ndarray]
-"""What a loss says of rows, [rows, ...] each, on the host."""
+"""What a loss computes for rows, [rows, ...] each, on the host."""
 
 
 class Rows(Protocol):
@@ -43,7 +43,7 @@ class Rows(Protocol):
 
     @property
     def tokens(self) -> np.ndarray:
-        """[count], in each row."""
+        """The number of tokens in each row, [count]."""
         ...
 
     def __len__(self) -> int: ...
@@ -54,14 +54,14 @@ class Rows(Protocol):
 
 
 class Loss(Protocol):
-    """What is minimised, and what is logged. A tree whose numbers are traced."""
+    """The loss and its metrics. A tree whose numbers are traced."""
 
     def __call__(self, model: Any, part: Any) -> dict[str, Array]:
-        """Columns [b, ...] of some rows of a batch: `loss`, what each row costs, and what metrics need."""
+        """Columns [b, ...] for rows of a batch: each row's `loss`, and what the metrics need."""
         ...
 
     def count(self, batch: Any) -> Scalar:
-        """What the costs of a whole batch, summed, are divided by: its tokens that count, or its rows."""
+        """The divisor of a batch's summed loss: its tokens that count, or its rows."""
         ...
 
     def metrics(self, columns: Columns) -> dict[str, float]:
@@ -80,17 +80,17 @@ def write_model(trainer: "LabelledTrainer", weights: Any, folder: Path) -> None:
 
 
 class LabelledTrainer:
-    """The trainer (see `job.Trainer`).
+    """The trainer for labelled data (see `job.Trainer`).
 
-    options    checked, those of a command: epochs, batch_size, micro_batch_tokens, model, optimisation, run
-    model      to begin with, adapters included
-    tokenizer  saved with it
-    loss       what is minimised
-    rows       to learn from
-    held_out   to measure after every epoch, if any
-    notes      what the user should know, a line each
-    write      how the trained model is written: (this trainer, its weights, the folder)
-    check      raises UserError where the first batch's columns, in float32, are not what they must be
+    options    of a command, checked: epochs, batch_size, micro_batch_tokens, model, optimisation, run
+    model      the starting model, with adapters if any
+    tokenizer  saved with the model
+    loss       the loss to minimise
+    rows       training data
+    held_out   data to evaluate on after every epoch, if any
+    notes      remarks for the user, a line each
+    write      writes the trained model: (this trainer, its weights, the folder)
+    check      raises UserError if the first batch's columns, in float32, are wrong
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class LabelledTrainer:
         self.total = -(-options.epochs * len(rows) // self.batch_size)
 
     def begin(self) -> Learner:
-        """The model as it was given."""
+        """The starting model."""
         return new_learner(self.first)
 
     def iterate(self, state: Learner, number: int) -> Outcome:
-        """One step on the batch of this number; after an epoch, a look at what was held out."""
+        """One step on the batch of this number; after an epoch, also the evaluation on held-out data."""
         options, count = self.options, len(self.rows)
         seen = batch_indices(options.run.seed, number, self.batch_size, count)
         batch = self.rows.batch(seen)
@@ -162,7 +162,7 @@ class LabelledTrainer:
 
 
 def new_learner(weights: Any) -> Learner:
-    """Before the first step."""
+    """The initial state."""
     # An array made from a plain number has a weak type; after a step it would have none, and compile anew.
     weights = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), weights)
     return Learner(weights, adam(weights))
@@ -178,12 +178,12 @@ def update(
     loss: Loss,
     part_rows: int,
 ) -> tuple[Learner, dict[str, Array], dict[str, Array]]:
-    """One step down the loss of a batch.
+    """One gradient step on the loss of a batch.
 
     options    of `static_options`
-    remaining  share of the run still to come
-    frozen     what does not learn, as `partition_trainable` gives it
-    part_rows  rows that go through the model at once; the gradient does not depend on it
+    remaining  share of the run that is left
+    frozen     arrays that are not trained, from `partition_trainable`
+    part_rows  rows per forward pass; the gradient does not depend on it
 
     Returns the learner after it, the loss's columns before it, and the gradient's norm and learning rate.
     """
@@ -217,7 +217,7 @@ def scatter_rows(columns: dict[str, Array], places: Int[Array, "b"], rows: int) 
 def evaluate_rows(
     weights: Any, frozen: Any, rows: Rows, loss: Loss, options: Any, batch_size: int
 ) -> Columns:
-    """What a loss says of all rows, in their order, without a step."""
+    """The loss's columns for all rows, in their order, without a step."""
     found = []
     for start in range(0, len(rows), batch_size):
         # The last batch is filled up with rows that are cut off again, so that its shape is not new.

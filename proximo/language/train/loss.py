@@ -1,4 +1,4 @@
-"""What is minimised over response tokens, and what is logged of it."""
+"""The policy's loss over response tokens, and its metrics."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ LARGEST = 20.0  # of a log ratio, in nats; e^20 says only "far"
 
 
 def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: int) -> Float[Array, "B T"]:
-    """The share of each token in the mean over a whole minibatch.
+    """The weight of each token in the mean over a whole minibatch.
 
     tokens     1 / (all valid tokens)                 every token counts alike (DAPO, arXiv 2503.14476)
     sequences  1 / (sequences, times this one's length)
@@ -20,9 +20,9 @@ def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: 
     length     1 / (B longest)                        a constant: long answers are not diluted (Dr. GRPO,
                                                       arXiv 2503.20783)
 
-    A sequence none of whose tokens counts is none; but `length` is a constant, and counts it in B.
+    A sequence without tokens that count is left out; only `length`, a constant, still counts it in B.
 
-    longest  most tokens that a response may have. T will not do: it is cut to what a batch needs
+    longest  maximum response length in tokens. T may be smaller, since it is cut to what a batch needs
     """
     if aggregation == "tokens":
         return mask / jnp.maximum(jnp.sum(mask), 1.0)
@@ -33,7 +33,7 @@ def token_weights(mask: Float[Array, "B T"], aggregation: Aggregation, longest: 
 
 
 def prepare_minibatch(batch: Batch, aggregation: Aggregation, longest: int) -> tuple[Batch, Bool[Array, ""]]:
-    """A minibatch with its tokens' shares in the loss and in the metrics, and whether any of them counts.
+    """A minibatch with its tokens' weights in the loss and in the metrics, and whether any token counts.
 
     Arguments as of `token_weights`.
     """
@@ -47,9 +47,9 @@ def log_ratio_of(
     """log pi(token) - log pi_old(token), or its mean over each sequence, the same for all its batch.
 
     The mean over a sequence is the log of GSPO's ratio (Zheng et al. 2025, arXiv 2507.18071, eq. 7), the
-    length-th root of the sequences' likelihood ratio. Its gradient is that of GSPO-token (there eq. 14): each
-    token's goes to that token alone, so that advantages may differ within a sequence, as a critic's do;
-    where they do not, it is that of the mean. Held within +-20.
+    length-th root of the sequences' likelihood ratio. Its gradient is that of GSPO-token (their eq. 14): it
+    goes to each token separately, so advantages may differ within a sequence, as a critic's do. If they do
+    not differ, it equals the gradient of the mean. Limited to +-20.
     """
     log_ratio = select(jnp.clip(log_prob - old_log_prob, -LARGEST, LARGEST), mask)
     if of == "token":
@@ -70,16 +70,15 @@ def policy_loss(
     kl_coefficient: Scalar | None = None,
     kl_estimate: KLEstimate = "k2",
 ) -> tuple[Array, dict[str, Array]]:
-    """The policy's part of the loss, and its metrics; both are shares that add up over a batch's parts.
+    """The policy's part of the loss, and its metrics; both add up over the parts of a batch.
 
     - sum of weight (objective + entropy_coefficient bonus entropy - kl_coefficient kl)
 
     log_prob, entropy  of the policy now, [B, T], in nats
-    kl_coefficient     price of a nat from the reference, where it is paid here; None where it is paid in the
-                       reward
-    kl_estimate        of KL(policy || reference) as a differentiated loss. The gradient of k2's mean is that
-                       of the divergence; k1's has mean 0 on fresh samples, and k3's, GRPO's choice, is
-                       that of the reversed divergence
+    kl_coefficient     per nat, if the KL penalty is in the loss; None if it is in the reward
+    kl_estimate        estimator of KL(policy || reference) in the loss. The gradient of k2's mean is that of
+                       the KL; k1's has mean 0 on fresh samples; k3's, the default of GRPO, is that of the
+                       reversed KL
     """
     log_ratio = log_ratio_of(log_prob, batch.log_prob, batch.mask, ratio_of)
     gain = objective(log_ratio, batch.advantage)

@@ -1,4 +1,4 @@
-"""How weights follow gradients: options, schedules, the numbers that passes compute in, the size of parts."""
+"""The optimiser of language models: options, learning rate schedule, precision, and micro-batch size."""
 
 import math
 from collections.abc import Callable
@@ -26,48 +26,48 @@ BETA = between(0, 0.999999)  # 1 would divide by the correction for bias, which 
 @traceable
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """How weights follow gradients."""
+    """The optimiser and its learning rate."""
 
     learning_rate: Annotated[float, between(0, 10), also("--lr")] = 1e-5
     """Peak learning rate of Adam."""
     schedule: Annotated[Literal["constant", "linear", "cosine"], also("--lr-scheduler-type")] = "linear"
     """Learning rate schedule; linear and cosine fall to 0."""
     warmup: Annotated[float, between(0, 1), also("--warmup-ratio")] = 0.0
-    """Share of the run in which the learning rate warms up from 0."""
+    """Share of the run during which the learning rate rises from 0."""
     weight_decay: Annotated[float, between(0, 1)] = 0.0
-    """Weight decay (AdamW); biases and norms have none."""
+    """Weight decay (AdamW), on all weights but biases and norms."""
     adam_beta1: Annotated[float, BETA] = 0.9
     """Adam's beta 1."""
     adam_beta2: Annotated[float, BETA] = 0.999
     """Adam's beta 2."""
     adam_epsilon: Annotated[float, between(1e-12, 1)] = 1e-5  # 0 would be 0 / 0 for tokens not yet seen
-    """Added to the root of the mean square, before that is corrected for bias. 1e-5 is PPO's (Ziegler et al.
-    2019); labels are learned from with 1e-8, as everywhere."""
+    """Adam's epsilon, added before bias correction. PPO and GRPO use 1e-5 (Ziegler et al. 2019), the others
+    1e-8."""
     max_grad_norm: Annotated[float, at_least(1e-12, infinite=True)] = 1.0
     """Maximum global norm of the gradient."""
     precision: Annotated[Literal["float32", "bfloat16"], also("--torch-dtype", "--dtype")] = "float32"
     """Precision of forward and backward passes; weights and optimiser state stay float32."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, a third more work."""
+    """Recompute activations in the backward pass: less memory for a third more computation."""
 
 
 class Learner(NamedTuple):
-    """All that learning changes."""
+    """Everything that training changes."""
 
     weights: Any  # the trained arrays; None where an array is frozen
     moments: Any  # Adam's
-    kl: Any = None  # what an estimator carries on; None where there is none, or it carries nothing
+    kl: Any = None  # the estimator's state; None if it has none
     scores: Any = None
 
 
 def learning_rate_at(options: Optimisation, remaining: Scalar) -> Float[Array, ""]:
-    """The learning rate where a share `remaining` of the run is still to come; `done` is the rest of it.
+    """The learning rate when a share `remaining` of the run is left; `done` is 1 - remaining.
 
     constant  1
     linear    1 - done
     cosine    (1 + cos(pi done)) / 2
 
-    times the warm-up's share, and the highest rate. With a warm-up, `done` counts from its end.
+    times the warm-up factor and the peak rate. With a warm-up, `done` counts from its end.
     """
     done, warmup = 1.0 - jnp.asarray(remaining, jnp.float32), jnp.asarray(options.warmup, jnp.float32)
     rising = jnp.where(warmup > 0, jnp.minimum(done / jnp.maximum(warmup, 1e-9), 1.0), 1.0)
@@ -81,21 +81,21 @@ def learning_rate_at(options: Optimisation, remaining: Scalar) -> Float[Array, "
 
 
 def remaining_at(number: int, total: int) -> float:
-    """The share of the run still to come at the middle of iteration `number`, where the schedule is read.
+    """The share of the run that is left at the middle of iteration `number`, where the schedule is read.
 
-    At its beginning a warm-up still has a rate of 0, so that the first step, or the only one, did nothing.
+    At its beginning, a warm-up has a rate of 0, so the first step, or the only one, would do nothing.
     """
     return 1.0 - (number + 0.5) / total
 
 
 def static_options(options: Optimisation) -> Optimisation:
-    """The options as a step takes them: a decay of 0 is none."""
+    """The options as a step takes them: a weight decay of 0 becomes None."""
     decay: Any = options.weight_decay or None
     return replace(options, weight_decay=decay)
 
 
 def step_of_adam(options: Optimisation) -> Callable[..., tuple[Any, Adam, Float[Array, ""]]]:
-    """`descend` as the options have it."""
+    """`descend` with these options."""
     return partial(
         descend,
         max_grad_norm=options.max_grad_norm,
@@ -107,9 +107,9 @@ def step_of_adam(options: Optimisation) -> Callable[..., tuple[Any, Adam, Float[
 
 
 def in_precision(tree: Any, options: Optimisation) -> Any:
-    """The weights as the passes compute with them; the gradient comes back in float32.
+    """The weights in the precision of forward and backward passes; the gradient comes back in float32.
 
-    Heads for one number (`HEAD`) stay float32: they cost nothing, and their digits count.
+    Heads with one output (`HEAD`) stay float32: they are cheap, and their precision matters.
     """
     if options.precision == "float32":
         return tree
@@ -122,12 +122,11 @@ def in_precision(tree: Any, options: Optimisation) -> Any:
 
 
 def rows_of_part(rows: int, width: int, tokens: int | None) -> int:
-    """How many rows of a batch go through the model at once: they divide it.
+    """Rows per forward pass, a divisor of the batch's rows.
 
     rows    of the batch
     width   tokens in each
-    tokens  most at once, if a single row fits. Unless said that is all of them, but on a single CPU about
-            CPU_TOKENS
+    tokens  maximum per pass, but at least one row. By default all; on a single CPU about CPU_TOKENS
     """
     divisors = [part for part in range(1, rows + 1) if rows % part == 0]
     if tokens is not None:

@@ -33,29 +33,29 @@ class Policy(eqx.Module):
 
 
 def new_policy(model: Transformer, *critics: Critic) -> Policy:
-    """An actor with these critics; unless any is given, one on its own trunk that says 0 everywhere."""
+    """An actor with these critics; by default one on its own trunk that predicts 0 everywhere."""
     return Policy(model, critics or (Critic(zero_head(model)),))
 
 
 def own_critic(trunk: Transformer, score: Linear | None = None) -> Critic:
-    """A critic with a trunk of its own, which may be smaller than the actor's.
+    """A critic with its own trunk, which may be smaller than the actor's.
 
-    score  the head, such as a reward model's; one that says 0 everywhere unless given
+    score  the head, such as a reward model's; by default one that predicts 0 everywhere
     """
     return Critic(zero_head(trunk) if score is None else score, trunk)
 
 
 def zero_head(model: Transformer) -> Linear:
-    """A critic's head that says 0 everywhere."""
+    """A critic's head that predicts 0 everywhere."""
     return Linear(jnp.zeros((model.config.size, 1)), jnp.zeros(1))
 
 
 class PolicyOutputs(NamedTuple):
-    """What a policy says of responses."""
+    """Log-probabilities, entropies and values of responses."""
 
     log_prob: Float[Array, "B T"]  # of their tokens, in nats
     entropy: Float[Array, "B T"]  # in nats
-    values: Float[Array, "B C T1"]  # of each critic, before each token, and after the last place
+    values: Float[Array, "B C T1"]  # of each critic, before each token, and after the last position
 
 
 def evaluate_responses(
@@ -65,7 +65,7 @@ def evaluate_responses(
     temperature: Scalar = 1.0,
     checkpoint: bool = False,
 ) -> PolicyOutputs:
-    """Log-probabilities, entropies and values of the responses, in one pass where the trunk is shared.
+    """Log-probabilities, entropies and values of the responses, in one pass if the trunk is shared.
 
     width        W, the columns that prompts take
     temperature  that the responses were sampled with
@@ -86,16 +86,16 @@ def evaluate_responses(
 
 
 def critic_of_row(rows: int, critics: int) -> Int[Array, "B"]:
-    """The number of the critic that learns from each response.
+    """The number of the critic that is trained on each response.
 
-    They take turns, so that several responses to a prompt, which stand side by side, are shared out evenly
-    (Liu et al. 2025, AsyPPO, arXiv 2510.01656): the critics see all prompts, and no response is seen by two.
+    Critics alternate, so responses to the same prompt, which stand side by side, are divided evenly (Liu et
+    al. 2025, AsyPPO, arXiv 2510.01656). Each critic sees all prompts, and no response is seen by two.
     """
     return jnp.arange(rows) % critics
 
 
 def own_value(critic: Int[Array, "B"], values: Float[Array, "B C T1"]) -> Float[Array, "B T"]:
-    """What the critic that learns from each response says before each of its tokens."""
+    """The value before each token, by the critic that is trained on the response."""
     own = critic[:, None] == jnp.arange(values.shape[1])  # not an index: rows stay on their devices
     return jnp.sum(jnp.where(own[:, :, None], values[:, :, :-1], 0.0), axis=1)
 
@@ -103,13 +103,13 @@ def own_value(critic: Int[Array, "B"], values: Float[Array, "B C T1"]) -> Float[
 def where_they_agree(
     values: Float[Array, "B C T1"], counts: Float[Array, "B T"], masking: float, filtering: float
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], dict[str, Array]]:
-    """What the disagreement of critics, the standard deviation of their values, says of the tokens (AsyPPO).
+    """Which tokens to keep by the critics' disagreement, the standard deviation of their values (AsyPPO).
 
     counts     1 for the tokens that count
-    masking    share of these, where they agree most, that have little to teach
-    filtering  share of these, where they agree least, whose entropy should not be raised
+    masking    share of tokens, where critics agree most, whose advantage is set to 0
+    filtering  share of tokens, where critics agree least, without entropy bonus
 
-    Returns 1 where a token is to keep its advantage, 1 where its entropy is to be rewarded, and a metric.
+    Returns 1 for tokens that keep their advantage, 1 for tokens with entropy bonus, and a metric.
     """
     gap = jnp.std(values[:, :, :-1], axis=1)
     agreed, disputed = lowest(gap, counts, masking), lowest(-gap, counts, filtering)
@@ -119,7 +119,7 @@ def where_they_agree(
 def lowest(x: Float[Array, "B T"], mask: Float[Array, "B T"], share: float) -> Float[Array, "B T"]:
     """1 for the tokens whose x is among the lowest share of those in the mask, 0 for the others.
 
-    Equal ones are in or out together, and out in doubt: where all are equal, none is low.
+    Equal values are in or out together, and out in doubt: if all are equal, none is low.
 
     share  from 0 to below 1
     """

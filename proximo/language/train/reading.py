@@ -1,9 +1,9 @@
-"""Where the score of a reward model is read that was trained elsewhere.
+"""At which token to read the score of a reward model that another library trained.
 
-Ours learn at an answer's end token. Others learn, with `transformers`, at a text's last token that is not
-PAD: in a conversation that is what the chat template writes behind an answer, such as the line break behind
-`<|im_end|>`; and where PAD is the end token too, it is the token before the end. Read elsewhere, a score may
-be any number.
+Our reward models are trained at an answer's end token. `transformers` trains them at a text's last token that
+is not PAD. In a conversation that is a token that the chat template writes after the answer, such as the line
+break after `<|im_end|>`. If PAD is also the end token, it is the token before the end. A score read at
+another token is meaningless.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,15 +27,15 @@ ASKED: Messages = [{"role": "user", "content": "question"}, {"role": "assistant"
 
 @dataclass(frozen=True)
 class RewardReadout:
-    """How a reward model that was trained elsewhere is read."""
+    """How to read a reward model that another library trained."""
 
-    # what its chat template writes behind an answer, end token included; None where it has none
+    # what its chat template writes after an answer, including the end token; None without a template
     closing: tuple[int, ...] | None
-    eos_ids: tuple[int, ...]  # the ends of a response, in whose place that stands
-    notes: tuple[str, ...]  # what the user should know, a line each
+    eos_ids: tuple[int, ...]  # end tokens of a response, which it replaces
+    notes: tuple[str, ...]  # remarks for the user, a line each
 
     def closed(self, ids: Iterable[int]) -> list[int]:
-        """An answer in a conversation as that model learned it."""
+        """An answer in a conversation, in the form that the model was trained on."""
         found = [int(id) for id in ids]
         if self.closing is None:
             return found
@@ -47,7 +47,7 @@ class RewardReadout:
         return found if there else [*found, *self.closing]
 
     def closed_batch(self, responses: Responses, width: int, conversations: Sequence[bool]) -> Responses:
-        """A batch with the answers so, in the rows whose prompt is a conversation.
+        """A batch with the answers in this form, in rows whose prompt is a conversation.
 
         width  columns of the prompts
         """
@@ -63,27 +63,27 @@ class RewardReadout:
 def reading_of(folder: str, model: RewardModel, tokenizer: Tokenizer) -> RewardReadout | None:
     """How to read a reward model; None for one of ours, which is read at an answer's last token.
 
-    tokenizer  whose ids it reads; its chat template counts where the folder has none of its own
+    tokenizer  the policy's; its chat template is used if the folder has none
     """
     if is_own_reward_model(folder):
         return None
     template = read_description(Path(base_folder(folder))).template
     notes = []
     if template is not None and template != tokenizer.template:
-        notes = [f"{folder} has another chat template than the policy, by whose template it gets its texts"]
+        notes = [f"{folder} has another chat template than the policy; it gets texts in the policy's"]
     closing = _closing(tokenizer if template is None else replace(tokenizer, template=template))
     at = "the last token"
     if model.pad_id is not None and 0 <= model.pad_id < tokenizer.vocab_size:
         at += f" that is not {tokenizer.decode([model.pad_id], skip_special=False)!r}"
-    how = f"{folder} was not trained here: it scores a text at {at}"
+    how = f"{folder} was not trained by Proximo: it scores a text at {at}"
     if closing is not None:
         behind = tokenizer.decode(closing, skip_special=False)
-        how += f", a conversation with {behind!r} behind the answer, as its chat template writes"
+        how += f", and a conversation with {behind!r} after the answer, as its chat template writes it"
     return RewardReadout(closing, tokenizer.eos_ids, (how, *notes))
 
 
 def _closing(tokenizer: Tokenizer) -> tuple[int, ...] | None:
-    """What the template writes behind the last answer; None where nothing says that."""
+    """What the template writes after the last answer; None if that is unknown."""
     try:
         _, answer, behind = tokenizer.chat(ASKED, False).rpartition(str(ASKED[-1]["content"]))
         # A blank before the end token belongs to the answer, where a policy learned to write it.

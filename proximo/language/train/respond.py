@@ -1,4 +1,4 @@
-"""Answers to prompts, with what was drawn and how."""
+"""Responses to prompts, for `proximo lm generate` and `chat`, and from Python."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ USUAL_LENGTH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How answers are drawn."""
+    """How responses are sampled."""
 
     max_new_tokens: Annotated[
         int | None, at_least(1), also("--response-length", "--max-completion-length")
@@ -42,24 +42,24 @@ class GenerationOptions:
     greedy: bool = False
     """Always take the most likely token, as with temperature 0."""
     stop: tuple[str, ...] = ()
-    """Texts that also end a response; they are matched as the tokens that they are encoded as."""
+    """Stop sequences: texts that also end a response. They are matched token by token, as encoded."""
     seed: Annotated[int, between(0, LARGEST_SEED)] = 0
     """Random seed. The same seed, prompts and batch size give the same responses."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Prompts that go through the model at once."""
+    """Prompts per forward pass."""
 
 
 class Answer(NamedTuple):
-    """An answer to a prompt."""
+    """A response to a prompt."""
 
-    prompt: Any  # as it was given: text or messages
+    prompt: Any  # as given: text or messages
     completion: str  # text, without the end token
-    tokens: int  # of the answer; its end token counts
-    finished: bool  # whether it ended by itself, not at the limit
-    # of all its tokens together, in nats, under the distribution they were drawn from; of the likeliest
-    # answer (temperature 0) at temperature 1
+    tokens: int  # including the end token
+    finished: bool  # whether it ended with an end token or stop sequence, not at the maximum length
+    # of all its tokens together, in nats, under the distribution that they were sampled from; of a greedy
+    # response at temperature 1
     log_prob: float
-    columns: Mapping[str, Any]  # what else stood in the prompt's record
+    columns: Mapping[str, Any]  # the other columns of the prompt's record
 
 
 def length_of(drawing: GenerationOptions, config: ModelConfig) -> int:
@@ -76,19 +76,19 @@ def prompts_of(
     overlong: Literal["refuse", "drop"] = "refuse",
     invalid: Invalid = "refuse",
 ) -> Dataset[Prompt]:
-    """Prompts that leave a model room for its answers.
+    """Prompts that leave room for a response in the model's context.
 
     source             a file of JSON lines with `prompt`, or such records
-    overlong, invalid  as of `data.read_prompts`
+    overlong, invalid  as in `data.read_prompts`
 
-    Raises UserError for what cannot be drawn, and for prompts that cannot be read or leave no room.
+    Raises UserError for invalid options, and for prompts that cannot be read or leave no room.
     """
     length = length_of(checked(drawing), config)
     room = config.context - length
     if room < 1:
         raise UserError(
             f"max_new_tokens is {length}: the model's context is {config.context} "
-            "tokens, and the prompt needs some"
+            "tokens, and the prompt needs some of them"
         )
     return read_prompts(source, tokenizer, room, overlong, invalid)
 
@@ -96,7 +96,7 @@ def prompts_of(
 def answers(
     model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Prompt], drawing: GenerationOptions
 ) -> Iterator[Answer]:
-    """Answers to all prompts (of `prompts_of`), those of one prompt side by side, in the prompts' order."""
+    """Responses to all prompts of `prompts_of`, in their order; those to one prompt stand side by side."""
     length = length_of(drawing, model.config)
     room = model.config.context - length
     sampling = Sampling(
@@ -131,13 +131,13 @@ def answers(
 
 
 def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """Tokens that end an answer, for texts that do.
+    """Stop sequences as tokens.
 
-    A stop is matched as its tokens, not as its text: an answer that has the same letters in other tokens
-    goes on. It has those that it is encoded as alone; and those that it has behind other text, where these
-    are others, since some tokenizers (SentencePiece's) mark a blank before whatever they are given alone.
+    They are matched as tokens, not as text: a response with the same letters in other tokens goes on. Each
+    text is matched in two forms: as it is encoded alone, and as it is encoded after other text. The two may
+    differ, since some tokenizers (SentencePiece's) add a space before a text that is encoded alone.
 
-    Raises UserError for a text without tokens, which would end every answer, or that cannot be encoded.
+    Raises UserError for a text that cannot be encoded, or that has no tokens, which would end every response.
     """
     found: dict[tuple[int, ...], None] = {}
     for text in texts:
@@ -146,6 +146,6 @@ def stop_sequences(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[tuple[in
         except UserError as error:
             raise UserError(f"stop {text!r}: {error}") from error
         if not alone:
-            raise UserError(f"stop is {text!r}, which has no token and would end every answer: leave it out")
+            raise UserError(f"stop is {text!r}, which has no token and would end every response: remove it")
         found |= {tuple(alone): None, tuple(tokenizer.behind_text(text)): None}
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Responses to prompts as arrays: what a model reads of them, what an update needs, and parts of that.
+"""Responses to prompts as arrays: the model's inputs, the batch of an update, and parts of it.
 
 Those of like length go together, cut to what they need.
 """
@@ -14,9 +14,9 @@ from proximo.learn.descend import Gradient
 
 
 class Responses(NamedTuple):
-    """Prompts, each followed by a response: what the model reads.
+    """Prompts, each followed by a response: the inputs of a model.
 
-    Masks come from the lengths, never from the ids: an end token may serve as padding too.
+    Masks come from the lengths, never from the ids, so an end token may also be the padding token.
     """
 
     ids: Int[Array, "B L"]  # prompts padded on the left, responses on the right
@@ -38,21 +38,21 @@ def response_mask(lengths: Int[Array, "B"], length: int) -> Float[Array, "B T"]:
 
 
 class Batch(NamedTuple):
-    """What an update needs of an iteration's responses, [B, T] each unless said otherwise."""
+    """The batch of an update, [B, T] each unless noted."""
 
     responses: Responses
     log_prob: Float[Array, "B T"]  # of the tokens when they were sampled, in nats
     reference_log_prob: Float[Array, "B T"]  # of the reference, in nats
-    mask: Float[Array, "B T"]  # 1 for a token that is learned from
+    mask: Float[Array, "B T"]  # 1 for tokens that count
     advantage: Any = None  # as the objective sees it
-    bonus: Any = None  # 1 where entropy is rewarded; everywhere unless given
-    # what the critic that learns from a response said before each token, and should say; None without a
-    # critic
+    bonus: Any = None  # 1 for tokens with entropy bonus; by default all
+    # the value before each token by the critic that is trained on the response, and its target; None
+    # without a critic
     value: Any = None
     target: Any = None
     critic: Any = None  # [B], its number
-    weight: Any = None  # share of each token in the loss of its minibatch; None where there is no minibatch
-    share: Any = None  # the same in its metrics, where every token counts alike
+    weight: Any = None  # weight of each token in the loss of its minibatch; None without minibatches
+    share: Any = None  # the same in its metrics, where all tokens have equal weight
 
     @property
     def width(self) -> int:
@@ -68,9 +68,9 @@ def sort_by_length(
 
 
 def cut_to_length(gradient: Gradient) -> Gradient:
-    """The same gradient, of a part's columns up to the longest response in it.
+    """The same gradient, computed on a part's columns up to its longest response.
 
-    That is, to all columns, to half or to a quarter of them: computations are compiled for a shape each.
+    The columns are cut to all, a half or a quarter of them, since each shape is compiled separately.
     """
 
     def of_part(weights: Any, part: Batch) -> tuple[Any, dict[str, Array]]:

@@ -1,8 +1,8 @@
-"""Reward models: one number for an answer, learned from pairs of which people preferred one.
+"""Reward models: a score for an answer, learned from preferences between two answers.
 
 P(chosen is preferred) = sigmoid(r(chosen) - r(rejected))   (Bradley and Terry 1952; Christiano et al. 2017)
 
-The number is read at an answer's last token.
+The score is read at an answer's last token.
 """
 
 import json
@@ -34,7 +34,7 @@ from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import RunOptions, SamplingOptions
 from proximo.language.train.rollout import Rollouts
-from proximo.options import also, checked
+from proximo.options import FILE, also, checked
 from proximo.runs.sealed import replace_file
 
 CALIBRATION = "calibration.json"  # in the run's folder
@@ -44,32 +44,33 @@ NORMALISED_ON = 512  # pairs: the mean of 1024 scores is known to 0.03 of their 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelOptions:
-    """A reward model from pairs of answers, one of which was preferred."""
+    """Train a reward model on pairs of answers with one preferred (Bradley-Terry)."""
 
-    data: Annotated[str, also("--dataset-name", "--train-file")]
-    """JSON lines with `prompt`, `chosen` and `rejected`; `margin` too, where it is known. Without `prompt` it
-    is what both answers begin with."""
-    evaluation_data: str | None = None
-    """Held-out data in the same form; accuracy and calibration are measured after every epoch."""
+    data: Annotated[str, FILE, also("--dataset-name", "--train-file")]
+    """Preferences: JSON lines with `prompt`, `chosen` and `rejected`, and optionally `margin`. Without
+    `prompt`, the common beginning of both answers is the prompt."""
+    evaluation_data: Annotated[str | None, FILE] = None
+    """Held-out data in the same format; the accuracy is measured after every epoch, the calibration at the
+    end."""
     evaluation_share: Annotated[float, Range(least=0, below=1)] = 0.05
-    """Share of the data to hold out if there is no --evaluation-data."""
+    """Share of the data to hold out, if --evaluation-data is not given."""
     epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
-    """Epochs over the data; a second one memorises the labels' noise (Ouyang et al. 2022)."""
+    """Epochs over the data. In a second one the model memorises label noise (Ouyang et al. 2022)."""
     batch_size: Annotated[int, at_least(1)] = 32
     """Pairs per step."""
     length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
     """Maximum tokens of a prompt with its answer; at most the model's context."""
     overlong: Overlong = "drop"
-    """What to do with longer pairs: `drop`, `refuse` to start, or `truncate` (cut answers)."""
+    """What to do with longer pairs: `drop`, `refuse` to start, or `truncate` their answers."""
     invalid: Invalid = "refuse"
     """What to do with invalid records, such as equal answers: `refuse` to start, or `drop` them."""
     center_rewards_coefficient: Annotated[float, at_least(0)] = 0.0
-    """Weight of (r(chosen) + r(rejected))^2, which holds rewards near 0; 0.01 in Eisenstein et al. 2023."""
+    """Weight of (r(chosen) + r(rejected))^2, which keeps rewards near 0 (Eisenstein et al. 2023: 0.01)."""
     normalise: Literal["answers", "samples", "nothing"] = "answers"
-    """What has rewards of mean 0 and standard deviation 1 once it is saved: the data's answers, or samples of
-    the model that it begins from, which PPO begins from too."""
+    """Scale the saved rewards to mean 0 and standard deviation 1 on the data's `answers`, on `samples` of the
+    starting model (which PPO also starts from), or on `nothing`."""
     sample_length: Annotated[int, at_least(1)] = 64
-    """Maximum length of such a sample in tokens."""
+    """Maximum length of the samples of --normalise samples, in tokens."""
     micro_batch_tokens: Annotated[int | None, at_least(1)] = None
     """Maximum tokens per forward pass (gradient accumulation); by default all, on a CPU 1024."""
     model: ModelOptions
@@ -78,24 +79,26 @@ class RewardModelOptions:
             learning_rate=1e-5, schedule="linear", warmup=0.03, adam_epsilon=1e-8
         )
     )
-    """1e-5 is usual for all weights (Ouyang et al. 2022: 9e-6); adapters take 1e-4."""
+    """For all weights 1e-5 is usual (Ouyang et al. 2022: 9e-6); for adapters 1e-4."""
     run: RunOptions = field(default_factory=RunOptions)
 
 
 def reference_scorer(
     reference: Transformer, tokenizer: Tokenizer, prompts: Sequence[Ids], options: RewardModelOptions
 ) -> Callable[[RewardModel], Float[np.ndarray, "samples"]]:
-    """What scores about SAMPLES answers of a language model to the data's prompts, always the same ones.
+    """A function that scores about SAMPLES answers of a language model to the data's prompts.
 
-    prompts  ids of each; those that leave no room for an answer are not asked
+    The answers are the same in every call.
 
-    Raises UserError where no prompt leaves room.
+    prompts  token ids of each; prompts that leave no room for an answer are left out
+
+    Raises UserError if no prompt leaves room.
     """
     length, context = options.sample_length, reference.config.context
     asked = dict.fromkeys(tuple(map(int, ids)) for ids in prompts if len(ids) <= context - length)
     if not asked:
         raise UserError(
-            f"sample_length is {length}: no prompt leaves so much room in a context of {context} tokens"
+            f"sample_length is {length}: no prompt leaves this much room in the context of {context} tokens"
         )
     rows = [Prompt(np.array(ids, np.int32), "", {}, "") for ids in asked]
     sampling = SamplingOptions(response_length=length, batch_size=options.batch_size)
@@ -110,9 +113,9 @@ def reference_scorer(
 
 
 def reward_model_trainer(options: RewardModelOptions) -> LabelledTrainer:
-    """A trainer on the model and the pairs that the options name.
+    """The trainer for the model and the pairs that the options name.
 
-    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    Raises UserError for invalid options, and for missing or damaged files.
     """
     options = checked(options)
     trunk_key, head_key = jax.random.split(jax.random.key(options.run.seed))
@@ -141,9 +144,9 @@ def reward_training(
     notes: tuple[str, ...] = (),
     samples: Callable[[RewardModel], Float[np.ndarray, "samples"]] | None = None,
 ) -> LabelledTrainer:
-    """A trainer on these pairs. Arguments as of `LabelledTrainer`; `held_out` may be empty.
+    """The trainer for these pairs. Arguments as in `LabelledTrainer`; `held_out` may be empty.
 
-    samples  scores of samples of the language model that it begins from, where they are the measure
+    samples  computes scores of samples of the starting model, if they set the scale of rewards
     """
     length = row_length(options.length, model.trunk.config)
     centring = options.center_rewards_coefficient or None
@@ -152,9 +155,9 @@ def reward_training(
     answers = PairRows(pairs[:NORMALISED_ON], length)
 
     def write(trainer: LabelledTrainer, weights: Any, folder: Path) -> None:
-        """Write the model with its tokenizer; and beside it how far it can be believed.
+        """Write the model with its tokenizer, and its calibration report beside it.
 
-        A difference of saved rewards, times the report's `scale`, is the log odds that it stands for.
+        A difference of saved rewards, times the report's `scale`, is the log odds of the preference.
         """
         model = merge_adapters(combine(weights, trainer.frozen))
         mean, std = 0.0, 1.0
@@ -174,7 +177,7 @@ def reward_training(
 def split_held_out(
     pairs: tuple[Preference, ...], share: float, seed: int
 ) -> tuple[tuple[Preference, ...], tuple[Preference, ...]]:
-    """What to learn from, and a share of all, drawn by the seed, that is held out."""
+    """Training pairs, and a share that is held out, drawn at random with the seed."""
     order = batch_indices(seed, 0, len(pairs), len(pairs))
     out = set(order[: int(share * len(pairs))].tolist())
     kept = tuple(pair for index, pair in enumerate(pairs) if index not in out)
@@ -184,7 +187,7 @@ def split_held_out(
 def preference_loss(
     chosen: Float[Array, "B"], rejected: Float[Array, "B"], margin: Float[Array, "B"]
 ) -> Float[Array, "B"]:
-    """What a pair costs, in nats.
+    """The loss of a pair, in nats.
 
     - log sigmoid(r(chosen) - r(rejected) - margin)          (Touvron et al. 2023, Llama 2, eq. 2)
 
@@ -196,7 +199,7 @@ def preference_loss(
 @traceable
 @dataclass(frozen=True)
 class BradleyTerry:
-    """What pairs cost, the mean over them: preference_loss + centring (r(chosen) + r(rejected))^2."""
+    """The loss of a pair: preference_loss + centring (r(chosen) + r(rejected))^2; the mean is minimised."""
 
     # only differences of rewards are learned from pairs; this holds their sum near 0
     centring: float | None = None
@@ -215,7 +218,7 @@ class BradleyTerry:
         return len(batch.ids)
 
     def metrics(self, columns: Columns) -> dict[str, float]:
-        """The loss, and what the rewards look like."""
+        """The loss, and statistics of the rewards."""
         return {"loss": float(np.mean(columns["loss"]))} | facts_of(columns["scores"])
 
     def evaluation(self, columns: Columns) -> dict[str, float]:
@@ -231,7 +234,7 @@ class BradleyTerry:
 
 
 def facts_of(scores: Float[np.ndarray, "N 2"]) -> dict[str, float]:
-    """What rewards of chosen and rejected answers look like, by TRL's names."""
+    """Statistics of the rewards of chosen and rejected answers, with TRL's names."""
     difference = scores[:, 0] - scores[:, 1]
     return {
         "accuracy": float(np.mean(difference > 0)),
@@ -243,5 +246,5 @@ def facts_of(scores: Float[np.ndarray, "N 2"]) -> dict[str, float]:
 
 
 def probabilities(scores: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N"]:
-    """How likely the chosen answers are to be preferred, says the model."""
+    """The model's probabilities that the chosen answers are preferred."""
     return np.asarray(jax.nn.sigmoid(jnp.asarray(scores[:, 0] - scores[:, 1])))

@@ -1,4 +1,4 @@
-"""What a response is worth: Python functions, a reward model, or several of both with weights."""
+"""Scores of responses: Python functions, reward models, or a weighted sum of several."""
 
 import asyncio
 import contextlib
@@ -26,17 +26,17 @@ from proximo.learn.descend import in_parts
 RewardFunction = Callable[..., Any]
 """f(prompts, completions, completion_ids, **columns) -> a number for each completion (TRL's signature).
 
-None instead of a number says that the function does not judge that completion. It may be `async`.
+None instead of a number means that the function does not score that completion. It may be `async`.
 
-prompts               as they stand in the data: texts, or lists of messages
-completions           texts
-completion_ids        the tokens, end token included
-columns               the data's other columns, a list each
+prompts         as in the data: texts, or lists of messages
+completions     texts; for prompts that are conversations, lists of messages
+completion_ids  the token ids, including the end token
+columns         the data's other columns, a list each
 """
 
 
 TAKEN = ("std",)
-"""Metrics of rewards that are of no single source: `rewards/std`, of the weighted sum."""
+"""Metrics of rewards that belong to no single source: `rewards/std`, of the weighted sum."""
 
 
 def reward_function(name: str) -> RewardFunction:
@@ -44,7 +44,7 @@ def reward_function(name: str) -> RewardFunction:
 
     This imports the module, so the name must come from the user's own command line, never from a file.
 
-    Raises UserError where the module cannot be imported, whatever is wrong in it, or has no such function.
+    Raises UserError if the module cannot be imported, for any reason, or has no such function.
     """
     try:
         function: RewardFunction = user_object(name, "function")
@@ -56,7 +56,7 @@ def reward_function(name: str) -> RewardFunction:
 
 
 def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> list[str]:
-    """What each source of reward is called in the metrics: its own name, or `score-2` for a second `score`.
+    """The name of each source of reward in the metrics: its own, or `score-2` for a second `score`.
 
     models  names of the reward models; functions come before them
     """
@@ -72,10 +72,10 @@ def source_names(functions: Iterable[RewardFunction], models: Iterable[str]) -> 
 
 
 def as_trl(prompt: Any, completion: str) -> tuple[Any, Any]:
-    """A prompt and its completion as functions get them, as in TRL.
+    """A prompt and its completion in the form that reward functions get, as in TRL.
 
-    To a conversation the completion is a list of messages. Where the conversation ends with the beginning of
-    the assistant's message, that is the completion's beginning and no part of the prompt.
+    For a conversation, the completion is a list of messages. If the conversation ends with the start of the
+    assistant's message, that start belongs to the completion, not to the prompt.
     """
     if not isinstance(prompt, list):
         return prompt, completion
@@ -92,11 +92,11 @@ def call_rewards(
     completion_ids: Sequence[list[int]],
     columns: Mapping[str, Sequence[Any]],
 ) -> dict[str, Float[np.ndarray, "B"]]:
-    """The scores of functions by their names; NaN for a completion that a function does not judge (None).
+    """The scores of functions by their names; NaN for a completion that a function does not score (None).
 
-    Those that are `async` wait side by side. Raises UserError for whatever goes wrong in one, with the
-    completion and the prompt where there is one to blame: after an exception the function is called once more
-    with each completion alone, up to the first that it raises at.
+    `async` functions run concurrently. Raises UserError if a function fails, with the completion and the
+    prompt that cause it, if one does: after an exception the function is called again with each completion
+    alone, up to the first that raises.
     """
     pairs = [as_trl(*pair) for pair in zip(prompts, completions, strict=True)]
     calls, started = [], []
@@ -119,7 +119,7 @@ def call_rewards(
 
 
 class RewardCall(NamedTuple):
-    """A reward function on its way through a batch."""
+    """The call of a reward function on a batch."""
 
     name: str
     function: RewardFunction
@@ -128,7 +128,7 @@ class RewardCall(NamedTuple):
     completions: Sequence[str]
 
     def start(self) -> Any:
-        """What it returns: scores, or something to wait for."""
+        """What it returns: scores, or an awaitable."""
         try:
             found = self.function(**self.given)
             return found if inspect.isawaitable(found) else list(found)
@@ -136,32 +136,35 @@ class RewardCall(NamedTuple):
             raise self.error_of(error) from error
 
     def scores_of(self, scores: Any) -> Float[np.ndarray, "B"]:
-        """The scores as the trainers have them. Raises UserError for what is none."""
+        """The scores as an array. Raises UserError for anything else."""
         if isinstance(scores, BaseException):
             raise self.error_of(scores) from scores
         if len(scores) != len(self.completions):
-            first = f"; there is none {self.at(len(scores))}" if len(scores) < len(self.completions) else ""
+            first = f"; one is missing {self.at(len(scores))}" if len(scores) < len(self.completions) else ""
             raise UserError(
-                f"the reward function {self.name} returned {len(scores)} numbers for "
-                f"{len(self.completions)} completions: return one for each{first}"
+                f"the reward function {self.name} returned a list of length {len(scores)} for a batch of "
+                f"{len(self.completions)}: return one number for each completion{first}"
             )
         found = np.array([_number(score) for score in scores], np.float32)
         wrong = [i for i, score in enumerate(scores) if score is not None and not np.isfinite(found[i])]
         if wrong:
             said = shown(scores[wrong[0]])
-            raise UserError(f"the reward function {self.name} returned {said} {self.at(wrong[0])}")
+            raise UserError(
+                f"the reward function {self.name} returned {said} {self.at(wrong[0])}: "
+                "return a finite number, or None to leave it out"
+            )
         return found
 
     def error_of(self, error: BaseException) -> UserError:
-        """What to say of an exception that it raised."""
+        """The UserError for an exception that it raised."""
         index, cause = self.culprit() or (None, error)
-        together = f"for a batch of {len(self.completions)}, though for none of them alone"
+        together = f"for a batch of {len(self.completions)} completions, but for none of them alone"
         where = together if index is None else self.at(index)
         what = f"{type(cause).__name__}: {_cut(one_line(cause), 200)}"
         return UserError(f"the reward function {self.name} raised {what} {where}")
 
     def culprit(self) -> tuple[int, BaseException] | None:
-        """The first completion that it raises at when it has that one alone, and what it raises."""
+        """The first completion that makes it raise when called with that one alone, and the exception."""
         for index in range(len(self.completions)):
             try:
                 found = self.function(**{key: [values[index]] for key, values in self.given.items()})
@@ -173,7 +176,7 @@ class RewardCall(NamedTuple):
         return None
 
     def at(self, index: int) -> str:
-        """Where in the batch."""
+        """The place in the batch, with prompt and completion."""
         return (
             f"for completion {index} of the batch "
             f"(prompt: {shown(self.prompts[index])}; completion: {shown(self.completions[index])})"
@@ -182,9 +185,9 @@ class RewardCall(NamedTuple):
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """Where coroutines run: one loop for all of a run, so that what they keep open stays usable.
+    """The event loop of coroutines: one for the whole run, so that their connections stay usable.
 
-    In a thread of its own, since a notebook's thread has a loop already.
+    It runs in a thread of its own, since a notebook's thread already has a loop.
     """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
@@ -192,7 +195,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _await_all(waiting: Sequence[Awaitable[Any]]) -> list[Any]:
-    """The lists, or the exceptions, of several coroutines that run side by side."""
+    """The lists, or the exceptions, of several coroutines that run concurrently."""
     if not waiting:
         return []
 
@@ -206,35 +209,35 @@ def _await_all(waiting: Sequence[Awaitable[Any]]) -> list[Any]:
 
 
 NOT_PASSED = {
-    "trainer_state": "how far the run has come is not told",
-    "log_extra": "columns of completions.jsonl are the prompt, the completion and the scores",
-    "log_metric": "return it as the score of a function of its own, with the reward weight 0",
-    "environments": "there are none beside the prompts",
+    "trainer_state": "the progress of the run is not passed",
+    "log_extra": "completions.jsonl has the prompt, the completion and the scores",
+    "log_metric": "return it as the score of a separate function with reward weight 0",
+    "environments": "there are only prompts",
 }
-"""What TRL passes to a reward function besides the data, and what there is here."""
+"""Arguments that TRL passes to a reward function besides the data, and what replaces them."""
 
 
 def check_arguments(name: str, function: RewardFunction) -> None:
-    """Raises UserError for a function that cannot do without what TRL alone passes."""
+    """Raises UserError for a function that requires an argument that only TRL passes."""
     takes = _parameters(function) or {}
     for argument, instead in NOT_PASSED.items():
         found = takes.get(argument)
         if found is not None and found.default is found.empty and found.kind != found.VAR_KEYWORD:
             raise UserError(
-                f"the reward function {name} asks for {argument}, which only TRL passes ({instead}): "
+                f"the reward function {name} requires {argument}, which only TRL passes ({instead}): "
                 f"give it a default, {argument}=None"
             )
 
 
 def _wanted(function: RewardFunction, given: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Those arguments that a function takes; all of them where it does not say."""
+    """The arguments that a function takes; all of them if its signature is unknown."""
     takes = _parameters(function)
     every = takes is None or any(p.kind == p.VAR_KEYWORD for p in takes.values())
     return {name: list(values) for name, values in given.items() if every or name in (takes or {})}
 
 
 def _parameters(function: RewardFunction) -> Mapping[str, inspect.Parameter] | None:
-    """What a function takes; None where it does not say, as some of C do not."""
+    """The parameters of a function; None if unknown, as for some functions written in C."""
     try:
         return inspect.signature(function).parameters
     except (ValueError, TypeError):
@@ -242,7 +245,7 @@ def _parameters(function: RewardFunction) -> Mapping[str, inspect.Parameter] | N
 
 
 def _number(score: Any) -> np.float32:
-    """A score as the trainers have it; NaN for what is no real number."""
+    """A score as float32; NaN for anything but a real number."""
     alone = isinstance(score, int | float | np.number) or getattr(score, "shape", None) == ()
     if not alone or isinstance(score, str) or np.iscomplexobj(score):
         return np.float32(np.nan)
@@ -254,7 +257,7 @@ def _number(score: Any) -> np.float32:
 
 
 def shown(value: Any, most: int = 80) -> str:
-    """A text, or anything else, for a message: one line without runs of white space, not too long."""
+    """A value for an error message: one line, shortened, without repeated white space."""
     return _cut(repr(" ".join(value.split()) if isinstance(value, str) else value), most)
 
 
@@ -276,7 +279,7 @@ def model_scores(
     """A reward model's scores of prompts with their responses, read at the last token of each.
 
     width               W, columns of the prompts
-    micro_batch_tokens  most that go through the model at once (`rows_of_part`)
+    micro_batch_tokens  maximum tokens per forward pass (`rows_of_part`)
     """
     count, length = responses.ids.shape
     rows = rows_of_part(count, length, micro_batch_tokens)
@@ -284,15 +287,15 @@ def model_scores(
 
 
 def weighted(parts: Mapping[str, Float[np.ndarray, "B"]], weights: Sequence[float]) -> Float[np.ndarray, "B"]:
-    """The weighted sum of several scores; a source that does not judge a completion is left out of its sum.
+    """The weighted sum of several scores. A source that does not score a completion is left out of its sum.
 
-    NaN where none does. Raises UserError where no source judges any of them.
+    NaN for a completion that no source scores. Raises UserError if no source scores any completion.
     """
     columns = np.stack(list(parts.values()))
     judged = ~np.isnan(columns)
     if not judged.any():
         raise UserError(
-            f"none of {columns.shape[1]} completions was judged (None by {', '.join(parts)}): "
+            f"none of {columns.shape[1]} completions has a score ({', '.join(parts)} returned None for all): "
             "return a number for some of them"
         )
     total = np.tensordot(np.asarray(weights, np.float32), np.where(judged, columns, np.float32(0)), 1)

@@ -1,4 +1,4 @@
-"""Prompts, the responses that a policy gives to them, and what those are worth."""
+"""Rollouts: prompts, the policy's responses to them, and their scores."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ from proximo.language.train.rewards import (
 )
 
 SMALLEST = 8  # columns that prompts are padded to, and responses cut to, at least
-LOOKED_AT = 8  # completions that are written down at a time
+LOOKED_AT = 8  # completions that are logged at a time
 SAME = {"float32": 1e-3, "tensorfloat32": 1e-2, "bfloat16": 1e-1}
-"""Difference of log-probabilities, and of ratios, that rounding explains, by the numbers of the products."""
+"""Difference of log-probabilities, and of ratios, that rounding explains, by the precision of products."""
 
 
 class Rollout(NamedTuple):
@@ -42,7 +42,7 @@ class Rollout(NamedTuple):
     responses: Responses  # prompts with responses; [B, W + T]
     width: int  # W, columns of the prompts
     log_prob: Float[np.ndarray, "B T"]  # of the tokens when they were sampled, in nats
-    score: Float[np.ndarray, "B"]  # units of reward; NaN where nothing judged a response
+    score: Float[np.ndarray, "B"]  # units of reward; NaN for a response without a score
     metrics: dict[str, float]  # of each source of reward
     prompts: list[Any]  # to look at
     completions: list[str]
@@ -73,16 +73,16 @@ def _plain(score: Any) -> float | None:
 
 
 class Rollouts:
-    """Where an iteration's responses come from.
+    """Samples and scores the responses of an iteration.
 
-    prompts    all of them
+    prompts    all prompts
     tokenizer  of the policy
-    sampling   how responses are drawn
-    functions, models, weights  sources of reward and what each counts; models by their names
-    seed       of prompts' order and of sampling
-    micro_batch_tokens  most that go through a reward model at once (`rows_of_part`)
-    readings   how models are read that were trained elsewhere, by their names
-    notes      what the user should know of the prompts, a line each
+    sampling   options of sampling
+    functions, models, weights  reward functions; reward models by their names; the weight of each source
+    seed       for the order of prompts and for sampling
+    micro_batch_tokens  maximum tokens per forward pass of a reward model (`rows_of_part`)
+    readings   how to read reward models of other libraries, by their names
+    notes      remarks on the prompts for the user, a line each
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Rollouts:
         responses: Responses,
         width: int,
     ) -> dict[str, Float[np.ndarray, "B"]]:
-        """What each source of reward says of a batch; NaN where it does not judge."""
+        """The scores of each source of reward; NaN for a response that it does not score."""
         given = [prompt.given for prompt in prompts]
         columns = {
             name: [prompt.columns.get(name) for prompt in prompts]
@@ -176,20 +176,20 @@ class Rollouts:
             if not np.isfinite(found).all():  # not to be taken for one that nothing judges
                 wrong = int(np.argmin(np.isfinite(found)))
                 raise UserError(
-                    f"the reward model {name} gives {found[wrong]} for completion {wrong} of the batch "
+                    f"the reward model {name} returned {found[wrong]} for completion {wrong} of the batch "
                     f"({shown(completions[wrong])}): its weights are too large, or damaged"
                 )
             scores[name] = found
         return scores
 
     def check_first(self, metrics: dict[str, float], precision: str) -> None:
-        """Raises UserError unless the first iteration began where it must.
+        """Raises UserError unless policy, reference and sampler agree in the first iteration.
 
-        Before any step the policy is the reference and the sampler: KL 0, ratio 1, to rounding. Anything
-        else means that two parts score differently, and that nothing learned from it would be right.
+        Before the first step the policy equals the reference and the sampler: KL 0 and ratio 1, to rounding.
+        Any difference means that two parts compute different log-probabilities, so training would be wrong.
 
-        A step of sampling and a pass over whole responses are two shapes of the same computation: they round
-        differently. Devices other than CPUs multiply float32 with 10 bits of its 23 (TensorFloat-32).
+        A sampling step and a pass over whole responses are two shapes of the same computation, so they round
+        differently. Devices other than CPUs multiply float32 with 10 of its 23 bits (TensorFloat-32).
         """
         fewer_bits = precision == "float32" and jax.default_backend() != "cpu"
         most = SAME["tensorfloat32" if fewer_bits else precision]
@@ -207,19 +207,19 @@ class Rollouts:
 
 
 def bucket_width(longest: int, needed: int) -> int:
-    """The columns for responses: the limit, or a half, a quarter, ... of it where all fit: few shapes."""
+    """The columns for responses: the limit, or a half, a quarter, ... of it if all fit, for few shapes."""
     while -(-longest // 2) >= max(needed, SMALLEST):
         longest = -(-longest // 2)
     return longest
 
 
 def checked_weights(options: RewardOptions, functions: int, models: int) -> tuple[float, ...]:
-    """One weight for each source of reward. Raises UserError where they do not match."""
+    """One weight for each source of reward. Raises UserError if their numbers differ."""
     if functions + models == 0:
-        raise UserError("nothing says what a response is worth: give --reward or --reward-model")
+        raise UserError("no reward given: pass --reward or --reward-model")
     if options.reward_weights and len(options.reward_weights) != functions + models:
         raise UserError(
-            f"{len(options.reward_weights)} reward_weights for {functions} functions and {models} models: "
-            "give one each"
+            f"reward_weights: {len(options.reward_weights)} given, {functions + models} needed, one for each "
+            f"reward function ({functions}), then one for each reward model ({models})"
         )
     return options.reward_weights or (1.0,) * (functions + models)

@@ -1,8 +1,8 @@
-"""Learning from a policy's own answers: sample, score, estimate advantages, improve (Ziegler et al. 2019).
+"""Training on a policy's own responses: sample, score, estimate advantages, update (Ziegler et al. 2019).
 
-The one trainer of PPO and of GRPO's family, which differ in their estimator (`estimators`). Tokens are time
-steps and a response is an episode: `gae`, the objectives, the value losses and the means are those of
-`proximo.core`, which HalfCheetah is trained with.
+This is the trainer of PPO and of GRPO's variants, which differ in their estimator (`estimators`). Tokens are
+time steps and a response is an episode. `gae`, the objectives, the value losses and the means come from
+`proximo.core`, the same that train HalfCheetah.
 """
 
 import time
@@ -46,9 +46,9 @@ Method = PPOOptions | GRPOOptions
 
 
 def update_options(options: Method) -> Method:
-    """What an update depends on: runs that differ in anything else, or in a number, compile once.
+    """The options that an update depends on. Runs that differ in other options, or in numbers, compile once.
 
-    What it does not depend on is left empty. A coefficient of 0 is None, and then nothing is computed for it.
+    All other options are left empty. A coefficient of 0 becomes None, and its term is not computed.
     """
     entropy: Any = options.steps.entropy_coefficient or None
     changes: dict[str, Any] = dict(
@@ -68,10 +68,10 @@ def update_options(options: Method) -> Method:
 
 
 class Frozen(NamedTuple):
-    """What does not learn."""
+    """Everything that is not trained."""
 
-    weights: Any  # the policy's other arrays; None where an array learns
-    reference: Any  # the model that the policy is tethered to
+    weights: Any  # the policy's other arrays; None where an array is trained
+    reference: Any  # the reference model of the KL penalty
 
 
 class Experience(NamedTuple):
@@ -79,18 +79,18 @@ class Experience(NamedTuple):
 
     responses: Responses
     log_prob: Float[Array, "B T"]  # of the tokens when they were sampled, in nats
-    # units of reward; NaN where nothing judged a response, and then nothing is learned from it
+    # units of reward; NaN for a response without a score, which is not trained on
     score: Float[Array, "B"]
     order: Int[Array, "K minibatches rows"]  # rows of each minibatch (`minibatch_order`)
     number: Int[Array, ""]  # of the iteration, from 0
 
 
 class SamplingTrainer:
-    """The trainer (see `job.Trainer`).
+    """The trainer of PPO and GRPO (see `job.Trainer`).
 
     options    checked
-    policy     to begin with; of its arrays those learn that `trainable` names
-    reference  the model that the policy is tethered to
+    policy     the starting policy; `trainable` names the arrays that are trained
+    reference  the reference model of the KL penalty
     rollouts   prompts, sampling and scores
     """
 
@@ -108,14 +108,14 @@ class SamplingTrainer:
         self.total = -(-options.episodes // self.rows)
 
     def begin(self) -> Learner:
-        """The policy as it was given, and nothing seen."""
+        """The starting policy, without statistics."""
         return Learner(self.first, adam(self.first), *estimator_of(self.options).begin())
 
     def iterate(self, state: Learner, number: int) -> Outcome:
-        """Sample responses, score them, and learn from them."""
+        """Sample responses, score them, and update the policy."""
         options, started = self.options, time.perf_counter()
         policy = eqx.combine(state.weights, self.frozen)
-        actor = in_precision(policy.model, options.optimisation)  # draws with the numbers that it learns with
+        actor = in_precision(policy.model, options.optimisation)  # in the precision of training
         rollout = self.rollouts.collect(actor, number)
         order = minibatch_order(options.run.seed, number, options.steps, self.rows)
         learner, metrics = update(
@@ -157,11 +157,11 @@ def update(
 ) -> tuple[Learner, dict[str, Array]]:
     """One iteration: epochs of minibatch steps on a batch of responses.
 
-    learner    as it was when the responses were sampled
-    options    of `update_options`; numbers in it are traced, so changing one does not compile again
-    remaining  share of the run still to come; drives the learning rate
+    learner    as at sampling
+    options    of `update_options`; its numbers are traced, so changing one does not recompile
+    remaining  share of the run that is left; it sets the learning rate
 
-    Returns the learner after it, and metrics: facts of the batch before it, and means over the steps taken.
+    Returns the learner after the update, and metrics: of the batch before it, and means over its steps.
     """
     estimator, number = estimator_of(options), experience.number
     batch, scores, facts = estimate(learner, experience, options, frozen)
@@ -175,7 +175,7 @@ def update(
     state = State(learner.weights, moments, rate, jnp.zeros((), bool))
     state, history = minibatch_steps(state, order, task)
     kl, told = estimator.adapt_price(learner.kl, facts["objective/kl"], len(batch.mask))
-    # What the actor said before its first step has a KL of 0, which says nothing of the price.
+    # Before the actor's first step the KL is 0, which must not adapt the coefficient.
     kl = jax.tree.map(partial(jnp.where, number <= estimator.warmup), learner.kl, kl)
     metrics = facts | told | mean_metrics(history) | {"lr": rate}
     return Learner(state.weights, state.adam, kl, scores), metrics
@@ -184,7 +184,7 @@ def update(
 def estimate(
     learner: Learner, experience: Experience, options: Method, frozen: Frozen
 ) -> tuple[Batch, Any, dict[str, Array]]:
-    """What the steps learn from, `Learner.scores` after it, and facts of the batch before them."""
+    """The batch for the steps, the new `Learner.scores`, and metrics of the batch."""
     estimator, responses = estimator_of(options), experience.responses
     policy = eqx.combine(learner.weights, frozen.weights)
     log_prob, values, reference_log_prob = forward_passes(policy, frozen.reference, experience, options)
@@ -213,7 +213,7 @@ def estimate(
 def forward_passes(
     policy: Policy, reference: Any, experience: Experience, options: Method
 ) -> tuple[Float[Array, "B T"], Float[Array, "B C T1"], Float[Array, "B T"]]:
-    """Log-probabilities of the policy, what its critics say, and log-probabilities of the reference."""
+    """Log-probabilities of the policy, its critics' values, and log-probabilities of the reference."""
     policy, reference = (in_precision(tree, options.optimisation) for tree in (policy, reference))
     responses, temperature = experience.responses, options.sampling.temperature
     count, length = responses.ids.shape
@@ -232,11 +232,11 @@ def forward_passes(
 def part_loss(
     weights: Any, part: Batch, frozen: Any, price: Scalar | None, options: Method
 ) -> tuple[Array, dict[str, Array]]:
-    """The share that some rows have in a minibatch's loss, and in its metrics.
+    """The contribution of some rows to a minibatch's loss, and to its metrics.
 
     policy loss + value_coefficient value loss, over the tokens that count (Schulman 2017, eq. 9)
 
-    price  of a nat from the reference; None for nothing
+    price  KL coefficient; None for no KL penalty
     """
     steps, optimisation = options.steps, options.optimisation
     policy = in_precision(eqx.combine(weights, frozen), optimisation)
@@ -264,10 +264,10 @@ def task_of(
     options: Method,
     held: Bool[Array, ""] | None = None,
 ) -> tuple[Task, Int[Array, "K minibatches rows"]]:
-    """What the minibatch steps of one update improve, and their order.
+    """The task of one update's minibatch steps, and the order of rows.
 
-    loss  (weights, part of a minibatch) -> its share of the loss, and of each metric
-    held  the actor's model is to stay as it is, for the critic to learn alone
+    loss  (weights, part of a minibatch) -> its contribution to the loss, and to each metric
+    held  whether the actor stays fixed, so that only the critic is trained
     """
     steps, lengths, longest = options.steps, batch.responses.lengths, options.sampling.response_length
     part_rows = rows_of_part(order.shape[-1], batch.responses.ids.shape[1], steps.micro_batch_tokens)
@@ -294,7 +294,7 @@ def task_of(
 
 
 def freeze_actor(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
-    """A new policy's tree, with the actor of the old one where that is to stay as it is."""
+    """A new policy's tree, with the old actor if it stays fixed."""
     if held is None:
         return new
     model = jax.tree.map(partial(jnp.where, held), old.model, new.model)
@@ -302,12 +302,12 @@ def freeze_actor(held: Bool[Array, ""] | None, new: Any, old: Any) -> Any:
 
 
 def reset_moments(moments: Adam, again: Bool[Array, ""]) -> Adam:
-    """Adam's moments, `again` as before the first step, for the actor to begin with.
+    """Adam's moments; with `again` they are reset, when the actor starts to train.
 
-    While it was held they took in zeros in the place of its gradients, and the count of steps, one for all
-    weights, rose. Corrected for bias by that count, its first steps would be up to six times the learning
-    rate: after k equal gradients (1 - 0.9^k) / sqrt(1 - 0.999^k), which is 6.6 at k = 12. The critic's begin
-    again with them.
+    While the actor was fixed, its moments averaged zeros, and the step count, one for all weights, grew.
+    With bias correction by that count, its first steps would be up to six times the learning rate: after k
+    equal gradients (1 - 0.9^k) / sqrt(1 - 0.999^k), which is 6.6 at k = 12. The critic's moments are reset
+    too.
     """
     fresh: Adam = jax.tree.map(lambda x: jnp.where(again, jnp.zeros_like(x), x), moments)
     return fresh
@@ -316,8 +316,8 @@ def reset_moments(moments: Adam, again: Bool[Array, ""]) -> Adam:
 def mean_metrics(history: dict[str, Array]) -> dict[str, Array]:
     """The mean of each metric over the steps taken, and the first step's ratio.
 
-    A step none of whose tokens counts (groups that are all equal, responses that are all masked out) is none,
-    and says nothing. Its ratio, and that of an iteration of such steps alone, is 1: nothing has moved.
+    A step without tokens that count (all groups equal, or all responses masked) is not taken and left out.
+    Its ratio, and that of an iteration of only such steps, is 1, since nothing has changed.
 
     history  each metric at each step, and `counted`: whether it was taken and any of its tokens counted
     """

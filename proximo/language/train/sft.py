@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the next token of texts, or of answers (Ouyang et al. 2022, step 1)."""
+"""Supervised fine-tuning: next-token prediction on texts or completions (Ouyang et al. 2022, step 1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,27 +23,27 @@ from proximo.language.text.tokenizer import Tokenizer
 from proximo.language.train.labelled import Columns, LabelledTrainer
 from proximo.language.train.optimise import Optimisation
 from proximo.language.train.options import RunOptions
-from proximo.options import also, checked
+from proximo.options import FILE, also, checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTOptions:
-    """Supervised fine-tuning: a model learns the next token of texts, or of answers to prompts."""
+    """Supervised fine-tuning (SFT): train a model on texts, conversations, or prompts with completions."""
 
-    data: Annotated[str, also("--dataset-name", "--train-file")]
+    data: Annotated[str, FILE, also("--dataset-name", "--train-file")]
     """Training data: JSON lines with `text`, `messages`, or `prompt` and `completion`."""
-    evaluation_data: str | None = None
-    """Held-out data in the same form; the loss on it is measured after every epoch."""
+    evaluation_data: Annotated[str | None, FILE] = None
+    """Held-out data in the same format; its loss is measured after every epoch."""
     epochs: Annotated[int, at_least(1), also("--num-train-epochs")] = 1
-    """Epochs over the data. Small instruction data sets need 2 or 3; more are memorised."""
+    """Epochs over the data. Small instruction data sets need 2 or 3; with more, the model memorises them."""
     batch_size: Annotated[int, at_least(1)] = 16
-    """Rows per step; with packing a row holds about `length` tokens, without it one text."""
+    """Rows per step. With packing, a row holds about --length tokens; without it, one text."""
     length: Annotated[int, at_least(1), also("--max-length", "--max-seq-length")] = 1024
     """Maximum tokens of a row and of a text; at most the model's context."""
     packing: bool = True
-    """Put several texts in a row, which do not attend to each other, to avoid padding."""
+    """Put several texts in one row to avoid padding. They do not attend to each other."""
     completion_only: Annotated[bool, also("--completion-only-loss")] = True
-    """Compute the loss on completions and the assistant's messages only, not on prompts."""
+    """Compute the loss only on completions and the assistant's messages, not on prompts."""
     overlong: Overlong = "truncate"
     """What to do with longer texts: `truncate`, `drop`, or `refuse` to start."""
     invalid: Invalid = "refuse"
@@ -56,14 +56,14 @@ class SFTOptions:
             learning_rate=2e-5, schedule="cosine", warmup=0.03, adam_epsilon=1e-8
         )
     )
-    """2e-5 and a cosine are usual for all weights (Taori et al. 2023); adapters take 1e-4 to 2e-4."""
+    """For all weights 2e-5 with a cosine schedule is usual (Taori et al. 2023); for adapters 1e-4 to 2e-4."""
     run: RunOptions = field(default_factory=RunOptions)
 
 
 def sft_trainer(options: SFTOptions) -> LabelledTrainer:
-    """A trainer on the model and the texts that the options name.
+    """The trainer for the model and the texts that the options name.
 
-    Raises UserError for options that cannot be, and for files that are missing or damaged.
+    Raises UserError for invalid options, and for missing or damaged files.
     """
     options = checked(options)
     model, tokenizer = load_model_and_tokenizer(options.model, jax.random.key(options.run.seed))
@@ -91,7 +91,7 @@ def fine_tuning(
     held_out: Sequence[TrainingText] = (),
     notes: tuple[str, ...] = (),
 ) -> LabelledTrainer:
-    """A trainer on these texts. Arguments as of `LabelledTrainer`; `held_out` may be empty."""
+    """The trainer for these texts. Arguments as in `LabelledTrainer`; `held_out` may be empty."""
     length = row_length(options.length, model.config)
     loss = NextToken(options.optimisation.gradient_checkpointing)
     rows = TextRows(texts, length, options.packing)
@@ -102,9 +102,9 @@ def fine_tuning(
 @traceable
 @dataclass(frozen=True)
 class NextToken:
-    """The loss of language models: -log p(token | those before it in its text), the mean over all that count.
+    """Cross-entropy of the next token, -log p(token | earlier tokens of its text): the mean over tokens.
 
-    Every token that carries loss counts alike, whatever its row or its micro-batch. Batches are `Packed`.
+    Every token that counts has the same weight, in whatever row or micro-batch. Batches are `Packed`.
     """
 
     checkpoint: bool = False  # as of `Transformer.hidden`
@@ -117,11 +117,11 @@ class NextToken:
         return columns | {"tokens": jnp.sum(learn, axis=1)}
 
     def count(self, batch: Any) -> Array:
-        """Tokens that carry loss."""
+        """The number of tokens that count in the loss."""
         return jnp.sum(batch.learn)
 
     def metrics(self, columns: Columns) -> dict[str, float]:
-        """Means over tokens, by TRL's names."""
+        """Means over tokens, with TRL's names."""
         count = max(int(columns["tokens"].sum()), 1)
         return {name: float(x.sum() / count) for name, x in columns.items() if name != "tokens"}
 
@@ -129,9 +129,9 @@ class NextToken:
 
 
 class TextRows:
-    """Texts as rows of tokens (see `labelled.Rows`): packed, or one to a row.
+    """Texts as rows of tokens (see `labelled.Rows`): packed, or one per row.
 
-    tokens  [count], in each row
+    tokens  number of tokens in each row, [count]
     """
 
     def __init__(self, texts: Sequence[TrainingText], length: int, packing: bool) -> None:

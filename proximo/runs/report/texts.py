@@ -106,7 +106,7 @@ def _scores(row: dict[str, Any]) -> Markup:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, int | float) else "not judged"
+    return f"{value:.3g}" if isinstance(value, int | float) else "no score"
 
 
 def text(content: Any) -> str:
