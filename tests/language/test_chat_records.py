@@ -88,7 +88,7 @@ def test_content_that_is_null_is_not_the_word_none():
     call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     assert learned(LLAMA_3_1, user("1?"), call)[1] == '{"name": "add", "arguments": {"x": 1}}<eos>'
     record = {"messages": [user("1?"), call]}
-    message = "leaves out a tool call of message 2, 'add': give a template that writes it"
+    message = "leaves out a tool call of message 2, 'add': use a template that writes it"
     refused(message, texts, record, tokenizer=speaking(LLAMA_3))
     said = {"role": "assistant", "content": "I add.", "tool_calls": [{"function": {"name": "add"}}]}
     message = 'leaves out "tool_calls" of message 2'  # whose name stands in what is said
@@ -140,7 +140,7 @@ def test_a_message_that_is_left_out_is_named(role):
         (read_prompts, {"prompt": prompt}),
         (read_preferences, {"prompt": prompt, "chosen": [assistant("c")], "rejected": [assistant("d")]}),
     ):
-        message = rf'leaves out "content" of message 1 \({role}\): give a template that writes it'
+        message = rf'leaves out "content" of message 1 \({role}\): use a template that writes it'
         refused(message, read, [record], speaking(template), 99)
 
 
@@ -276,8 +276,11 @@ def test_turns_of_a_completion_have_weights_too():
         ([user("a"), {**assistant("b"), "weight": 0.5}], '"weight" of message 2 .* is 0.5: give 0 .* or 1'),
         ([user("a"), {**assistant("b"), "weight": "0"}], "is '0': give 0"),
         ([user("a"), {**assistant("b"), "weight": [0, 1]}], "is .0, 1.: give 0"),
-        ([{**user("a"), "train": True}, assistant("b")], 'only the "assistant" is learned'),
-        ([user("a"), {**assistant("b"), "weight": 0, "train": True}], "weight and train, which do not agree"),
+        ([{**user("a"), "train": True}, assistant("b")], 'only the "assistant" is trained on'),
+        (
+            [user("a"), {**assistant("b"), "weight": 0, "train": True}],
+            "weight and train, which contradict each other",
+        ),
         ([user("a"), {**assistant("b"), "weight": 0}], '"messages" has no answer to train on'),
     ],
 )
@@ -300,7 +303,7 @@ def test_a_conversation_that_begins_with_the_assistant_is_written_whole():
     found = texts(record)
     assert shown(found.records[0]) == [ASSISTANT, 3, EOS, USER, 4, 12, ASSISTANT, -5, -EOS]
     assert found.notes("f") == (
-        "f: the conversation begins with the assistant, and that message is not learned (1 record)",
+        "f: the conversation begins with the assistant, and this message is not trained on (1 record)",
     )
     assert shown(texts(record, completion_only=False).records[0])[1:3] == [-3, -EOS]
 

@@ -61,7 +61,7 @@ def test_what_is_trained_keeps_it(there, capsys):
         "run",
     ]
     assert main(["lm", *words]) == 2
-    assert "has no chat template: give one (--chat-template)" in capsys.readouterr().err
+    assert "has no chat template: give one (--chat-template FILE)" in capsys.readouterr().err
     assert main(["lm", *words, "--chat-template", "talk.jinja"]) == 0
     assert (there / "run" / "model" / "chat_template.jinja").read_text() == TEMPLATE
     assert main(["lm", "generate", "run", "--chat", "--prompt", "1", "--max-new-tokens", "2"]) == 0
@@ -120,7 +120,7 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(there, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "nowhere.jinja is missing: name a file with a chat template"),
+        (None, "nowhere.jinja is missing: give a file with a chat template"),
         ("{% if %}", "nowhere.jinja: the chat template cannot be read"),
     ],
 )

@@ -313,7 +313,7 @@ def test_answers_of_sentencepiece_have_the_ids_of_the_whole(tmp_path):
 )
 def test_nothing_of_an_answer_is_left_out_in_silence(made, template, messages, message):
     tokenizer = made(template)
-    advice = r"give a template that writes it \(--chat-template\), or remove it"
+    advice = r"use a template that writes it \(--chat-template\), or remove it"
     text = f"record 1: the chat template leaves out {re.escape(message)}.*: {advice}"
     for completion_only in (True, False):
         read = dict(completion_only=completion_only)

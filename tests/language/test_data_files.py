@@ -85,7 +85,7 @@ def test_a_torn_line_is_no_other_format(tmp_path):
 @pytest.mark.parametrize("name", ["https://host/data.jsonl", "hf://datasets/a/b.jsonl", "s3://bucket/c"])
 def test_an_address_is_named_as_one(name):
     scheme = name.partition(":")[0]
-    assert refused(name, f"is an address .{scheme}., and data are files").startswith(f"{name} is")
+    assert refused(name, f"is an address .{scheme}., and data must be a file").startswith(f"{name} is")
 
 
 def test_an_address_that_became_a_path_is_one_too():
@@ -105,4 +105,4 @@ def test_an_address_that_became_a_path_is_one_too():
 def test_a_key_that_occurs_twice_is_an_error(tmp_path, line, key):
     path = tmp_path / "data.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n\n' + line)
-    refused(path, f'^{path}, line 3: has "{key}" twice in one object: keep one of them')
+    refused(path, f'^{path}, line 3: has "{key}" twice in one object: keep one')

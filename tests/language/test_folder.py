@@ -224,7 +224,7 @@ def test_a_reward_model_there_and_back(reward, tmp_path):
 
 
 def test_reward_models_and_language_models_are_not_confused(reward, saved, tmp_path):
-    assert "score.weight is missing (it is no reward model" in refused(load_reward_model, saved)
+    assert "score.weight is missing (it is not a reward model" in refused(load_reward_model, saved)
     save_reward_model(tmp_path / "r", reward)
     assert "lm_head.weight is missing" in refused(load_model, tmp_path / "r")
     tied = families.random_like(new_reward_model(families.random_model("llama-tied"), jax.random.key(0)))
@@ -289,7 +289,7 @@ def test_folders_without_a_model(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     assert "holds no JSON object" in refused(load_model, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": ["llama"]}')
-    assert "is not supported: take one of gpt2, llama" in refused(load_model, tmp_path)
+    assert "is not supported: use one of gpt2, llama" in refused(load_model, tmp_path)
 
 
 def test_quantised_models_are_refused(saved):
@@ -362,7 +362,8 @@ def test_no_network_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     message = refused(load_model, "somebody/something")
     assert (
-        "there is no folder somebody/something, and the Hub does not give it (no route to the Hub)" in message
+        "there is no folder somebody/something, and the Hub's download failed (no route to the Hub)"
+        in message
     )
 
 

@@ -52,7 +52,7 @@ def check_written(tokenizer: Tokenizer, messages: Messages) -> None:
             later = messages[: index + 1], messages
             if all(_is_ignored(tokenizer, some, index, other) for some in later):
                 raise UserError(
-                    f'the chat template leaves out "{part}" of message {index + 1} ({message["role"]}): give '
+                    f'the chat template leaves out "{part}" of message {index + 1} ({message["role"]}): use '
                     "a template that writes it (--chat-template), or remove it"
                 )
 
