@@ -122,7 +122,7 @@ def test_the_table_stands_beside_the_published_numbers(tmp_path):
     assert "92.5" not in printed(table.environments(numbers)) and "93.0 (475)" in printed(
         table.environments(numbers)
     )
-    assert table.notes(numbers)[1:] == ["published: a paper", "published: a figure"]
+    assert table.notes(numbers)[1:] == ["published: a paper", "published: a figure", table.INTERVALS]
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,6 @@ def test_as_markdown(tmp_path):
     # Returns of 12.5 and 13.5: their mean is 13; the worst score is 3.5, the best run's 93.5.
     assert "| 13.0 | 13.0 |" in blocks[3]
     assert blocks[3].splitlines()[-2:] == ["| counts as 0 | 3.5 | 3.5 |", "| counts as 1 | 93.5 | 93.5 |"]
-    assert blocks[4] == "- score: 0 is the random policy, 1 the best single run of the environment"
+    score, intervals = blocks[4].splitlines()
+    assert score == "- score: 0 is the random policy, 1 the best single run of the environment"
+    assert "bootstrap" in intervals and "Student's t below five runs" in intervals
