@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 VECTOR = "vector"  # the part of an observation that joins all of its numbers; images stand beside it
+LEGAL = "legal"  # the part that tells which actions may be next, bool [..., M]; no network sees it
 
 
 def vector_of(obs: Any) -> Any:
@@ -53,6 +54,31 @@ class Experience(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A part of an observation: an image [height, width], with channels behind, or in front of these."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A part of an observation: categories, int32 [K], component k of `sizes[k]`, counted from 0."""
+
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A part of an observation: a text, int32 [length], of `vocabulary` symbols; 0 is behind its end."""
+
+    length: int
+    vocabulary: int
+
+
+PartKind = Picture | Choices | Tokens
+
+
+@dataclass(frozen=True)
 class Categories:
     """One choice among `sizes[k]` for each component k; the action is an int32 [..., len(sizes)].
 
@@ -77,4 +103,22 @@ class Binary:
     size: int
 
 
-ActionKind = Categories | Continuous | Binary
+@dataclass(frozen=True)
+class Combinations:
+    """Choices as of `Categories` of which each may depend on the others; the action is an int32 [..., K].
+
+    What may be chosen is a mask of all combinations, of shape `sizes`.
+    """
+
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Several kinds side by side, by name; the action is a dict of theirs."""
+
+    names: tuple[str, ...]
+    parts: "tuple[ActionKind, ...]"
+
+
+ActionKind = Categories | Combinations | Continuous | Binary | Parts

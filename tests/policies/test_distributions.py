@@ -35,8 +35,8 @@ def kinds():
     switches = jnp.array([1.0, -0.5])
     return {
         "scalar": (
-            Categorical(LOGITS[None], scalar=True),
-            Categorical(-LOGITS[None], scalar=True),
+            Categorical(LOGITS[None], (3,), scalar=True),
+            Categorical(-LOGITS[None], (3,), scalar=True),
             jnp.arange(3),
         ),
         "multi": (
@@ -74,7 +74,7 @@ def test_probabilities_entropy_and_kl_by_enumeration(name):
 
 def test_one_choice_against_scipy():
     p = softmax(LOGITS)
-    one = Categorical(LOGITS[None], scalar=True)
+    one = Categorical(LOGITS[None], (3,), scalar=True)
     np.testing.assert_allclose(one.log_prob(jnp.array(2)), np.log(p[2]), rtol=1e-5)
     np.testing.assert_allclose(one.entropy(), stats.entropy(p), rtol=1e-5)
 
@@ -124,9 +124,9 @@ def test_padding_changes_nothing_and_gets_no_gradient():
 
 
 def test_choices_far_apart_stay_finite():
-    p = Categorical(jnp.array([[0.0, 800.0, -800.0]]))
+    p = Categorical(jnp.array([[0.0, 800.0, -800.0]]), (3,))
     assert p.entropy() == 0.0 and p.log_prob(jnp.array([1])) == 0.0
-    assert jnp.all(jnp.isfinite(jax.grad(lambda x: Categorical(x).entropy())(p.logits)))
+    assert jnp.all(jnp.isfinite(jax.grad(lambda x: Categorical(x, (3,)).entropy())(p.logits)))
 
 
 def test_switches_against_scipy():

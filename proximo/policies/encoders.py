@@ -1,0 +1,183 @@
+"""What turns the parts of an observation into one vector of features: each part has an encoder of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from proximo.core.ranges import at_least
+from proximo.core.types import VECTOR, Choices, PartKind, Picture, Tokens
+from proximo.policies.convolution import ImageNetwork, ImageOptions, fitting
+from proximo.policies.memory import GRU
+from proximo.policies.mlp import Dense, Initialiser
+
+MOST_CHANNELS = 4  # of an image whose channels come first: a stack of frames, or red, green, blue, alpha
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How parts of an observation are read."""
+
+    image_network: ImageOptions | None = None
+    """For images; unless given `nature` from 36 pixels on, `small` below."""
+    embedding: Annotated[int, at_least(1)] = 32
+    """Numbers for each word of a text, and for each category of a part with many."""
+    text_features: Annotated[int, at_least(1)] = 64
+    """Numbers that a text becomes: the last state of a GRU over it."""
+    modulate: bool = False
+    """Let texts and numbers scale and shift the channels of images (FiLM, Perez 2018)."""
+    flatten: bool = False
+    """Join images and categories to the vector of all numbers instead."""
+
+
+class ImageEncoder(eqx.Module):
+    """An image as features, its channels brought behind height and width."""
+
+    network: ImageNetwork
+    kind: Picture = eqx.field(static=True)
+
+    def __init__(self, key: Array, kind: Picture, options: EncoderOptions, initialiser: Initialiser) -> None:
+        shape = channels_last(kind)
+        chosen = options.image_network or fitting(shape)
+        self.network, self.kind = chosen.network(key, shape, initialiser), kind
+
+    @property
+    def size(self) -> int:
+        return self.network.output.bias.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """Of the maps, which may be modulated."""
+        return self.network.maps.channels
+
+    def __call__(
+        self, images: Shaped[Array, "*batch h w c"], modulation: Float[Array, "*batch 2*C"] | None = None
+    ) -> Float[Array, "*batch F"]:
+        return self.network(with_channels_last(images, self.kind), modulation)
+
+
+def channels_last(kind: Picture) -> tuple[int, int, int]:
+    """Height, width and channels of an image."""
+    if len(kind.shape) == 2:
+        return (*kind.shape, 1)  # type: ignore[return-value]
+    return (*kind.shape[1:], kind.shape[0]) if _channels_first(kind) else kind.shape  # type: ignore[return-value]
+
+
+def with_channels_last(images: Any, kind: Picture) -> Any:
+    """Images [..., *shape] as [..., height, width, channels]."""
+    if len(kind.shape) == 2:
+        return images[..., None]
+    return jnp.moveaxis(images, -3, -1) if _channels_first(kind) else images
+
+
+def _channels_first(kind: Picture) -> bool:
+    return kind.shape[0] <= MOST_CHANNELS < min(kind.shape[1:])
+
+
+class CategoryEncoder(eqx.Module):
+    """Categories, each as a learned vector, side by side."""
+
+    table: Float[Array, "rows E"]
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, key: Array, kind: Choices, options: EncoderOptions, initialiser: Initialiser) -> None:
+        self.table = jax.random.normal(key, (sum(kind.sizes), options.embedding))
+        self.sizes = kind.sizes
+
+    @property
+    def size(self) -> int:
+        return len(self.sizes) * self.table.shape[1]
+
+    def __call__(self, choices: Int[Array, "*batch K"]) -> Float[Array, "*batch K*E"]:
+        first = np.cumsum([0, *self.sizes[:-1]])
+        return self.table[choices + first].reshape(*choices.shape[:-1], self.size)
+
+
+class TextEncoder(eqx.Module):
+    """A text: a learned vector for each symbol, read by a GRU to the text's end."""
+
+    table: Float[Array, "vocabulary E"]
+    reader: GRU
+
+    def __init__(self, key: Array, kind: Tokens, options: EncoderOptions, initialiser: Initialiser) -> None:
+        table_key, reader_key = jax.random.split(key)
+        self.table = jax.random.normal(table_key, (kind.vocabulary, options.embedding))
+        self.reader = GRU(reader_key, options.embedding, options.text_features, initialiser)
+
+    @property
+    def size(self) -> int:
+        return self.reader.size
+
+    def __call__(self, tokens: Int[Array, "*batch L"]) -> Float[Array, "*batch F"]:
+        flat = tokens.reshape(-1, tokens.shape[-1])
+        states, _ = self.reader(self.table[flat.T], None, self.reader.begin(flat.shape[0]))
+        length = jnp.sum(flat != 0, axis=-1)
+        last = jnp.take_along_axis(states, jnp.maximum(length - 1, 0)[None, :, None], axis=0)[0]
+        read = jnp.where(length[:, None] > 0, last, 0.0)
+        return read.reshape(*tokens.shape[:-1], self.size)
+
+
+Encoder = ImageEncoder | CategoryEncoder | TextEncoder
+ENCODERS: dict[type, type[Encoder]] = {Picture: ImageEncoder, Choices: CategoryEncoder, Tokens: TextEncoder}
+
+
+class Encoders(eqx.Module):
+    """All parts of an observation as one vector: its numbers first, then what each encoder makes of its part.
+
+    names       of the parts that have an encoder
+    modulation  from what images are not (numbers, categories, texts) to a scale and a shift for each channel
+                of each image; () unless asked for
+    """
+
+    encoders: tuple[Encoder, ...]
+    modulation: tuple[Dense, ...]
+    names: tuple[str, ...] = eqx.field(static=True)
+    numbers: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Array,
+        numbers: int,
+        parts: Mapping[str, PartKind],
+        options: EncoderOptions,
+        initialiser: Initialiser,
+    ) -> None:
+        *keys, modulation_key = jax.random.split(key, len(parts) + 1)
+        self.names, self.numbers = tuple(parts), numbers
+        self.encoders = tuple(
+            ENCODERS[type(kind)](one, kind, options, initialiser)  # type: ignore[arg-type]
+            for one, kind in zip(keys, parts.values(), strict=True)
+        )
+        images = [one for one in self.encoders if isinstance(one, ImageEncoder)]
+        others = numbers + sum(one.size for one in self.encoders if not isinstance(one, ImageEncoder))
+        asked = options.modulate and others > 0
+        self.modulation = tuple(
+            Dense(one, others, 2 * image.channels, 0.0, "lecun")  # begins as no modulation
+            for one, image in zip(
+                jax.random.split(modulation_key, max(len(images), 1)), images if asked else [], strict=False
+            )
+        )
+
+    @property
+    def size(self) -> int:
+        return self.numbers + sum(one.size for one in self.encoders)
+
+    def __call__(self, obs: Mapping[str, Any]) -> Float[Array, "*batch F"]:
+        numbers = [obs[VECTOR]] if self.numbers else []
+        read = {
+            name: encoder(obs[name])
+            for name, encoder in zip(self.names, self.encoders, strict=True)
+            if not isinstance(encoder, ImageEncoder)
+        }
+        told: Any = jnp.concatenate([*numbers, *read.values()], axis=-1) if self.modulation else None
+        modulation = iter(self.modulation)
+        for name, encoder in zip(self.names, self.encoders, strict=True):
+            if isinstance(encoder, ImageEncoder):
+                layer = next(modulation, None)
+                read[name] = encoder(obs[name], None if layer is None else layer(told))
+        return jnp.concatenate([*numbers, *(read[name] for name in self.names)], axis=-1)

@@ -1,0 +1,77 @@
+"""Parts of an observation as features: each part by itself, joined, and images modulated by the rest."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proximo.core.types import Choices, Picture, Tokens
+from proximo.policies.convolution import Small
+from proximo.policies.encoders import EncoderOptions, Encoders, TextEncoder, channels_last
+
+KEY = jax.random.key(0)
+PARTS = {"camera": Picture((3, 9, 8)), "kind": Choices((50, 2)), "mission": Tokens(6, 10)}
+OPTIONS = EncoderOptions(image_network=Small((4,), 5), embedding=3, text_features=7)
+
+
+def observations(*axes):
+    random = np.random.default_rng(0)
+    return {
+        "vector": random.normal(size=(*axes, 2)).astype(np.float32),
+        "camera": random.integers(0, 256, (*axes, 3, 9, 8), np.uint8),
+        "kind": random.integers(0, 2, (*axes, 2)).astype(np.int32),
+        "mission": random.integers(1, 10, (*axes, 6)).astype(np.int32),
+    }
+
+
+def made(options=OPTIONS):
+    return Encoders(KEY, 2, PARTS, options, "lecun")
+
+
+def test_numbers_come_first_then_what_each_part_becomes():
+    encoders = made()
+    assert encoders.size == 2 + 5 + 2 * 3 + 7
+    obs = observations(4, 2)
+    features = eqx.filter_jit(encoders)(obs)
+    assert features.shape == (4, 2, 20)
+    np.testing.assert_array_equal(features[..., :2], obs["vector"])
+    one = eqx.filter_jit(encoders)(jax.tree.map(lambda x: x[1, 0], obs))
+    np.testing.assert_allclose(features[1, 0], one, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["camera", "kind", "mission"])
+def test_a_part_changes_its_own_features_alone(name):
+    places = {"camera": slice(2, 7), "kind": slice(7, 13), "mission": slice(13, 20)}
+    obs = observations(4)
+    other = {**obs, name: (255 if name == "camera" else 1) - obs[name] % 2}
+    changed = np.any(eqx.filter_jit(made())(obs) != eqx.filter_jit(made())(other), axis=0)
+    assert changed[places[name]].any()
+    assert not np.delete(changed, np.r_[places[name]]).any()
+
+
+def test_an_image_may_have_its_channels_first_last_or_none():
+    assert channels_last(Picture((3, 9, 8))) == (9, 8, 3)
+    assert channels_last(Picture((9, 8, 3))) == (9, 8, 3)
+    assert channels_last(Picture((4, 84, 84))) == (84, 84, 4)
+    assert channels_last(Picture((9, 8))) == (9, 8, 1)
+    assert channels_last(Picture((7, 7, 16))) == (7, 7, 16)  # more than colours: planes of a board, behind
+
+
+def test_what_is_behind_the_end_of_a_text_is_not_read():
+    encoder = TextEncoder(KEY, Tokens(5, 9), OPTIONS, "lecun")
+    longer = TextEncoder(KEY, Tokens(8, 9), OPTIONS, "lecun")
+    np.testing.assert_allclose(
+        encoder(jnp.array([3, 1, 4, 0, 0])), longer(jnp.array([3, 1, 4, 0, 0, 0, 0, 0])), atol=1e-6
+    )
+    assert np.any(encoder(jnp.array([3, 1, 4, 0, 0])) != encoder(jnp.array([1, 3, 4, 0, 0])))  # in order
+    np.testing.assert_array_equal(encoder(jnp.zeros(5, jnp.int32)), 0.0)  # no text
+
+
+def test_modulation_begins_as_none_and_then_lets_the_rest_change_what_is_seen():
+    plain, modulated = made(), made(EncoderOptions(Small((4,), 5), 3, 7, modulate=True))
+    obs = observations(4)
+    np.testing.assert_allclose(plain(obs), modulated(obs), atol=1e-6)
+    stirred = jax.tree.map(lambda x: x + 0.1, modulated)
+    other = {**obs, "mission": obs["mission"][:, ::-1]}
+    assert np.any(stirred(obs)[:, 2:7] != stirred(other)[:, 2:7])
