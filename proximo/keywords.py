@@ -62,7 +62,10 @@ def environment_of(words: tuple[Any, ...], options: dict[str, Any]) -> Any:
     first, *more = [*words, *(options.pop(name) for name in ("policy", "env") if name in options)] or [None]
     if isinstance(first, str) and first.endswith("Policy"):
         if first not in POLICIES:
-            raise UserError(f"there is no {first}: policies are multi-layer perceptrons here, leave it out")
+            raise UserError(
+                f"there is no {first}: images are read by convolutions in any case, and network= says what "
+                "remembers, so leave it out"
+            )
         first, *more = more or [None]
     if first is None or more:
         raise UserError("there must be one environment, then options by name: PPO('CartPole-v1', gamma=0.99)")
