@@ -4,18 +4,16 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-import tyro
-
-from proximo.arguments import Shown, parse
+from proximo.arguments import parse
+from proximo.commands.lm_generate import Answering
 from proximo.errors import UserError, say
-from proximo.language.language_model import LanguageModel, load
+from proximo.language.language_model import LanguageModel
 from proximo.language.text.data import read_prompts
 from proximo.language.train.respond import Answer, GenerationOptions, answers, length_of
-from proximo.options import FILE, MODEL, also, checked
+from proximo.options import checked
 from proximo.runs.process import prepare_process
 from proximo.words import understood
 
@@ -23,7 +21,7 @@ FORGET, END = "/new", ("/exit", "/quit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chat(Shown):
+class Chat(Answering):
     """Chat with a language model in the terminal. The model answers each line that you type.
 
     A model with a chat template answers as the assistant and remembers the conversation. Any other model
@@ -33,21 +31,8 @@ class Chat(Shown):
     MODEL may be the first word: a model folder, a run, or an id of the Hugging Face Hub.
     """
 
-    model: Annotated[str, MODEL, also("--model-name-or-path")]
-    """A model folder, a run, or an id of the Hugging Face Hub."""
     system: str | None = None
     """System message at the start of every conversation."""
-    drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="sampling")] = field(
-        default_factory=GenerationOptions
-    )
-    eos_token: str | None = None
-    """End-of-text token, which ends a response; by default the tokenizer's."""
-    pad_token: str | None = None
-    """Padding token; by default the tokenizer's."""
-    chat_template: Annotated[Path | None, FILE] = None
-    """A file with a chat template (Jinja) to use instead of the model's."""
-    chat_template_kwargs: str | None = None
-    """Variables for the chat template, as JSON: `{"enable_thinking": false}`."""
     json: bool = False
     """Print each answer as one line of JSON."""
 
@@ -68,13 +53,7 @@ def run(arguments: Chat) -> int:
     drawing = checked(arguments.drawing)
     if drawing.samples != 1:
         raise UserError(f"samples is {drawing.samples}: a chat has one answer per message, so set it to 1")
-    model = load(
-        arguments.model,
-        eos_token=arguments.eos_token,
-        pad_token=arguments.pad_token,
-        chat_template=arguments.chat_template,
-        chat_template_kwargs=arguments.chat_template_kwargs,
-    )
+    model = arguments.loaded()
     talk = Conversation(model, drawing, arguments.system)
     typed = sys.stdin.isatty()
     if typed:

@@ -10,7 +10,7 @@ import tyro
 
 from proximo.arguments import Shown, parse
 from proximo.errors import UserError
-from proximo.language.language_model import load
+from proximo.language.language_model import LanguageModel, load
 from proximo.language.text.messages import normalise_messages
 from proximo.language.text.records import Invalid
 from proximo.language.train.respond import Answer, GenerationOptions, answers, prompts_of
@@ -21,24 +21,11 @@ from proximo.words import understood
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Shown):
-    """Answer prompts with a language model.
-
-    MODEL may be the first word: a model folder, a run, or an id of the Hugging Face Hub.
-    """
+class Answering(Shown):
+    """Options of a command that loads a model and samples its answers."""
 
     model: Annotated[str, MODEL, also("--model-name-or-path")]
     """A model folder, a run, or an id of the Hugging Face Hub."""
-    prompt: tuple[str, ...] = ()
-    """One prompt, or several."""
-    data: Annotated[Path | None, FILE, also("--dataset-name")] = None
-    """A file of prompts instead of --prompt: JSON lines with `prompt`, a text or messages."""
-    chat: bool = False
-    """Treat each --prompt as a user's message, and apply the model's chat template."""
-    overlong: Literal["refuse", "drop"] = "refuse"
-    """What to do with prompts that are too long: `refuse` all, or `drop` them."""
-    invalid: Invalid = "refuse"
-    """What to do with invalid records, such as empty prompts: `refuse` all, or `drop` them."""
     drawing: Annotated[GenerationOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="sampling")] = field(
         default_factory=GenerationOptions
     )
@@ -49,8 +36,38 @@ class Generate(Shown):
     chat_template: Annotated[Path | None, FILE] = None
     """A file with a chat template (Jinja) to use instead of the model's."""
     chat_template_kwargs: str | None = None
-    """Variables for the chat template, as JSON: `{"enable_thinking": false}`. A record's own column of this
-    name has priority."""
+    """Variables for the chat template, as JSON: `{"enable_thinking": false}`."""
+
+    def loaded(self) -> LanguageModel:
+        """The model. Raises UserError as `load`."""
+        return load(
+            self.model,
+            eos_token=self.eos_token,
+            pad_token=self.pad_token,
+            chat_template=self.chat_template,
+            chat_template_kwargs=self.chat_template_kwargs,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Answering):
+    """Answer prompts with a language model.
+
+    A record's own column `chat_template_kwargs` has priority over the option.
+
+    MODEL may be the first word: a model folder, a run, or an id of the Hugging Face Hub.
+    """
+
+    prompt: tuple[str, ...] = ()
+    """One prompt, or several."""
+    data: Annotated[Path | None, FILE, also("--dataset-name")] = None
+    """A file of prompts instead of --prompt: JSON lines with `prompt`, a text or messages."""
+    chat: bool = False
+    """Treat each --prompt as a user's message, and apply the model's chat template."""
+    overlong: Literal["refuse", "drop"] = "refuse"
+    """What to do with prompts that are too long: `refuse` all, or `drop` them."""
+    invalid: Invalid = "refuse"
+    """What to do with invalid records, such as empty prompts: `refuse` all, or `drop` them."""
     out: Annotated[Path | None, FILE] = None
     """Write the records with their completions to this new file, as JSON lines."""
     json: bool = False
@@ -76,13 +93,7 @@ def run(arguments: Generate) -> int:
     if out is not None and (out.exists() or not out.parent.is_dir()):
         reason = "it already exists" if out.exists() else f"there is no folder {out.parent}"
         raise UserError(f"cannot write {out}: {reason}")
-    model = load(
-        arguments.model,
-        eos_token=arguments.eos_token,
-        pad_token=arguments.pad_token,
-        chat_template=arguments.chat_template,
-        chat_template_kwargs=arguments.chat_template_kwargs,
-    )
+    model = arguments.loaded()
     prompts = prompts_of(
         source, model.config, model.tokenizer, arguments.drawing, arguments.overlong, arguments.invalid
     )

@@ -50,7 +50,7 @@ def _find_platform() -> None:
         why = f" ({reason})" if reason else ""
         raise UserError(
             f"JAX finds no platform {asked!r} here{why}: unset JAX_PLATFORMS, set it to cpu, or install JAX "
-            'for it, such as pip install "jax[cuda12]"'
+            'for it, such as pip install "jax[cuda13]"'
         ) from error
 
 

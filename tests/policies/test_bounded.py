@@ -40,15 +40,15 @@ def test_its_density_is_that_of_a_change_of_variables():
     assert float(p.log_prob(jnp.array([0.5]))) == pytest.approx(-0.80371, abs=1e-5)
 
 
-@pytest.mark.parametrize("std", [0.1, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize(("std", "error"), [(0.1, 1e-3), (0.5, 1e-3), (1.0, 1e-3), (1.5, 1e-3), (2.5, 1e-2)])
 @pytest.mark.parametrize("mean", [0.0, 0.7, 3.0])
-def test_its_entropy_is_the_integral(mean, std):
+def test_its_entropy_is_the_integral(mean, std, error):
     p = squashed(mean, std)
     u = np.linspace(mean - 10 * std, mean + 10 * std, 40_001)
     density = stats.norm(mean, std).pdf(u)
     log_prob = stats.norm(mean, std).logpdf(u) - 2 * (np.log(2) - u - np.logaddexp(0, -2 * u))
     expected = -np.trapezoid(density * log_prob, u)
-    assert float(p.entropy()) == pytest.approx(expected, abs=1e-3)
+    assert float(p.entropy()) == pytest.approx(expected, abs=error)
 
 
 def test_its_divergence_is_that_of_the_normals_below():
