@@ -157,6 +157,16 @@ def test_a_run_without_a_reader_goes_on_to_its_end(tmp_path):
     assert proximo.load(tmp_path / "run").name == "CartPole-v1"
 
 
+def test_a_line_of_standard_error_that_nobody_reads_does_not_change_the_status():
+    """What is left in its buffer is flushed when Python ends, and would fail there: status 120."""
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from proximo.cli import main; sys.stderr.write('half'); sys.exit(main(['--help']))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=write, check=False)
+    os.close(write)
+    assert done.returncode == 141
+
+
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("proximo.runs.progress.LINE_SECONDS", 0.0)
     words = ["train", "CartPole-v1", *QUICK[:-1], "--out", str(tmp_path / "run")]
