@@ -151,7 +151,7 @@ def test_a_run_without_a_reader_goes_on_to_its_end(tmp_path):
     read, write = os.pipe()
     os.close(read)
     line = [sys.executable, "-m", "proximo", "train", "CartPole-v1", *QUICK[:-1], "--out", tmp_path / "run"]
-    done = subprocess.run(line, stdout=write, stderr=write, check=False)
+    done = subprocess.run(line, stdout=write, stderr=write, env=buffered(), check=False)
     os.close(write)
     assert done.returncode == 141
     assert proximo.load(tmp_path / "run").name == "CartPole-v1"
@@ -162,9 +162,16 @@ def test_a_line_of_standard_error_that_nobody_reads_does_not_change_the_status()
     read, write = os.pipe()
     os.close(read)
     code = "import sys; from proximo.cli import main; sys.stderr.write('half'); sys.exit(main(['--help']))"
-    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=write, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=write, env=buffered(), check=False
+    )
     os.close(write)
     assert done.returncode == 141
+
+
+def buffered():
+    """The environment of a process whose streams have buffers, which PYTHONUNBUFFERED takes away."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
