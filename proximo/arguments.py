@@ -3,9 +3,11 @@
 import contextlib
 import io
 import json
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -84,12 +86,13 @@ def config_from(arguments: RecipeArguments) -> Config:
     return config
 
 
-def choice_argument(kinds: Any, own: str = "") -> Any:
+def choice_argument(kinds: Any, own: str = "", read_own: Callable[[str, str], Any] = own_choice_from) -> Any:
     """A union of frozen dataclasses as ONE argument: `clip`, `clip:0.1`, `huber:delta=2`.
 
     If all names end in the same word, it may be left out: `ipo` for `ipo-loss`.
 
-    own  `objective`, say, if `module:Class` may name the user's own
+    own       what the user's own may be, `objective`, where `module:Class` is understood too
+    read_own  (word, own) -> the option that such a word says
     """
     choices = {kebab(kind.__name__): kind for kind in get_args(kinds)}
     endings = {name.rpartition("-")[2] for name in choices}
@@ -99,7 +102,7 @@ def choice_argument(kinds: Any, own: str = "") -> Any:
         if len(endings) == 1 and f"{name}-{min(endings)}" in choices:
             name = f"{name}-{min(endings)}"
         if name not in choices and own and names_own_code(words[0]):
-            return own_choice_from(words[0], own)
+            return read_own(words[0], own)
         if name not in choices:
             or_own = f", or of your own module:{own} or file.py:{own}" if own else ""
             raise ValueError(f"there is no {name!r}: take one of {', '.join(choices)}{or_own}")
@@ -156,9 +159,16 @@ def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveC
             str_from_instance=lambda value: [str(value)],
         )
     choices = get_args(info.type) if isinstance(info.type, UnionType) else ()
-    if len(choices) == 2 and NoneType in choices:
-        return _optional(next(kind for kind in choices if kind is not NoneType), info)
+    if NoneType in choices:
+        return _optional(_without(NoneType, choices), info)
+    if OwnCode in choices:
+        return choice_argument(_without(OwnCode, choices), "class", own_code_from)
     return choice_argument(info.type) if choices and all(map(is_dataclass, choices)) else None
+
+
+def _without(kind: Any, choices: tuple[Any, ...]) -> Any:
+    """The union of the other choices."""
+    return reduce(operator.or_, [one for one in choices if one is not kind])
 
 
 def _optional(kind: Any, info: Any) -> tyro.constructors.PrimitiveConstructorSpec | None:

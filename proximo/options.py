@@ -23,7 +23,7 @@ from proximo.core import Clip
 from proximo.core.ranges import Range
 from proximo.declared import as_declared, fits, kinds_of, words_of
 from proximo.errors import OwnCodeMissing, UserError
-from proximo.own import OwnCode, described, given_again, own_choice, own_code, word_of
+from proximo.own import PLACE, OwnCode, described, given_again, own_choice, own_code, word_of
 from proximo.plain import plain
 
 Options = TypeVar("Options")
@@ -276,7 +276,8 @@ def _built(name: str, option: Option, value: Any, own: Mapping[str, Any]) -> Any
             if hasattr(k, "__dataclass_fields__") and k is not OwnCode
         }
         called = value.get("name", *(kinds if len(kinds) == 1 else [None]))
-        if called not in kinds and (option.or_own or OwnCode in kinds_of(declared)):
+        own_name = PLACE in value or called not in kinds  # such as a network of the user's own called Lstm
+        if own_name and (option.or_own or OwnCode in kinds_of(declared)):
             return given_again(name, value, own.get(name))
         if called not in kinds:
             raise ValueError(
@@ -346,6 +347,8 @@ def flat_name(word: str) -> str:
 
 def _short(number: Any) -> str:
     """`1` for 1.0 and for True, and never fewer digits than the number has."""
+    if isinstance(number, list | tuple):
+        return f"[{','.join(map(_short, number))}]"
     short = f"{number:g}" if isinstance(number, int | float) else str(number)
     return short if isinstance(number, int | float) and float(short) == number else str(number)
 

@@ -10,13 +10,14 @@ import json
 import re
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from proximo.errors import UserError, reason
 from proximo.importing import user_object, was_typed
 from proximo.own import OwnCode, own_code
 
 PYTHON = {"True": True, "False": False, "None": None}  # a text "False" would count as true
+BETWEEN_NUMBERS = r",(?![^\[]*\])"  # a comma, but for those between brackets
 SWITCH = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -69,28 +70,38 @@ def split_word(word: str) -> tuple[str, str]:
 def numbers_from(text: str) -> dict[str, Any]:
     """`width=128,layers=3` as arguments by name. Raises UserError."""
     try:
-        return keyword_arguments(list(filter(None, re.split(r",(?![^\[]*\])", text))))
+        return keyword_arguments(list(filter(None, re.split(BETWEEN_NUMBERS, text))))
     except ValueError as error:
         raise UserError(f"{error}: write the name too, as in k=3") from None
 
 
 def instance(kind: Any, name: str, rest: str) -> Any:
-    """A frozen dataclass with numbers as they are typed: `0.1`, `epsilon=0.1`, `low=0.1,high=0.3`.
+    """A frozen dataclass with numbers as they are typed: `0.1`, `low=0.1,high=0.3`, `channels=[16,32]`.
 
     Raises ValueError for a number that it does not have.
     """
     names = [f.name for f in fields(kind)]
     kinds = get_type_hints(kind)
     numbers: dict[str, Any] = {}
-    for position, word in enumerate(filter(None, rest.split(","))):
+    for position, word in enumerate(filter(None, re.split(BETWEEN_NUMBERS, rest))):
         key, separator, number = word.rpartition("=")
         if not separator and position >= len(names):
             raise ValueError(f"{name} takes {len(names)} numbers")
         key = key if separator else names[position]
         if key not in names:
             raise ValueError(f"{name} has no {key!r}: it has {', '.join(names) or 'no numbers'}")
-        numbers[key] = SWITCH[number] if kinds[key] is bool and number in SWITCH else kinds[key](number)
+        numbers[key] = _number_from(number, kinds[key])
     return kind(**numbers)
+
+
+def _number_from(word: str, declared: Any) -> Any:
+    """A number, a switch, or several numbers, `[16,32]`. Raises ValueError for another word."""
+    if declared is bool and word in SWITCH:
+        return SWITCH[word]
+    if get_origin(declared) is not tuple:
+        return declared(word)
+    member = get_args(declared)[0]
+    return tuple(member(one) for one in word.removeprefix("[").removesuffix("]").split(","))
 
 
 def keyword_arguments(words: list[str]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from proximo.arguments import config_from, parse, parse_recipe
 from proximo.commands.lm_train import arguments_of
 from proximo.commands.train import Train
 from proximo.control.config import Config
+from proximo.control.config import as_json as control_as_json
+from proximo.control.config import from_json as control_from_json
 from proximo.core import Clip, DualClip, KLController, Objective, PreferenceLoss, ValueLoss
 from proximo.core.ranges import Range, above, at_least, between
-from proximo.errors import UserError
+from proximo.errors import OwnCodeMissing, UserError
 from proximo.language.evaluation import EvaluationOptions
 from proximo.language.running import COMMANDS, method
 from proximo.language.train.respond import GenerationOptions
@@ -35,6 +37,16 @@ from proximo.options import (
     options_from,
     with_options,
 )
+from proximo.policies import NetworkOptions
+from proximo.policies.attention import Transformer
+from proximo.policies.convolution import ImageOptions, Impala, Nature
+from proximo.policies.distributions import (
+    BoundedBeta,
+    ContinuousDistribution,
+    StateDependentExploration,
+    TanhNormal,
+)
+from proximo.policies.memory import Gru, Lstm
 from proximo.words import understood
 
 
@@ -119,7 +131,10 @@ def outside(bounds):
 KINDS = (Config, GenerationOptions, EvaluationOptions, *(method(command)[0] for command in COMMANDS))
 CHOICES = [
     kind
-    for union in (Objective, ValueLoss, KLController, PreferenceLoss, ActorStep)
+    for union in (
+        *(Objective, ValueLoss, KLController, PreferenceLoss, ActorStep),
+        *(Lstm | Gru | Transformer, ContinuousDistribution, ImageOptions),
+    )
     for kind in kinds_of(union)
 ]
 GIVEN = {"model": "M", "data": "D", "env": "E"}
@@ -245,6 +260,50 @@ def test_the_words_of_a_language_models_options_give_them_again(command):
     words = [*as_words(given), *as_words(changes(options, before))]
     arguments = arguments_of(command)
     assert parse(arguments, command, understood(command, words, arguments)).options == options
+
+
+NETWORKS = [
+    (("--network", "lstm"), {"network": Lstm()}),
+    (("--network", "lstm:size=128"), {"network": Lstm(128)}),
+    (("--network", "gru:32"), {"network": Gru(32)}),
+    (("--network", "transformer:window=32"), {"network": Transformer(window=32)}),
+    (("--distribution", "tanh-normal"), {"distribution": TanhNormal()}),
+    (("--distribution", "bounded-beta"), {"distribution": BoundedBeta()}),
+    (("--distribution", "state-dependent-exploration:8"), {"distribution": StateDependentExploration(8)}),
+    (("--image-network", "nature"), {"image_network": Nature()}),
+    (("--image-network", "impala:channels=[8,16],features=256"), {"image_network": Impala((8, 16), 256)}),
+    (("--embedding", "8", "--modulate", "--flatten"), {"embedding": 8, "modulate": True, "flatten": True}),
+]
+
+
+@pytest.mark.parametrize(("words", "options"), NETWORKS)
+def test_networks_memories_and_distributions_are_typed_written_and_read_again(words, options):
+    config = config_of(*words)
+    plain = config_of()
+    assert changes(config.network, plain.network) == options
+    assert config_of(*as_words(changes(config, plain))) == config
+    assert control_from_json(json.loads(json.dumps(control_as_json(config)))) == config
+    assert with_options(plain, **options) == config
+
+
+def test_a_network_of_ones_own_may_be_called_as_one_of_ours():
+    data = {"name": "Lstm", "own": "mine.py:Lstm", "size": 3}
+    with pytest.raises(OwnCodeMissing, match="its network is Lstm, code of your own"):
+        from_json(NetworkOptions, {"network": data}, "FILE")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("lstn", "there is no 'lstn': take one of lstm, gru, transformer, or of your own module:class"),
+        ("lstm:width=3", "lstm has no 'width': it has size"),
+        ("lstm:0", "Lstm's size is 0: it must be at least 1"),
+    ],
+)
+def test_a_network_that_there_is_not_is_refused_in_one_line(word, message):
+    with pytest.raises(UserError) as error:
+        config_of("--network", word)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_help_shows_defaults_reasons_and_ranges(capsys):

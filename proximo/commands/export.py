@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -21,9 +22,9 @@ class Export:
     run: tyro.conf.Positional[Path]
     """A run folder, or a model folder."""
     onnx: bool = True
-    """Write one ONNX graph (the default, and the only format). Its input is `observation`, float32 [batch,
-    features], its output `action`. Each part of a Dict or a Tuple is an input named by its key; an image is
-    uint8 [batch, height, width, channels]."""
+    """Write one ONNX graph, the default: `observation` float32 [batch, features] in, `action` out. Each part
+    of a Dict or a Tuple is an input, named by its key; an image is uint8 [batch, height, width, channels].
+    A policy that remembers takes `state` and `start` too, and gives `next_state`."""
     out: Path | None = None
     """The file to write. By default RUN/policy.onnx; for a model folder, a file beside it."""
     network: OwnCode | None = None
@@ -53,17 +54,24 @@ def run(arguments: Export) -> int:
     if out is None:
         out = default_file(arguments.run)
     graph = export_onnx(agent, out)
+    after = [(f"next_{name}", dtype, shape) for name, dtype, shape in graph.state]
     if arguments.json:
-        every = (*graph.inputs, graph.output)
-        told = [{"name": name, "dtype": dtype, "shape": ["batch", *shape]} for name, dtype, shape in every]
-        print(json.dumps({"file": str(out), "inputs": told[:-1], "output": told[-1]}))
+        inputs, outputs = _told(graph.inputs), _told([graph.output, *after])
+        output, *state = outputs
+        more = {"state": state} if state else {}
+        print(json.dumps({"file": str(out), "inputs": inputs, "output": output, **more}))
         return 0
     print(out)
-    for how, tensors in (("input", graph.inputs), ("output", [graph.output])):
+    for how, tensors in (("input", graph.inputs), ("output", [graph.output, *after])):
         for name, dtype, shape in tensors:
             print(f"{how}: {name} {dtype} [{', '.join(map(str, ('batch', *shape)))}]")
     print(graph.usage())
     return 0
+
+
+def _told(tensors: list[tuple[str, str, tuple[int, ...]]]) -> list[dict[str, Any]]:
+    """Inputs or outputs as plain data."""
+    return [{"name": name, "dtype": dtype, "shape": ["batch", *shape]} for name, dtype, shape in tensors]
 
 
 def default_file(folder: Path) -> Path:

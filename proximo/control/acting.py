@@ -46,11 +46,11 @@ class Columns:
         shape = (self.policies, -1)
         return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :]), tree)
 
-    def join(self, array: np.ndarray, axis: int = 0) -> np.ndarray:
-        """The inverse of `split`, of one array."""
+    def join(self, tree: Any, axis: int = 0) -> Any:
+        """The inverse of `split`."""
         if self.policies is None:
-            return array
-        return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
+            return tree
+        return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :]), tree)
 
 
 ONE_POLICY = Columns()
@@ -104,8 +104,7 @@ class Actor:
     `start` [N] and `carry` are of a policy with a memory.
 
     With several policies each of these takes and gives an axis of policies in front, noise after its first:
-    [T, policies, N / policies, ...]. What a policy draws is, bit for bit, what it would draw alone. Several
-    policies with a memory cannot act yet.
+    [T, policies, N / policies, ...]. What a policy draws is, bit for bit, what it would draw alone.
     """
 
     def __init__(
@@ -140,23 +139,25 @@ class Actor:
     def stepper(self, flat: Array, obs: Any, noise: np.ndarray | None = None) -> Act:
         """What acts in all columns, for thousands of calls with the same parameters.
 
+        It takes `start` as [N], and the carry as `Columns.split` has it.
+
         flat   what `parameters` gave
         obs    an array of the shape and dtype of all that will come, [N, ...]
         noise  likewise; without it the actions are the most likely ones, and noise is not read
         """
-        join, shared_obs = self.columns.join, shared(obs, self.columns)
+        join, split, shared_obs = self.columns.join, self.columns.split, shared(obs, self.columns)
         if noise is None:
             mode = self.mode
 
             def act(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
-                actions, carry = mode(flat, shared_obs(obs), start, carry)
+                actions, carry = mode(flat, shared_obs(obs), split(start), carry)
                 return join(np.asarray(actions)), carry
 
             return act
         sample, shared_noise = self.sample, SharedInput(noise, self.columns)
 
         def act_at_random(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
-            actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), start, carry)
+            actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), split(start), carry)
             return join(np.asarray(actions)), carry
 
         return act_at_random

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from proximo.control.acting import Actor, actor_of
 from proximo.core.types import vector_of
-from proximo.envs import EnvDescription, ObservationCodec, action_codec, is_single
+from proximo.envs import EnvDescription, ObservationCodec, is_single
 from proximo.envs.parts import codec_for
 from proximo.envs.scaling import scaled_codec
 from proximo.envs.spaces import ActionCodec
@@ -52,7 +52,6 @@ class Agent:
             environment = EnvDescription(environment, only_name=True)
         self.environment: EnvDescription = environment
         self._key = jax.random.key(0)
-        self._carry: Any = ()  # what a policy with a memory remembers of the calls of `act`
 
     def __repr__(self) -> str:
         numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(self.policy))
@@ -68,7 +67,7 @@ class Agent:
         from proximo.control.model import agent_from_bytes, bytes_of
 
         key, content = np.asarray(jax.random.key_data(self._key)), bytes_of(self)
-        network = self.policy.options.network  # by reference, as Python hands on any class or function
+        network = self.policy.options.own_network  # by reference, as Python hands on any class or function
         return agent_from_bytes, (content, key, None if network is None else network.function)
 
     def action_in(self, space: Space) -> ActionCodec:
@@ -76,7 +75,9 @@ class Agent:
 
         The bounds may differ from those in training: actions keep their units and are clipped.
         """
-        return scaled_codec(self.spaces[1], space) if self.scale_actions else action_codec(space)
+        options = getattr(self.policy, "options", None)
+        inside = None if options is None else options.distribution.inside
+        return scaled_codec(self.spaces[1], space, scaled=self.scale_actions, inside=inside)
 
     @cached_property
     def observation(self) -> ObservationCodec:
@@ -107,40 +108,76 @@ class Agent:
     ) -> tuple[np.ndarray, Any]:
         """Encoded observations [N, features] -> sampled policy actions [N, ...], and the memory."""
         refuse_after_fork()
-        noise = self.policy.head.noise(key, vector_of(obs).shape[:1])
+        noise = jax.tree.map(lambda x: x[0], self.policy.head.noise(key, (1, *vector_of(obs).shape[:1])))
         action, carry = self.actor.sample(self.parameters, obs, noise, start, carry)
         return np.asarray(action), carry
 
-    def act(self, observation: Any, *, deterministic: bool = True, start: Any = False) -> Any:
+    @property
+    def remembers(self) -> bool:
+        """Whether the policy has a memory."""
+        return bool(jax.tree.leaves(jax.eval_shape(lambda: self.policy.begin(1))))
+
+    def act(self, observation: Any, *, deterministic: bool = True) -> Any:
         """The action for one observation, or the actions for a batch (one more axis in front).
 
         deterministic  the most likely action; otherwise a sample from the agent's own random stream
-        start          whether the observation is the first of an episode: one flag, or one per observation. A
-                       policy with a memory forgets earlier calls there, and also if the number of
-                       observations changes
 
-        Raises UserError for an observation outside the environment's space.
+        Raises UserError for an observation that is not of the environment's space, and for a policy with a
+        memory, which acts through a `player`, or with its `state`.
+        """
+        if self.remembers:
+            raise UserError(
+                "this policy remembers what it saw, and act() does not say which episode an observation is "
+                "of: take player = agent.player(), then player.act(observation, start=...), where start is "
+                "True for the first observation of an episode"
+            )
+        return self.act_with_state(observation, deterministic=deterministic)[0]
+
+    def player(self) -> "Player":
+        """The agent in episodes of its own, which it remembers from call to call."""
+        return Player(self)
+
+    def act_with_state(
+        self, observation: Any, state: Any = None, start: Any = None, *, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        """The action for an observation, or a batch, and what the policy remembers after it.
+
+        state  what it remembers of the episode so far: what the call before gave; None before the first one.
+               Without a memory it is handed back as it came
+        start  whether the observation is the first of an episode, one flag or one for each: there the state
+               is forgotten before it is read. By default nowhere
+
+        Raises UserError as `act`, and for a state of another number of observations.
         """
         obs, single = self._encoded(observation)
-        memory = self._memory(len(vector_of(obs)), start)
+        memory = self._memory(len(vector_of(obs)), state, start)
         if deterministic:
-            action, self._carry = self.choose(obs, *memory)
+            action, after = self.choose(obs, *memory)
         else:
             refuse_after_fork()
             self._key, key = jax.random.split(self._key)
-            action, self._carry = self.sample(obs, key, *memory)
-        if single:
-            return self.action.to_environment_one(action[0])
-        return self.action.to_environment(action)
+            action, after = self.sample(obs, key, *memory)
+        applied = self.action.to_environment_one(action[0]) if single else self.action.to_environment(action)
+        return applied, after if self.remembers else state
 
-    def _memory(self, count: int, start: Any) -> tuple[np.ndarray | None, Any]:
+    def _memory(self, count: int, state: Any, start: Any) -> tuple[np.ndarray | None, Any]:
         """Start and carry of the next call for so many observations."""
-        leaves = jax.tree.leaves(self._carry)
-        if not leaves or len(leaves[0]) != count:
-            self._carry = self.policy.begin(count)
-        if not jax.tree.leaves(self._carry):
+        if not self.remembers:
             return None, ()
-        return np.broadcast_to(np.asarray(start, bool), (count,)), self._carry
+        begun = self.policy.begin(count)
+        if state is None:
+            return np.ones(count, bool), begun
+        shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (state, begun)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"the state is not what this policy remembers of {count} observations: pass the state that "
+                "the call before returned for as many of them, or None before the first one"
+            )
+        flags = np.asarray(False if start is None else start, bool)
+        if flags.shape not in ((), (count,)):
+            raise UserError(f"start has shape {flags.shape}: it must be one flag, or {count} of them")
+        state = jax.tree.unflatten(jax.tree.structure(begun), jax.tree.leaves(state))
+        return np.broadcast_to(flags, (count,)), state
 
     def _encoded(self, observation: Any) -> tuple[Any, bool]:
         """Observations as the policy takes them, [N, features], and whether there was only one."""
@@ -169,3 +206,29 @@ class Agent:
             self.policy(self.observations(jax.tree.map(jnp.asarray, obs)), start, carry)[0].value[..., 0]
         )
         return value[0] if single else value
+
+
+class Player:
+    """An agent in episodes of its own, one or several side by side, which it remembers from call to call.
+
+        player = agent.player()
+        action = player.act(observation, start=True)
+        action = player.act(next_observation)
+
+    Without a memory it acts as the agent.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent, self.state = agent, None
+
+    def act(self, observation: Any, *, start: Any = False, deterministic: bool = True) -> Any:
+        """The action for the next observation, or for the next of each of several episodes.
+
+        start  whether it is the first of an episode, one flag or one for each. The first call is one
+
+        Raises UserError as `Agent.act_with_state`.
+        """
+        everywhere = np.asarray(start, bool).all()
+        state = None if everywhere else self.state
+        action, self.state = self.agent.act_with_state(observation, state, start, deterministic=deterministic)
+        return action

@@ -4,20 +4,25 @@ import math
 import os
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from proximo.control.acting import Actor
+from proximo.control.acting import Actor, Columns
 from proximo.control.collect import Stream, advise, collect
 from proximo.control.config import Config
 from proximo.core.types import Experience
 from proximo.envs import HostEnvs, advice, make_envs
-from proximo.envs.scaling import scaled_codec
+from proximo.envs.scaling import require_bounds, require_numbers, scaled_codec
 from proximo.envs.space_words import in_words
+from proximo.envs.spaces import ActionCodec
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import UserError
+from proximo.learn.batches import memory_advice
 from proximo.learn.update import Learner
+from proximo.options import kebab
+from proximo.policies.distributions import Normal
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.progress import FOUND
 
@@ -44,13 +49,22 @@ class Arena:
         noise = np.asarray(actor.noise(self.keys, np.uint32(number), shape=self.shape))
         noise = actor.columns.join(noise, axis=1)
         act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
-        return actor.columns.split(collect(act, stream, noise), axis=1)  # type: ignore[no-any-return]
+        stream.carry = actor.columns.split(stream.carry)
+        found = collect(act, stream, noise)
+        stream.carry = actor.columns.join(stream.carry)
+        return split_experience(found, actor.columns)
 
     def __enter__(self) -> "Arena":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stream.envs.close()
+
+
+def split_experience(experience: Experience, columns: Columns) -> Experience:
+    """Experience of several policies, [T, policies, N / policies, ...]; its carry is split already."""
+    without: Experience = columns.split(experience._replace(carry=()), axis=1)
+    return without._replace(carry=experience.carry)
 
 
 def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
@@ -64,14 +78,36 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         make_options = {"vector_kwargs": watch, **make_options}
     make_options = {"env_kwargs": config.env_kwargs, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
-    if config.scale_actions:
-        envs.action = scaled_codec(envs.spaces[1])
-    FOUND.info(in_words(*envs.spaces, scaled=config.scale_actions))
+    envs.action = action_map(config, envs)
+    FOUND.info(in_words(*envs.spaces, scaled=maps_actions(config)))
     require_memory(envs, config.horizon)
     ours = isinstance(envs.vector, ParallelVectorEnv)
     if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
         envs.step_timeout = config.step_timeout * envs.num_envs
     return envs
+
+
+def maps_actions(config: Config) -> bool:
+    """Whether actions are mapped to the bounds: where they are scaled, and where their distribution ends."""
+    return config.scale_actions or config.network.distribution.inside is not None
+
+
+def action_map(config: Config, envs: HostEnvs) -> ActionCodec:
+    """What the policy's actions become.
+
+    Closes the environments and raises UserError where their actions do not fit the distribution.
+    """
+    space, distribution = envs.spaces[1], config.network.distribution
+    called = kebab(type(distribution).__name__)
+    try:
+        if distribution.inside is not None:
+            require_bounds(space, called)
+        elif distribution != Normal():
+            require_numbers(space, called)
+    except UserError:
+        envs.close()
+        raise
+    return scaled_codec(space, scaled=config.scale_actions, inside=distribution.inside)
 
 
 def require_memory(envs: HostEnvs, horizon: int) -> None:
@@ -112,9 +148,12 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
     stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), policy.in_parts)
     if new:
         std = math.exp(config.network.initial_log_std)
-        actions = advice.unreachable_actions(envs.spaces[1], std, scaled=config.scale_actions)
+        actions = advice.unreachable_actions(envs.spaces[1], std, scaled=maps_actions(config))
         masks = [] if envs.legal is None else [advice.UNUSED_MASKS]
         advise(actions + masks + advice.running_statistics(envs.vector))
+        if jax.tree.leaves(stream.carry):
+            window = getattr(config.network.memory, "window", 0)
+            advise(memory_advice(config.horizon, config.update.minibatch_size, window))
         stream.unproven = True
     return stream
 

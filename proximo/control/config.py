@@ -21,7 +21,8 @@ from proximo.learn.own_functions import check_functions
 from proximo.options import SECONDS, Group, also, checked, is_own, with_options
 from proximo.own import OPTIONS
 from proximo.own import name_of as named
-from proximo.policies import NetworkOptions
+from proximo.policies import OLDER_NETWORKS, NetworkOptions
+from proximo.policies.distributions import BoundedBeta, Normal, StateDependentExploration
 
 ENVIRONMENT = Group("environment")
 VectorizationMode = Literal["sync", "async", "vector_entry_point", "parallel", "auto"]
@@ -138,7 +139,8 @@ def own_code_of(config: Config) -> dict[str, Any]:
     """The code of the user's own in a configuration, by the options' names."""
     found = {name: getattr(config.update, name) for name in OPTIONS if name != "network"}
     own = {name: value for name, value in found.items() if is_own(config.update, name)}
-    return own if config.network.network is None else {"network": config.network.network, **own}
+    network = config.network.own_network
+    return own if network is None else {"network": network, **own}
 
 
 def _fit_own_code(config: Config) -> None:
@@ -152,25 +154,35 @@ def _fit_own_code(config: Config) -> None:
             "`__call__(policy, memory, problem)`, as in proximo/learn/actor_steps.py"
         )
     check_functions(config.update)
-    if network.network is None:
+    if network.own_network is None:
         return
+    called = named(network.own_network)
     if not step.joint:
         raise UserError(
-            f"{named(step)} updates only the actor, but in your network {named(network.network)} it is "
-            f"unknown "
-            "which arrays are the actor's: leave one of them out"
+            f"{named(step)} updates only the actor, but in your network {called} it is unknown which arrays "
+            "are the actor's: leave one of them out"
         )
     default, presets = NetworkOptions(), [*METHODS.values(), *RECIPES.values()]
+    if differing := options.changes(network.encoders, default.encoders):
+        name = next(iter(differing))
+        raise UserError(
+            f"{name} is an option of Proximo's networks, and your network {called} does not see it: leave "
+            f"{name} out"
+        )
     for name in OF_OUR_NETWORKS:
         value = getattr(network, name)
         if value != getattr(default, name) and value not in [chosen.get(name) for chosen in presets]:
             raise UserError(
-                f"{name} is an option of Proximo's networks, which your network {named(network.network)} "
-                f"ignores: leave {name} out"
+                f"{name} is an option of Proximo's networks, which your network {called} ignores: leave "
+                f"{name} out"
             )
 
 
 OF_OUR_NETWORKS = ("hidden", "critic_hidden", "activation", "shared", "initialiser", "policy_gain")
+KNOWN_LOG_STD = {  # of the class, and of presets, which a distribution of the user's may pass over
+    chosen.get("initial_log_std", NetworkOptions.initial_log_std)
+    for chosen in ({}, *METHODS.values(), *RECIPES.values())
+}
 OURS = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "allow_import")
 
 
@@ -183,15 +195,36 @@ def _fit_together(config: Config) -> None:
         raise UserError(
             f"{type(step).__name__} updates only the actor, which needs separate networks: leave out --shared"
         )
+    if not step.joint and config.network.memory is not None and config.population is None:
+        raise UserError(
+            f"{type(step).__name__} moves the actor alone, and a memory is read by actor and critic: leave "
+            "--network out"
+        )
     for name in ("target_kl", "learning_rate_kl"):
         if not step.joint and getattr(update, name) is not None:
             raise UserError(
                 f"{name} depends on the actor's KL over several epochs, but {type(step).__name__} "
                 "updates the actor only once: leave it out"
             )
+    _fit_distribution(config.network)
     population = config.population
     if population is not None and population.elite > config.num_envs:
         raise UserError(f"elite is {population.elite}: it must be at most num_envs, {config.num_envs}")
+
+
+def _fit_distribution(network: NetworkOptions) -> None:
+    """Raises UserError for a distribution that does not know what other options ask of it."""
+    distribution = network.distribution
+    called = options.kebab(type(distribution).__name__)
+    if network.final_log_std is not None and not isinstance(distribution, Normal):
+        raise UserError(f"final_log_std is a schedule of `normal`, not of {called}: leave one of them out")
+    if isinstance(distribution, BoundedBeta) and network.initial_log_std not in KNOWN_LOG_STD:
+        raise UserError(f"{called} has no initial_log_std: leave one of them out")
+    if isinstance(distribution, StateDependentExploration) and network.own_network is not None:
+        raise UserError(
+            f"{called} needs the features of Proximo's own networks: leave it out, or your network "
+            f"{named(network.own_network)}"
+        )
 
 
 def _whole_minibatches(config: Config) -> Config:
@@ -222,8 +255,9 @@ def from_json(data: Any, own: Mapping[str, Any] | None = None) -> Config:
 
     Raises UserError for invalid content, OwnCodeMissing for code that was not passed again.
     """
-    older = OLDER_FILES if isinstance(data, Mapping) else {}
-    whole = {**older, **data} if older else data
+    whole = {**OLDER_FILES, **data} if isinstance(data, Mapping) else data
+    if isinstance(data, Mapping) and isinstance(data.get("network"), Mapping):
+        whole = {**whole, "network": {**OLDER_NETWORKS, **data["network"]}}
     config = options.from_json(Config, whole, "the configuration in the file", own)
     if not isinstance(config.env, str):
         raise UserError(f"the configuration in the file names no environment: env is {config.env!r}")

@@ -56,6 +56,7 @@ def cross_entropy_method(
             sampled, flat = sample_actors(learner, jax.random.fold_in(seeds.actions, progress.number), actor)
             new_seeds = later_seeds(seeds.environments, progress.number, envs.num_envs)
             stream = open_stream(learner, config, envs, new_seeds)
+            stream.carry = actor.columns.split(stream.carry)
             learner = with_offset_of(learner, stream)
             progress.statistics.restart()
             for experience in whole_episodes(actor.stepper(flat, stream.obs), stream, config):

@@ -28,6 +28,7 @@ from proximo.control.learner import new_learner, scheduled
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import training
 from proximo.control.warm_start import warm_started
+from proximo.core.types import Experience
 from proximo.envs import own_num_envs
 from proximo.errors import UserError
 from proximo.learn.update import Learner, update
@@ -36,7 +37,8 @@ from proximo.options import with_options
 MemberIterations = list[Iteration | None]
 """One iteration of each member; None for one that had come to its end before."""
 
-update_members = jax.jit(jax.vmap(update, in_axes=(0, 1, 0, 0)))
+OF_MEMBERS = Experience(*[1] * len(Experience._fields))._replace(carry=0)  # where the members' axis is
+update_members = jax.jit(jax.vmap(update, in_axes=(0, OF_MEMBERS, 0, 0)))
 
 
 class EnsembleSummary(NamedTuple):
@@ -106,7 +108,7 @@ def ensemble(
                 if progress.over:
                     iterations.append(None)
                     continue
-                rollout = jax.tree.map(lambda x, index=index: x[:, index], experience)
+                rollout = jax.tree.map(lambda x, index=index: x[:, index], experience._replace(carry=()))
                 told = {name: values[index] for name, values in metrics.items()}
                 iteration = progress.after(rollout, own, told, arena.stream)
                 progress.over = progress.over or not iteration.sound

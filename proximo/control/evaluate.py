@@ -234,13 +234,15 @@ class Evaluator:
         codec.write(envs.reset(self.seeds), obs)
         seam, before = np.zeros(envs.num_envs, bool), np.empty_like(numbers)
         start, carry = np.ones(envs.num_envs, bool), agent.policy.begin(envs.num_envs)
+        held, draw = getattr(agent.policy.head, "interval", 1), self.key  # steps of the same noise
         while True:
             yield
             memory = (start if jax.tree.leaves(carry) else None, carry)
             if self.deterministic:
                 action, carry = agent.choose(obs, *memory)
             else:
-                self.key, draw = jax.random.split(self.key)
+                if (envs.steps % held) == 0:  # the same key is the same noise
+                    self.key, draw = jax.random.split(self.key)
                 action, carry = agent.sample(obs, draw, *memory)
             before[...], applied = numbers, to_environment(action)
             step = envs.step(applied)

@@ -13,6 +13,7 @@ from proximo.control.streams import Streams
 from proximo.core import AdaptiveKLPenalty, Objective, with_numbers
 from proximo.envs import HostEnvs
 from proximo.envs.parts import codec_for
+from proximo.errors import UserError
 from proximo.learn.descend import adam
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.update import Learner
@@ -24,8 +25,14 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     """The learner before its first rollout."""
     codec = codec_for(envs.spaces[0], takes_parts(config.network))
     active = codec.normalised & config.update.normalise_observations
-    images = {name: image.shape for name, image in codec.images.items()}
-    policy = new_policy(seeds.initialisation, codec.shape[0], envs.action.kind, config.network, images)
+    parts = {name: part.kind for name, part in codec.parts.items()}
+    step = config.update.actor_step
+    if parts and config.network.own_network is None and not step.joint and config.population is None:
+        raise UserError(
+            f"{type(step).__name__} moves the actor alone, and what reads {' and '.join(parts)} is shared by "
+            "actor and critic: pass --flatten, or leave --actor-step (or its preset) out"
+        )
+    policy = new_policy(seeds.initialisation, codec.shape[0], envs.action.kind, config.network, parts)
     return Learner(
         policy=policy,
         optimiser=adam(policy),

@@ -26,7 +26,15 @@ from proximo.errors import OwnCodeMissing, UserError
 from proximo.learn.normalise import observation_normaliser, with_offset
 from proximo.options import as_json, from_json
 from proximo.own import described_in, require_given
-from proximo.policies import ActorCritic, NetworkOptions, OwnPolicy, new_policy, takes_parts
+from proximo.policies import (
+    OLDER_NETWORKS,
+    ActorCritic,
+    EncodedActorCritic,
+    NetworkOptions,
+    OwnPolicy,
+    new_policy,
+    takes_parts,
+)
 from proximo.runs.files import CONFIG
 from proximo.runs.named import named_arrays, restore_tree
 from proximo.runs.sealed import arrays_from, parsed, read_folder, write_folder
@@ -64,7 +72,7 @@ def model_files(agent: Agent) -> dict[str, bytes]:
     Of a network of the user's own they name its class, which whoever loads them gives again. Raises
     UserError if a weight is not finite, and for policies that no options ask for.
     """
-    if not isinstance(agent.policy, ActorCritic | OwnPolicy):
+    if not isinstance(agent.policy, ActorCritic | EncodedActorCritic | OwnPolicy):
         kind = type(agent.policy).__name__
         raise UserError(
             f"only networks of Proximo, and networks passed as network=, can be saved, not a {kind}: "
@@ -110,7 +118,8 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
         )
         needed = described_in({"network": description["network"]})
         require_given(needed, {"network": network}, "proximo evaluate", "proximo.load", run_of(folder))
-        options = from_json(NetworkOptions, description["network"], str(folder), {"network": network})
+        described = {**OLDER_NETWORKS, **description["network"]}
+        options = from_json(NetworkOptions, described, str(folder), {"network": network})
         environment = _environment(description)
         validate(Config(environment.name, network=options))
         observation = codec_for(spaces[0], takes_parts(options))
@@ -167,8 +176,8 @@ def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[st
     """The tree of shapes that such a model has; nothing is computed."""
 
     def build() -> dict[str, Any]:
-        images = {name: image.shape for name, image in observation.images.items()}
-        policy = new_policy(jax.random.key(0), observation.shape[0], action.kind, network, images)
+        parts = {name: part.kind for name, part in observation.parts.items()}
+        policy = new_policy(jax.random.key(0), observation.shape[0], action.kind, network, parts)
         return {"policy": policy, "observations": observation_normaliser(observation.normalised)}
 
     return eqx.filter_eval_shape(build)

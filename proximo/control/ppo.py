@@ -92,8 +92,14 @@ class PPO:
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[Any, Any]:
-        """The action for an observation (or a batch), and the policy's memory, which it passes through."""
-        return self._trained().act(observation, deterministic=deterministic), state
+        """The action for an observation (or a batch), and what a policy with a memory remembers after it.
+
+        state          what it remembers of the episodes so far: what the call before gave; None before it
+        episode_start  which observations are the first of an episode, where the state is forgotten
+
+        Without a memory the state is handed back as it came.
+        """
+        return self._trained().act_with_state(observation, state, episode_start, deterministic=deterministic)
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path` (safetensors and JSON; nothing executable)."""

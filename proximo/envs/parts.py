@@ -1,4 +1,4 @@
-"""Observations in named parts: every image as it is, all other numbers joined in one vector."""
+"""Observations in named parts: images and large categories apart, all numbers joined in one vector."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,25 +8,33 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.envs.spaces import Image, ObservationCodec, joined, misfit, observation_codec, part_of
+from proximo.core.types import Choices, PartKind, Picture
+from proximo.envs.spaces import (
+    ObservationCodec,
+    Part,
+    joined,
+    misfit,
+    observation_codec,
+    outside,
+    part_of,
+)
 
 Path = tuple[Any, ...]
+WORDS: dict[type, str] = {Picture: "image", Choices: "category"}  # for an observation that is one part
+MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
 
 def codec_for(space: Any, in_parts: bool) -> ObservationCodec:
     """The codec of a policy's observations: this is where it is decided what a policy sees.
 
-    in_parts  whether it takes images as they are; else they are numbers of the one vector, as all others.
-              Without an image it is one vector in either case
+    in_parts  whether it takes images and categories as they are; else they are numbers of the one vector, as
+              all others. Without such a part it is one vector in either case
 
     Raises UserError for a space that is not supported.
     """
     whole = observation_codec(space)
-    images = dict(images_of(space)) if in_parts else {}
-    if not images:
-        return whole
-    named = {name_of(path): image(path, box) for path, box in images.items()}
-    return replace(numbers_of(space), images=named, batch_of_one=whole.batch_of_one)
+    parts = dict(parts_of(space)) if in_parts else {}
+    return replace(numbers_of(space), parts=parts, batch_of_one=whole.batch_of_one) if parts else whole
 
 
 def children(space: Any) -> dict[Any, Any] | None:
@@ -36,40 +44,72 @@ def children(space: Any) -> dict[Any, Any] | None:
     return dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else None
 
 
+def kind_of(space: Any) -> PartKind | None:
+    """What a space is that has an encoder of its own; None where it is numbers of the vector.
+
+    An image is bytes or switches in rows, columns and channels, or bytes in rows and columns. Categories of a
+    few values each are one-hot numbers: the first layer of a network embeds these too.
+    """
+    if isinstance(space, spaces.Box):
+        axes = {np.dtype(np.uint8): (2, 3), np.dtype(bool): (3,)}.get(space.dtype, ())
+        return Picture(space.shape) if len(space.shape) in axes else None
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        sizes = tuple(
+            int(n) for n in np.reshape(space.n if isinstance(space, spaces.Discrete) else space.nvec, -1)
+        )
+        return Choices(sizes) if max(sizes, default=0) > MOST_ONE_HOT else None
+    return None
+
+
 def is_image(space: Any) -> bool:
-    """Whether it is bytes in rows and columns, perhaps with channels."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    """Whether a policy may see it as an image."""
+    return isinstance(kind_of(space), Picture)
 
 
-def images_of(space: Any, path: Path = ()) -> Iterator[tuple[Path, spaces.Box]]:
-    """The images in a space, and the keys that lead to each."""
-    if is_image(space):
-        yield path, space
+def parts_of(space: Any, path: Path = ()) -> Iterator[tuple[str, Part]]:
+    """The parts in a space that have encoders of their own, by name."""
+    kind = kind_of(space)
+    if kind is not None:
+        yield name_of(path) or WORDS[type(kind)], part(path, space, kind)
     for key, child in (children(space) or {}).items():
-        yield from images_of(child, (*path, key))
+        yield from parts_of(child, (*path, key))
 
 
 def numbers_of(space: Any) -> ObservationCodec:
-    """The codec of all that is no image."""
-    inside = {(): space} if is_image(space) else children(space)
+    """The codec of all that has no encoder of its own."""
+    inside = {(): space} if kind_of(space) else children(space)
     if inside is None:
         return observation_codec(space)
-    codecs = {key: numbers_of(child) for key, child in inside.items() if not is_image(child)}
+    codecs = {key: numbers_of(child) for key, child in inside.items() if not kind_of(child)}
     return joined(codecs, lambda one: one)
 
 
 def name_of(path: Path) -> str:
-    """What a policy knows a part by: its keys, such as "camera" or "left/camera"."""
-    return "/".join(str(key) for key in path) or "image"
+    """The name of a part: its keys, such as "camera" or "left/camera"."""
+    return "/".join(str(key) for key in path)
 
 
-def image(path: Path, space: spaces.Box) -> Image:
-    """An image at the end of some keys."""
+def part(path: Path, space: Any, kind: PartKind) -> Part:
+    """The part at the end of some keys."""
+
+    def found(batch: Any, count: int) -> Any:
+        inside = reduce(part_of, path, batch)
+        if inside.shape != (count, *space.shape):
+            raise misfit(inside.shape[1:], space.shape)
+        return inside
 
     def encode(batch: Any, out: np.ndarray) -> None:
-        found = reduce(part_of, path, batch)
-        if found.shape != out.shape:
-            raise misfit(found.shape[1:], space.shape)
-        out[...] = found
+        out[...] = found(batch, len(out))
 
-    return Image(space.shape, np.dtype(np.uint8), encode)
+    if not isinstance(kind, Choices):
+        return Part(kind, space.shape, np.dtype(space.dtype), encode)
+    sizes, start = np.asarray(kind.sizes), np.reshape(space.start, -1)
+
+    def encode_choices(batch: Any, out: np.ndarray) -> None:
+        choices = found(batch, len(out))
+        counted = choices.reshape(out.shape) - start
+        if (counted < 0).any() or (counted >= sizes).any():
+            raise outside(choices, sizes, start)
+        out[...] = counted
+
+    return Part(kind, sizes.shape, np.dtype(np.int32), encode_choices)

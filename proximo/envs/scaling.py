@@ -12,10 +12,13 @@ What each entry of a Box becomes:
                          `unscaled` tells which entries these are, and a training says so in one line
     equal bounds         the bound, whatever the policy does
 
+A distribution between bounds (tanh of a normal, Beta) is mapped to them in the same way.
+
 A bound beyond `UNBOUNDED`, or at the end of what an integer of 32 bits and more can hold, is a way to write
 "no bound", and counts as none.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +26,12 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo.envs.spaces import ActionCodec, action_codec
+from proximo.envs.vector.returned import one_line
+from proximo.errors import UserError
 
 UNBOUNDED = 1e30  # float32 ends at 3.4e38, which is what many declare instead of infinity
+Inside = Callable[[np.ndarray], np.ndarray]
+"""What was sampled, [N, size] -> float64 [N, size] from -1 to 1."""
 OLDER_FILES = {"scale_actions": False}  # what runs of version 0.2 and before did, whose files do not say it
 
 
@@ -79,16 +86,63 @@ def scaling_of(space: Any) -> Scaling | None:
     return Scaling(np.where(mapped, low, -1.0), np.where(mapped, high, 1.0), mapped, space.dtype.kind == "b")
 
 
-def scaled_codec(space: Any, here: Any = None) -> ActionCodec:
-    """The codec of an action space for a policy that acts from -1 to 1.
+def scaled_codec(
+    space: Any, here: Any = None, *, scaled: bool = True, inside: Inside | None = None
+) -> ActionCodec:
+    """The codec of a policy's actions: the one place where they get the environment's units.
 
-    space  whose bounds are meant
-    here   that of the environment, where it may have other bounds: actions keep their units and are clipped
+    space   whose bounds are meant
+    here    that of the environment, where it may have other bounds: actions keep their units and are clipped
+    scaled  whether the policy acts from -1 to 1, mapped to the bounds
+    inside  of a distribution that ends at bounds: then its actions are mapped to them in any case
 
     Raises UserError as `action_codec`.
     """
-    codec, scaling = action_codec(space if here is None else here), scaling_of(space)
-    if scaling is None:
-        return codec
+    codec = action_codec(space if here is None else here)
+    scaling = scaling_of(space) if scaled or inside is not None else None
     to_environment = codec.to_environment  # clips, so that no rounding leaves the bounds
-    return ActionCodec(codec.kind, lambda action: to_environment(scaling(action)))
+    if not isinstance(space, spaces.Box) or (scaling is None and inside is None):
+        return codec
+    if inside is None:
+        return ActionCodec(codec.kind, lambda action: to_environment(scaling(action)))  # type: ignore[misc]
+    if scaling is None:
+        return ActionCodec(codec.kind, lambda action: to_environment(inside(action)))
+    return ActionCodec(codec.kind, lambda action: to_environment(scaling(inside(action))))
+
+
+def require_bounds(space: Any, called: str) -> None:
+    """Raises UserError where a distribution that ends at bounds does not fit an action space.
+
+    called  the distribution, as it is typed
+    """
+    boxes = list(_boxes(space))
+    require_numbers(space, called)
+    for box in boxes:
+        lacks = unscaled(box)
+        if lacks.any():
+            entry = int(np.argmax(lacks))
+            low, high = (float(bound.reshape(-1)[entry]) for bound in (box.low, box.high))
+            raise UserError(
+                f"distribution is {called}, which acts between two finite bounds, and entry {entry} of the "
+                f"action goes from {low:g} to {high:g}: declare the smallest and the largest value that make "
+                "sense, or leave --distribution out"
+            )
+
+
+def require_numbers(space: Any, called: str) -> None:
+    """Raises UserError where no action is a real number, for a distribution of these."""
+    if not any(True for _ in _boxes(space)):
+        raise UserError(
+            f"distribution is {called}, which is of real numbers, and the action space {one_line(space)} has "
+            "none: leave --distribution out"
+        )
+
+
+def _boxes(space: Any) -> Iterator[spaces.Box]:
+    """The Boxes in an action space."""
+    if isinstance(space, spaces.Box):
+        yield space
+    elif isinstance(space, spaces.Dict | spaces.Tuple):
+        inside = space.spaces
+        for child in inside.values() if isinstance(inside, dict) else inside:
+            yield from _boxes(child)

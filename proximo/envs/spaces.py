@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import VECTOR, ActionKind, Binary, Categories, Continuous
+from proximo.core.types import VECTOR, ActionKind, Binary, Categories, Continuous, PartKind
 from proximo.envs.vector.returned import one_line
 from proximo.errors import EnvironmentFault, UserError
 
@@ -36,7 +36,7 @@ class ObservationCodec:
     wide         bool, of `shape`: True where the environment has more digits than float32 holds
     offset       of `shape`, what is subtracted from every entry before it becomes float32 (`about`); None for
                  nothing
-    images       name -> what stays an array of its own beside the vector (`envs.parts`); mostly none
+    parts        name -> what stays an array of its own beside the vector (`envs.parts`); mostly none
     """
 
     shape: tuple[int, ...]
@@ -46,23 +46,24 @@ class ObservationCodec:
     dtype: np.dtype = FLOAT
     wide: np.ndarray | bool = False
     offset: np.ndarray | None = None
-    images: Mapping[str, "Image"] = field(default_factory=dict)
+    parts: Mapping[str, "Part"] = field(default_factory=dict)
 
     def empty(self, *axes: int) -> Any:
         """Room for encoded observations, [*axes, ...]: an array, or one for each part."""
         vector = np.empty((*axes, *self.shape), self.dtype)
-        if not self.images:
+        if not self.parts:
             return vector
-        images = {name: np.empty((*axes, *image.shape), image.dtype) for name, image in self.images.items()}
-        return {VECTOR: vector, **images}
+        return {VECTOR: vector} | {
+            name: np.empty((*axes, *part.shape), part.dtype) for name, part in self.parts.items()
+        }
 
     def write(self, batch: Any, out: Any) -> None:
         """Encode a batch into what `empty(N)` gave. Raises EnvironmentFault if it does not fit the space."""
-        if not self.images:
+        if not self.parts:
             return self.encode(batch, out)
         self.encode(batch, out[VECTOR])
-        for name, image in self.images.items():
-            image.encode(batch, out[name])
+        for name, part in self.parts.items():
+            part.encode(batch, out[name])
         return None
 
     def about(self, offset: np.ndarray) -> "ObservationCodec":
@@ -95,9 +96,13 @@ class ObservationCodec:
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
-    """A part that keeps its shape and dtype; `encode(batch, out)` takes batches of whole observations."""
+class Part:
+    """An array of its own, [N, *shape]; `encode(batch, out)` takes batches of whole observations.
 
+    kind  what a policy has to know of it
+    """
+
+    kind: PartKind
     shape: tuple[int, ...]
     dtype: np.dtype
     encode: Callable[[Any, np.ndarray], None]
@@ -188,11 +193,7 @@ def _one_hot(sizes: np.ndarray, start: np.ndarray, shape: tuple[int, ...]) -> Ob
         choices = batch.reshape(len(out), len(sizes))
         np.equal(choices[:, component], value, out=out)
         if np.count_nonzero(out) != choices.size:
-            raise EnvironmentFault(
-                f"a discrete observation is outside its space: the values lie between {batch.min()} and "
-                f"{batch.max()}, the space has {sizes.tolist()} values counted from {start.tolist()}; "
-                "correct the environment's observation_space or what it returns"
-            )
+            raise outside(batch, sizes, start)
 
     return ObservationCodec((len(value),), np.zeros(len(value), bool), encode)
 
@@ -258,6 +259,14 @@ def part_of(batch: Any, key: Any) -> Any:
         raise EnvironmentFault(
             f"the observation has no part {key!r}, which its space declares; return every part"
         ) from error
+
+
+def outside(batch: np.ndarray, sizes: np.ndarray, start: np.ndarray) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"a discrete observation is outside its space: the values lie between {batch.min()} and "
+        f"{batch.max()}, the space has {sizes.tolist()} values counted from {start.tolist()}; "
+        "correct the environment's observation_space or what it returns"
+    )
 
 
 def misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:

@@ -13,7 +13,7 @@ from proximo.policies import ActorCritic
 
 def actor_parts(policy: ActorCritic) -> tuple[Any, ...]:
     """What an action depends on."""
-    return policy.trunk, policy.actor, policy.actor_output, policy.head
+    return policy.acting
 
 
 def actor_vector(policy: ActorCritic) -> Float[Array, " P"]:

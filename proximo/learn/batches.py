@@ -97,7 +97,9 @@ class Sequences:
 
 
 Cut = Steps | Sequences
-LONGEST_STRETCH = 16  # steps; on a CPU longer ones cost more, shorter ones forget how memory came to be
+STRETCH = 16  # steps; on a CPU longer ones cost more, shorter ones forget how memory came to be
+LONGEST_STRETCH = 32  # where a minibatch has at least ROWS of them
+ROWS = 8
 
 
 def has_memory(experience: Experience) -> bool:
@@ -109,8 +111,36 @@ def cut_of(experience: Experience, minibatch_size: int) -> Cut:
     """How experience is cut into minibatches: into stretches where the policy has a memory."""
     if not has_memory(experience):
         return Steps(minibatch_size)
-    common = gcd(len(experience.mask), minibatch_size)
-    return Sequences(minibatch_size, max(n for n in range(1, LONGEST_STRETCH + 1) if common % n == 0))
+    return Sequences(minibatch_size, stretch_of(len(experience.mask), minibatch_size))
+
+
+def stretch_of(horizon: int, minibatch_size: int) -> int:
+    """Steps of the sequences that a memory learns from: the longest that divides both."""
+    most = min(LONGEST_STRETCH, max(STRETCH, minibatch_size // ROWS))
+    common = gcd(horizon, minibatch_size)
+    return max(length for length in range(1, most + 1) if common % length == 0)
+
+
+SHORT = 8  # steps; what is learned from shorter sequences is hardly memory
+
+
+def memory_advice(horizon: int, minibatch_size: int, window: int = 0) -> list[str]:
+    """What keeps a memory from being learned, one line per finding, with a remedy.
+
+    window  rows before the present one that a transformer sees; 0 for other memories
+    """
+    length, found = stretch_of(horizon, minibatch_size), []
+    if length < SHORT:
+        found.append(
+            f"the policy's memory learns from sequences of {length} steps, the longest that divides horizon "
+            f"({horizon}) and minibatch_size ({minibatch_size}): take multiples of {STRETCH} for both"
+        )
+    if window > horizon:
+        found.append(
+            f"the transformer's window of {window} rows is longer than a rollout (horizon {horizon}): it "
+            "acts on all of them, but no gradient goes further back than a sequence"
+        )
+    return found
 
 
 def merged(tree: Any) -> Any:

@@ -10,17 +10,20 @@ from proximo.policies.distributions import (
     make_head,
     per_state,
 )
+from proximo.policies.encoded import OLDER_NETWORKS, EncodedActorCritic
 from proximo.policies.mlp import MLP, Dense
 from proximo.policies.own_network import OwnPolicy, Sizes, new_policy, takes_parts
 
 __all__ = [
     "MLP",
+    "OLDER_NETWORKS",
     "ActorCritic",
     "Bernoulli",
     "Categorical",
     "Dense",
     "DiagonalGaussian",
     "Distribution",
+    "EncodedActorCritic",
     "NetworkOptions",
     "Output",
     "OwnPolicy",

@@ -1,6 +1,6 @@
 """Actor and critic as one module: `policy(obs, start, carry) -> Output(distribution, value), carry`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import equinox as eqx
@@ -8,9 +8,12 @@ import jax
 from jaxtyping import Array, Bool, Float
 
 from proximo.core.ranges import Range, at_least
-from proximo.core.types import ActionKind
+from proximo.core.types import LEGAL, ActionKind, vector_of
 from proximo.own import OwnCode
-from proximo.policies.distributions import Distribution, Head, make_head
+from proximo.policies.attention import Transformer
+from proximo.policies.distributions import ContinuousDistribution, Distribution, Head, Normal, make_head
+from proximo.policies.encoders import EncoderOptions
+from proximo.policies.memory import Gru, Lstm
 from proximo.policies.mlp import MLP, Activation, Dense, Initialiser
 
 HIDDEN_GAIN = 2**0.5
@@ -37,8 +40,22 @@ class NetworkOptions:
     """Initial log standard deviation of a Gaussian policy."""
     final_log_std: Annotated[float | None, Range()] = None
     """Change it linearly to this over the training instead of learning it (table 4: -0.7 to -1.6)."""
-    network: OwnCode | None = None
-    """A network of your own in the place of these: `module:Class` or `file.py:Class` (docs/extending.md)."""
+    distribution: ContinuousDistribution = field(default_factory=Normal)
+    """Of actions that are real numbers; `tanh-normal` and `bounded-beta` need finite bounds."""
+    network: Lstm | Gru | Transformer | OwnCode | None = None
+    """`lstm`, `gru` and `transformer` remember. Or a network of your own in the place of all these:
+    `module:Class` or `file.py:Class` (docs/extending.md)."""
+    encoders: EncoderOptions = field(default_factory=EncoderOptions)
+
+    @property
+    def own_network(self) -> OwnCode | None:
+        """The user's own network, if there is one."""
+        return self.network if isinstance(self.network, OwnCode) else None
+
+    @property
+    def memory(self) -> Lstm | Gru | Transformer | None:
+        """What remembers, if anything does."""
+        return None if isinstance(self.network, OwnCode) else self.network
 
 
 class Output(NamedTuple):
@@ -53,10 +70,17 @@ class Output(NamedTuple):
     value: Float[Array, "... R"]
 
 
+def legal_alone(output: Output, obs: Any) -> Output:
+    """The same, with no probability for actions that are not legal, where the observation tells which are."""
+    if not isinstance(obs, dict) or LEGAL not in obs:
+        return output
+    return output._replace(distribution=output.distribution.masked(obs[LEGAL]))
+
+
 class Policy(Protocol):
     """What acts and learns: actor and critic in ONE call, so that what they share is computed once.
 
-    in_parts  whether it takes an observation's images as they are, beside the vector of its numbers
+    in_parts  whether it takes images, texts and categories as they are, beside the vector of its numbers
     head      noise for its actions: `head.noise(key, shape)`
     begin     the memory of `count` environments before their first observation, a tree of [count, ...]; ()
               without memory
@@ -80,7 +104,8 @@ class Policy(Protocol):
 class ActorCritic(eqx.Module):
     """Actor and critic over a common trunk; separate networks have an empty trunk, the identity.
 
-    Observations are [..., features], any batch shape. It has no memory.
+    Observations are [..., features], any batch shape, perhaps with flags of legal actions beside them. It has
+    no memory.
     """
 
     trunk: MLP
@@ -109,7 +134,9 @@ class ActorCritic(eqx.Module):
             )
 
         self.options = options
-        self.head = make_head(kind, options.initial_log_std, options.final_log_std)
+        self.head = make_head(
+            kind, options.initial_log_std, options.final_log_std, options.distribution, width
+        )
         self.trunk = network(trunk_key, features, trunk_widths)
         between = width if options.shared else features
         self.actor = network(actor_key, between, own_widths)
@@ -120,17 +147,20 @@ class ActorCritic(eqx.Module):
         critic_width = (critic_widths or (between,))[-1]
         self.critic_output = Dense(critic_output_key, critic_width, 1, VALUE_GAIN, options.initialiser)
 
+    @property
+    def acting(self) -> tuple[Any, ...]:
+        """What an action depends on."""
+        return self.trunk, self.actor, self.actor_output, self.head
+
     def begin(self, count: int) -> Any:
         """No memory."""
         return ()
 
     def __call__(
-        self,
-        obs: Float[Array, "*batch features"],
-        start: Bool[Array, "*batch"] | None = None,
-        carry: Any = (),
+        self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
     ) -> tuple[Output, Any]:
         """The distribution over actions after `obs` and its value; of one reward stream."""
-        seen = self.trunk(obs)
-        distribution = self.head(self.actor_output(self.actor(seen)))
-        return Output(distribution, self.critic_output(self.critic(seen))), carry
+        seen = self.trunk(vector_of(obs))
+        acting = self.actor(seen)
+        output = Output(self.head(self.actor_output(acting), acting), self.critic_output(self.critic(seen)))
+        return legal_alone(output, obs), carry

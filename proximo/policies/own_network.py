@@ -21,11 +21,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from proximo.core.types import VECTOR, ActionKind, vector_of
+from proximo.core.types import VECTOR, ActionKind, PartKind, Picture, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
 from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output
 from proximo.policies.distributions import Head, make_head
+from proximo.policies.encoded import EncodedActorCritic
 
 STREAMS = 1  # of reward, each with a value of its own
 
@@ -44,11 +45,14 @@ class Sizes(NamedTuple):
 
 
 class OwnPolicy(eqx.Module):
-    """A network of the user's own as a policy. It has no memory.
+    """A network of the user's own as a policy.
 
     The network is given ONE observation, [features], and returns (outputs [outputs], value [1] or []);
     batches are mapped here. Where it says `in_parts = True` an observation is a dictionary: "vector"
     [features], and each image by its name, bytes [height, width, channels].
+
+    Where it has a method `begin() -> memory`, a tree of arrays, it is called with (observation, memory) and
+    returns (outputs, value, memory). Before the first observation of an episode memory is as it begins.
 
     parameters  its arrays of real numbers, which learn
     rest        all else in it, compiled in
@@ -60,15 +64,21 @@ class OwnPolicy(eqx.Module):
     options: NetworkOptions = eqx.field(static=True)
     in_parts: bool = eqx.field(static=True)
 
+    @property
+    def network(self) -> Any:
+        return eqx.combine(self.parameters, self.rest)
+
     def begin(self, count: int) -> Any:
-        """No memory."""
-        return ()
+        """The memory of `count` environments before their first observation; () without memory."""
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), begun(self.network))
 
     def __call__(
         self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
     ) -> tuple[Output, Any]:
         """The distribution over actions after `obs`, [..., features], and its value."""
-        network = eqx.combine(self.parameters, self.rest)
+        network = self.network
+        if has_memory(network):
+            return self._remembering(network, obs, start, carry)
 
         def both(obs: Any) -> tuple[Array, Array]:
             outputs, value = network(obs)
@@ -79,11 +89,44 @@ class OwnPolicy(eqx.Module):
         outputs, value = both(obs)
         return Output(self.head(outputs), value), carry
 
+    def _remembering(self, network: Any, obs: Any, start: Array | None, carry: Any) -> tuple[Output, Any]:
+        """The same of one row [N, ...], or of rows one after another [L, N, ...]."""
+        first = begun(network)
+
+        def one(obs: Any, start: Array, memory: Any) -> tuple[Any, tuple[Array, Array]]:
+            memory = jax.tree.map(lambda new, old: jnp.where(start, new, old), first, memory)
+            outputs, value, memory = network(obs, memory)
+            return memory, (outputs, jnp.reshape(value, STREAMS))
+
+        shape = vector_of(obs).shape[:-1]
+        start = jnp.zeros(shape, bool) if start is None else start
+        row = jax.vmap(one)
+        if len(shape) == 1:
+            carry, (outputs, value) = row(obs, start, carry)
+        else:
+            carry, (outputs, value) = jax.lax.scan(lambda carry, seen: row(*seen, carry), carry, (obs, start))
+        return Output(self.head(outputs), value), carry
+
+
+def has_memory(network: Any) -> bool:
+    """Whether a network of the user's own remembers."""
+    return callable(getattr(network, "begin", None))
+
+
+def begun(network: Any) -> Any:
+    """The memory of one environment as it begins; () without memory."""
+    return jax.tree.map(_plain, network.begin()) if has_memory(network) else ()
+
+
+def _plain(x: Any) -> Array:
+    """An array whose type no other changes: a Python number's would."""
+    return jnp.asarray(x, jnp.result_type(x))
+
 
 def takes_parts(options: NetworkOptions) -> bool:
     """Whether the policy takes an observation's images as they are, beside the vector of its numbers."""
-    own = options.network
-    return ActorCritic.in_parts if own is None else bool(getattr(own.function, "in_parts", False))
+    own = options.own_network
+    return not options.encoders.flatten if own is None else bool(getattr(own.function, "in_parts", False))
 
 
 def new_policy(
@@ -91,20 +134,23 @@ def new_policy(
     features: int,
     kind: ActionKind,
     options: NetworkOptions,
-    images: Mapping[str, tuple[int, ...]] | None = None,
+    parts: Mapping[str, PartKind] | None = None,
 ) -> Any:
     """A `Policy` before it has learned anything.
 
     features  numbers of an observation
-    images    name -> shape of each image beside them
+    parts     name -> what each part is that stands beside them
 
     Raises UserError for a network of the user's own that fails, or that does not return what it should.
     """
-    if options.network is None:
+    if options.own_network is None:
+        if parts or options.memory is not None:
+            return EncodedActorCritic(key, features, parts or {}, kind, options)
         return ActorCritic(key, features, kind, options)
-    head = make_head(kind, options.initial_log_std, options.final_log_std)
-    sizes = Sizes(features, head.inputs, dict(images or {}))
-    called = name_of(options.network)
+    head = make_head(kind, options.initial_log_std, options.final_log_std, options.distribution)
+    images = {name: part.shape for name, part in (parts or {}).items() if isinstance(part, Picture)}
+    sizes = Sizes(features, head.inputs, images)
+    called = name_of(options.own_network)
     parameters, rest = _made(key, sizes, options)
     _, again = eqx.filter_eval_shape(lambda key: _made(key, sizes, options), key)
     if not eqx.tree_equal(rest, again):
@@ -119,10 +165,10 @@ def new_policy(
 
 def _made(key: Array, sizes: Sizes, options: NetworkOptions) -> tuple[Any, Any]:
     """The network's parameters, and all else in it."""
-    assert options.network is not None
-    called = name_of(options.network)
+    assert options.own_network is not None
+    called = name_of(options.own_network)
     try:
-        network = options.network(key, sizes)
+        network = options.own_network(key, sizes)
     except Exception as error:
         raise UserError(
             f"the network {called} could not be made with (key, sizes), {sizes}: {reason(error)} "
@@ -155,22 +201,50 @@ def _check(policy: OwnPolicy, sizes: Sizes, called: str) -> None:
     given = (
         ", ".join(f"{name} {said_shape(part)}" for name, part in obs.items()) if images else said_shape(obs)
     )
+    network = policy.network
+    memory, remembers = _checked_memory(network, called), has_memory(network)
+    seen = (obs, memory) if remembers else (obs,)
     try:
-        found = eqx.filter_eval_shape(eqx.combine(policy.parameters, policy.rest), obs)
+        found = eqx.filter_eval_shape(network, *seen)
     except Exception as error:
         raise UserError(
-            f"the network {called} failed with an observation, {given}: {reason(error)} (--debug shows its "
-            "traceback)"
+            f"the network {called} failed with an observation, {given}"
+            f"{' and its memory' if remembers else ''}: {reason(error)} (--debug shows its traceback)"
         ) from error
-    if not isinstance(found, tuple | list) or len(found) != 2:
+    if not isinstance(found, tuple | list) or len(found) != len(seen) + 1:
         raise UserError(
             f"the network {called} returned {said_shape(found)} for one observation, {given}: it must return "
-            "(outputs, value)"
+            f"(outputs, value{', memory' if remembers else ''})"
+        )
+    if remembers and _forms(found[2]) != _forms(memory):
+        raise UserError(
+            f"the network {called} returned a memory of {_forms(found[2])}, and begin() gives "
+            f"{_forms(memory)}: both must be the same"
         )
     wanted: dict[str, list[tuple[int, ...]]] = {"outputs": [(sizes.outputs,)], "value": [(STREAMS,), ()]}
-    for (name, shapes), one in zip(wanted.items(), found, strict=True):
+    for (name, shapes), one in zip(wanted.items(), found[:2], strict=True):
         if getattr(one, "shape", None) not in shapes or one.dtype != number:
             raise UserError(
                 f"the network {called} returned {name} of {said_shape(one)} for one observation, {given}: it "
                 f"must return {number}{list(shapes[0])}"
             )
+
+
+def _checked_memory(network: Any, called: str) -> Any:
+    """The shapes of one environment's memory; () without. Raises UserError for what is no memory."""
+    if not has_memory(network):
+        return ()
+    try:
+        memory = eqx.filter_eval_shape(lambda: begun(network))
+    except Exception as error:
+        raise UserError(
+            f"begin() of the network {called} failed: {reason(error)} (--debug shows its traceback)"
+        ) from error
+    if not jax.tree.leaves(memory):
+        raise UserError(f"begin() of the network {called} returned no array: leave it out, or return memory")
+    return memory
+
+
+def _forms(tree: Any) -> str:
+    """Such as `float32[64]`, of every array of a tree."""
+    return ", ".join(map(said_shape, jax.tree.leaves(tree)))

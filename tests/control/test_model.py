@@ -15,21 +15,29 @@ from probes import KINDS, equal
 import proximo
 from proximo.control.agent import Agent
 from proximo.control.model import load_model, save_model
-from proximo.envs import action_codec, observation_codec, space_from_json, space_to_json
+from proximo.envs import action_codec, space_from_json, space_to_json
+from proximo.envs.parts import codec_for
 from proximo.errors import UserError
 from proximo.learn.normalise import observation_normaliser
-from proximo.policies import ActorCritic, NetworkOptions
+from proximo.policies import NetworkOptions, new_policy, takes_parts
+from proximo.policies.attention import Transformer
+from proximo.policies.convolution import Small
+from proximo.policies.distributions import StateDependentExploration
+from proximo.policies.encoders import EncoderOptions
+from proximo.policies.memory import Lstm
 from proximo.runs.sealed import manifest
 
 IMAGE = spaces.Box(0, 255, (4, 4, 3), np.uint8)
+PAGE = spaces.Dict(seen=IMAGE, word=spaces.Discrete(300, start=1))
 ENDLESS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 PARTS = spaces.Dict(numbers=ENDLESS, place=spaces.Discrete(4, start=1), switches=spaces.MultiBinary(2))
 
 
 def agent_for(observation=ENDLESS, action=KINDS["Discrete"], **options):
-    codec, kind = observation_codec(observation), action_codec(action).kind
     network = NetworkOptions(**{"hidden": (8, 6), "policy_gain": 2.0, **options})
-    policy = ActorCritic(jax.random.key(1), codec.shape[0], kind, network)
+    codec, kind = codec_for(observation, takes_parts(network)), action_codec(action).kind
+    parts = {name: part.kind for name, part in codec.parts.items()}
+    policy = new_policy(jax.random.key(1), codec.shape[0], kind, network, parts)
     observations = observation_normaliser(codec.normalised)
     seen = observations.moments._replace(count=jax.numpy.float32(9.0), mean=observations.moments.mean + 0.5)
     return Agent(policy, observations._replace(moments=seen), (observation, action), "Test-v0")
@@ -59,6 +67,10 @@ def same(a, b):
     [
         (ENDLESS, {}),
         (IMAGE, {"shared": True}),
+        (IMAGE, {"encoders": EncoderOptions(flatten=True)}),
+        (PAGE, {"encoders": EncoderOptions(image_network=Small((4,), 8), embedding=3, modulate=True)}),
+        (ENDLESS, {"network": Lstm(4)}),
+        (PAGE, {"network": Transformer(8, window=3), "distribution": StateDependentExploration(2)}),
         (PARTS, {"activation": "relu", "hidden": (), "critic_hidden": (5, 3)}),
     ],
 )

@@ -348,7 +348,10 @@ class Lame(Nothing):
         ({"actor_step": ratio}, r"ratio is not an actor step: it needs `joint`"),
         ({"actor_step": Shrinking()}, "Shrinking returned a policy of .*: it must be as the one before"),
         ({"actor_step": Lame()}, "the actor step Lame failed: ValueError: no such thing"),
-        ({"network": "Network"}, "network is 'Network': it must be a class or a function or None"),
+        (
+            {"network": "Network"},
+            "network is 'Network': it must be Lstm or Gru or Transformer or a class or a function or None",
+        ),
         ({"network": partial(Network, width=jnp.tanh)}, "Network has width=.*, which cannot be saved"),
         (
             {"network": Network, "hidden": (7,)},
@@ -519,7 +522,7 @@ def test_code_that_a_file_names_is_not_imported(file, capsys):
         ("--objective", "clap", "or of your own module:objective or file.py:objective"),
         ("--value-loss", "nothing.py:error", "there is no file nothing.py"),
         ("--value-loss", "FILE:error:3", "'3' is not of the form KEY=VALUE: write the name too, as in k=3"),
-        ("--network", "FILE", "does not name a class"),
+        ("--network", "FILE", "or of your own module:class or file.py:class"),
     ],
 )
 def test_a_word_that_names_nothing_is_refused_in_one_line(file, capsys, option, word, message):

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from probes import Ends, Probe, equal, small
+from probes import Ends, Probe, close, equal, small
 from recurrent import Recurrent
 
-from proximo import evaluate, training
+from proximo import PPO, evaluate, training, with_options
 from proximo.control.collect import Stream, collect
+from proximo.control.ensemble import ensemble
 from proximo.envs import make_envs
+from proximo.errors import EnvironmentAdvice, UserError
+from proximo.learn.actor_steps import CrossEntropy
+from proximo.policies.memory import Gru, Lstm
 
 
 def counting(obs, noise, start, carry):
@@ -61,14 +65,75 @@ def test_what_only_a_memory_can_solve_is_solved_with_one(monkeypatch):
     monkeypatch.setattr("proximo.policies.own_network.ActorCritic", Recurrent)
     agent = list(training(config))[-1].agent
     assert evaluate(agent, First, episodes=16).mean == 1.0
-    # An agent remembers from call to call, one episode or several at a time.
+    # A player remembers from call to call, one episode or several at a time.
+    player, model = agent.player(), PPO(First)
+    model.agent = agent
     for sign, right in ((1.0, 1), (-1.0, 0)):
         for seen in (sign, 0.0, 0.0):
-            action = agent.act(np.array([seen]), start=seen != 0.0)
+            action = player.act(np.array([seen]), start=seen != 0.0)
         assert action == right
+    player = agent.player()
     for seen in ([1.0, -1.0], [0.0, 0.0], [0.0, 0.0]):
-        actions = agent.act(np.array(seen)[:, None], start=seen[0] != 0.0)
+        actions = player.act(np.array(seen)[:, None])
     assert actions.tolist() == [1, 0]
+    # As Stable-Baselines3 has it: the state goes in and comes out.
+    state, starts = None, np.ones(2, bool)
+    for seen in ([-1.0, 1.0], [0.0, 0.0], [0.0, 0.0]):
+        actions, state = model.predict(np.array(seen)[:, None], state, starts, deterministic=True)
+        starts = np.zeros(2, bool)
+    assert actions.tolist() == [0, 1]
+    # The first of two episodes ends, and the other goes on.
+    _, state = model.predict(np.array([[1.0], [0.0]]), state, np.array([True, False]), deterministic=True)
+    for _ in range(2):
+        actions, state = model.predict(np.zeros((2, 1)), state, np.zeros(2, bool), deterministic=True)
+    assert actions[0] == 1
+
+
+@pytest.fixture(scope="module")
+def remembering():
+    """An agent with an LSTM."""
+    return next(training(small(First, steps=64, network=Lstm(4)))).agent
+
+
+def test_act_without_a_state_is_refused_where_the_policy_remembers(remembering):
+    with pytest.raises(UserError, match=r"take player = agent\.player\(\)"):
+        remembering.act(np.zeros(1))
+
+
+def test_a_state_of_another_number_of_observations_is_refused(remembering):
+    _, state = remembering.act_with_state(np.zeros((3, 1)))
+    with pytest.raises(UserError, match="not what this policy remembers of 2 observations"):
+        remembering.act_with_state(np.zeros((2, 1)), state)
+    with pytest.raises(UserError, match="start has shape"):
+        remembering.act_with_state(np.zeros((3, 1)), state, np.zeros(2, bool))
+
+
+def test_without_a_memory_the_state_is_handed_back_as_it_came():
+    agent = next(training(small(First, steps=64))).agent
+    player, state = agent.player(), object()
+    assert agent.act_with_state(np.zeros(1), state)[1] is state
+    assert player.act(np.zeros(1)) == agent.act(np.zeros(1))
+
+
+def test_members_of_an_ensemble_remember_as_they_would_alone_and_go_on_alone():
+    config = small(GoesOn, num_envs=2, horizon=5, minibatch_size=5, steps=40, epochs=1, network=Lstm(4))
+    configs = [with_options(config, seed=seed) for seed in (0, 1)]
+    both = ensemble(configs)
+    with pytest.warns(EnvironmentAdvice, match=r"memory learns from sequences of 5 steps, the longest that"):
+        first = next(both)
+    second = next(both)
+    for one, before, after in zip(configs, first, second, strict=True):
+        alone = next(training(one))
+        assert close(alone.learner.policy, before.learner.policy, 1e-5)
+        assert [x.shape for x in after.snapshot().stream["carry"]] == [(2, 8)]
+        again = next(training(one, alone.snapshot()))
+        assert close(again.learner.policy, after.learner.policy, 1e-5)
+
+
+def test_a_population_remembers():
+    step = CrossEntropy(elite=2)
+    config = small(First, num_envs=4, horizon=6, minibatch_size=6, network=Gru(4), actor_step=step)
+    assert next(training(config)).agent.remembers
 
 
 def test_a_run_that_goes_on_remembers(monkeypatch):

@@ -57,7 +57,7 @@ def test_a_policy_that_does_not_ask_gets_one_vector_and_so_does_one_without_an_i
     flat = codec_for(NESTED, in_parts=False)
     out = flat.empty(2)
     flat.write(nested(2), out)
-    assert out.shape == (2, 2 + 6 + 3 + 3) and not flat.images
+    assert out.shape == (2, 2 + 6 + 3 + 3) and not flat.parts
     without = codec_for(NESTED["position"], in_parts=True)
     assert isinstance(without.empty(2), np.ndarray)
     assert not ActorCritic.in_parts
