@@ -11,10 +11,11 @@ import numpy as np
 from gymnasium import spaces
 
 from proximo import Config, with_options
-from proximo.control.acting import actor_of
+from proximo.control.acting import actor_of, on_host
 from proximo.control.arena import environments
-from proximo.control.collect import Stream, collect
+from proximo.control.collect import Stream, collect, rows_of
 from proximo.control.learner import new_learner
+from proximo.control.seen import codec_of
 from proximo.control.streams import environment_seeds, streams
 from proximo.core.types import Experience
 from proximo.learn.update import update
@@ -225,7 +226,7 @@ def beginning(config):
     learner = new_learner(config, envs, seeds)
     carry = learner.policy.begin(envs.num_envs)
     first = environment_seeds(seeds.environments, envs.num_envs)
-    stream = Stream(envs, first, carry=carry, in_parts=learner.policy.in_parts)
+    stream = Stream(envs, first, carry=carry, codec=codec_of(learner.policy, envs.spaces))
     return learner, stream, actor_of(learner.policy, learner.observations)
 
 
@@ -233,9 +234,9 @@ def first_rollout(config):
     """What an untrained learner does: the learner, its rollout, and the noise it was drawn with."""
     learner, stream, actor = beginning(config)
     shape = (config.horizon, config.num_envs)
-    noise = np.asarray(learner.policy.head.noise(jax.random.key(0), shape))
+    noise = on_host(learner.policy.head.noise(jax.random.key(0), shape))
     flat = actor.parameters(learner.policy, learner.observations)
-    rollout = collect(actor.stepper(flat, stream.obs, noise[0]), stream, noise)
+    rollout = collect(actor.stepper(flat, stream.obs, rows_of(noise)[0]), stream, noise)
     stream.envs.close()
     return learner, rollout, noise
 
@@ -245,9 +246,9 @@ def turns(config, count):
     learner, stream, actor = beginning(config)
     for number in range(count):
         shape = (config.horizon, config.num_envs)
-        noise = np.asarray(learner.policy.head.noise(jax.random.key(number), shape))
+        noise = on_host(learner.policy.head.noise(jax.random.key(number), shape))
         flat = actor.parameters(learner.policy, learner.observations)
-        rollout = collect(actor.stepper(flat, stream.obs, noise[0]), stream, noise)
+        rollout = collect(actor.stepper(flat, stream.obs, rows_of(noise)[0]), stream, noise)
         after, metrics = update(learner, rollout, config.update, 1.0)
         yield learner, rollout, noise, after, metrics
         learner = after

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic, Distribution
 
-Act = Callable[[Any, np.ndarray, np.ndarray | None, Any], tuple[np.ndarray, Any]]
+Act = Callable[[Any, Any, np.ndarray | None, Any], tuple[Any, Any]]
 """(observations [N, ...], noise [N, ...], start [N], carry) -> actions [N, ...], carry.
 
 `start` says whose memory is forgotten before the observation is read; None where there is no memory.
@@ -43,8 +43,12 @@ class Columns:
         """Arrays [..., N, ...], N at `axis`, as [..., policies, N / policies, ...]; no copy."""
         if self.policies is None:
             return tree
-        shape = (self.policies, -1)
-        return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :]), tree)
+
+        def apart(x: Any) -> Any:  # without -1, for an array may have no entries
+            each = x.shape[axis] // self.policies
+            return x.reshape(*x.shape[:axis], self.policies, each, *x.shape[axis + 1 :])
+
+        return jax.tree.map(apart, tree)
 
     def join(self, tree: Any, axis: int = 0) -> Any:
         """The inverse of `split`."""
@@ -82,12 +86,19 @@ class SharedInput:
         return self._device
 
 
-def shared(obs: Any, columns: Columns) -> Callable[[Any], Any]:
-    """`SharedInput` for observations, of which each part has its own."""
-    if not isinstance(obs, dict):
-        return SharedInput(obs, columns)
-    inputs = {name: SharedInput(part, columns) for name, part in obs.items()}
-    return lambda obs: {name: inputs[name](part) for name, part in obs.items()}
+def shared(tree: Any, columns: Columns) -> Callable[[Any], Any]:
+    """`SharedInput` for observations, or noise, of which each part has its own."""
+    if not isinstance(tree, dict):
+        return SharedInput(tree, columns)
+    inputs = {name: shared(part, columns) for name, part in tree.items()}
+    return lambda tree: {name: inputs[name](part) for name, part in tree.items()}
+
+
+def on_host(actions: Any) -> Any:
+    """Actions as NumPy arrays, once they are there."""
+    if isinstance(actions, dict):
+        return {name: on_host(part) for name, part in actions.items()}
+    return np.asarray(actions)
 
 
 class Actor:
@@ -136,7 +147,7 @@ class Actor:
         self.parameters = jax.jit(columns.mapped(lambda *tree: ravel_pytree(tree)[0]))
         self.sample, self.mode = jax.jit(columns.mapped(sample)), jax.jit(columns.mapped(mode))
 
-    def stepper(self, flat: Array, obs: Any, noise: np.ndarray | None = None) -> Act:
+    def stepper(self, flat: Array, obs: Any, noise: Any = None) -> Act:
         """What acts in all columns, for thousands of calls with the same parameters.
 
         It takes `start` as [N], and the carry as `Columns.split` has it.
@@ -149,16 +160,16 @@ class Actor:
         if noise is None:
             mode = self.mode
 
-            def act(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+            def act(obs: Any, noise: Any, start: Any, carry: Any) -> tuple[Any, Any]:
                 actions, carry = mode(flat, shared_obs(obs), split(start), carry)
-                return join(np.asarray(actions)), carry
+                return join(on_host(actions)), carry
 
             return act
-        sample, shared_noise = self.sample, SharedInput(noise, self.columns)
+        sample, shared_noise = self.sample, shared(noise, self.columns)
 
-        def act_at_random(obs: Any, noise: np.ndarray, start: Any, carry: Any) -> tuple[np.ndarray, Any]:
+        def act_at_random(obs: Any, noise: Any, start: Any, carry: Any) -> tuple[Any, Any]:
             actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), split(start), carry)
-            return join(np.asarray(actions)), carry
+            return join(on_host(actions)), carry
 
         return act_at_random
 

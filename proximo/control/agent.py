@@ -1,6 +1,7 @@
 """A policy with what it needs to act: the observation statistics and the environment's two codecs."""
 
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -9,16 +10,19 @@ import numpy as np
 from gymnasium import Space
 from jaxtyping import Array
 
-from proximo.control.acting import Actor, actor_of
+from proximo.control.acting import Actor, actor_of, on_host
+from proximo.control.seen import codec_of
 from proximo.core.types import vector_of
-from proximo.envs import EnvDescription, ObservationCodec, is_single
-from proximo.envs.parts import codec_for
+from proximo.envs import EnvDescription, HostEnvs, ObservationCodec, count_of, is_single
+from proximo.envs.actions import ActionCodec
+from proximo.envs.parts import without_masks
 from proximo.envs.scaling import scaled_codec
-from proximo.envs.spaces import ActionCodec
-from proximo.envs.vector.returned import one_line
-from proximo.errors import UserError
+from proximo.envs.vector.masks import MASK, Masks
+from proximo.envs.vector.printed import one_line
+from proximo.envs.vector.trees import each
+from proximo.errors import Misfit, UserError
 from proximo.learn.normalise import ObservationNormaliser
-from proximo.policies import ActorCritic
+from proximo.policies import ActorCritic, dependent_names
 from proximo.runs.forks import refuse_after_fork
 
 
@@ -82,7 +86,7 @@ class Agent:
     @cached_property
     def observation(self) -> ObservationCodec:
         """What turns the environment's observations into those that the policy was trained on."""
-        return codec_for(self.spaces[0], self.policy.in_parts).about(np.asarray(self.observations.offset))
+        return codec_of(self.policy, self.spaces).about(np.asarray(self.observations.offset))
 
     @cached_property
     def actor(self) -> Actor:
@@ -94,36 +98,39 @@ class Agent:
         """What the actor takes to act as this agent."""
         return self.actor.parameters(self.policy, self.observations)
 
-    def choose(self, obs: Any, start: np.ndarray | None = None, carry: Any = ()) -> tuple[np.ndarray, Any]:
+    def choose(self, obs: Any, start: np.ndarray | None = None, carry: Any = ()) -> tuple[Any, Any]:
         """Encoded observations [N, features] -> the most likely policy actions [N, ...], and the memory.
 
         start, carry  [N] and [N, ...], of a policy with a memory (`policies.Policy`)
         """
         refuse_after_fork()
         action, carry = self.actor.mode(self.parameters, obs, start, carry)
-        return np.asarray(action), carry
+        return on_host(action), carry
 
     def sample(
         self, obs: Any, key: Array, start: np.ndarray | None = None, carry: Any = ()
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[Any, Any]:
         """Encoded observations [N, features] -> sampled policy actions [N, ...], and the memory."""
         refuse_after_fork()
         noise = jax.tree.map(lambda x: x[0], self.policy.head.noise(key, (1, *vector_of(obs).shape[:1])))
         action, carry = self.actor.sample(self.parameters, obs, noise, start, carry)
-        return np.asarray(action), carry
+        return on_host(action), carry
 
     @property
     def remembers(self) -> bool:
         """Whether the policy has a memory."""
         return bool(jax.tree.leaves(jax.eval_shape(lambda: self.policy.begin(1))))
 
-    def act(self, observation: Any, *, deterministic: bool = True) -> Any:
+    def act(self, observation: Any, *, deterministic: bool = True, legal: Any = None) -> Any:
         """The action for one observation, or the actions for a batch (one more axis in front).
 
         deterministic  the most likely action; otherwise a sample from the agent's own random stream
+        legal          which actions may be taken: a mask as the environment's info has it (`HostEnvs.legal`),
+                       for a batch with one more axis in front. By default the observation's part
+                       `action_mask`; all, where it has none
 
-        Raises UserError for an observation that is not of the environment's space, and for a policy with a
-        memory, which acts through a `player`, or with its `state`.
+        Raises UserError for an observation that is not of the environment's space, for a mask that does not
+        fit its actions, and for a policy with a memory, which acts through a `player`, or with its `state`.
         """
         if self.remembers:
             raise UserError(
@@ -131,14 +138,20 @@ class Agent:
                 "of: take player = agent.player(), then player.act(observation, start=...), where start is "
                 "True for the first observation of an episode"
             )
-        return self.act_with_state(observation, deterministic=deterministic)[0]
+        return self.act_with_state(observation, deterministic=deterministic, legal=legal)[0]
 
     def player(self) -> "Player":
         """The agent in episodes of its own, which it remembers from call to call."""
         return Player(self)
 
     def act_with_state(
-        self, observation: Any, state: Any = None, start: Any = None, *, deterministic: bool = True
+        self,
+        observation: Any,
+        state: Any = None,
+        start: Any = None,
+        *,
+        deterministic: bool = True,
+        legal: Any = None,
     ) -> tuple[Any, Any]:
         """The action for an observation, or a batch, and what the policy remembers after it.
 
@@ -146,10 +159,11 @@ class Agent:
                Without a memory it is handed back as it came
         start  whether the observation is the first of an episode, one flag or one for each: there the state
                is forgotten before it is read. By default nowhere
+        legal  as of `act`
 
         Raises UserError as `act`, and for a state of another number of observations.
         """
-        obs, single = self._encoded(observation)
+        obs, single = self._encoded(observation, legal)
         memory = self._memory(len(vector_of(obs)), state, start)
         if deterministic:
             action, after = self.choose(obs, *memory)
@@ -157,7 +171,10 @@ class Agent:
             refuse_after_fork()
             self._key, key = jax.random.split(self._key)
             action, after = self.sample(obs, key, *memory)
-        applied = self.action.to_environment_one(action[0]) if single else self.action.to_environment(action)
+        if single:
+            applied = self.action.to_environment_one(each(itemgetter(0), action))
+        else:
+            applied = self.action.to_environment(action)
         return applied, after if self.remembers else state
 
     def _memory(self, count: int, state: Any, start: Any) -> tuple[np.ndarray | None, Any]:
@@ -179,19 +196,66 @@ class Agent:
         state = jax.tree.unflatten(jax.tree.structure(begun), jax.tree.leaves(state))
         return np.broadcast_to(flags, (count,)), state
 
-    def _encoded(self, observation: Any) -> tuple[Any, bool]:
+    def _encoded(self, observation: Any, legal: Any = None) -> tuple[Any, bool]:
         """Observations as the policy takes them, [N, features], and whether there was only one."""
         try:
-            single = is_single(self.spaces[0], observation)
+            single = is_single(self.seen, observation)
             batch = self.observation.batch_of_one(observation) if single else observation
-            obs = self.observation.empty(len(jax.tree.leaves(batch)[0]))
-            self.observation.write(batch, obs)
+            count = count_of(self.seen, batch)
         except Exception as error:  # whatever the caller handed in
-            space = one_line(self.spaces[0])
-            raise UserError(
-                f"the observation is not in the space {space}, nor a batch of such observations"
-            ) from error
+            raise self._not_of_space(error) from error
+        if legal is None and isinstance(observation, dict):
+            legal = observation.get(MASK)
+        flags = self._flags(legal, single, count)
+        codec = self.observation.beside(flags)
+        try:
+            obs = codec.empty(count)
+            codec.write(batch, obs, flags)
+        except Exception as error:
+            raise self._not_of_space(error) from error
         return obs, single
+
+    @cached_property
+    def seen(self) -> Space:
+        """What the policy sees of an observation, which has to be given."""
+        options = getattr(self.policy, "options", None)
+        flat = options is not None and options.encoders.flatten
+        return self.spaces[0] if flat else without_masks(*self.spaces)
+
+    def _not_of_space(self, error: Exception) -> UserError:
+        why = f": {error}" if isinstance(error, Misfit) else ""
+        space = one_line(self.spaces[0])
+        return UserError(f"the observation is not in the space {space}, nor a batch of such observations{why}")
+
+    def _flags(self, legal: Any, single: bool, count: int) -> np.ndarray | None:
+        """A mask of one observation, or of `count`, as bool [N, M]; None where all actions are legal."""
+        if legal is None or not self.masks.parts:
+            return None
+        rows = [legal] if single else [each(itemgetter(index), legal) for index in range(count)]
+        try:
+            return np.stack([self.masks.legal(row, False, self.mask_code) for row in rows])
+        except Misfit as misfit:
+            raise UserError(f"{misfit}".replace("its action mask", "the action mask", 1)) from misfit
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Reads masks of the environment's actions."""
+        return Masks(self.spaces[1])
+
+    @cached_property
+    def mask_code(self) -> int:
+        """How the policy takes masks (`Masks.code_of`)."""
+        return self.masks.code_for(dependent_names(self.policy.head))
+
+    def require_masks_of(self, envs: HostEnvs) -> None:
+        """Raises UserError where environments tell what is legal in another way than in training."""
+        if envs.mask_code not in (0, self.mask_code):
+            each, all_of_them = "each value of each choice", "each combination of choices"
+            here, there = (all_of_them, each) if self.mask_code < envs.mask_code else (each, all_of_them)
+            raise UserError(
+                f"the action masks of {envs.name} have a flag for {here}, those of {self.name}, on which the "
+                f"agent was trained, one for {there}: return such"
+            )
 
     def value(self, observation: Any) -> np.ndarray:
         """The critic's expected return for one observation, or a batch, in units of the scaled reward.
@@ -221,14 +285,19 @@ class Player:
     def __init__(self, agent: Agent) -> None:
         self.agent, self.state = agent, None
 
-    def act(self, observation: Any, *, start: Any = False, deterministic: bool = True) -> Any:
+    def act(
+        self, observation: Any, *, start: Any = False, deterministic: bool = True, legal: Any = None
+    ) -> Any:
         """The action for the next observation, or for the next of each of several episodes.
 
         start  whether it is the first of an episode, one flag or one for each. The first call is one
+        legal  as of `Agent.act`
 
         Raises UserError as `Agent.act_with_state`.
         """
         everywhere = np.asarray(start, bool).all()
         state = None if everywhere else self.state
-        action, self.state = self.agent.act_with_state(observation, state, start, deterministic=deterministic)
+        action, self.state = self.agent.act_with_state(
+            observation, state, start, deterministic=deterministic, legal=legal
+        )
         return action

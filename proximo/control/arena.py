@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from proximo.control.acting import Actor, Columns
-from proximo.control.collect import Stream, advise, collect
+from proximo.control.acting import Actor, Columns, on_host
+from proximo.control.collect import Stream, advise, collect, rows_of
 from proximo.control.config import Config
+from proximo.control.seen import codec_asked, codec_of
 from proximo.core.types import Experience
-from proximo.envs import HostEnvs, advice, make_envs
+from proximo.envs import HostEnvs, ObservationCodec, advice, make_envs
+from proximo.envs.actions import ActionCodec
+from proximo.envs.parts import without_masks
 from proximo.envs.scaling import require_bounds, require_numbers, scaled_codec
-from proximo.envs.space_words import in_words
-from proximo.envs.spaces import ActionCodec
+from proximo.envs.space_words import in_words, masks_in_words
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.errors import UserError
 from proximo.learn.batches import memory_advice
@@ -46,9 +48,10 @@ class Arena:
         number  of the iteration: what the noise of its actions is drawn from, with the keys
         """
         actor, stream = self.actor, self.stream
-        noise = np.asarray(actor.noise(self.keys, np.uint32(number), shape=self.shape))
+        noise = on_host(actor.noise(self.keys, np.uint32(number), shape=self.shape))
         noise = actor.columns.join(noise, axis=1)
-        act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
+        first = rows_of(noise)[0]
+        act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, first)
         stream.carry = actor.columns.split(stream.carry)
         found = collect(act, stream, noise)
         stream.carry = actor.columns.join(stream.carry)
@@ -78,9 +81,14 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         make_options = {"vector_kwargs": watch, **make_options}
     make_options = {"env_kwargs": config.env_kwargs, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
-    envs.action = action_map(config, envs)
-    FOUND.info(in_words(*envs.spaces, scaled=maps_actions(config)))
-    require_memory(envs, config.horizon)
+    try:
+        envs.action = action_map(config, envs)
+        seen = envs.spaces[0] if config.network.encoders.flatten else without_masks(*envs.spaces)
+        FOUND.info(in_words(seen, envs.spaces[1], scaled=maps_actions(config)))
+        require_memory(envs, codec_asked(config.network, envs.spaces), config.horizon)
+    except UserError:
+        envs.close()
+        raise
     ours = isinstance(envs.vector, ParallelVectorEnv)
     if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
         envs.step_timeout = config.step_timeout * envs.num_envs
@@ -93,35 +101,30 @@ def maps_actions(config: Config) -> bool:
 
 
 def action_map(config: Config, envs: HostEnvs) -> ActionCodec:
-    """What the policy's actions become.
-
-    Closes the environments and raises UserError where their actions do not fit the distribution.
-    """
+    """What the policy's actions become. Raises UserError where these do not fit the distribution."""
     space, distribution = envs.spaces[1], config.network.distribution
     called = kebab(type(distribution).__name__)
-    try:
-        if distribution.inside is not None:
-            require_bounds(space, called)
-        elif distribution != Normal():
-            require_numbers(space, called)
-    except UserError:
-        envs.close()
-        raise
+    if distribution.inside is not None:
+        require_bounds(space, called)
+    elif distribution != Normal():
+        require_numbers(space, called)
     return scaled_codec(space, scaled=config.scale_actions, inside=distribution.inside)
 
 
-def require_memory(envs: HostEnvs, horizon: int) -> None:
-    """Close the environments and raise UserError where this machine cannot hold a rollout of them.
+def require_memory(envs: HostEnvs, codec: ObservationCodec, horizon: int) -> None:
+    """Raise UserError where this machine cannot hold a rollout of observations that a codec makes.
 
-    An update needs its observations twice, as they came and normalised.
+    An update needs them twice, as they came and normalised.
     """
-    size = 2 * (horizon + 1) * envs.num_envs * envs.observation.shape[0] * envs.observation.dtype.itemsize
+    arrays = [(codec.shape, codec.dtype), *((part.shape, part.dtype) for part in codec.parts.values())]
+    numbers = sum(math.prod(shape) for shape, _ in arrays)
+    each = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays)
+    size = 2 * (horizon + 1) * envs.num_envs * each
     has = memory()
     if has is not None and size > has:
-        envs.close()
         raise UserError(
             f"a rollout of horizon x num_envs = {horizon} x {envs.num_envs} observations of "
-            f"{envs.observation.shape[0]:,} numbers takes {size / 2**30:,.0f} GiB, but this machine has "
+            f"{numbers:,} numbers takes {size / 2**30:,.0f} GiB, but this machine has "
             f"{has / 2**30:,.0f}: lower horizon or num_envs, or make the observations smaller"
         )
 
@@ -145,12 +148,13 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
     undecided = fresh and config.update.normalise_observations
     offset = None if undecided else np.asarray(learner.observations.offset)
     policy = learner.policy
-    stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), policy.in_parts)
+    stream = Stream(envs, seeds, offset, policy.begin(envs.num_envs), codec_of(policy, envs.spaces))
     if new:
         std = math.exp(config.network.initial_log_std)
         actions = advice.unreachable_actions(envs.spaces[1], std, scaled=maps_actions(config))
-        masks = [] if envs.legal is None else [advice.UNUSED_MASKS]
-        advise(actions + masks + advice.running_statistics(envs.vector))
+        advise(actions + advice.running_statistics(envs.vector))
+        if envs.legal is not None:
+            FOUND.info(masks_in_words(envs.mask_source, envs.legal.shape[1]))
         if jax.tree.leaves(stream.carry):
             window = getattr(config.network.memory, "window", 0)
             advise(memory_advice(config.horizon, config.update.minibatch_size, window))

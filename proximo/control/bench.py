@@ -8,14 +8,14 @@ from statistics import median
 from typing import Any
 
 import jax
-import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
-from proximo.control.acting import actor_of
+from proximo.control.acting import actor_of, on_host
 from proximo.control.arena import environments
-from proximo.control.collect import Stream, collect
+from proximo.control.collect import Stream, collect, rows_of
 from proximo.control.config import Config, validate
 from proximo.control.learner import new_learner
+from proximo.control.seen import codec_of
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import training
 from proximo.envs import make_envs, make_one
@@ -67,19 +67,24 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     plain = make_envs(SyncVectorEnv([one] * config.num_envs, copy=False))
     plain.reset(environment_seeds(seeds.environments, plain.num_envs))
     learner = new_learner(config, envs, seeds)
-    stream = Stream(envs, environment_seeds(seeds.environments, envs.num_envs))
-    noise = np.asarray(learner.policy.head.noise(seeds.actions, (config.horizon, envs.num_envs)))
+    stream = Stream(
+        envs,
+        environment_seeds(seeds.environments, envs.num_envs),
+        codec=codec_of(learner.policy, envs.spaces),
+    )
+    noise = on_host(learner.policy.head.noise(seeds.actions, (config.horizon, envs.num_envs)))
+    noises = rows_of(noise)
     envs.vector.action_space.seed(config.seed)
     random_actions = [envs.vector.action_space.sample() for _ in range(config.horizon)]
     actor = actor_of(learner.policy, learner.observations)
-    act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noise[0])
+    act = actor.stepper(actor.parameters(learner.policy, learner.observations), stream.obs, noises[0])
     forever = training(Config(**{**vars(config), "steps": 10**9, "until": None}), **make_options)
     experience = collect(act, stream, noise)
 
     parts = {
         "env_only": lambda: [plain.vector.step(action) for action in random_actions] and None,
         "vector_only": lambda: [envs.vector.step(action) for action in random_actions] and None,
-        "act": lambda: [act(stream.obs, row, None, ()) for row in noise] and None,
+        "act": lambda: [act(stream.obs, row, None, ()) for row in noises] and None,
         "collect": lambda: collect(act, stream, noise),
         "update": lambda: update(learner, experience, config.update, 1.0),
         "loop": lambda: next(forever) and None,

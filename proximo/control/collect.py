@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from proximo.control.acting import Act
-from proximo.core.types import Experience, vector_of
-from proximo.envs import HostEnvs, advice, check_finite
+from proximo.core.types import LEGAL, VECTOR, Experience, vector_of
+from proximo.envs import HostEnvs, ObservationCodec, advice, check_finite
 from proximo.envs.parts import codec_for
-from proximo.envs.vector.returned import put
+from proximo.envs.vector.trees import put
 from proximo.errors import EnvironmentAdvice, StateRefused
 
 
@@ -21,7 +21,8 @@ class Stream:
     `seam` [N] which environments ended in the step before and answer the next one with a fresh episode,
     whatever the action. `carry` is the policy's memory before `obs`. `offset` [features] is what observations
     are relative to (`ObservationCodec.about`): the one that is given, or else one that suits the first
-    observations. `success` [T, N] is the success that the last rollout's steps reported; NaN if none.
+    observations. `codec` is the policy's; without one, everything is one vector. `success` [T, N] is the
+    success that the last rollout's steps reported; NaN if none.
     """
 
     def __init__(
@@ -30,14 +31,14 @@ class Stream:
         seeds: list[int],
         offset: np.ndarray | None = None,
         carry: Any = (),
-        in_parts: bool = False,
+        codec: ObservationCodec | None = None,
     ) -> None:
         self.envs, self.seeds, first = envs, seeds, envs.reset(seeds)
-        codec = codec_for(envs.spaces[0], in_parts)
+        codec = (codec or codec_for(envs.spaces, in_parts=False)).beside(envs.legal)
         self.offset = codec.offset_from(first, envs.num_envs) if offset is None else offset
         envs.observation = codec.about(self.offset)
         self.obs = codec.empty(envs.num_envs)
-        envs.observation.write(first, self.obs)
+        envs.observation.write(first, self.obs, envs.legal)
         self.start, self.seam = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
         self.carry, self.success, self.costly = carry, np.empty((0, envs.num_envs)), False
         self.rows = 0
@@ -69,13 +70,19 @@ class Stream:
         try:
             self.envs.restore(state["envs"])
         except StateRefused as error:  # some of them may have restored it
-            self.envs.observation.write(self.envs.reset(self.seeds), self.obs)
+            self.envs.observation.write(self.envs.reset(self.seeds), self.obs, self.envs.legal)
             return f"failed to restore its saved state ({error})"
-        self.obs, self.seam = state["obs"], state["seam"]
+        self.obs, self.seam = self._with_masks(state["obs"]), state["seam"]
         if "start" in state:  # versions without memory wrote none
             self.start, self.costly = state["start"], state["costly"]
             self.carry = jax.tree.unflatten(jax.tree.structure(self.carry), state["carry"])
         return ""
+
+    def _with_masks(self, obs: Any) -> Any:
+        """Restored observations with the legal actions beside them, which older versions did not keep."""
+        if not self.envs.observation.flags or (isinstance(obs, dict) and LEGAL in obs):
+            return obs
+        return {**(obs if isinstance(obs, dict) else {VECTOR: obs}), LEGAL: np.array(self.envs.legal)}
 
     def rewards(self, reward: np.ndarray, cost: np.ndarray) -> np.ndarray:
         """[T, N] -> [T, N, R]: the reward, and the cost beside it from the first one on that was told."""
@@ -90,23 +97,32 @@ def advise(lines: list[str]) -> None:
         warnings.warn(line, EnvironmentAdvice, stacklevel=3)
 
 
-def rows_of(obs: Any) -> list[Any]:
-    """Observations row by row, as views."""
-    if not isinstance(obs, dict):
-        return list(obs)
-    return [dict(zip(obs, parts, strict=True)) for parts in zip(*obs.values(), strict=True)]
+def rows_of(tree: Any) -> list[Any]:
+    """Arrays, or dicts of them, row by row, as views."""
+    if not isinstance(tree, dict):
+        return list(tree)
+    columns = [rows_of(part) for part in tree.values()]
+    return [dict(zip(tree, parts, strict=True)) for parts in zip(*columns, strict=True)]
 
 
-def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
+def stacked(rows: list[Any]) -> Any:
+    """The inverse of `rows_of`."""
+    if not isinstance(rows[0], dict):
+        return np.stack(rows)
+    return {name: stacked([row[name] for row in rows]) for name in rows[0]}
+
+
+def collect(act: Act, stream: Stream, noise: Any) -> Experience:
     """T steps of every environment, as `Experience` of NumPy arrays.
 
     act     the policy of this rollout; called once per step with all N observations
     stream  where the environments are; moved on by T rows
-    noise   [T, N, ...], all the randomness of the actions
+    noise   [T, N, ...], or a dict of such: all the randomness of the actions
 
     Raises EnvironmentFault when an environment raises, or returns NaN or infinity.
     """
-    envs, horizon = stream.envs, noise.shape[0]
+    envs, noises = stream.envs, rows_of(noise)
+    horizon = len(noises)
     shape = (horizon, envs.num_envs)
     obs = envs.observation.empty(horizon + 1, envs.num_envs)
     reward = np.empty(shape, np.float64)  # raw episode returns are summed from it
@@ -115,7 +131,6 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     final_obs = None if envs.seam_rows else jax.tree.map(lambda x: np.zeros_like(x[1:]), obs)
     rows, final_rows = rows_of(obs), [] if final_obs is None else rows_of(final_obs)
     write, applied = envs.observation.write, envs.action.to_environment
-    legal = None if envs.legal is None else np.empty((horizon, *envs.legal.shape), bool)
     # An end begins an episode in the next row, or in the one after the seam.
     before = [stream.start, stream.seam] if envs.seam_rows else [stream.start]
     ends = np.empty((len(before) + horizon, envs.num_envs), bool)
@@ -126,12 +141,10 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
 
     put(obs, 0, stream.obs)
     for t in range(horizon):
-        if legal is not None:
-            legal[t] = envs.legal
-        action, carry = act(rows[t], noise[t], start[t] if remembers else None, carry)
+        action, carry = act(rows[t], noises[t], start[t] if remembers else None, carry)
         actions.append(action)
         step = envs.step(applied(action))
-        write(step.obs, rows[t + 1])
+        write(step.obs, rows[t + 1], step.legal)
         reward[t], terminated[t], truncated[t] = step.reward, step.terminated, step.truncated
         success[t], cost[t] = step.success, step.cost
         if remembers:
@@ -144,7 +157,7 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
     if envs.seam_rows:
         mask[...] = ~ends[1 : horizon + 1]
         stream.seam = over[-1]
-    action = np.stack(actions)
+    action = stacked(actions)
     numbers = vector_of(obs)
     check_finite(numbers, reward, action, stream.rows, applied)
     if final_obs is not None:  # a row's final observation is its successor, as the next row's is elsewhere
@@ -165,7 +178,6 @@ def collect(act: Act, stream: Stream, noise: np.ndarray) -> Experience:
         start=start,
         carry=stream.carry,
         final_obs=final_obs,
-        legal=legal,
     )
     stream.obs, stream.start, stream.carry = rows[-1], start[-1], carry
     stream.success, stream.rows = success, stream.rows + horizon

@@ -228,10 +228,12 @@ class Evaluator:
         """Reset all environments, then step them without end; the episodes that end go into `played`."""
         agent, envs = self.agent, self.envs
         to_environment = agent.action_in(envs.spaces[1]).to_environment
-        codec = agent.observation  # not the environments': what it is relative to was fixed in training
+        first = envs.reset(self.seeds)
+        agent.require_masks_of(envs)
+        codec = agent.observation.beside(envs.legal)  # what it is relative to was fixed in training
         obs = codec.empty(envs.num_envs)
         numbers = vector_of(obs)  # of the same memory
-        codec.write(envs.reset(self.seeds), obs)
+        codec.write(first, obs, envs.legal)
         seam, before = np.zeros(envs.num_envs, bool), np.empty_like(numbers)
         start, carry = np.ones(envs.num_envs, bool), agent.policy.begin(envs.num_envs)
         held, draw = getattr(agent.policy.head, "interval", 1), self.key  # steps of the same noise
@@ -246,14 +248,14 @@ class Evaluator:
                 action, carry = agent.sample(obs, draw, *memory)
             before[...], applied = numbers, to_environment(action)
             step = envs.step(applied)
-            codec.write(step.obs, obs)
+            codec.write(step.obs, obs, step.legal)
             check_finite(
                 np.stack([before, numbers]), np.asarray(step.reward)[None], [applied], envs.steps - 1
             )
             over = step.terminated | step.truncated
             row = Experience(
                 obs=None,
-                action=action[None],
+                action=None,
                 reward=np.asarray(step.reward)[None, :, None],
                 terminated=step.terminated[None],
                 truncated=step.truncated[None],

@@ -28,8 +28,9 @@ from proximo.control.agent import Agent
 from proximo.control.export_ends import Ends, Part, acted, encoded
 from proximo.core.types import VECTOR, Picture
 from proximo.envs import observation_codec
-from proximo.envs.parts import WORDS, children, kind_of, name_of
+from proximo.envs.parts import WORDS, kind_of
 from proximo.envs.scaling import scaling_of
+from proximo.envs.vector.trees import children, name_of
 from proximo.errors import UserError
 from proximo.runs.extras import require_package
 from proximo.runs.sealed import write_file
@@ -43,7 +44,7 @@ FEATURES, CHOICE = f"{INSIDE}features", f"{INSIDE}choice"
 
 def parts_of(agent: Agent) -> list[Part]:
     """The inputs of an agent's graph, in the order of the space."""
-    leaves = list(_leaves(agent.spaces[0]))
+    leaves = list(_leaves(agent.seen))
     found, place = [], 0
     for path, space in leaves:
         beside = (

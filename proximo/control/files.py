@@ -28,8 +28,9 @@ from proximo.control.agent import Agent
 from proximo.control.config import Config, as_json, from_json
 from proximo.control.iteration import EVALUATING, Iteration, Snapshot
 from proximo.control.model import ARRAYS, DESCRIPTION, agent_of, model_files, run_of, save_model
+from proximo.control.seen import codec_of
+from proximo.core.types import LEGAL, VECTOR
 from proximo.envs import Episode
-from proximo.envs.parts import codec_for
 from proximo.own import described_in, require_given
 from proximo.runs.checkpoints import SCORE, STATE, STATE_ARRAYS, read_state, require_finite, state_files
 from proximo.runs.files import CONFIG, METRICS, Entry, RunFiles
@@ -181,7 +182,7 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
     A resumed run compares the learner's arrays with a new learner's, the environments' state with theirs.
     """
     (number, steps, learner, statistics, stream), envs = snapshot, (config.num_envs,)
-    recent, codec = statistics["recent"], codec_for(agent.spaces[0], agent.policy.in_parts)
+    recent, codec = statistics["recent"], codec_of(agent.policy, agent.spaces)
     sound = {
         "number": _is_count(number) and number < 2**32,  # random streams count in 32 bits
         "steps": _is_count(steps),
@@ -195,7 +196,7 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
     }
     if stream is not None:
         sound |= {
-            "obs": _is_like(stream["obs"], codec.empty(*envs)),
+            "obs": _is_like(*_without_flags(stream["obs"], codec.empty(*envs), *envs)),
             "seam": _is_array(stream["seam"], bool, envs),
             "rows": _is_count(stream["rows"]),
             "envs": stream["envs"] is None or isinstance(stream["envs"], dict),
@@ -213,6 +214,20 @@ def _check(snapshot: Snapshot, config: Config, agent: Agent) -> None:
     wrong = [name for name, is_sound in sound.items() if not is_sound]
     if wrong:
         raise ValueError(f"not as its configuration asks for: {', '.join(wrong)}")
+
+
+def _without_flags(obs: Any, like: Any, num_envs: int) -> tuple[Any, Any]:
+    """Observations and what they should be like, without flags of legal actions, which tell their number.
+
+    Raises ValueError where these are not flags.
+    """
+    if not isinstance(obs, dict) or LEGAL not in obs:
+        return obs, like
+    flags = obs[LEGAL]
+    if not isinstance(flags, np.ndarray) or not _is_array(flags, bool, (num_envs, flags.size // num_envs)):
+        raise ValueError("the legal actions are not flags of each environment")
+    rest = {name: part for name, part in obs.items() if name != LEGAL}
+    return rest, like if isinstance(like, dict) else {VECTOR: like}
 
 
 def _is_count(value: Any) -> bool:

@@ -9,21 +9,22 @@ import numpy as np
 from jaxtyping import Array
 
 from proximo.control.config import Config
+from proximo.control.seen import codec_asked
 from proximo.control.streams import Streams
 from proximo.core import AdaptiveKLPenalty, Objective, with_numbers
 from proximo.envs import HostEnvs
-from proximo.envs.parts import codec_for
 from proximo.errors import UserError
 from proximo.learn.descend import adam
 from proximo.learn.normalise import observation_normaliser, reward_normaliser, with_offset
 from proximo.learn.update import Learner
-from proximo.policies import ScheduledGaussianHead, new_policy, takes_parts
+from proximo.policies import ScheduledGaussianHead, new_policy
 from proximo.runs.named import named_arrays, restore_tree
 
 
 def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     """The learner before its first rollout."""
-    codec = codec_for(envs.spaces[0], takes_parts(config.network))
+    envs.settle()
+    codec = codec_asked(config.network, envs.spaces)
     active = codec.normalised & config.update.normalise_observations
     parts = {name: part.kind for name, part in codec.parts.items()}
     step = config.update.actor_step

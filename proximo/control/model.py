@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from proximo.control.agent import Agent
 from proximo.control.config import Config, validate
+from proximo.control.seen import codec_asked
 from proximo.envs import (
     EnvDescription,
     action_codec,
@@ -20,7 +21,7 @@ from proximo.envs import (
     space_from_json,
     space_to_json,
 )
-from proximo.envs.parts import codec_for
+from proximo.envs.actions import with_dependent
 from proximo.envs.scaling import OLDER_FILES
 from proximo.errors import OwnCodeMissing, UserError
 from proximo.learn.normalise import observation_normaliser, with_offset
@@ -32,8 +33,8 @@ from proximo.policies import (
     EncodedActorCritic,
     NetworkOptions,
     OwnPolicy,
+    dependent_names,
     new_policy,
-    takes_parts,
 )
 from proximo.runs.files import CONFIG
 from proximo.runs.named import named_arrays, restore_tree
@@ -90,6 +91,7 @@ def model_files(agent: Agent) -> dict[str, bytes]:
         "observation_space": space_to_json(agent.spaces[0]),
         "action_space": space_to_json(agent.spaces[1]),
         "scale_actions": agent.scale_actions,
+        "dependent_choices": dependent_names(agent.policy.head),
     }
     return {
         ARRAYS: safetensors.numpy.save(arrays),
@@ -122,8 +124,9 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
         options = from_json(NetworkOptions, described, str(folder), {"network": network})
         environment = _environment(description)
         validate(Config(environment.name, network=options))
-        observation = codec_for(spaces[0], takes_parts(options))
-        template = _template(observation, action_codec(spaces[1]), options)
+        observation = codec_asked(options, spaces)
+        kind = with_dependent(action_codec(spaces[1]).kind, description.get("dependent_choices", []))
+        template = _template(observation, kind, options)
         older = OLDER_FILES if description["format"] == OLDER_FORMAT else {}
         scale_actions = {**older, **description}["scale_actions"]
         if not isinstance(scale_actions, bool):
@@ -172,12 +175,12 @@ def agent_from_bytes(files: Mapping[str, bytes], key: np.ndarray, network: Any =
     return agent
 
 
-def _template(observation: Any, action: Any, network: NetworkOptions) -> dict[str, Any]:
+def _template(observation: Any, kind: Any, network: NetworkOptions) -> dict[str, Any]:
     """The tree of shapes that such a model has; nothing is computed."""
 
     def build() -> dict[str, Any]:
         parts = {name: part.kind for name, part in observation.parts.items()}
-        policy = new_policy(jax.random.key(0), observation.shape[0], action.kind, network, parts)
+        policy = new_policy(jax.random.key(0), observation.shape[0], kind, network, parts)
         return {"policy": policy, "observations": observation_normaliser(observation.normalised)}
 
     return eqx.filter_eval_shape(build)

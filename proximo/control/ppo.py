@@ -91,15 +91,19 @@ class PPO:
         state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: Any = None,
     ) -> tuple[Any, Any]:
         """The action for an observation (or a batch), and what a policy with a memory remembers after it.
 
         state          what it remembers of the episodes so far: what the call before gave; None before it
         episode_start  which observations are the first of an episode, where the state is forgotten
+        action_masks   which actions are legal, as sb3-contrib has it; see `Agent.act`
 
         Without a memory the state is handed back as it came.
         """
-        return self._trained().act_with_state(observation, state, episode_start, deterministic=deterministic)
+        return self._trained().act_with_state(
+            observation, state, episode_start, deterministic=deterministic, legal=action_masks
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the model into the folder `path` (safetensors and JSON; nothing executable)."""

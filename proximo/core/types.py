@@ -35,7 +35,6 @@ class Experience(NamedTuple):
                                true successor in rows that are over, anything elsewhere. None where the
                                stream itself holds it.
     privileged  [T+1, N, ...]  what the critic alone sees; None for nothing
-    legal       [T, N, ...]    bool: the actions that were legal, by part of the action; None for all
     """
 
     obs: Any
@@ -50,7 +49,6 @@ class Experience(NamedTuple):
     log_prob: Any = None
     final_obs: Any = None
     privileged: Any = None
-    legal: Any = None
 
 
 @dataclass(frozen=True)

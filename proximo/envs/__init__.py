@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from proximo.envs.actions import action_codec
     from proximo.envs.compare import check_fits
     from proximo.envs.description import EnvDescription, description_from_json, name_of
     from proximo.envs.episodes import Episode, EpisodeStatistics
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from proximo.envs.host import HostEnvs
     from proximo.envs.make import family, find_spec, make_envs, make_one, own_num_envs
     from proximo.envs.remake import select_environment
-    from proximo.envs.space_json import is_single, space_from_json, space_to_json
-    from proximo.envs.spaces import ObservationCodec, action_codec, observation_codec
+    from proximo.envs.space_json import count_of, is_single, space_from_json, space_to_json
+    from proximo.envs.spaces import ObservationCodec, observation_codec
 
 _HOMES = {
+    "actions": ("action_codec",),
     "compare": ("check_fits",),
     "description": ("EnvDescription", "description_from_json", "name_of"),
     "episodes": ("Episode", "EpisodeStatistics"),
@@ -26,8 +28,8 @@ _HOMES = {
     "host": ("HostEnvs",),
     "make": ("family", "find_env", "find_spec", "make_envs", "make_one", "own_num_envs"),
     "remake": ("select_environment",),
-    "space_json": ("is_single", "space_from_json", "space_to_json"),
-    "spaces": ("ObservationCodec", "action_codec", "observation_codec"),
+    "space_json": ("count_of", "is_single", "space_from_json", "space_to_json"),
+    "spaces": ("ObservationCodec", "observation_codec"),
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "action_codec",
     "check_finite",
     "check_fits",
+    "count_of",
     "description_from_json",
     "family",
     "find_env",

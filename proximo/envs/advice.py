@@ -13,15 +13,12 @@ from proximo.envs.description import visible
 from proximo.envs.scaling import unscaled
 from proximo.envs.spaces import FAR, ObservationCodec
 from proximo.envs.vector.snapshot import layers
+from proximo.envs.vector.trees import leaves, name_of
 
 REACH = 2.0  # standard deviations that the first policy's actions lie within, but for one in twenty
 WIDEST, NARROWEST = 20.0, 0.1  # bounds of so many standard deviations: it sees a tenth, or their ends alone
 CONSTANT = 2.0**-4  # where float32's steps are larger, beyond a million, a constant is hardly meant to be one
 COARSE = 16  # float32's steps that an entry should vary by: with fewer, most of what it shows is rounding
-UNUSED_MASKS = (
-    "the environment tells which actions are legal (an action mask), but training does not use that yet: the "
-    "policy tries the others too, so let step() answer them, by doing nothing or with a small penalty"
-)
 STATISTICS = "RunningMeanStd"  # what Gymnasium calls running statistics, and those who took them from there
 
 
@@ -31,12 +28,15 @@ def unreachable_actions(space: Any, std: float, *, scaled: bool) -> list[str]:
     std     of the first policy
     scaled  whether it acts from -1 to 1, mapped to the bounds where there are two (`envs.scaling`)
     """
-    if not isinstance(space, spaces.Box):
-        return []
-    return unscaled_actions(space, std) if scaled else _out_of_reach(space, std)
+    lines = []
+    for path, part in leaves(space):
+        if isinstance(part, spaces.Box):
+            what = f"the action's part {name_of(path)!r}" if path else "the action"
+            lines += unscaled_actions(part, std, what) if scaled else _out_of_reach(part, std, what)
+    return lines
 
 
-def unscaled_actions(space: spaces.Box, std: float) -> list[str]:
+def unscaled_actions(space: spaces.Box, std: float, what: str = "the action") -> list[str]:
     """The entries of an action that are not mapped to their bounds."""
     which = unscaled(space)
     if not which.any():
@@ -44,13 +44,13 @@ def unscaled_actions(space: spaces.Box, std: float) -> list[str]:
     low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
     they, them = ("it", "it") if which.sum() == 1 else ("they", "them")
     return [
-        f"{_entries(which)} of the action {_go(low, high, which)}: without two finite bounds {they} cannot "
+        f"{_entries(which)} of {what} {_go(low, high, which)}: without two finite bounds {they} cannot "
         f"be scaled, so the policy begins there with mean 0 and standard deviation {std:g}; declare the "
         f"smallest and the largest value that make sense, or divide {them} by a typical size in step()"
     ]
 
 
-def _out_of_reach(space: spaces.Box, std: float) -> list[str]:
+def _out_of_reach(space: spaces.Box, std: float, what: str) -> list[str]:
     """What the bounds of a Box allow and a policy that is not mapped to them does not reach."""
     low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
     with np.errstate(over="ignore"):
@@ -67,7 +67,7 @@ def _out_of_reach(space: spaces.Box, std: float) -> list[str]:
         ),
     )
     return [
-        f"{_entries(which)} of the action {_go(low, high, which)}: {consequence}; {_remedy(space)}"
+        f"{_entries(which)} of {what} {_go(low, high, which)}: {consequence}; {_remedy(space)}"
         for which, consequence in found
         if which.any()
     ]

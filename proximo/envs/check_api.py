@@ -13,11 +13,11 @@ from gymnasium.utils import env_checker
 from gymnasium.utils.passive_env_checker import check_action_space, check_observation_space
 
 from proximo.envs import advice
+from proximo.envs.actions import action_codec, codecs
 from proximo.envs.findings import Finding, error, ok, warning
 from proximo.envs.parts import children
 from proximo.envs.recording import FAILURES
-from proximo.envs.spaces import action_codec, codecs, observation_codec
-from proximo.envs.vector.info import BY_METHOD, IN_INFO, IN_OBSERVATION, MASK, METHOD, Masks
+from proximo.envs.spaces import observation_codec
 from proximo.envs.vector.returned import from_reset, from_step
 from proximo.envs.vector.snapshot import layers
 from proximo.errors import Misfit, UserError
@@ -48,8 +48,6 @@ def check_policy(env: gym.Env) -> Iterator[Finding]:
         warning("actions", line) for line in advice.unreachable_actions(env.action_space, 1.0, scaled=True)
     )
     yield from (warning("wrappers", line) for line in advice.running_statistics(env))
-    if where := _masks(env):
-        yield warning("actions", f"{advice.UNUSED_MASKS} ({where})")
 
 
 def check_interface(env: gym.Env) -> list[Finding]:
@@ -93,22 +91,6 @@ def _metadata(env: gym.Env) -> Iterator[Finding]:
     elif modes and "render_fps" not in env.metadata:
         remedy = "declare the frames per second, so that videos play at the right speed"
         yield warning("rendering", f'metadata has no "render_fps": {remedy}')
-
-
-MASKS = {
-    IN_INFO: f"its info has an {MASK!r}",
-    BY_METHOD: f"it has a method {METHOD}()",
-    IN_OBSERVATION: f"its observation has a part {MASK!r}",
-}
-
-
-def _masks(env: gym.Env) -> str:
-    """How it tells which actions are legal; nothing where it does not."""
-    try:
-        obs, info = env.reset(seed=SEEDS[0])
-        return MASKS.get(Masks(env.action_space).source(env, obs, info), "")
-    except FAILURES:  # a recording says so
-        return ""
 
 
 def _signature(layer: gym.Env) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from proximo.envs.recording import (
     states,
 )
 from proximo.envs.vector import snapshot
+from proximo.envs.vector.trees import put
 from proximo.errors import UserError, reason
 
 TURNS = 200  # steps of two copies in turns
@@ -158,7 +159,7 @@ def _seam(envs: HostEnvs, name: str, one: Recording, expected: bytes | None) -> 
     envs.reset([one.seed])
     for action in one.actions:
         batch = envs.action_space.sample()
-        batch[0] = action
+        put(batch, 0, action)
         step = envs.step(batch)
         if not (step.terminated | step.truncated)[0]:
             continue
@@ -190,7 +191,7 @@ def check_process(env: Any, one: Recording, allow_import: bool) -> Iterator[Find
             found = [_digest(envs, envs.reset([one.seed + 1, one.seed]), one)]
             for action in one.actions[:FEW]:
                 batch = envs.action_space.sample()
-                batch[:] = action
+                put(batch, ..., action)
                 step = envs.step(batch)
                 row = as_bytes(step.reward[1], step.terminated[1], step.truncated[1])
                 found.append(_digest(envs, step.obs, one) + row)

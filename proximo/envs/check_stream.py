@@ -9,6 +9,7 @@ from gymnasium.wrappers import TimeLimit
 from proximo.envs import advice
 from proximo.envs.findings import Finding, error, ok, warning
 from proximo.envs.recording import FAILURES, Recording
+from proximo.envs.space_words import masks_in_words
 from proximo.envs.spaces import FAR
 from proximo.envs.vector.snapshot import layers
 from proximo.errors import reason
@@ -30,6 +31,9 @@ def check_recording(env: gym.Env, recording: Recording) -> Iterator[Finding]:
             "run", f"{recording.crash}. Fix this first; the checks that need a longer run were skipped"
         )
         return
+    if recording.source and "action mask" not in recording.problems:
+        flags = recording.masks.count(recording.code)
+        yield ok("action mask", masks_in_words(recording.source, flags).removeprefix("action mask: "))
     if not recording.problems:
         yield ok("values", f"{len(recording.actions)} steps returned valid values")
     yield _ending(env, recording)

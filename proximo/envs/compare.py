@@ -9,7 +9,7 @@ from gymnasium import Space, spaces
 
 from proximo.envs.description import EnvDescription
 from proximo.envs.host import HostEnvs
-from proximo.envs.parts import children
+from proximo.envs.vector.trees import children
 from proximo.errors import EnvironmentDiffers, UserError
 
 
@@ -105,6 +105,10 @@ EQUAL = {
     spaces.Discrete: {"n": "has {} values, not {}", "start": "starts at {}, not at {}"},
     spaces.MultiDiscrete: {"nvec": "has the values {}, not {}", "start": "has the start {}, not {}"},
     spaces.MultiBinary: {"shape": "has shape {}, not {}"},
+    spaces.Text: {
+        "max_length": "has at most {} characters, not {}",
+        "characters": "has the characters {!r}, not {!r}",
+    },
 }
 
 

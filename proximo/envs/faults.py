@@ -3,14 +3,16 @@
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from operator import itemgetter
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector.utils import create_empty_array
 
 from proximo.envs.vector.parallel import ParallelVectorEnv
-from proximo.envs.vector.returned import as_declared, form_of
+from proximo.envs.vector.printed import one_line
+from proximo.envs.vector.returned import as_declared, form_for
+from proximo.envs.vector.trees import each
 from proximo.errors import EnvironmentFault, EnvironmentRestarted, Misfit, WorkerError
 
 
@@ -61,7 +63,7 @@ def _failure(vector: gym.vector.VectorEnv, name: str, step: int, action: Any, er
     where = f"environment {index} of {name}" if index is not None else f"an environment of {name}"
     when = "at its reset"
     if step:
-        when = f"at step {step}, after the action {_text(action if index is None else action[index])}"
+        when = f"at step {step}, after the action {_text(action if index is None else _row(action, index))}"
     return f"{where} failed {when}: {' '.join(text.split())}"
 
 
@@ -100,7 +102,8 @@ def check_finite(
     if row < 0:
         when = "at its reset" if first_step == 0 else f"at step {first_step}"
     else:
-        when = f"at step {first_step + row + 1}, after the action {_text(applied(action[row])[index])}"
+        taken = _text(_row(applied(_row(action, row)), index))
+        when = f"at step {first_step + row + 1}, after the action {taken}"
     raise EnvironmentFault(
         f"environment {index} returned {bad}{large} in its {what} {when}: find the division by zero, the "
         "overflow or the unstable simulation behind it; nothing was learned from it"
@@ -142,7 +145,7 @@ def _misfit(vector: Any, error: BaseException) -> Misfit | None:
     """What does not fit, where Gymnasium's sync vector failed to put the observations together."""
     if not any("concatenate" in frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)):
         return None
-    form = form_of(create_empty_array(vector.single_observation_space, 1), 1)
+    form = form_for(vector.single_observation_space)
     for index, observation in enumerate(getattr(vector, "_env_obs", ())):
         try:
             as_declared(observation, form)
@@ -152,7 +155,14 @@ def _misfit(vector: Any, error: BaseException) -> Misfit | None:
     return None
 
 
+def _row(tree: Any, index: int) -> Any:
+    """Row `index` of an array, or of each array in dicts and tuples."""
+    return each(itemgetter(index), tree)
+
+
 def _text(action: Any) -> str:
     """An action on one line, at most 100 characters."""
+    if isinstance(action, dict | tuple):
+        return one_line(each(lambda part: np.asarray(part).tolist(), action), 100)
     text = " ".join(np.array2string(np.asarray(action), precision=4, separator=", ", threshold=8).split())
     return text if len(text) <= 100 else text[:97] + "..."

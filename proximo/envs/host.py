@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -11,11 +12,12 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from proximo.envs import handlers
 from proximo.envs import state as states
+from proximo.envs.actions import codecs, with_dependent
 from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restart_message
 from proximo.envs.passed_infos import PassedInfos
-from proximo.envs.spaces import codecs
 from proximo.envs.vector import returned, snapshot
+from proximo.envs.vector.masks import Masks
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.envs.vector.timeout import Timeout
 from proximo.errors import (
@@ -71,9 +73,12 @@ class HostEnvs:
     steps        how many times `step` was called since the last reset
     restarts     how many times an environment that failed was restarted (only by our own vector)
     legal        bool [N, M], which actions may be next: one flag for each value of Discrete, of each part of
-                 MultiDiscrete, and two (off, on) for each switch of MultiBinary. It is what environments
-                 tell by an `action_mask` in their info, a method `action_masks()`, or a part `action_mask` of
-                 their observation, and all True where one does not; None where none did at the reset
+                 MultiDiscrete, and two (off, on) for each switch of MultiBinary; of a MultiDiscrete whose
+                 mask has the shape of its `nvec`, one for each combination. It is what environments tell by
+                 an `action_mask` in their info, a method `action_masks()`, or a part `action_mask` of the
+                 observation, and all True where one does not; None where none did at the reset
+    masks        reads masks of its actions; `mask_code` says how they are told (`Masks.code_of`; 0: not at
+                 all), and `mask_source` where
     seam_rows    True if the row after an end is a seam: the environment ignores its action and returns the
                  first observation of the next episode, with reward 0
 
@@ -117,12 +122,12 @@ class HostEnvs:
         self._infos: PassedInfos | None = None
         self._told: set[type] = set()  # errors for which the state could not be had
         self.legal: np.ndarray | None = None
+        self.masks, self.mask_code, self.mask_source = Masks(vector.single_action_space), 0, ""
         if isinstance(vector, ParallelVectorEnv):
             vector.report = self._warn
             self._success, self._cost = vector.told()
         else:
-            empty: Any = create_empty_array(vector.single_observation_space, vector.num_envs)
-            self._form = returned.form_of(empty)
+            self._form = returned.form_for(vector.single_observation_space, vector.num_envs)
             self._infos = PassedInfos(vector, mode == "samestep")
             self._success = self._cost = self._infos.nothing
         handlers.restore_handlers()
@@ -149,15 +154,25 @@ class HostEnvs:
             if self._infos is not None:
                 obs = returned.as_declared(returned.from_reset(result), self._form)
                 self.legal = self._infos.begin(obs, result[1])
+                self.mask_code, self.mask_source = self._infos.code, self._infos.source
             else:
                 obs = result[0]
-                self.legal = self.vector.legal() if isinstance(self.vector, ParallelVectorEnv) else None
+                if isinstance(self.vector, ParallelVectorEnv):
+                    self.legal, self.mask_code = self.vector.legal(), self.vector.mask_code()
+                    self.mask_source = self.vector.mask_source()
+            if dependent := self.masks.dependent(self.mask_code):
+                self.action = replace(self.action, kind=with_dependent(self.action.kind, dependent))
             self.observation.encode(obs, np.empty((self.num_envs, *self.observation.shape), np.float32))
         except BaseException as raised:
             error = as_error(raised)
             raise self._fault(None, error) from error
         handlers.restore_handlers()
         return obs
+
+    def settle(self) -> None:
+        """Reset, where only that shows what a policy has to produce: choices may depend on each other."""
+        if self.masks.open and not self.mask_code:
+            self.reset(range(self.num_envs))
 
     def step(self, actions: Any) -> Step:
         """Apply a batch of actions (as `action.to_environment` gives it). Raises EnvironmentFault."""

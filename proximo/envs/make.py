@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from proximo.envs.actions import codecs
 from proximo.envs.description import described, name_of
 from proximo.envs.host import HostEnvs
 from proximo.envs.in_use import mark_in_use
 from proximo.envs.mujoco_warnings import make_with_unique_warnings
-from proximo.envs.spaces import codecs
 from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import UserError, reason
 from proximo.importing import defined_in, import_named, user_object

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import Choices, PartKind, Picture
+from proximo.core.types import Choices, PartKind, Picture, Tokens
 from proximo.envs.spaces import (
+    MOST_CHOICES,
     ObservationCodec,
     Part,
     joined,
@@ -17,31 +18,64 @@ from proximo.envs.spaces import (
     observation_codec,
     outside,
     part_of,
+    texts_of,
 )
+from proximo.envs.vector.masks import MASK, choices
+from proximo.envs.vector.returned import form_for
+from proximo.envs.vector.trees import Path, children, leaves, name_of
+from proximo.errors import UserError
 
-Path = tuple[Any, ...]
-WORDS: dict[type, str] = {Picture: "image", Choices: "category"}  # for an observation that is one part
+# For an observation that is one part:
+WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text"}
 MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
 
-def codec_for(space: Any, in_parts: bool) -> ObservationCodec:
+def codec_for(envs_spaces: tuple[Any, Any], in_parts: bool, sees_masks: bool = False) -> ObservationCodec:
     """The codec of a policy's observations: this is where it is decided what a policy sees.
 
-    in_parts  whether it takes images and categories as they are; else they are numbers of the one vector, as
-              all others. Without such a part it is one vector in either case
+    envs_spaces  of observations and of actions
+    in_parts     whether it takes images and categories as they are; else they are numbers of the one vector,
+                 as all others. Without such a part it is one vector in either case
+    sees_masks   whether a part `action_mask` is among the numbers, as in versions before 0.3
 
     Raises UserError for a space that is not supported.
     """
+    space = envs_spaces[0] if sees_masks else without_masks(*envs_spaces)
     whole = observation_codec(space)
     parts = dict(parts_of(space)) if in_parts else {}
+    if not in_parts:
+        require_short(space)
     return replace(numbers_of(space), parts=parts, batch_of_one=whole.batch_of_one) if parts else whole
 
 
-def children(space: Any) -> dict[Any, Any] | None:
-    """Key -> space, of a Dict or a Tuple; None for any other."""
-    if isinstance(space, spaces.Dict):
-        return dict(space.spaces)
-    return dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else None
+def require_short(space: Any) -> None:
+    """Raises UserError for a text that is too long to be one-hot."""
+    for path, part in leaves(space):
+        if isinstance(part, spaces.Text):
+            length, count = part.max_length, len(part.character_set)
+            if length * count > MOST_CHOICES:
+                where = f"the text {name_of(path)!r}" if path else "the text"
+                raise UserError(
+                    f"{where} of {length:,} characters, each of {count:,}, needs {length * count:,} "
+                    f"one-hot entries, and at most {MOST_CHOICES:,} are supported: let the network read it "
+                    "as it is (without --encoders.flatten; in_parts = True in a network of your own), or "
+                    "lower max_length"
+                )
+
+
+def without_masks(observation: Any, action: Any) -> Any:
+    """An observation space without the part that tells which actions are legal. Raises UserError if that is
+    all."""
+    told = isinstance(observation, spaces.Dict) and MASK in observation.spaces
+    if not told or not choices(action):
+        return observation
+    seen = [(key, part) for key, part in observation.spaces.items() if key != MASK]
+    if not seen:
+        raise UserError(
+            f"the observation space has the part {MASK!r} alone, which no policy sees: give it another one "
+            "(a constant is enough: the shape (1,), and np.zeros(1, np.float32))"
+        )
+    return spaces.Dict(seen)
 
 
 def kind_of(space: Any) -> PartKind | None:
@@ -53,6 +87,8 @@ def kind_of(space: Any) -> PartKind | None:
     if isinstance(space, spaces.Box):
         axes = {np.dtype(np.uint8): (2, 3), np.dtype(bool): (3,)}.get(space.dtype, ())
         return Picture(space.shape) if len(space.shape) in axes else None
+    if isinstance(space, spaces.Text):
+        return Tokens(space.max_length, len(space.character_set) + 1)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         sizes = tuple(
             int(n) for n in np.reshape(space.n if isinstance(space, spaces.Discrete) else space.nvec, -1)
@@ -84,11 +120,6 @@ def numbers_of(space: Any) -> ObservationCodec:
     return joined(codecs, lambda one: one)
 
 
-def name_of(path: Path) -> str:
-    """The name of a part: its keys, such as "camera" or "left/camera"."""
-    return "/".join(str(key) for key in path)
-
-
 def part(path: Path, space: Any, kind: PartKind) -> Part:
     """The part at the end of some keys."""
 
@@ -101,15 +132,22 @@ def part(path: Path, space: Any, kind: PartKind) -> Part:
     def encode(batch: Any, out: np.ndarray) -> None:
         out[...] = found(batch, len(out))
 
+    if isinstance(kind, Tokens):
+        form = form_for(space)
+
+        def encode_text(batch: Any, out: np.ndarray) -> None:
+            out[...] = texts_of(reduce(part_of, path, batch), form, len(out))
+
+        return Part(kind, form.shape, form.dtype, encode_text)
     if not isinstance(kind, Choices):
         return Part(kind, space.shape, np.dtype(space.dtype), encode)
     sizes, start = np.asarray(kind.sizes), np.reshape(space.start, -1)
 
     def encode_choices(batch: Any, out: np.ndarray) -> None:
-        choices = found(batch, len(out))
-        counted = choices.reshape(out.shape) - start
+        values = found(batch, len(out))
+        counted = values.reshape(out.shape) - start
         if (counted < 0).any() or (counted >= sizes).any():
-            raise outside(choices, sizes, start)
+            raise outside(values, sizes, start)
         out[...] = counted
 
     return Part(kind, sizes.shape, np.dtype(np.int32), encode_choices)

@@ -1,23 +1,27 @@
 """Success, cost and legal actions in the infos of a vector that the user made."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from proximo.envs.vector.info import (
+from proximo.envs.vector.info import COST, SUCCESS, finite
+from proximo.envs.vector.masks import (
     BY_METHOD,
-    COST,
     IN_INFO,
     IN_OBSERVATION,
+    LATE,
     MASK,
     METHOD,
     NOWHERE,
-    SUCCESS,
     Masks,
-    finite,
+    require_equal,
 )
-from proximo.envs.vector.returned import as_array, short
+from proximo.envs.vector.printed import as_array, short
+from proximo.envs.vector.trees import each
 from proximo.errors import Misfit
 
 CALLS = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv)  # those that can ask their environments
@@ -37,22 +41,29 @@ class PassedInfos:
     def __init__(self, vector: gym.vector.VectorEnv, resets: bool) -> None:
         self.vector, self.resets, self.num_envs = vector, resets, vector.num_envs
         self.masks = Masks(vector.single_action_space)
-        self.source = NOWHERE
+        self.source = NOWHERE  # where masks are told, as `Masks.source` has it
+        self.code = 0  # how (`Masks.code_of`); 0 for not at all
         self.masked = np.zeros(self.num_envs, bool)  # who tells what is legal
         self.nothing = np.full(self.num_envs, np.nan)
         self.nothing.flags.writeable = False
 
     def begin(self, obs: Any, info: Any) -> np.ndarray | None:
         """After a reset of all: the legal actions, bool [N, M]; None where none tells. Raises Misfit."""
-        self.source, self.masked = NOWHERE, np.ones(self.num_envs, bool)
-        if not self.masks.size:
+        self.source, self.code, self.masked = NOWHERE, 0, np.ones(self.num_envs, bool)
+        if not self.masks.parts:
             return None
+        places = []
         if isinstance(info, dict) and info.get(MASK) is not None:
-            self.source, self.masked = IN_INFO, _those(info, MASK, self.num_envs)
-        elif isinstance(self.vector.unwrapped, CALLS) and all(self._call("has_wrapper_attr", METHOD)):
-            self.source = BY_METHOD
-        elif isinstance(obs, dict) and MASK in obs:
-            self.source = IN_OBSERVATION
+            places, self.masked = [IN_INFO], _those(info, MASK, self.num_envs)
+        if isinstance(self.vector.unwrapped, CALLS) and all(self._call("has_wrapper_attr", METHOD)):
+            places.append(BY_METHOD)
+        if isinstance(obs, dict) and MASK in obs:
+            places.append(IN_OBSERVATION)
+        if not places:
+            return None
+        self.source = " ".join(places)
+        first, given = self._rows(places[0], obs, info)
+        self.code = self.masks.code_of(first(int(np.argmax(given))))
         return self.legal(obs, info, np.zeros(self.num_envs, bool))
 
     def legal(self, obs: Any, info: Any, ended: np.ndarray) -> np.ndarray | None:
@@ -61,24 +72,37 @@ class PassedInfos:
         ended  [N], who did in this step: the next action is ignored, unless it is of the next episode already
         """
         if self.source == NOWHERE:
+            if self.masks.parts and isinstance(info, dict) and MASK in info:
+                with at(int(np.argmax(_those(info, MASK, self.num_envs)))):
+                    raise Misfit(LATE)
             return None
-        given = self.masked
-        if self.source == BY_METHOD:
-            rows = self._call(METHOD)
-        elif self.source == IN_INFO:
-            info = info if isinstance(info, dict) else {}
-            rows, given = info.get(MASK), _those(info, MASK, self.num_envs)
-        else:
-            rows = obs[MASK]
-        found = np.ones((self.num_envs, self.masks.size), bool)
-        for index in np.flatnonzero(self.masked):
-            ignored = bool(ended[index]) and not self.resets
-            try:
-                found[index] = self.masks.legal(rows[index] if given[index] else None, ignored)
-            except Misfit as error:
-                error.environment_index = int(index)  # type: ignore[attr-defined]
-                raise
+        ignored = np.zeros_like(ended) if self.resets else ended
+        place, *others = self.source.split()
+        found = self._legal_in(place, obs, info, ignored)
+        for other in others:
+            again = self._legal_in(other, obs, info, ignored)
+            for index in np.flatnonzero(self.masked & ~ignored).tolist():
+                with at(index):
+                    require_equal(found[index], again[index], place, other)
         return found
+
+    def _legal_in(self, place: str, obs: Any, info: Any, ignored: np.ndarray) -> np.ndarray:
+        row, given = self._rows(place, obs, info)
+        found = np.ones((self.num_envs, self.masks.count(self.code)), bool)
+        for index in np.flatnonzero(self.masked).tolist():
+            with at(index):
+                mask = row(index) if given[index] else None
+                found[index] = self.masks.legal(mask, bool(ignored[index]), self.code)
+        return found
+
+    def _rows(self, place: str, obs: Any, info: Any) -> tuple[Callable[[int], Any], np.ndarray]:
+        """The mask of one environment by its index, and which environments tell one, [N]."""
+        if place == IN_OBSERVATION:
+            return lambda index: each(itemgetter(index), obs[MASK]), self.masked
+        if place == BY_METHOD:
+            return self._call(METHOD).__getitem__, self.masked
+        info = info if isinstance(info, dict) else {}
+        return lambda index: _one_of(info[MASK], index), _those(info, MASK, self.num_envs)
 
     def _call(self, *words: Any) -> Any:
         return self.vector.unwrapped.call(*words)  # type: ignore[attr-defined]
@@ -119,6 +143,25 @@ class PassedInfos:
         for index in np.flatnonzero(given):
             found[index] = finite(array[index], name)
         return found
+
+
+@contextmanager
+def at(index: int) -> Iterator[None]:
+    """What is wrong in here is so with this environment."""
+    try:
+        yield
+    except Misfit as error:
+        error.environment_index = index  # type: ignore[attr-defined]
+        raise
+
+
+def _one_of(rows: Any, index: int) -> Any:
+    """The mask of one environment: Gymnasium's vectors make dicts of arrays of dicts."""
+    if isinstance(rows, dict):
+        keys = [key for key in rows if f"_{key}" in rows] or list(rows)  # those of `_key` say who has it
+        told = {key: f"_{key}" not in rows or rows[f"_{key}"][index] for key in keys}
+        return {key: _one_of(rows[key], index) if told[key] else None for key in keys}
+    return rows[index]
 
 
 def _those(info: dict[str, Any], name: str, num_envs: int) -> np.ndarray:

@@ -9,11 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from proximo.envs.advice import UNUSED_MASKS
-from proximo.envs.parts import children
 from proximo.envs.spaces import EXACT, ObservationCodec
 from proximo.envs.vector import returned
-from proximo.envs.vector.info import MASK
+from proximo.envs.vector.masks import LATE, MASK, Masks
+from proximo.envs.vector.printed import one_line
+from proximo.envs.vector.trees import children
 from proximo.errors import EnvironmentFault, Misfit, reason
 
 FAILURES = (Exception, SystemExit)  # what an environment may raise; the last is `sys.exit()`
@@ -28,8 +28,9 @@ class Recording:
     offset     [size], what the encoded observations are relative to, as in training
     states     one per reset and per step: what was returned there, as bytes to compare (`digest`, `as_bytes`)
     problems   name -> message of what was wrong with a single value, the first of each kind
-    loose      the same of what training takes, but other libraries may not, and of what it does not use
-    masked     whether the info of a reset has an action mask
+    loose      the same of what training takes, but other libraries may not
+    source     where a reset told which actions are legal (`Masks.source`), and `code`, how; `legal`, the
+               flags of the next action
     low, high  [size] extremes of the encoded observations
     changed    [size], how often an entry was another one than before; `lost`, how often float32 hid that
     """
@@ -42,7 +43,10 @@ class Recording:
     rewards: list[float] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     loose: dict[str, str] = field(default_factory=dict)
-    masked: bool = False
+    source: str = ""
+    code: int = 0
+    legal: Any = None
+    masks: Any = None
     low: Any = np.inf
     high: Any = -np.inf
     changed: Any = 0
@@ -73,9 +77,9 @@ class Recording:
 
 
 def record(
-    env: gym.Env, codec: ObservationCodec, seed: int, actions: Iterable[Any], offset: Any = None
+    env: gym.Env, codec: ObservationCodec, seed: int, actions: Iterable[Any] | int, offset: Any = None
 ) -> Recording:
-    """Take these actions. What the environment raises is noted.
+    """Take these actions, or so many random ones that are legal. What the environment raises is noted.
 
     offset  None for what training would choose
     """
@@ -84,7 +88,7 @@ def record(
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large for float32 is noted
         try:
             obs, exact = _reset(env, recording, seed)
-            for number, action in enumerate(actions, 1):
+            for number, action in enumerate(_taken(env, recording, actions), 1):
                 place = f"step {number} with the action {action!r}"
                 recording.actions.append(action)
                 started = time.perf_counter()
@@ -98,8 +102,10 @@ def record(
                     )
                 obs, exact = following, _observe(env, recording, following, place, exact)
                 _look_at_step(recording, reward, terminated, truncated, info, place)
+                over = as_bool(terminated) or as_bool(truncated)
+                _look_at_mask(env, recording, obs, info, place, over)
                 recording.states[-1] += as_bytes(reward, terminated, truncated)
-                if as_bool(terminated) or as_bool(truncated):
+                if over:
                     recording.ends += 1
                     place = f"reset() after step {number}"
                     obs, exact = _reset(env, recording, None)
@@ -153,8 +159,41 @@ def _reset(env: gym.Env, recording: Recording, seed: int | None) -> tuple[Any, n
     started = time.perf_counter()
     obs, info = env.reset(seed=seed)
     recording.reset_us.append((time.perf_counter() - started) * 1e6)
-    recording.masked = recording.masked or (isinstance(info, dict) and MASK in info)
+    _look_at_mask(env, recording, obs, info, "reset()")
     return obs, _observe(env, recording, obs, "reset()", None)
+
+
+def _look_at_mask(
+    env: gym.Env, recording: Recording, obs: Any, info: Any, place: str, ended: Any = None
+) -> None:
+    """Which actions are legal next, looked at as in training; `ended` is None after a reset."""
+    masks = recording.masks = recording.masks or Masks(env.action_space)
+    try:
+        if ended is None and not recording.actions:
+            recording.source = masks.source(env, obs, info)
+            recording.code = masks.code(recording.source, env, obs, info) if recording.source else 0
+        if recording.code:
+            over = ended is not None and as_bool(ended)
+            recording.legal = masks.now(recording.source, recording.code, env, obs, info, over)
+        elif masks.parts and isinstance(info, dict) and info.get(MASK) is not None:
+            raise Misfit(LATE)
+    except Misfit as misfit:
+        recording.note("action mask", f"{place}: {misfit}")
+        recording.legal = None
+
+
+def _taken(env: gym.Env, recording: Recording, actions: Iterable[Any] | int) -> Iterator[Any]:
+    """The actions to take: those that are given, or so many random ones that are legal."""
+    if not isinstance(actions, int):
+        yield from actions
+        return
+    for _ in range(actions):
+        legal, masks = recording.legal, recording.masks
+        yield (
+            env.action_space.sample()
+            if legal is None
+            else masks.sample(env.action_space, legal, recording.code)
+        )
 
 
 def _observe(
@@ -209,9 +248,6 @@ def _look_at_step(
     if not isinstance(info, dict):
         kind = type(info).__name__
         recording.note("info", f"{place} returned a {kind} as info: return a dict; {{}} will do")
-    elif MASK in info and not recording.masked:
-        where = f"its info has an {MASK!r} in step(), and none in reset()"
-        recording.loose.setdefault("actions", f"{UNUSED_MASKS} ({where})")
     if not {"reward", "terminated", "truncated"} & recording.problems.keys():
         for name, line in returned.loose(reward, terminated, truncated).items():
             recording.loose.setdefault(name, f"{place}: {line}")
@@ -250,7 +286,7 @@ def _difference(space: Any, obs: Any) -> str:
     """How an observation misses its space."""
     shape, dtype = getattr(obs, "shape", None), getattr(obs, "dtype", None)
     if not hasattr(space, "low") or shape is None:
-        return f"{type(obs).__name__} {obs!r:.60} is not in {returned.one_line(space)}"
+        return f"{type(obs).__name__} {obs!r:.60} is not in {one_line(space)}"
     if shape != space.shape:
         return f"its shape is {shape}, the space has {space.shape}"
     if dtype is not None and not np.can_cast(dtype, space.dtype):

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.envs.spaces import ActionCodec, action_codec
-from proximo.envs.vector.returned import one_line
+from proximo.envs.actions import ActionCodec, action_codec, joined_actions
+from proximo.envs.vector.printed import one_line
+from proximo.envs.vector.trees import children, leaves
 from proximo.errors import UserError
 
 UNBOUNDED = 1e30  # float32 ends at 3.4e38, which is what many declare instead of infinity
@@ -98,7 +99,13 @@ def scaled_codec(
 
     Raises UserError as `action_codec`.
     """
-    codec = action_codec(space if here is None else here)
+    here = space if here is None else here
+    if children(space) is not None:
+        bounds = dict(leaves(space))
+        return joined_actions(
+            here, lambda path, part: scaled_codec(bounds[path], part, scaled=scaled, inside=inside)
+        )
+    codec = action_codec(here)
     scaling = scaling_of(space) if scaled or inside is not None else None
     to_environment = codec.to_environment  # clips, so that no rounding leaves the bounds
     if not isinstance(space, spaces.Box) or (scaling is None and inside is None):
@@ -140,9 +147,4 @@ def require_numbers(space: Any, called: str) -> None:
 
 def _boxes(space: Any) -> Iterator[spaces.Box]:
     """The Boxes in an action space."""
-    if isinstance(space, spaces.Box):
-        yield space
-    elif isinstance(space, spaces.Dict | spaces.Tuple):
-        inside = space.spaces
-        for child in inside.values() if isinstance(inside, dict) else inside:
-            yield from _boxes(child)
+    return (part for _, part in leaves(space) if isinstance(part, spaces.Box))

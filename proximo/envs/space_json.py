@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.envs.parts import children
+from proximo.envs.vector.trees import children
 from proximo.errors import UserError
 
 LARGEST = 2**26  # entries of a space: an image of 4700 x 4700 in colour; a file must not fill the memory
@@ -31,6 +31,11 @@ WRITERS: dict[type, Callable[[Any], dict[str, Any]]] = {
         "dtype": str(space.dtype),
     },
     spaces.MultiBinary: lambda space: {"shape": list(space.shape)},
+    spaces.Text: lambda space: {
+        "min_length": space.min_length,
+        "max_length": space.max_length,
+        "charset": "".join(sorted(space.character_set)),
+    },
     spaces.Dict: lambda space: {"spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()]},
     spaces.Tuple: lambda space: {"spaces": [space_to_json(part) for part in space.spaces]},
 }
@@ -95,6 +100,9 @@ READERS = {
     "Discrete": _read_discrete,
     "MultiDiscrete": _read_multi_discrete,
     "MultiBinary": lambda data: spaces.MultiBinary(data["shape"]),
+    "Text": lambda data: spaces.Text(
+        data["max_length"], min_length=data["min_length"], charset=str(data["charset"])
+    ),
     "Dict": lambda data: spaces.Dict([(key, space_from_json(part)) for key, part in data["spaces"]]),
     "Tuple": lambda data: spaces.Tuple([space_from_json(part) for part in data["spaces"]]),
 }
@@ -120,6 +128,8 @@ def _entries(data: dict[str, Any]) -> int:
         return math.prod(data["shape"])
     if kind == "Discrete":
         return data["n"]
+    if kind == "Text":
+        return data["max_length"] * len(data["charset"])
     if kind == "MultiDiscrete":
         return sum(np.asarray(data["nvec"]).ravel().tolist())
     if kind == "Dict":
@@ -129,7 +139,24 @@ def _entries(data: dict[str, Any]) -> int:
 
 def is_single(space: Any, observation: Any) -> bool:
     """Whether this is one observation of the space, and not a batch of them."""
+    space, observation = _first(space, observation)
+    if isinstance(space, spaces.Text):  # as such, or as the numbers of its characters
+        return isinstance(observation, str) or (np.ndim(observation) == 1 and _are_numbers(observation))
+    return np.ndim(observation) == len(space.shape)
+
+
+def count_of(space: Any, batch: Any) -> int:
+    """How many observations of the space a batch has."""
+    return len(_first(space, batch)[1])
+
+
+def _first(space: Any, observation: Any) -> tuple[Any, Any]:
+    """The first part of a space that has none itself, and what is there of an observation or a batch."""
     while inside := children(space):
         key, space = next(iter(inside.items()))
         observation = observation[key]
-    return np.ndim(observation) == len(space.shape)
+    return space, observation
+
+
+def _are_numbers(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "iu"

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.envs.parts import children, is_image, name_of
+from proximo.envs.parts import is_image
 from proximo.envs.scaling import scaling_of, unscaled
-from proximo.envs.vector.returned import one_line
+from proximo.envs.vector.masks import places_in_words
+from proximo.envs.vector.printed import one_line
+from proximo.envs.vector.trees import children, leaves, name_of
 
 MOST_PARTS = 6  # of an observation, or of an action with several bounds, that are told one by one
 
@@ -20,6 +22,13 @@ def in_words(observation: Any, action: Any, *, scaled: bool) -> str:
     """
     seen = _joined([*_seen(observation)])
     return f"observation: {seen}; action: {_joined(_acted(action, scaled))}"
+
+
+def masks_in_words(source: str, flags: int) -> str:
+    """What is told of legal actions, such as "action mask: 3 flags (its info has an 'action_mask')"."""
+    return (
+        f"action mask: {_count(flags, 'flag')} ({places_in_words(source)}); illegal actions are never taken"
+    )
 
 
 def _joined(parts: list[str]) -> str:
@@ -56,11 +65,18 @@ def _part(space: Any) -> str:
         return f"1 category ({space.n:,})"
     if isinstance(space, spaces.MultiDiscrete):
         return f"{_count(space.nvec.size, 'category', 'categories')} ({_sizes(space)})"
+    if isinstance(space, spaces.Text):
+        count = _count(space.max_length, "character")
+        return f"1 text of up to {count} ({len(space.character_set):,} different)"
     return one_line(space)  # of a kind that was registered
 
 
 def _acted(space: Any, scaled: bool) -> list[str]:
     """Every part of an action."""
+    if children(space) is not None:
+        return [
+            f"{told} as {name_of(path)!r}" for path, part in leaves(space) for told in _acted(part, scaled)
+        ]
     if isinstance(space, spaces.Discrete):
         return [f"1 of {_count(int(space.n), 'choice')}"]
     if isinstance(space, spaces.MultiDiscrete):

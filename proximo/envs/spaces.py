@@ -1,19 +1,21 @@
-"""Spaces, turned once into codecs: what an environment says and hears, as plain arrays.
+"""Observation spaces, turned once into codecs: what an environment says, as plain arrays.
 
 A codec is made when the environments are, and used at every step; nothing else asks what kind of space
-there is. A new kind joins with `observation_codec.register(Kind)` or `action_codec.register(Kind)`.
+there is. A new kind joins with `observation_codec.register(Kind)`; for actions see `actions.py`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, singledispatch
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import VECTOR, ActionKind, Binary, Categories, Continuous, PartKind
-from proximo.envs.vector.returned import one_line
+from proximo.core.types import LEGAL, VECTOR, PartKind
+from proximo.envs.vector.printed import one_line
+from proximo.envs.vector.returned import Leaf, as_declared, form_for
+from proximo.envs.vector.trees import Path, children, leaves, name_of
 from proximo.errors import EnvironmentFault, UserError
 
 FLOAT = np.dtype(np.float32)
@@ -37,6 +39,7 @@ class ObservationCodec:
     offset       of `shape`, what is subtracted from every entry before it becomes float32 (`about`); None for
                  nothing
     parts        name -> what stays an array of its own beside the vector (`envs.parts`); mostly none
+    flags        how many flags of legal actions stand beside it (`HostEnvs.legal`); 0 where none are told
     """
 
     shape: tuple[int, ...]
@@ -47,23 +50,36 @@ class ObservationCodec:
     wide: np.ndarray | bool = False
     offset: np.ndarray | None = None
     parts: Mapping[str, "Part"] = field(default_factory=dict)
+    flags: int = 0
+
+    def beside(self, legal: np.ndarray | None) -> "ObservationCodec":
+        """The codec whose observations have legal actions [N, M] beside them, if environments tell these."""
+        return replace(self, flags=0 if legal is None else legal.shape[1])
 
     def empty(self, *axes: int) -> Any:
         """Room for encoded observations, [*axes, ...]: an array, or one for each part."""
         vector = np.empty((*axes, *self.shape), self.dtype)
-        if not self.parts:
+        if not self.parts and not self.flags:
             return vector
-        return {VECTOR: vector} | {
-            name: np.empty((*axes, *part.shape), part.dtype) for name, part in self.parts.items()
+        parts = {name: np.empty((*axes, *part.shape), part.dtype) for name, part in self.parts.items()}
+        return {
+            VECTOR: vector,
+            **parts,
+            **({LEGAL: np.ones((*axes, self.flags), bool)} if self.flags else {}),
         }
 
-    def write(self, batch: Any, out: Any) -> None:
-        """Encode a batch into what `empty(N)` gave. Raises EnvironmentFault if it does not fit the space."""
-        if not self.parts:
+    def write(self, batch: Any, out: Any, legal: np.ndarray | None = None) -> None:
+        """Encode a batch into what `empty(N)` gave. Raises EnvironmentFault if it does not fit the space.
+
+        legal  bool [N, flags], which actions may be next; None for all
+        """
+        if not self.parts and not self.flags:
             return self.encode(batch, out)
         self.encode(batch, out[VECTOR])
         for name, part in self.parts.items():
             part.encode(batch, out[name])
+        if self.flags:
+            out[LEGAL][...] = True if legal is None else legal
         return None
 
     def about(self, offset: np.ndarray) -> "ObservationCodec":
@@ -108,36 +124,22 @@ class Part:
     encode: Callable[[Any, np.ndarray], None]
 
 
-@dataclass(frozen=True, eq=False)
-class ActionCodec:
-    """How a policy's actions become the environment's.
-
-    kind             what the policy has to produce
-    to_environment   a batch of the policy's actions -> what the vector environment's `step` takes, [N, ...]
-                     in the space's own dtype. Always a new array: an environment may keep the action it was
-                     given (to price a change of action, say), and a buffer used again would change that.
-    """
-
-    kind: ActionKind
-    to_environment: Callable[[np.ndarray], np.ndarray]
-
-    def to_environment_one(self, action: Any) -> Any:
-        """One action of the policy -> what a single environment's `step` takes."""
-        return self.to_environment(np.asarray(action)[None])[0]
-
-
-def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCodec"]:
-    """The codecs of an environment's two spaces.
-
-    Raises UserError for a space that is not supported, is too large, or has nothing in it.
-    """
-    observed, acted = observation_codec(observation), action_codec(action)
-    if observed.shape[0] == 0:
-        raise UserError(
-            f"the observation space {one_line(observation)} has no entries, so a policy would see "
-            "nothing: give it one (a constant is enough: the shape (1,), and np.zeros(1, np.float32))"
-        )
-    return observed, acted
+def unsupported(what: str, space: Any, path: Path = ()) -> UserError:
+    """The error for a space of no kind that has a codec. `what` is "observation" or "action"."""
+    where = f"the part {name_of(path)!r} of the {what} space, {one_line(space)}," if path else ""
+    where = where or f"the {what} space {one_line(space)}"
+    remedy = {
+        spaces.Graph: "return arrays of a fixed size instead: a Box of its nodes and one of its edges, "
+        "filled up with zeros to the largest graph",
+        spaces.Sequence: "return an array of a fixed size instead: a Box of the longest sequence, filled up "
+        "with zeros, and its length as Discrete",
+    }.get(type(space), "use Box, Discrete, MultiDiscrete, MultiBinary, Text, Dict or Tuple")
+    if what == "action":
+        remedy = "use Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
+    return UserError(
+        f"{where} is not supported: {remedy}, or wrap the environment with "
+        f"gymnasium.wrappers.Transform{what.capitalize()}"
+    )
 
 
 # --- observations --------------------------------------------------------------------------------
@@ -146,10 +148,7 @@ def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, "ActionCode
 @singledispatch
 def observation_codec(space: Any) -> ObservationCodec:
     """The codec of an observation space. Raises UserError if no codec is registered for its kind."""
-    raise UserError(
-        f"the observation space {one_line(space)} is not supported: use Box, Discrete, MultiDiscrete, "
-        "MultiBinary, Dict or Tuple, or wrap the environment with gymnasium.wrappers.TransformObservation"
-    )
+    raise unsupported("observation", space)
 
 
 @observation_codec.register
@@ -221,15 +220,45 @@ def _flatten(shape: tuple[int, ...]) -> Callable[[Any, np.ndarray], None]:
 
 
 @observation_codec.register
+def _(space: spaces.Text) -> ObservationCodec:
+    form = form_for(space)
+    length, count = space.max_length, len(form.characters)
+
+    def encode(batch: Any, out: np.ndarray) -> None:
+        symbols = texts_of(batch, form, len(out))
+        codes = symbols[:, :, None] == np.arange(1, count + 1)
+        out[...] = codes.reshape(out.shape)
+
+    def batch_of_one(text: Any) -> np.ndarray:
+        return as_declared(text, form)[None]
+
+    size = length * count
+    return ObservationCodec((size,), np.zeros(size, bool), encode, batch_of_one)
+
+
+def texts_of(batch: Any, form: Leaf, count: int) -> np.ndarray:
+    """Texts as int32 [N, length], characters counted from 1. Raises Misfit for what is none, or too long."""
+    return as_declared(batch, form._replace(shape=(count, *form.shape)))
+
+
+@observation_codec.register
 def _(space: spaces.Dict) -> ObservationCodec:
-    codecs = {key: observation_codec(child) for key, child in space.spaces.items()}
+    codecs = _codecs_inside(space)
     return joined(codecs, lambda one: {key: codec.batch_of_one(one[key]) for key, codec in codecs.items()})
 
 
 @observation_codec.register
 def _(space: spaces.Tuple) -> ObservationCodec:
-    codecs = dict(enumerate(observation_codec(child) for child in space.spaces))
+    codecs = _codecs_inside(space)
     return joined(codecs, lambda one: tuple(codec.batch_of_one(one[key]) for key, codec in codecs.items()))
+
+
+def _codecs_inside(space: Any) -> dict[Any, ObservationCodec]:
+    """Of the parts of a Dict or a Tuple. Raises UserError with the keys of one that is not supported."""
+    for path, part in leaves(space):
+        if observation_codec.dispatch(type(part)) is observation_codec.dispatch(object):
+            raise unsupported("observation", part, path)
+    return {key: observation_codec(child) for key, child in (children(space) or {}).items()}
 
 
 def joined(codecs: dict[Any, ObservationCodec], batch_of_one: Callable[[Any], Any]) -> ObservationCodec:
@@ -274,101 +303,3 @@ def misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFaul
         f"the observation has shape {found}, but its space declares {declared}; correct the environment's "
         "observation_space or what it returns"
     )
-
-
-# --- actions -------------------------------------------------------------------------------------
-
-
-@singledispatch
-def action_codec(space: Any) -> ActionCodec:
-    """The codec of an action space. Raises UserError if no codec is registered for its kind."""
-    raise UserError(
-        f"the action space {one_line(space)} is not supported: use Discrete, MultiDiscrete, MultiBinary or "
-        "Box, or wrap the environment with gymnasium.wrappers.TransformAction"
-    )
-
-
-@action_codec.register
-def _(space: spaces.Discrete) -> ActionCodec:
-    _require_choices(space, int(space.n))
-    return ActionCodec(Categories((int(space.n),), scalar=True), _shifted(space, space.start))
-
-
-@action_codec.register
-def _(space: spaces.MultiDiscrete) -> ActionCodec:
-    _require_choices(space, space.nvec.size * int(space.nvec.max(initial=0)))  # components have equal room
-    sizes = tuple(int(n) for n in space.nvec.flat)
-    return ActionCodec(Categories(sizes), _shifted(space, space.start.reshape(-1)))
-
-
-@action_codec.register
-def _(space: spaces.MultiBinary) -> ActionCodec:
-    _require_choices(space)
-    return ActionCodec(Binary(int(np.prod(space.shape))), _shifted(space, 0))
-
-
-def _require_choices(space: Any, logits: int = 0) -> None:
-    """Raises UserError for actions of no entry, or of more logits than a policy can have."""
-    if np.prod(space.shape) == 0:
-        raise UserError(f"the action space {one_line(space)} has no entries, so there is nothing to learn")
-    if logits > MOST_CHOICES:
-        raise UserError(
-            f"the action space {one_line(space)} needs {logits:,} logits, and at most {MOST_CHOICES:,} "
-            "are supported: split it into smaller choices (MultiDiscrete), or leave out what is never good"
-        )
-
-
-def _shifted(space: Any, start: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Counted from `start`, in the space's dtype (compiled environments insist on it), in its shape."""
-    dtype, shape = space.dtype, space.shape if len(space.shape) > 1 else None
-    first = np.asarray(start, dtype)
-
-    def to_environment(action: np.ndarray) -> np.ndarray:
-        shifted = np.add(action, first, dtype=dtype, casting="unsafe")
-        return shifted if shape is None else shifted.reshape(len(shifted), *shape)
-
-    return to_environment
-
-
-@action_codec.register
-def _(space: spaces.Box) -> ActionCodec:
-    # The policy's action stays as it was sampled; only what the environment sees is clipped. Clipping what is
-    # stored would make its log-probability that of another action, and the ratio before any update not 1.
-    _require_choices(space)
-    size, shape, dtype = int(np.prod(space.shape)), space.shape, space.dtype
-    if dtype.kind in "iu":
-        return ActionCodec(Continuous(size), _rounded(space))
-    low, high = space.low.reshape(size), space.high.reshape(size)
-
-    @lru_cache(maxsize=4)
-    def bounds(count: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.tile(low, (count, 1)), np.tile(high, (count, 1))
-
-    def to_vector(action: np.ndarray) -> np.ndarray:
-        # Two ufuncs on arrays of one shape, 0.9 us: np.clip takes 2.4 us, so does broadcasting the bounds.
-        lowest, highest = bounds(len(action))
-        clipped = np.minimum(np.maximum(action, lowest), highest)
-        return clipped if clipped.dtype == dtype else clipped.astype(dtype)
-
-    def to_shape(action: np.ndarray) -> np.ndarray:
-        return to_vector(action).reshape(len(action), *shape)
-
-    return ActionCodec(Continuous(size), to_vector if len(shape) == 1 else to_shape)
-
-
-def _rounded(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
-    """Whole numbers: clip as float64, round, clip again: float64 does not hold all bounds past 2^53."""
-
-    def bound(values: np.ndarray) -> np.ndarray:
-        real = values.reshape(-1).astype(np.float64)
-        return np.where(np.abs(real) > 2.0**53, np.nextafter(real, 0.0), real)
-
-    low, high = bound(space.low), bound(space.high)  # one step inwards there, so that the rounded one fits
-    lowest, highest = space.low.reshape(-1), space.high.reshape(-1)
-
-    def to_environment(action: np.ndarray) -> np.ndarray:
-        clipped = np.minimum(np.maximum(action, low, dtype=np.float64), high)
-        whole = np.rint(clipped).astype(space.dtype)
-        return np.minimum(np.maximum(whole, lowest), highest).reshape(len(action), *space.shape)
-
-    return to_environment

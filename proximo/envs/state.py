@@ -9,6 +9,7 @@ import numpy as np
 
 from proximo.envs.vector import snapshot
 from proximo.envs.vector.parallel import ParallelVectorEnv
+from proximo.envs.vector.trees import leaves
 
 FLAGS = ("_autoreset_envs", "_terminations", "_truncations", "_rewards")  # of Gymnasium's sync vector
 EVERY = slice(None)  # environment of a vector
@@ -26,7 +27,7 @@ def save(vector: gym.vector.VectorEnv, part: slice = EVERY) -> dict[str, Any] | 
     saved: list[dict[str, Any] | None]
     if type(vector) is ParallelVectorEnv:
         saved, own = vector.save()[part], {name: np.array(x[part]) for name, x in vector.row().items()}
-    elif type(vector) is gym.vector.SyncVectorEnv:
+    elif type(vector) is gym.vector.SyncVectorEnv and not _has_text(vector):
         saved = [snapshot.save(env) for env in vector.envs[part]]
         own = {name: np.array(getattr(vector, name)[part]) for name in FLAGS}
     else:
@@ -65,6 +66,11 @@ def restore(vector: gym.vector.VectorEnv, state: dict[str, Any]) -> Any:
     else:
         raise ValueError(f"the state of a {type(vector).__name__} cannot be restored")
     return obs
+
+
+def _has_text(vector: gym.vector.VectorEnv) -> bool:
+    """Whether it keeps texts among its observations, which no array holds."""
+    return any(isinstance(part, gym.spaces.Text) for _, part in leaves(vector.single_observation_space))
 
 
 def _of_ours(state: dict[str, Any]) -> dict[str, Any]:

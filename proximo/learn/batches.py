@@ -81,8 +81,9 @@ class Sequences:
         """
 
         def cut(x: Array) -> Array:
-            stretches = x.reshape(-1, self.length, *x.shape[1:])
-            return jnp.swapaxes(stretches, 1, 2).reshape(-1, self.length, *x.shape[2:])
+            count, envs = x.shape[0] // self.length, x.shape[1]
+            stretches = x.reshape(count, self.length, *x.shape[1:])
+            return jnp.swapaxes(stretches, 1, 2).reshape(count * envs, self.length, *x.shape[2:])
 
         return jax.tree.map(cut, batch._replace(carry=()))._replace(carry=merged(batch.carry))
 
@@ -145,7 +146,8 @@ def memory_advice(horizon: int, minibatch_size: int, window: int = 0) -> list[st
 
 def merged(tree: Any) -> Any:
     """[A, B, ...] -> [A * B, ...] for every array of a tree."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+    # Without -1: the vector of an observation that is all parts has no entries.
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
 
 
 def take(rows: Any, index: Int[Array, " M"]) -> Any:

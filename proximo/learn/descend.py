@@ -106,4 +106,4 @@ def summed_gradients(gradient: Gradient, weights: Any, parts: Any) -> tuple[Any,
 
 def in_parts(batch: Any, rows: int) -> Any:
     """A batch [B, ...] as [B / rows, rows, ...]."""
-    return jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), batch)
+    return jax.tree.map(lambda x: x.reshape(len(x) // rows, rows, *x.shape[1:]), batch)

@@ -80,7 +80,7 @@ def in_stretches(policy: Policy, experience: Experience, length: int) -> tuple[O
 
     seen = (experience.obs, experience.start)
     rows = (*jax.tree.map(lambda x: x[:-1], seen), experience.final_obs)
-    stretches = jax.tree.map(lambda x: x.reshape(-1, stretch, *x.shape[1:]), rows)
+    stretches = jax.tree.map(lambda x: x.reshape(len(x) // stretch, stretch, *x.shape[1:]), rows)
     carry, (output, final, carries) = jax.lax.scan(read, experience.carry, stretches)
     _, (beyond, _, _) = read(carry, (*jax.tree.map(lambda x: x[-1:], seen), None))
     output = jax.tree.map(lambda *parts: jnp.concatenate(parts), merged(output), beyond)

@@ -7,6 +7,7 @@ from proximo.policies.distributions import (
     DiagonalGaussian,
     Distribution,
     ScheduledGaussianHead,
+    dependent_names,
     make_head,
     per_state,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Policy",
     "ScheduledGaussianHead",
     "Sizes",
+    "dependent_names",
     "make_head",
     "new_policy",
     "per_state",

@@ -77,6 +77,14 @@ def legal_alone(output: Output, obs: Any) -> Output:
     return output._replace(distribution=output.distribution.masked(obs[LEGAL]))
 
 
+def without_legal(obs: Any) -> Any:
+    """What a network sees of an observation: one array, or its parts, without the flags of legal actions."""
+    if not isinstance(obs, dict) or LEGAL not in obs:
+        return obs
+    seen = {name: part for name, part in obs.items() if name != LEGAL}
+    return seen if len(seen) > 1 else vector_of(obs)
+
+
 class Policy(Protocol):
     """What acts and learns: actor and critic in ONE call, so that what they share is computed once.
 

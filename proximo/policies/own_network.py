@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool
 from proximo.core.types import VECTOR, ActionKind, PartKind, Picture, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
-from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output
+from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, legal_alone, without_legal
 from proximo.policies.distributions import Head, make_head
 from proximo.policies.encoded import EncodedActorCritic
 
@@ -86,8 +86,8 @@ class OwnPolicy(eqx.Module):
 
         for _ in range(vector_of(obs).ndim - 1):
             both = jax.vmap(both)
-        outputs, value = both(obs)
-        return Output(self.head(outputs), value), carry
+        outputs, value = both(without_legal(obs))
+        return legal_alone(Output(self.head(outputs), value), obs), carry
 
     def _remembering(self, network: Any, obs: Any, start: Array | None, carry: Any) -> tuple[Output, Any]:
         """The same of one row [N, ...], or of rows one after another [L, N, ...]."""

@@ -8,13 +8,14 @@ from probes import Ends, Probe, first_rollout, small, walk
 
 from proximo import training
 from proximo.control.collect import Stream, collect
+from proximo.core.types import vector_of
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentFault
 
 
 def still(obs, noise, start, carry):
     """Action 0 everywhere."""
-    return np.zeros(len(obs), np.int32), carry
+    return np.zeros(len(vector_of(obs)), np.int32), carry
 
 
 def rollout_of(env, horizon, num_envs=1, act=still, rollouts=1):
@@ -216,6 +217,6 @@ def test_legal_actions_stand_beside_the_observations_that_they_are_of():
             return np.array([True, self.count % 2 == 0])
 
     (rollout,) = rollout_of(Either, 6)
-    assert rollout.legal.shape == (6, 1, 2)
-    np.testing.assert_array_equal(rollout.legal[:, 0, 1], np.arange(6) % 2 == 0)
-    assert rollout_of(Ends, 3)[0].legal is None
+    assert rollout.obs["legal"].shape == (7, 1, 2)
+    np.testing.assert_array_equal(rollout.obs["legal"][:, 0, 1], rollout.obs["vector"][:, 0, 0] % 2 == 0)
+    assert isinstance(rollout_of(Ends, 3)[0].obs, np.ndarray)

@@ -164,12 +164,15 @@ def test_bounds_far_from_0_are_not_talked_about_where_actions_are_scaled():
 
 @pytest.mark.parametrize("how", ["info", "method", "part"])
 @pytest.mark.parametrize("mode", ["sync", "parallel"])
-def test_action_masks_that_are_not_used_are_told_once(how, mode):
+def test_a_training_says_in_one_line_where_action_masks_are_found(how, mode, caplog):
     config = small(lambda: gym.wrappers.TimeLimit(Tells(how), 9), vectorization_mode=mode)
-    with pytest.warns(EnvironmentAdvice) as caught:
+    with caplog.at_level("INFO", "proximo"):
         arena, _, _ = begin(config, None)
+    place = {"info": "its info has", "method": "it has a method", "part": "its observation has a part"}[how]
     with arena:
-        assert [str(one.message) for one in caught] == [advice.UNUSED_MASKS]
+        (line,) = [line for line in caplog.messages if "mask" in line]
+        assert line.startswith(f"action mask: 3 flags ({place} ")
+        assert line.endswith("); illegal actions are never taken")
 
 
 def test_sound_environments_are_not_talked_about():

@@ -3,6 +3,7 @@
 import re
 import sys
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_seed_deprecation
 from gymnasium.utils.passive_env_checker import check_action_space
 from info_probes import Tells
+from mask_probes import Bandit
 
 from proximo.envs.check import check
 from proximo.envs.vector.parallel import spare_workers
@@ -366,25 +368,65 @@ def test_what_training_takes_but_others_may_not_is_told_and_not_refused(env, nam
 @pytest.mark.parametrize(
     ("how", "where"),
     [
-        ("info", "(its info has an 'action_mask')"),
-        ("method", "(it has a method action_masks())"),
-        ("part", "(its observation has a part 'action_mask')"),
+        ("info", "its info has an 'action_mask'"),
+        ("method", "it has a method action_masks()"),
+        ("part", "its observation has a part 'action_mask'"),
     ],
 )
-def test_action_masks_that_are_not_used_are_told(how, where):
-    message = findings(lambda: gym.wrappers.TimeLimit(Tells(how), 9), "warning")["actions"]
-    assert "but training does not use that yet" in message and message.endswith(where)
-    assert one_plain_line(message)
-    assert "actions" not in findings(lambda: Tells(""), "warning")
+def test_action_masks_are_told_and_checked_in_every_step(how, where):
+    message = findings(lambda: gym.wrappers.TimeLimit(Tells(how), 9), "ok")["action mask"]
+    assert message == f"3 flags ({where}); illegal actions are never taken"
+    assert "action mask" not in findings(lambda: Tells(""), "ok")
+    wrong = findings(partial(Tells, says={"action_mask": np.ones(2)}), "error")["action mask"]
+    assert wrong.startswith("step 2 ") and "its action space has 3 values" in wrong and one_plain_line(wrong)
 
 
-def test_an_action_mask_that_comes_with_steps_alone_is_told_too():
+def test_a_check_takes_legal_actions_alone():
+    assert findings(Bandit, "error") == {}  # it raises at others
+
+
+def test_an_action_mask_that_comes_with_steps_alone_is_an_error():
     class Late(Tells):
         def reset(self, *, seed=None, options=None):
             return super().reset(seed=seed, options=options)[0], {}
 
-    message = findings(Late, "warning")["actions"]
-    assert message.endswith("(its info has an 'action_mask' in step(), and none in reset())")
+    message = findings(Late, "error")["action mask"]
+    assert message.endswith("an 'action_mask' in step(), and none in reset(); return one in both")
+
+
+class Talks(Walk):
+    """Texts and actions in parts."""
+
+    observation_space = spaces.Dict(step=spaces.Box(0, 99, (1,)), word=spaces.Text(4))
+    action_space = spaces.Dict(go=spaces.Discrete(3), push=spaces.Box(0, 9, (2,)))
+
+    def reset(self, *, seed=None, options=None):
+        gym.Env.reset(self, seed=seed)
+        self.time = 0
+        return self.told(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.time += 1
+        return self.told(), float(action["go"]), self.time == 9, False, {}
+
+    def told(self):
+        word = "".join(self.np_random.choice(["x", "y"], 3))
+        return {"step": np.full(1, self.time, np.float32), "word": word}
+
+
+def test_texts_and_actions_in_parts_pass_a_check():
+    assert findings(Talks, "error") == {}
+
+
+class Foreign(Talks):
+    def told(self):
+        return {**super().told(), "word": "x-y" if self.time == 3 else "x"}
+
+
+def test_a_character_outside_of_the_charset_is_named_by_a_check():
+    problems = " / ".join(findings(Foreign, "error").values())
+    assert "the character '-' in its observation['word']" in problems or "'x-y' is not in Text" in problems
 
 
 class SameForEverySeed(Walk):

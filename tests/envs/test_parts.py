@@ -32,7 +32,7 @@ def nested(count):
 
 
 def test_images_stay_bytes_and_everything_else_is_one_vector():
-    codec = codec_for(NESTED, in_parts=True)
+    codec = codec_for((NESTED, None), in_parts=True)
     batch, out = nested(2), codec.empty(2)
     codec.write(batch, out)
     assert list(out) == ["vector", "eyes/0", "eyes/2"]
@@ -46,7 +46,7 @@ def test_images_stay_bytes_and_everything_else_is_one_vector():
 
 
 def test_what_observations_are_relative_to_moves_numbers_alone():
-    codec = codec_for(NESTED, in_parts=True).about(np.array([1, 1, 0, 0, 0], np.float32))
+    codec = codec_for((NESTED, None), in_parts=True).about(np.array([1, 1, 0, 0, 0], np.float32))
     out = codec.empty(2)
     codec.write(nested(2), out)
     assert vector_of(out).tolist() == [[-1, 0, 1, 0, 0], [9, 10, 0, 1, 0]]
@@ -54,17 +54,17 @@ def test_what_observations_are_relative_to_moves_numbers_alone():
 
 
 def test_a_policy_that_does_not_ask_gets_one_vector_and_so_does_one_without_an_image():
-    flat = codec_for(NESTED, in_parts=False)
+    flat = codec_for((NESTED, None), in_parts=False)
     out = flat.empty(2)
     flat.write(nested(2), out)
     assert out.shape == (2, 2 + 6 + 3 + 3) and not flat.parts
-    without = codec_for(NESTED["position"], in_parts=True)
+    without = codec_for((NESTED["position"], None), in_parts=True)
     assert isinstance(without.empty(2), np.ndarray)
     assert not ActorCritic.in_parts
 
 
 def test_an_observation_may_be_an_image_and_nothing_else():
-    codec = codec_for(BYTES, in_parts=True)
+    codec = codec_for((BYTES, None), in_parts=True)
     out = codec.empty(2)
     codec.write(nested(2)["eyes"][0], out)
     assert out["vector"].shape == (2, 0) and out["image"].dtype == np.uint8

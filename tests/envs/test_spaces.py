@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from proximo.core.types import Binary, Categories, Continuous
+from proximo.core.types import Binary, Categories, Continuous, Parts
 from proximo.envs import ObservationCodec, action_codec, observation_codec
-from proximo.envs.spaces import ActionCodec, codecs
-from proximo.errors import EnvironmentFault, UserError
+from proximo.envs.actions import ActionCodec, codecs
+from proximo.envs.scaling import scaled_codec
+from proximo.errors import EnvironmentFault, Misfit, UserError
 
 shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
 boxes = st.builds(
@@ -154,13 +155,12 @@ def test_an_environment_may_keep_the_action_it_was_given():
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.Text(5),
         spaces.Sequence(spaces.Discrete(2)),
         spaces.Graph(spaces.Box(-1, 1, (2,)), spaces.Discrete(2)),
     ],
 )
 def test_an_unsupported_space_says_what_to_do(codec, space):
-    with pytest.raises(UserError, match=rf"{type(space).__name__}.*not supported: use .*wrap") as raised:
+    with pytest.raises(UserError, match=rf"{type(space).__name__}.*not supported: .*wrap") as raised:
         codec(space)
     assert "\n" not in str(raised.value)
 
@@ -242,9 +242,77 @@ def test_switches_and_what_float32_cannot_hold_have_no_offset():
     assert offset.tolist() == [0, 0, 0, 0]
 
 
-def test_a_dict_of_actions_is_not_supported():
-    with pytest.raises(UserError, match=r"Dict\('a': Discrete\(2\)\) is not supported: use Discrete"):
-        action_codec(spaces.Dict(a=spaces.Discrete(2)))
+ARM = spaces.Dict(
+    arm=spaces.Dict(
+        grip=spaces.Discrete(3, start=5), joints=spaces.Box(np.float32([0, -1]), np.float32([2000, 1]))
+    ),
+    lamps=spaces.Tuple((spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3], start=[1, 0]))),
+)
+
+
+def test_a_dict_of_actions_is_by_name_for_the_policy_and_in_the_form_of_its_space_for_the_environment():
+    codec = action_codec(ARM)
+    assert codec.kind == Parts(
+        ("arm/grip", "arm/joints", "lamps/0", "lamps/1"),
+        (Categories((3,), scalar=True), Continuous(2), Binary(2), Categories((2, 3))),
+    )
+    chosen = {
+        "arm/grip": np.array([2, 0]),
+        "arm/joints": np.array([[1.0, -5.0], [3000.0, 0.5]]),
+        "lamps/0": np.array([[0, 1], [1, 1]]),
+        "lamps/1": np.array([[1, 2], [0, 0]]),
+    }
+    batch = codec.to_environment(chosen)
+    assert batch["arm"]["grip"].tolist() == [7, 5]
+    assert batch["arm"]["joints"].tolist() == [[1, -1], [2000, 0.5]]
+    assert batch["lamps"][1].tolist() == [[2, 2], [1, 0]]
+    assert batch_space(ARM, 2).contains(batch)
+    one = codec.to_environment_one({name: part[0] for name, part in chosen.items()})
+    assert ARM.contains(one)
+    scaled = scaled_codec(ARM).to_environment({**chosen, "arm/joints": np.array([[0.0, 1.0], [1.0, -1.0]])})
+    assert scaled["arm"]["joints"].tolist() == [[1000, 1], [2000, -1]]  # real numbers act from -1 to 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "space", "says"),
+    [
+        (
+            observation_codec,
+            spaces.Dict(me=spaces.Dict(items=spaces.Sequence(spaces.Discrete(2)))),
+            r"the part 'me/items' of the observation space, Sequence.*a Box of the longest sequence",
+        ),
+        (
+            observation_codec,
+            spaces.Tuple((spaces.Discrete(2), spaces.Graph(spaces.Box(-1, 1, (2,)), None))),
+            r"the part '1' of the observation space, Graph.*a Box of its nodes",
+        ),
+        (action_codec, spaces.Dict(say=spaces.Text(3)), r"the part 'say' of the action space, Text.*use Box"),
+        (action_codec, spaces.Dict({}), "has no parts, so there is nothing to learn"),
+    ],
+)
+def test_a_part_that_is_not_supported_is_named_by_its_keys_with_what_to_do(codec, space, says):
+    with pytest.raises(UserError, match=says) as raised:
+        codec(space)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_text_is_the_numbers_of_its_characters_and_one_hot_in_a_vector():
+    space = spaces.Text(3, charset="ba")
+    codec = observation_codec(space)
+    out = np.empty((3, 6), np.float32)
+    codec.encode(("ab", "", "bba"), out)  # as Gymnasium's vectors give it; ours has numbers
+    a, b, end = [1, 0], [0, 1], [0, 0]
+    assert out.tolist() == [a + b + end, end * 3, b + b + a]
+    again = np.empty_like(out)
+    codec.encode(np.array([[1, 2, 0], [0, 0, 0], [2, 2, 1]], np.int32), again)
+    np.testing.assert_array_equal(again, out)
+    for text, says in {
+        "xa": "the character 'x' in its observation, which is not in the charset of its space",
+        "aaaa": "a text of 4 characters as its observation, at most 3 are declared",
+        7: "the int 7 as its observation, but its space declares a text",
+    }.items():
+        with pytest.raises(Misfit, match=says):
+            codec.batch_of_one(text)
 
 
 def test_later_kinds_of_space_join_by_registration():

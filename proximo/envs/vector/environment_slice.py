@@ -8,9 +8,11 @@ import gymnasium as gym
 import numpy as np
 
 from proximo.envs.vector import returned, snapshot
-from proximo.envs.vector.info import NOTHING, Masks, told
+from proximo.envs.vector.info import NOTHING, told
+from proximo.envs.vector.masks import LATE, MASK, Masks, bits_of
 from proximo.envs.vector.memory import READY, REMAKE, RESET, STEP, Shared
-from proximo.errors import WorkerError, as_error
+from proximo.envs.vector.trees import each, put
+from proximo.errors import Misfit, WorkerError, as_error
 
 
 class EnvironmentSlice:
@@ -36,9 +38,10 @@ class EnvironmentSlice:
         self.obs, self.reward = arrays["obs"], arrays["reward"]
         self.terminated, self.truncated = arrays["terminated"], arrays["truncated"]
         self.success, self.cost = arrays["success"], arrays["cost"]
-        self.legal, self.masked = arrays["legal"], arrays["masked"]
-        self.form = returned.form_of(self.obs, 1)
+        self.legal, self.masked, self.places = arrays["legal"], arrays["masked"], arrays["places"]
+        self.form = returned.form_for(spaces[0])
         self.whole = isinstance(self.obs, np.ndarray)  # an observation is one array
+        self.single = isinstance(self.actions, np.ndarray)  # and so is an action
         self.masks = Masks(spaces[1])
         self.sources: list[str | None] = [None] * (last - first)  # where each tells what is legal, if known
         self.told: list[Any] = [NOTHING] * (last - first)  # what stands in success and cost
@@ -104,9 +107,12 @@ class EnvironmentSlice:
         source = self.sources[position]
         if source is None or seed is not None:
             source = self.sources[position] = self.masks.source(env, obs, result[1])
-            self.masked[index] = bool(source)
-        self.legal[index] = self.masks.now(source, env, obs, result[1], False) if source else True
-        returned.put(self.obs, index, obs)
+            self.masked[index] = self.masks.code(source, env, obs, result[1]) if source else 0
+            self.places[index] = bits_of(source)
+        self.legal[index] = True
+        if source:
+            self._tell_legal(index, source, obs, result[1], False)
+        put(self.obs, index, obs)
         self._note(index, position, NOTHING)
         self.seam[position] = False
 
@@ -121,7 +127,10 @@ class EnvironmentSlice:
             self.reward[index], self.terminated[index], self.truncated[index] = 0.0, False, False
             return
         self.at[self.first] = index
-        action = self.actions[index].copy()  # it may keep it, and the next step writes over ours
+        if self.single:
+            action = self.actions[index].copy()  # it may keep it, and the next step writes over ours
+        else:
+            action = each(lambda part: part[index].copy(), self.actions)
         result = self.envs[position].step(action)
         if type(result) is not tuple or len(result) != 5:
             result = returned.from_step(result)
@@ -134,14 +143,17 @@ class EnvironmentSlice:
         if truncated is not False and truncated is not True:
             truncated = returned.flag(truncated, "truncated")
         ended, obs, source = terminated or truncated, self._fitted(obs), self.sources[position]
-        found = told(info) if isinstance(info, dict) and info else NOTHING
+        read = isinstance(info, dict) and info
+        found = told(info) if read else NOTHING
         if source:
-            self.legal[index] = self.masks.now(source, self.envs[position], obs, info, ended)
+            self._tell_legal(index, source, obs, info, ended)
+        elif read and self.masks.parts and MASK in info:
+            raise Misfit(LATE)
         # After all that may fail: the last good one is still needed then.
         if self.whole:
             self.obs[index] = obs
         else:
-            returned.put(self.obs, index, obs)
+            put(self.obs, index, obs)
         self.reward[index], self.terminated[index], self.truncated[index] = reward, terminated, truncated
         if found is not NOTHING or self.told[position] is not NOTHING:
             self._note(index, position, found)
@@ -152,6 +164,11 @@ class EnvironmentSlice:
         if self.whole and type(obs) is np.ndarray and obs.shape == form.shape and obs.dtype == form.dtype:
             return obs
         return returned.as_declared(obs, form)
+
+    def _tell_legal(self, index: int, source: str, obs: Any, info: Any, ended: bool) -> None:
+        code, env = int(self.masked[index]), self.envs[index - self.first]
+        flags = self.masks.now(source, code, env, obs, info, ended)
+        self.legal[index, : len(flags)] = flags
 
     def _note(self, index: int, position: int, found: tuple[float, float]) -> None:
         self.success[index], self.cost[index] = self.told[position] = found

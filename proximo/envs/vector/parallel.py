@@ -22,13 +22,16 @@ from gymnasium.vector.utils import batch_space
 from proximo.envs.vector import snapshot
 from proximo.envs.vector.cores import granted_cores
 from proximo.envs.vector.environment_slice import EnvironmentSlice
+from proximo.envs.vector.masks import Masks, source_of
 from proximo.envs.vector.memory import CLOSE, READY, REMAKE, RESET, STEP, Shared
 from proximo.envs.vector.pace import Pace
 from proximo.envs.vector.restarts import Restarts
+from proximo.envs.vector.returned import empty_like
 from proximo.envs.vector.timeout import Timeout
+from proximo.envs.vector.trees import put
 from proximo.envs.vector.worker import packed
 from proximo.envs.vector.workers import Worker, WorkerGone
-from proximo.errors import as_error
+from proximo.errors import Misfit, as_error
 
 Share = EnvironmentSlice | Worker
 
@@ -85,7 +88,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self.restarts = Restarts(num_envs, max_restarts, restart_interval)
         self.report: Callable[[Exception, range], None] = lambda error, lost: None
         self.step_timeout, self.reset_timeout = step_timeout, reset_timeout
-        self.shared = Shared(num_envs, self.single_observation_space, self.single_action_space)
+        obs, actions = (empty_like(space, num_envs) for space in spaces)
+        self.shared = Shared(num_envs, obs, actions, Masks(self.single_action_space).room)
         self._arrays = self.shared.arrays()
         chunk = partial(self.chunk, make, spaces)
         self._new_chunk = chunk
@@ -116,12 +120,12 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         self._everywhere(RESET)
         return self._arrays["obs"], {}
 
-    def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One row of the stream."""
         if self.pace is not None and self.pace.due(time.perf_counter()):
             self.change_over()
         arrays = self._arrays
-        arrays["actions"][...] = actions
+        put(arrays["actions"], ..., actions)
         self.restarts.rows += 1
         self._everywhere(STEP)
         if self.pace is not None:
@@ -132,8 +136,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
         """The latest ones, [N, ...] or dicts and tuples of such; overwritten by the next call."""
         return self._arrays["obs"]
 
-    def actions(self) -> np.ndarray:
-        """The latest ones, [N, ...]."""
+    def actions(self) -> Any:
+        """The latest ones, [N, ...] or dicts and tuples of such."""
         return self._arrays["actions"]
 
     def row(self) -> dict[str, np.ndarray]:
@@ -146,7 +150,22 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
 
     def legal(self) -> np.ndarray | None:
         """Which actions may be next, bool [N, M], overwritten by the next call; None where none tells."""
-        return self._arrays["legal"] if self._arrays["masked"].any() else None
+        code = self.mask_code()
+        return self._arrays["legal"][:, : self.own.masks.count(code)] if code else None
+
+    def mask_code(self) -> int:
+        """How masks are told (`Masks.code_of`); 0 where no environment does. Raises Misfit for two ways."""
+        codes = {int(code) for code in self._arrays["masked"] if code}
+        if len(codes) > 1:
+            raise Misfit(
+                "some environments have a flag for each combination in their action mask, others one for "
+                "each value; return masks of one shape"
+            )
+        return max(codes, default=0)
+
+    def mask_source(self) -> str:
+        """Where masks are told, as `Masks.source` has it."""
+        return source_of(int(np.bitwise_or.reduce(self._arrays["places"])))
 
     def save(self) -> list[dict[str, Any] | None]:
         """The state of every environment as plain data; None where it cannot be known."""

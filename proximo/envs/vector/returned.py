@@ -10,7 +10,11 @@ import traceback
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import create_empty_array
 
+from proximo.envs.vector.printed import as_array, one_line, short
+from proximo.envs.vector.trees import Path, tree_of
 from proximo.errors import Misfit
 
 OLD_API = "as in the old gym interface"
@@ -19,23 +23,40 @@ CORRECT = "correct its observation_space or what it returns"
 
 
 class Leaf(NamedTuple):
-    """The array that an observation must be, or one part of it, and what to call it."""
+    """The array that an observation must be, or one part of it, and what to call it.
+
+    characters  of a text, each with its number from 1, which its array holds; 0 is behind its end. Their
+                order is that of their code points: a set of characters has none of its own
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     name: str
+    characters: dict[str, int] | None = None
 
 
-def form_of(arrays: Any, first: int = 0, name: str = "observation") -> Any:
-    """What must be returned to fit arrays, or dicts or tuples of them: the same tree of `Leaf`.
+def form_for(space: Any, *axes: int) -> Any:
+    """What must be returned to fit a space, with `axes` in front of every array: the same tree of `Leaf`."""
 
-    first  axes of the arrays that what is returned does not have, such as that of the environments
-    """
-    if isinstance(arrays, dict):
-        return {key: form_of(part, first, f"{name}[{key!r}]") for key, part in arrays.items()}
-    if isinstance(arrays, tuple):
-        return tuple(form_of(part, first, f"{name}[{i}]") for i, part in enumerate(arrays))
-    return Leaf(arrays.shape[first:], arrays.dtype, name)
+    def leaf(path: Path, part: Any) -> Leaf:
+        name = "observation" + "".join(f"[{key!r}]" for key in path)
+        if isinstance(part, spaces.Text):
+            numbers = {one: number for number, one in enumerate(sorted(part.character_set), 1)}
+            return Leaf((*axes, part.max_length), np.dtype(np.int32), name, numbers)
+        like: Any = create_empty_array(part, 1)
+        return Leaf((*axes, *like.shape[1:]), like.dtype, name)
+
+    return tree_of(space, leaf)
+
+
+def empty_like(space: Any, *axes: int) -> Any:
+    """The arrays that `form_for` asks for, all zeros, which take no memory."""
+
+    def array(path: Path, part: Any) -> np.ndarray:
+        form = form_for(part, *axes)
+        return np.broadcast_to(np.zeros((), form.dtype), form.shape)
+
+    return tree_of(space, array)
 
 
 def as_declared(value: Any, form: Any, name: str = "observation") -> Any:
@@ -52,18 +73,6 @@ def as_declared(value: Any, form: Any, name: str = "observation") -> Any:
         declared = f"its space declares a tuple of {len(form)} parts"
         raise Misfit(f"its {name} is {short(value)}, but {declared}; {CORRECT}")
     return tuple(as_declared(_part(value, i, name), part, f"{name}[{i}]") for i, part in enumerate(form))
-
-
-def put(arrays: Any, index: int, value: Any) -> None:
-    """Write what `as_declared` gave into row `index` of arrays of all environments."""
-    if isinstance(arrays, dict):
-        for key, part in arrays.items():
-            put(part, index, value[key])
-    elif isinstance(arrays, tuple):
-        for part, one in zip(arrays, value, strict=True):
-            put(part, index, one)
-    else:
-        arrays[index] = value
 
 
 def number(reward: Any) -> float:
@@ -152,27 +161,6 @@ def require_spaces(env: Any, spaces: tuple[Any, Any]) -> None:
             )
 
 
-def one_line(value: Any, longest: int = 80) -> str:
-    """A value as text on one line."""
-    text = " ".join(f"{value!r}".split())
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
-
-
-def short(value: Any) -> str:
-    """A value and its type on one line."""
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} {value.shape}"
-    return f"the {type(value).__name__} {one_line(value, 40)}"
-
-
-def as_array(value: Any) -> np.ndarray | None:
-    """What NumPy makes of it; None where it cannot."""
-    try:
-        return np.asarray(value)
-    except Exception:  # ragged lists, and whatever an object of theirs does when it is asked
-        return None
-
-
 def clearer_error(error: Exception, env: Any) -> Exception:
     """The Misfit behind an error, where the environment without its wrappers shows one; else the error.
 
@@ -220,6 +208,8 @@ def _flags(value: Any, name: str, num_envs: int) -> np.ndarray:
 
 def _converted(value: Any, leaf: Leaf) -> np.ndarray:
     """`value` as the array that is declared; only where that loses nothing but digits of a real number."""
+    if leaf.characters is not None:
+        return _symbols(value, leaf, leaf.characters)
     array, name, dtype = as_array(value), leaf.name, leaf.dtype
     if array is None or array.dtype.kind not in "biuf":
         raise _misfit(f"{short(value)} as its {name}, but its space declares {dtype} {leaf.shape}")
@@ -243,6 +233,28 @@ def _converted(value: Any, leaf: Leaf) -> np.ndarray:
         found = f"{_first(outside)} in its {name}"
         raise _misfit(f"{found}, which {dtype}, the dtype of its space, cannot hold")
     return array.astype(dtype)
+
+
+def _symbols(value: Any, leaf: Leaf, characters: dict[str, int]) -> np.ndarray:
+    """A text, or a row of texts, as the numbers of its characters."""
+    if len(leaf.shape) > 1:
+        if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != leaf.shape[0]:
+            raise _misfit(f"{short(value)} as its {leaf.name}, but {leaf.shape[0]} texts are declared")
+        one = leaf._replace(shape=leaf.shape[1:])
+        rows = [as_declared(text, one) for text in value]
+        return np.stack(rows) if rows else np.zeros(leaf.shape, leaf.dtype)
+    if not isinstance(value, str):
+        raise _misfit(f"{short(value)} as its {leaf.name}, but its space declares a text")
+    (longest,) = leaf.shape
+    if len(value) > longest:
+        raise _misfit(f"a text of {len(value)} characters as its {leaf.name}, at most {longest} are declared")
+    found = np.zeros(leaf.shape, leaf.dtype)
+    try:
+        found[: len(value)] = [characters[one] for one in value]
+    except KeyError as error:
+        foreign = f"the character {error.args[0]!r} in its {leaf.name}"
+        raise _misfit(f"{foreign}, which is not in the charset of its space") from None
+    return found
 
 
 def _misfit(what: str) -> Misfit:

@@ -23,6 +23,7 @@ from proximo.policies.distributions.heads import (
     StateDependentExploration,
     StateDependentNormal,
     TanhNormal,
+    dependent_names,
     flags_of,
     make_head,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "StateDependentGaussianHead",
     "StateDependentNormal",
     "TanhNormal",
+    "dependent_names",
     "flags_of",
     "make_head",
     "per_state",

@@ -17,7 +17,7 @@ class Distribution(Protocol):
     an action: they keep the batch shape `[...]`.
 
     masked  the same distribution with actions outside `legal` [..., M] impossible: one flag for each value
-            of each component (`Experience.legal`). What has no masks refuses with TypeError.
+            of each component (`core.types.LEGAL`). What has no masks refuses with TypeError.
     """
 
     def sample(self, noise: Any) -> Any: ...

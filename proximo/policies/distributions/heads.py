@@ -142,8 +142,16 @@ def _(kind: Parts, *of_numbers: Any) -> JointHead:
     return JointHead(heads, kind.names, tuple(flags_of(part) for part in kind.parts))
 
 
+def dependent_names(head: Any) -> list[str]:
+    """The names of the parts of an action whose choices depend on each other; "" is an action as a whole."""
+    if isinstance(head, JointHead):
+        pairs = zip(head.names, head.heads, strict=True)
+        return [name for name, one in pairs if isinstance(one, DependentCategoricalHead)]
+    return [""] if isinstance(head, DependentCategoricalHead) else []
+
+
 def flags_of(kind: Any) -> int:
-    """How many flags of legal values actions of a kind have (`Experience.legal`)."""
+    """How many flags of legal values actions of a kind have (`core.types.LEGAL`)."""
     match kind:
         case Categories(sizes=sizes):
             return sum(sizes)

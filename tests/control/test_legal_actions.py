@@ -1,0 +1,207 @@
+"""Which actions are legal is asked of the environment, and no policy takes another one.
+
+The mask of an observation stands beside it, `obs["legal"]`, so that it is stored, learned from and played
+with it.
+"""
+
+from functools import partial
+
+import gymnasium as gym
+import jax
+import numpy as np
+import pytest
+from mask_probes import Bandit, Identity, Pair
+from probes import first_rollout, small, turns
+
+import proximo
+from proximo import evaluate, training
+from proximo.control.ensemble import ensemble, member_configs
+from proximo.control.model import load_model, save_model
+from proximo.core.types import LEGAL, VECTOR
+from proximo.envs import make_envs
+from proximo.errors import EnvironmentFault, UserError
+from proximo.learn.update import update
+
+WAYS = ("info", "method", "part", "info+method", "info+part+method")
+
+
+def bandit(**options):
+    return small(partial(Bandit, **options), num_envs=4, horizon=16, minibatch_size=32, steps=640)
+
+
+@pytest.mark.parametrize("mode", ["sync", "parallel"])
+@pytest.mark.parametrize("how", WAYS)
+def test_an_illegal_arm_is_never_pulled_however_the_mask_is_told_and_the_best_legal_one_is_learned(how, mode):
+    if mode == "parallel" and how not in ("info", "part"):
+        pytest.skip("workers read masks as this process does")
+    config = proximo.with_options(bandit(how=how), vectorization_mode=mode)
+    env = config.env
+    *_, last = training(config)
+    assert last.metrics["rollout/restarts"] == 0 and last.mean_return > 1.0  # an illegal arm would raise
+    for deterministic in (True, False):
+        found = evaluate(last.agent, env, episodes=20, deterministic=deterministic)
+        assert set(found.returns) <= {0.0, 2.0}
+    assert evaluate(last.agent, env, episodes=4).mean == 2.0
+
+
+def test_the_mask_is_a_part_of_the_observation_that_no_network_sees_and_no_normaliser_touches():
+    learner, rollout, _ = first_rollout(bandit(how="part"))
+    assert list(rollout.obs) == [VECTOR, LEGAL]
+    assert rollout.obs[VECTOR].shape == (17, 4, 1)  # `one` alone
+    assert rollout.obs[LEGAL].dtype == bool and rollout.obs[LEGAL].shape == (17, 4, 5)
+    assert learner.observations.active.shape == (1,)
+    assert set(np.unique(rollout.action[rollout.mask > 0])) == {0, 2}
+
+
+def test_without_masks_an_observation_is_one_array_as_before():
+    _, rollout, _ = first_rollout(small("CartPole-v1"))
+    assert isinstance(rollout.obs, np.ndarray)
+
+
+def test_the_ratio_is_1_and_what_lies_under_the_mask_of_rows_changes_nothing():
+    config = small(partial(Identity, 7, 4, 5), num_envs=4, horizon=12, minibatch_size=48, epochs=1)
+    for learner, rollout, _, after, metrics in turns(config, 2):
+        assert abs(metrics["train/approx_kl"]) < 1e-6 and metrics["train/clip_fraction"] == 0.0
+        spliced = jax.tree.map(np.array, rollout)
+        seams = np.flatnonzero(rollout.mask.reshape(-1) == 0)
+        if not seams.size:
+            continue
+        spliced.action.reshape(-1)[seams] = 6
+        spliced.obs[LEGAL][:-1].reshape(-1, 7)[seams] = np.arange(7) % 2 == 0
+        again, same = update(learner, spliced, config.update, 1.0)
+        for name in ("train/policy_gradient_loss", "train/entropy"):
+            assert same[name] == metrics[name]
+        jax.tree.map(np.testing.assert_array_equal, again.policy, after.policy)
+
+
+def test_the_identity_of_70_actions_of_which_55_are_illegal_scores_90_after_4096_steps():
+    config = small(
+        Identity,
+        num_envs=4,
+        horizon=256,
+        minibatch_size=64,
+        epochs=10,
+        steps=4096,
+        learning_rate=3e-4,
+        hidden=(64, 64),
+        gamma=0.4,
+    )
+    *_, last = training(config)  # in half of that, one state in eight has not seen its right action yet
+    assert evaluate(last.agent, Identity, episodes=5).mean >= 90
+
+
+def test_where_19_of_20_are_illegal_a_policy_that_knows_nothing_is_perfect():
+    first = next(training(small(partial(Identity, 20, 19), num_envs=2, horizon=8, minibatch_size=16)))
+    assert evaluate(first.agent, partial(Identity, 20, 19), episodes=2).returns == [100.0, 100.0]
+
+
+def test_an_agent_takes_the_mask_with_the_observation_or_out_of_it(tmp_path):
+    *_, last = training(bandit(how="part"))
+    agent, mask = last.agent, np.array([0, 1, 0, 0, 0])
+    one = np.ones(1, np.float32)
+    assert agent.act({"one": one, "action_mask": mask}) == 1
+    assert agent.act({"one": one}, legal=mask) == 1
+    batch = {"one": np.ones((5, 1), np.float32), "action_mask": np.eye(5, dtype=np.int8)}
+    assert agent.act(batch).tolist() == agent.act(batch, deterministic=False).tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(
+        UserError, match=r"the action mask is an array of int64 \(3,\), its action space has 5"
+    ):
+        agent.act({"one": one}, legal=np.ones(3, int))
+    with pytest.raises(UserError, match="the action mask allows no action"):
+        agent.act({"one": one}, legal=np.zeros(5, int))
+    save_model(agent, tmp_path / "model")
+    assert load_model(tmp_path / "model").act(batch).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_predict_takes_action_masks_as_sb3_contrib_has_it():
+    model = proximo.PPO(Bandit, num_envs=2, horizon=8, minibatch_size=16).learn(16)
+    masks = np.eye(5, dtype=bool)
+    actions, _ = model.predict(np.ones((5, 1), np.float32), action_masks=masks, deterministic=True)
+    assert actions.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_members_of_an_ensemble_and_resumed_runs_take_legal_actions_alone():
+    config = proximo.with_options(bandit(), steps=192)
+    *_, members = ensemble(member_configs(config, 2))
+    alone = list(training(config))
+    for mine, whole in zip(members, (alone[-1],), strict=False):
+        assert mine.mean_return == pytest.approx(whole.mean_return)
+    half = next(training(config))
+    snapshot = half.snapshot()
+    assert LEGAL in snapshot.stream["obs"]
+    # Bandit has no get_state, so new episodes start; an illegal arm would raise.
+    with pytest.warns(Warning, match="start anew"):
+        *_, last = training(config, start=snapshot)
+    assert last.steps == alone[-1].steps
+
+
+class Disagrees(Bandit):
+    def action_masks(self):
+        return np.array([1, 0, 0, 0, 0])
+
+
+class Late(Bandit):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {}
+
+
+WRONG = {
+    "two places": (Disagrees, "its info has an 'action_mask' and .* a method .*, and they differ in flag 2"),
+    "steps alone": (
+        partial(Late, legal=range(5)),
+        r"its info has an 'action_mask' in step\(\), and none in reset\(\); return one in",
+    ),
+    "nothing": (partial(Bandit, legal=()), "its action mask allows no action; allow one, or end the episode"),
+}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["ours", "theirs"])
+@pytest.mark.parametrize("what", WRONG)
+def test_a_mask_that_cannot_be_is_refused_in_one_line_that_names_the_environment(what, own):
+    env, says = WRONG[what]
+    made = gym.vector.SyncVectorEnv([env, env]) if own else env
+    config = small(made, num_envs=2, horizon=4, minibatch_size=8)
+    with pytest.raises(EnvironmentFault, match=f"environment 0 of .*{says}") as caught:
+        list(training(config))
+    assert "\n" not in str(caught.value)
+
+
+# --- choices that depend on each other
+
+
+def test_a_mask_of_the_shape_of_nvec_makes_choices_depend_on_each_other(tmp_path):
+    config = small(Pair, num_envs=4, horizon=16, minibatch_size=32, steps=960)
+    *_, last = training(config)
+    assert last.mean_return > 1.0  # Pair raises at unequal choices
+    assert evaluate(last.agent, Pair, episodes=8).mean == 2.0
+    save_model(last.agent, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    only = np.zeros((3, 3), int)
+    only[2, 0] = 1
+    assert again.act(np.ones(1, np.float32), legal=only).tolist() == [2, 0]
+    assert again.act(np.ones((2, 1), np.float32), legal=np.stack([only, only.T])).tolist() == [[2, 0], [0, 2]]
+
+
+def test_too_many_combinations_are_refused_with_what_to_do():
+    with pytest.raises(EnvironmentFault, match=r"a flag for each of 4,225 combinations, .* at most 4,096"):
+        next(training(small(partial(Pair, 65))))
+
+
+def test_an_agent_of_independent_choices_refuses_masks_of_combinations():
+    class Independent(Pair):
+        def reset(self, *, seed=None, options=None):
+            obs, _ = super().reset(seed=seed)
+            return obs, {"action_mask": np.array([1, 0, 0, 1, 0, 0])}
+
+    first = next(training(small(Independent, num_envs=2, horizon=4, minibatch_size=8)))
+    with pytest.raises(
+        UserError, match=r"a flag for each combination of choices, those of .* one for each value"
+    ):
+        evaluate(first.agent, Pair, episodes=1)
+
+
+def test_a_vector_tells_masks_of_combinations_too():
+    for made in (Pair, gym.vector.SyncVectorEnv([Pair, Pair])):
+        with make_envs(made, 2) as envs:
+            envs.reset([0, 1])
+            assert envs.legal.astype(int).tolist() == [np.eye(3, dtype=int).reshape(-1).tolist()] * 2

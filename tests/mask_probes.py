@@ -1,0 +1,96 @@
+"""Environments in which some actions are illegal."""
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Bandit(gym.Env):
+    """One step an episode. Arm k pays k, but only the arms in `legal` may be pulled; any other raises.
+
+    how   it tells that: "info", "method", "part" (of its observation), several of these with "+" between
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, how="info", arms=5, legal=(0, 2)):
+        self.how, self.legal, self.arms = how.split("+"), list(legal), arms
+        self.action_space = spaces.Discrete(arms)
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        if "part" in self.how:
+            mask = spaces.MultiBinary(arms)
+            self.observation_space = spaces.Dict(action_mask=mask, one=self.observation_space)
+        if "method" in self.how:
+            self.action_masks = self.mask
+
+    def mask(self):
+        flags = np.zeros(self.arms, np.int8)
+        flags[self.legal] = 1
+        return flags
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.told()
+
+    def step(self, action):
+        if action not in self.legal:
+            raise ValueError(f"arm {action} is illegal")
+        obs, info = self.told()
+        return obs, float(action), True, False, info
+
+    def told(self):
+        obs = np.ones(1, np.float32)
+        if "part" in self.how:
+            obs = {"action_mask": self.mask(), "one": obs}
+        return obs, {"action_mask": self.mask()} if "info" in self.how else {}
+
+
+class Identity(gym.Env):
+    """As in sb3-contrib's tests: a reward of 1 for the action that is the observation; 100 steps.
+
+    In each step `illegal` of the other actions, chosen at random, are illegal.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, count=70, illegal=55, steps=100):
+        self.count, self.illegal, self.steps = count, illegal, steps
+        self.observation_space = self.action_space = spaces.Discrete(count)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.drawn(), {}
+
+    def drawn(self):
+        self.state = int(self.np_random.integers(self.count))
+        others = np.delete(np.arange(self.count), self.state)
+        self.closed = self.np_random.choice(others, self.illegal, replace=False)
+        return self.state
+
+    def action_masks(self):
+        return ~np.isin(np.arange(self.count), self.closed)
+
+    def step(self, action):
+        reward, self.time = float(action == self.state), self.time + 1
+        return self.drawn(), reward, False, self.time == self.steps, {}
+
+
+class Pair(gym.Env):
+    """Two choices of which each depends on the other: only equal ones are legal, and i, i pays i."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+    observation_space = spaces.Box(0, 1, (1,), np.float32)
+
+    def __init__(self, size=3):
+        self.size = size
+        self.action_space = spaces.MultiDiscrete([size, size])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {"action_mask": np.eye(self.size, dtype=np.int8)}
+
+    def step(self, action):
+        assert action[0] == action[1], action
+        obs, info = self.reset()
+        return obs, float(action[0]), True, False, info
