@@ -62,7 +62,9 @@ def environment_of(words: tuple[Any, ...], options: dict[str, Any]) -> Any:
     first, *more = [*words, *(options.pop(name) for name in ("policy", "env") if name in options)] or [None]
     if isinstance(first, str) and first.endswith("Policy"):
         if first not in POLICIES:
-            raise UserError(f"there is no {first}: policies are multi-layer perceptrons: leave it out")
+            raise UserError(
+                f"there is no {first}: leave it out; images are read by convolutions, and network= chooses a memory"
+            )
         first, *more = more or [None]
     if first is None or more:
         raise UserError("pass one environment, then options by name: PPO('CartPole-v1', gamma=0.99)")
