@@ -63,7 +63,8 @@ def environment_of(words: tuple[Any, ...], options: dict[str, Any]) -> Any:
     if isinstance(first, str) and first.endswith("Policy"):
         if first not in POLICIES:
             raise UserError(
-                f"there is no {first}: leave it out; images are read by convolutions, and network= chooses a memory"
+                f"there is no {first}: leave it out; images are read by convolutions, and network= chooses a "
+                "memory"
             )
         first, *more = more or [None]
     if first is None or more:

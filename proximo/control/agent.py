@@ -225,7 +225,9 @@ class Agent:
     def _not_of_space(self, error: Exception) -> UserError:
         why = f": {error}" if isinstance(error, Misfit) else ""
         space = one_line(self.spaces[0])
-        return UserError(f"the observation is not in the space {space}, nor a batch of such observations{why}")
+        return UserError(
+            f"the observation is not in the space {space}, nor a batch of such observations{why}"
+        )
 
     def _flags(self, legal: Any, single: bool, count: int) -> np.ndarray | None:
         """A mask of one observation, or of `count`, as bool [N, M]; None where all actions are legal."""
