@@ -219,7 +219,7 @@ class Agent:
     def seen(self) -> Space:
         """What the policy sees of an observation, which has to be given."""
         options = getattr(self.policy, "options", None)
-        flat = options is not None and options.encoders.flatten
+        flat = options is not None and options.flatten
         return self.spaces[0] if flat else without_masks(*self.spaces)
 
     def _not_of_space(self, error: Exception) -> UserError:

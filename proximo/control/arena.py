@@ -83,7 +83,7 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
     try:
         envs.action = action_map(config, envs)
-        seen = envs.spaces[0] if config.network.encoders.flatten else without_masks(*envs.spaces)
+        seen = envs.spaces[0] if config.network.flatten else without_masks(*envs.spaces)
         FOUND.info(in_words(seen, envs.spaces[1], scaled=maps_actions(config)))
         require_memory(envs, codec_asked(config.network, envs.spaces), config.horizon)
     except UserError:

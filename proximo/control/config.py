@@ -163,12 +163,6 @@ def _fit_own_code(config: Config) -> None:
             "are the actor's: leave one of them out"
         )
     default, presets = NetworkOptions(), [*METHODS.values(), *RECIPES.values()]
-    if differing := options.changes(network.encoders, default.encoders):
-        name = next(iter(differing))
-        raise UserError(
-            f"{name} is an option of Proximo's networks, and your network {called} does not see it: leave "
-            f"{name} out"
-        )
     for name in OF_OUR_NETWORKS:
         value = getattr(network, name)
         if value != getattr(default, name) and value not in [chosen.get(name) for chosen in presets]:
@@ -178,7 +172,10 @@ def _fit_own_code(config: Config) -> None:
             )
 
 
-OF_OUR_NETWORKS = ("hidden", "critic_hidden", "activation", "shared", "initialiser", "policy_gain")
+OF_OUR_NETWORKS = (
+    *("hidden", "critic_hidden", "activation", "shared", "initialiser", "policy_gain"),
+    *("image_network", "embedding", "text_features", "modulate", "flatten"),
+)
 KNOWN_LOG_STD = {  # of the class, and of presets, which a distribution of the user's may pass over
     chosen.get("initial_log_std", NetworkOptions.initial_log_std)
     for chosen in ({}, *METHODS.values(), *RECIPES.values())

@@ -58,7 +58,7 @@ def require_short(space: Any) -> None:
                 raise UserError(
                     f"{where} of {length:,} characters, each of {count:,}, needs {length * count:,} "
                     f"one-hot entries, and at most {MOST_CHOICES:,} are supported: let the network read it "
-                    "as it is (without --encoders.flatten; in_parts = True in a network of your own), or "
+                    "as it is (without --flatten; in_parts = True in a network of your own), or "
                     "lower max_length"
                 )
 

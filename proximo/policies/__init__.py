@@ -1,6 +1,6 @@
 """What acts: distributions, networks, and the actor-critic made of them."""
 
-from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, Policy
+from proximo.policies.actor_critic import ActorCritic, Output, Policy
 from proximo.policies.distributions import (
     Bernoulli,
     Categorical,
@@ -13,6 +13,7 @@ from proximo.policies.distributions import (
 )
 from proximo.policies.encoded import OLDER_NETWORKS, EncodedActorCritic
 from proximo.policies.mlp import MLP, Dense
+from proximo.policies.options import NetworkOptions
 from proximo.policies.own_network import OwnPolicy, Sizes, new_policy, takes_parts
 
 __all__ = [

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from proximo.core.types import ActionKind, PartKind, vector_of
-from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, legal_alone
+from proximo.policies.actor_critic import ActorCritic, Output, legal_alone
 from proximo.policies.attention import GatedTransformer
 from proximo.policies.distributions import Head
 from proximo.policies.encoders import Encoders
 from proximo.policies.memory import GRU, LSTM
+from proximo.policies.options import NetworkOptions
 
 Memory = LSTM | GRU | GatedTransformer
-OLDER_NETWORKS: dict[str, Any] = {"encoders": {"flatten": True}}  # of files that say nothing about encoders
+OLDER_NETWORKS: dict[str, Any] = {"flatten": True}  # of files that do not say how images are read
 
 
 class EncodedActorCritic(eqx.Module):
@@ -45,7 +46,7 @@ class EncodedActorCritic(eqx.Module):
         encoder_key, memory_key, key = jax.random.split(key, 3)
         self.encoders = self.memory = None
         if parts:
-            self.encoders = Encoders(encoder_key, features, parts, options.encoders, options.initialiser)
+            self.encoders = Encoders(encoder_key, features, parts, options)
             features = self.encoders.size
         if options.memory is not None:
             self.memory = options.memory.made(memory_key, features, options.initialiser)

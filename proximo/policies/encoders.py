@@ -1,8 +1,7 @@
 """What turns the parts of an observation into one vector of features: each part has an encoder of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,29 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from proximo.core.ranges import at_least
 from proximo.core.types import VECTOR, Choices, PartKind, Picture, Tokens
-from proximo.policies.convolution import ImageNetwork, ImageOptions, fitting
+from proximo.policies.convolution import ImageNetwork, fitting
 from proximo.policies.memory import GRU
-from proximo.policies.mlp import Dense, Initialiser
+from proximo.policies.mlp import Dense
+from proximo.policies.options import NetworkOptions
 
 MOST_CHANNELS = 4  # of an image whose channels come first: a stack of frames, or red, green, blue, alpha
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How parts of an observation are read."""
-
-    image_network: ImageOptions | None = None
-    """For images; unless given `nature` from 36 pixels on, `small` below."""
-    embedding: Annotated[int, at_least(1)] = 32
-    """Numbers for each word of a text, and for each category of a part with many."""
-    text_features: Annotated[int, at_least(1)] = 64
-    """Numbers that a text becomes: the last state of a GRU over it."""
-    modulate: bool = False
-    """Let texts and numbers scale and shift the channels of images (FiLM, Perez 2018)."""
-    flatten: bool = False
-    """Join images and categories to the vector of all numbers instead."""
 
 
 class ImageEncoder(eqx.Module):
@@ -41,10 +24,10 @@ class ImageEncoder(eqx.Module):
     network: ImageNetwork
     kind: Picture = eqx.field(static=True)
 
-    def __init__(self, key: Array, kind: Picture, options: EncoderOptions, initialiser: Initialiser) -> None:
+    def __init__(self, key: Array, kind: Picture, options: NetworkOptions) -> None:
         shape = channels_last(kind)
         chosen = options.image_network or fitting(shape)
-        self.network, self.kind = chosen.network(key, shape, initialiser), kind
+        self.network, self.kind = chosen.network(key, shape, options.initialiser), kind
 
     @property
     def size(self) -> int:
@@ -85,7 +68,7 @@ class CategoryEncoder(eqx.Module):
     table: Float[Array, "rows E"]
     sizes: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, key: Array, kind: Choices, options: EncoderOptions, initialiser: Initialiser) -> None:
+    def __init__(self, key: Array, kind: Choices, options: NetworkOptions) -> None:
         self.table = jax.random.normal(key, (sum(kind.sizes), options.embedding))
         self.sizes = kind.sizes
 
@@ -104,10 +87,10 @@ class TextEncoder(eqx.Module):
     table: Float[Array, "vocabulary E"]
     reader: GRU
 
-    def __init__(self, key: Array, kind: Tokens, options: EncoderOptions, initialiser: Initialiser) -> None:
+    def __init__(self, key: Array, kind: Tokens, options: NetworkOptions) -> None:
         table_key, reader_key = jax.random.split(key)
         self.table = jax.random.normal(table_key, (kind.vocabulary, options.embedding))
-        self.reader = GRU(reader_key, options.embedding, options.text_features, initialiser)
+        self.reader = GRU(reader_key, options.embedding, options.text_features, options.initialiser)
 
     @property
     def size(self) -> int:
@@ -144,13 +127,12 @@ class Encoders(eqx.Module):
         key: Array,
         numbers: int,
         parts: Mapping[str, PartKind],
-        options: EncoderOptions,
-        initialiser: Initialiser,
+        options: NetworkOptions,
     ) -> None:
         *keys, modulation_key = jax.random.split(key, len(parts) + 1)
         self.names, self.numbers = tuple(parts), numbers
         self.encoders = tuple(
-            ENCODERS[type(kind)](one, kind, options, initialiser)  # type: ignore[arg-type]
+            ENCODERS[type(kind)](one, kind, options)  # type: ignore[arg-type]
             for one, kind in zip(keys, parts.values(), strict=True)
         )
         images = [one for one in self.encoders if isinstance(one, ImageEncoder)]

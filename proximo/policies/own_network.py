@@ -24,9 +24,10 @@ from jaxtyping import Array, Bool
 from proximo.core.types import VECTOR, ActionKind, PartKind, Picture, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
-from proximo.policies.actor_critic import ActorCritic, NetworkOptions, Output, legal_alone, without_legal
+from proximo.policies.actor_critic import ActorCritic, Output, legal_alone, without_legal
 from proximo.policies.distributions import Head, make_head
 from proximo.policies.encoded import EncodedActorCritic
+from proximo.policies.options import NetworkOptions
 
 STREAMS = 1  # of reward, each with a value of its own
 
@@ -126,7 +127,7 @@ def _plain(x: Any) -> Array:
 def takes_parts(options: NetworkOptions) -> bool:
     """Whether the policy takes an observation's images as they are, beside the vector of its numbers."""
     own = options.own_network
-    return not options.encoders.flatten if own is None else bool(getattr(own.function, "in_parts", False))
+    return not options.flatten if own is None else bool(getattr(own.function, "in_parts", False))
 
 
 def new_policy(

@@ -23,7 +23,6 @@ from proximo.policies import NetworkOptions, new_policy, takes_parts
 from proximo.policies.attention import Transformer
 from proximo.policies.convolution import Small
 from proximo.policies.distributions import StateDependentExploration
-from proximo.policies.encoders import EncoderOptions
 from proximo.policies.memory import Lstm
 from proximo.runs.sealed import manifest
 
@@ -67,8 +66,8 @@ def same(a, b):
     [
         (ENDLESS, {}),
         (IMAGE, {"shared": True}),
-        (IMAGE, {"encoders": EncoderOptions(flatten=True)}),
-        (PAGE, {"encoders": EncoderOptions(image_network=Small((4,), 8), embedding=3, modulate=True)}),
+        (IMAGE, {"flatten": True}),
+        (PAGE, {"image_network": Small((4,), 8), "embedding": 3, "modulate": True}),
         (ENDLESS, {"network": Lstm(4)}),
         (PAGE, {"network": Transformer(8, window=3), "distribution": StateDependentExploration(2)}),
         (PARTS, {"activation": "relu", "hidden": (), "critic_hidden": (5, 3)}),

@@ -1,5 +1,7 @@
 """Parts of an observation as features: each part by itself, joined, and images modulated by the rest."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,12 @@ import pytest
 
 from proximo.core.types import Choices, Picture, Tokens
 from proximo.policies.convolution import Small
-from proximo.policies.encoders import EncoderOptions, Encoders, TextEncoder, channels_last
+from proximo.policies.encoders import Encoders, TextEncoder, channels_last
+from proximo.policies.options import NetworkOptions
 
 KEY = jax.random.key(0)
 PARTS = {"camera": Picture((3, 9, 8)), "kind": Choices((50, 2)), "mission": Tokens(6, 10)}
-OPTIONS = EncoderOptions(image_network=Small((4,), 5), embedding=3, text_features=7)
+OPTIONS = NetworkOptions(image_network=Small((4,), 5), embedding=3, text_features=7, initialiser="lecun")
 
 
 def observations(*axes):
@@ -26,7 +29,7 @@ def observations(*axes):
 
 
 def made(options=OPTIONS):
-    return Encoders(KEY, 2, PARTS, options, "lecun")
+    return Encoders(KEY, 2, PARTS, options)
 
 
 def test_numbers_come_first_then_what_each_part_becomes():
@@ -59,8 +62,8 @@ def test_an_image_may_have_its_channels_first_last_or_none():
 
 
 def test_what_is_behind_the_end_of_a_text_is_not_read():
-    encoder = TextEncoder(KEY, Tokens(5, 9), OPTIONS, "lecun")
-    longer = TextEncoder(KEY, Tokens(8, 9), OPTIONS, "lecun")
+    encoder = TextEncoder(KEY, Tokens(5, 9), OPTIONS)
+    longer = TextEncoder(KEY, Tokens(8, 9), OPTIONS)
     np.testing.assert_allclose(
         encoder(jnp.array([3, 1, 4, 0, 0])), longer(jnp.array([3, 1, 4, 0, 0, 0, 0, 0])), atol=1e-6
     )
@@ -69,7 +72,7 @@ def test_what_is_behind_the_end_of_a_text_is_not_read():
 
 
 def test_modulation_begins_as_none_and_then_lets_the_rest_change_what_is_seen():
-    plain, modulated = made(), made(EncoderOptions(Small((4,), 5), 3, 7, modulate=True))
+    plain, modulated = made(), made(replace(OPTIONS, modulate=True))
     obs = observations(4)
     np.testing.assert_allclose(plain(obs), modulated(obs), atol=1e-6)
     stirred = jax.tree.map(lambda x: x + 0.1, modulated)
