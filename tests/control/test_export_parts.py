@@ -32,7 +32,7 @@ ROWS = 4
 def agent_for(observation=SEEN, action=WATTS, scale_actions=True, **network):
     """An agent with numbers of a trained one."""
     options = NetworkOptions(**{"hidden": (8,), "policy_gain": 1.0, **network})
-    codec, kind = codec_for(observation, in_parts=True), action_codec(action).kind
+    codec, kind = codec_for((observation, action), in_parts=True), action_codec(action).kind
     parts = {name: part.kind for name, part in codec.parts.items()}
     policy = new_policy(jax.random.key(0), codec.shape[0], kind, options, parts)
     policy = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), policy)

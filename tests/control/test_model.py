@@ -34,7 +34,7 @@ PARTS = spaces.Dict(numbers=ENDLESS, place=spaces.Discrete(4, start=1), switches
 
 def agent_for(observation=ENDLESS, action=KINDS["Discrete"], **options):
     network = NetworkOptions(**{"hidden": (8, 6), "policy_gain": 2.0, **options})
-    codec, kind = codec_for(observation, takes_parts(network)), action_codec(action).kind
+    codec, kind = codec_for((observation, action), takes_parts(network)), action_codec(action).kind
     parts = {name: part.kind for name, part in codec.parts.items()}
     policy = new_policy(jax.random.key(1), codec.shape[0], kind, network, parts)
     observations = observation_normaliser(codec.normalised)
@@ -81,9 +81,10 @@ def test_a_model_comes_back_as_it_was(tmp_path, observation, action, options):
     assert all(map(same, again.spaces, agent.spaces)) and again.name == "Test-v0"
     assert again.policy.options == agent.policy.options
     observation.seed(0)
+    one, other = agent.player(), again.player()
     for _ in range(5):
         seen = observation.sample()
-        assert np.array_equal(agent.act(seen), again.act(seen))
+        assert np.array_equal(one.act(seen), other.act(seen))
 
 
 def test_three_files_and_nothing_executable(folder):
@@ -92,6 +93,7 @@ def test_three_files_and_nothing_executable(folder):
     description = json.loads((folder / "model.json").read_text())
     assert sorted(description) == [
         "action_space",
+        "dependent_choices",
         "env_description",
         "environment",
         "format",
@@ -332,8 +334,8 @@ def test_bounds_that_were_written_as_floats_are_read():
 
 
 def test_a_space_of_another_kind_cannot_be_saved():
-    with pytest.raises(UserError, match="Text"):
-        space_to_json(spaces.Text(3))
+    with pytest.raises(UserError, match="Sequence"):
+        space_to_json(spaces.Sequence(spaces.Discrete(3)))
 
 
 # ---- numbers that no model has, and numbers of another width

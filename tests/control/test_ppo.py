@@ -155,7 +155,7 @@ def test_words_of_stable_baselines3_that_ask_for_what_there_is_are_understood(wo
     [
         (
             lambda: PPO("CnnPolicy", "CartPole-v1"),
-            "there is no CnnPolicy: images are read by convolutions in any case",
+            "there is no CnnPolicy: leave it out; images are read by convolutions",
         ),
         (lambda: PPO("MlpPolicy"), "pass one environment, then options by name"),
         (

@@ -284,8 +284,9 @@ def test_the_penalty_follows_the_kl_of_whole_updates(situation):
 
 def test_a_new_learner_starts_at_the_coefficient_that_was_asked_for():
     class Envs:
-        spaces = (gym.spaces.Box(-1.0, 1.0, (2,)),)
+        spaces = (gym.spaces.Box(-1.0, 1.0, (2,)), gym.spaces.Box(-1.0, 1.0, (1,)))
         action = type("codec", (), {"kind": None})
+        settle = staticmethod(lambda: None)
 
     from proximo.control.streams import streams
     from proximo.core.types import Continuous
