@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from proximo.core.types import VECTOR, ActionKind, PartKind, Picture, vector_of
+from proximo.core.types import VECTOR, ActionKind, Choices, PartKind, Picture, Tokens, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
 from proximo.policies.actor_critic import ActorCritic, Output, legal_alone, without_legal
@@ -35,22 +35,48 @@ STREAMS = 1  # of reward, each with a value of its own
 class Sizes(NamedTuple):
     """What a network of the user's own is made for.
 
-    features  numbers of an observation
-    outputs   numbers that the distribution over actions takes: a mean for each, or a logit for each choice
-    images    of a network that says `in_parts = True`: name -> shape of each image, beside the numbers
+    features    numbers of an observation
+    outputs     numbers that the distribution over actions takes: a mean for each, or a logit for each choice
+
+    Of a network that says `in_parts = True`, name -> what stands beside the numbers:
+    images      shape of each image
+    categories  how many values each has, of many; they come as int32, counted from 0
+    texts       length of each, and how many symbols it may have; it comes as int32, and 0 is behind its end
     """
 
     features: int
     outputs: int
     images: Mapping[str, tuple[int, ...]]
+    categories: Mapping[str, tuple[int, ...]] = {}
+    texts: Mapping[str, tuple[int, int]] = {}
+
+    @property
+    def parts(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The form of each part of one observation that stands beside the numbers."""
+        forms = [(name, shape, jnp.uint8) for name, shape in self.images.items()]
+        forms += [(name, (len(values),), jnp.int32) for name, values in self.categories.items()]
+        forms += [(name, (length,), jnp.int32) for name, (length, _) in self.texts.items()]
+        return {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape, dtype in forms}
+
+
+def sizes_of(features: int, outputs: int, parts: Mapping[str, PartKind]) -> Sizes:
+    """What a network is made for whose observations have these parts beside their numbers."""
+    return Sizes(
+        features,
+        outputs,
+        {name: part.shape for name, part in parts.items() if isinstance(part, Picture)},
+        {name: part.sizes for name, part in parts.items() if isinstance(part, Choices)},
+        {name: (part.length, part.vocabulary) for name, part in parts.items() if isinstance(part, Tokens)},
+    )
 
 
 class OwnPolicy(eqx.Module):
     """A network of the user's own as a policy.
 
     The network is given ONE observation, [features], and returns (outputs [outputs], value [1] or []);
-    batches are mapped here. Where it says `in_parts = True` an observation is a dictionary: "vector"
-    [features], and each image by its name, bytes [height, width, channels].
+    batches are mapped here. Where it says `in_parts = True`, an observation with images, large categories or
+    texts is a dictionary: "vector" [features], and each of these by its name (`Sizes`). It never sees which
+    actions are legal: its outputs are masked here.
 
     Where it has a method `begin() -> memory`, a tree of arrays, it is called with (observation, memory) and
     returns (outputs, value, memory). Before the first observation of an episode memory is as it begins.
@@ -77,21 +103,24 @@ class OwnPolicy(eqx.Module):
         self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
     ) -> tuple[Output, Any]:
         """The distribution over actions after `obs`, [..., features], and its value."""
-        network = self.network
+        network, seen = self.network, without_legal(obs)
         if has_memory(network):
-            return self._remembering(network, obs, start, carry)
+            outputs, value, carry = self._remembering(network, seen, start, carry)
+            return legal_alone(Output(self.head(outputs), value), obs), carry
 
-        def both(obs: Any) -> tuple[Array, Array]:
-            outputs, value = network(obs)
+        def both(seen: Any) -> tuple[Array, Array]:
+            outputs, value = network(seen)
             return outputs, jnp.reshape(value, STREAMS)
 
         for _ in range(vector_of(obs).ndim - 1):
             both = jax.vmap(both)
-        outputs, value = both(without_legal(obs))
+        outputs, value = both(seen)
         return legal_alone(Output(self.head(outputs), value), obs), carry
 
-    def _remembering(self, network: Any, obs: Any, start: Array | None, carry: Any) -> tuple[Output, Any]:
-        """The same of one row [N, ...], or of rows one after another [L, N, ...]."""
+    def _remembering(
+        self, network: Any, obs: Any, start: Array | None, carry: Any
+    ) -> tuple[Array, Array, Any]:
+        """What it returns of one row [N, ...], or of rows one after another [L, N, ...]."""
         first = begun(network)
 
         def one(obs: Any, start: Array, memory: Any) -> tuple[Any, tuple[Array, Array]]:
@@ -106,7 +135,7 @@ class OwnPolicy(eqx.Module):
             carry, (outputs, value) = row(obs, start, carry)
         else:
             carry, (outputs, value) = jax.lax.scan(lambda carry, seen: row(*seen, carry), carry, (obs, start))
-        return Output(self.head(outputs), value), carry
+        return outputs, value, carry
 
 
 def has_memory(network: Any) -> bool:
@@ -125,7 +154,7 @@ def _plain(x: Any) -> Array:
 
 
 def takes_parts(options: NetworkOptions) -> bool:
-    """Whether the policy takes an observation's images as they are, beside the vector of its numbers."""
+    """Whether the policy takes images, texts and categories as they are, beside the vector of its numbers."""
     own = options.own_network
     return not options.flatten if own is None else bool(getattr(own.function, "in_parts", False))
 
@@ -149,8 +178,7 @@ def new_policy(
             return EncodedActorCritic(key, features, parts or {}, kind, options)
         return ActorCritic(key, features, kind, options)
     head = make_head(kind, options.initial_log_std, options.final_log_std, options.distribution)
-    images = {name: part.shape for name, part in (parts or {}).items() if isinstance(part, Picture)}
-    sizes = Sizes(features, head.inputs, images)
+    sizes = sizes_of(features, head.inputs, parts or {})
     called = name_of(options.own_network)
     parameters, rest = _made(key, sizes, options)
     _, again = eqx.filter_eval_shape(lambda key: _made(key, sizes, options), key)
@@ -196,12 +224,11 @@ def _check(policy: OwnPolicy, sizes: Sizes, called: str) -> None:
     """Raises UserError unless the network returns what it should, of one observation; nothing is computed."""
     number = jnp.result_type(float)
     obs: Any = jax.ShapeDtypeStruct((sizes.features,), number)
-    images = {name: jax.ShapeDtypeStruct(shape, jnp.uint8) for name, shape in sizes.images.items()}
-    if images:
-        obs = {VECTOR: obs, **images}
-    given = (
-        ", ".join(f"{name} {said_shape(part)}" for name, part in obs.items()) if images else said_shape(obs)
-    )
+    if sizes.parts:
+        obs = {VECTOR: obs, **sizes.parts}
+        given = ", ".join(f"{name} {said_shape(part)}" for name, part in obs.items())
+    else:
+        given = said_shape(obs)
     network = policy.network
     memory, remembers = _checked_memory(network, called), has_memory(network)
     seen = (obs, memory) if remembers else (obs,)

@@ -130,7 +130,7 @@ def test_members_of_an_ensemble_and_resumed_runs_take_legal_actions_alone():
     snapshot = half.snapshot()
     assert LEGAL in snapshot.stream["obs"]
     # Bandit has no get_state, so new episodes start; an illegal arm would raise.
-    with pytest.warns(Warning, match="start anew"):
+    with pytest.warns(Warning, match="episodes that were under way are restarted"):
         *_, last = training(config, start=snapshot)
     assert last.steps == alone[-1].steps
 

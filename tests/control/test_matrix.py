@@ -6,6 +6,7 @@ of observations at once, `parts` all kinds of actions.
 """
 
 from functools import partial
+from math import prod
 
 import equinox as eqx
 import gymnasium as gym
@@ -126,16 +127,44 @@ class Own(eqx.Module):
         return self.actor(obs), self.critic(obs)
 
 
+class Reads(eqx.Module):
+    """A network of the user's own that takes every part as it is, and remembers; it is given no mask."""
+
+    in_parts = True
+    layer: eqx.nn.Linear
+
+    def __init__(self, key, sizes):
+        assert sizes.images == {"image": (4, 4, 3)} and sizes.categories == {"categories": (300, 2)}
+        assert sizes.texts == {"text": (5, 1 + 3)}  # three characters, and 0 behind the end
+        inputs = sizes.features + sum(prod(part.shape) for part in sizes.parts.values())
+        self.layer = eqx.nn.Linear(inputs, sizes.outputs + 1, key=key)
+
+    def begin(self):
+        return jnp.zeros(1)
+
+    def __call__(self, obs, memory):
+        assert {name: str(part.dtype) for name, part in obs.items()} == {
+            "vector": "float32",
+            "image": "uint8",
+            "categories": "int32",
+            "text": "int32",
+        }
+        said = self.layer(jnp.concatenate([jnp.ravel(part) / 300.0 for part in obs.values()])) + memory
+        return said[:-1], said[-1], jnp.tanh(said[:1])
+
+
 NETWORKS = {
     "plain": None,
     "lstm": Lstm(4),
     "gru": Gru(4),
     "transformer": Transformer(4, heads=2, window=3),
     "own": Own,
+    "reads": Reads,
 }
 MATRIX = [
     ("vector", "discrete", "transformer", "info"),
     ("vector", "parts", "own", "info"),
+    ("everything", "choices", "reads", "joint"),
     ("image", "choices", "lstm", "joint"),
     ("everything", "parts", "plain", "part"),
     ("text", "switches", "gru", ""),

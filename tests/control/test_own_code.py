@@ -278,7 +278,7 @@ class Lambda(Network):
         (Counting, "the network Counting makes a Counting without arrays to learn"),
         (
             lambda key: None,
-            r"could not be made with \(key, sizes\), Sizes\(features=4, outputs=2, images={}\)",
+            r"could not be made with \(key, sizes\), Sizes\(features=4, outputs=2, images={}, ",
         ),
     ],
 )

@@ -29,9 +29,12 @@ def test_a_worker_needs_nothing_beyond_gymnasium():
             "semaphore",
             "info",
             "lifetime",
+            "masks",
             "memory",
+            "printed",
             "returned",
             "snapshot",
+            "trees",
             "worker",
         )
     }
