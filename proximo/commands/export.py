@@ -24,7 +24,8 @@ class Export:
     onnx: bool = True
     """Write one ONNX graph, the default: `observation` float32 [batch, features] in, `action` out. Each part
     of a Dict or a Tuple is an input, named by its key; an image is uint8 [batch, height, width, channels].
-    A policy that remembers takes `state` and `start` too, and gives `next_state`."""
+    A policy that remembers takes `state` and `start` too, and gives `next_state`; one whose environment tells
+    which actions are legal takes `action_mask`. Each part of an action is an output, named by its key."""
     out: Path | None = None
     """The file to write. By default RUN/policy.onnx; for a model folder, a file beside it."""
     network: OwnCode | None = None
@@ -56,13 +57,13 @@ def run(arguments: Export) -> int:
     graph = export_onnx(agent, out)
     after = [(f"next_{name}", dtype, shape) for name, dtype, shape in graph.state]
     if arguments.json:
-        inputs, outputs = _told(graph.inputs), _told([graph.output, *after])
-        output, *state = outputs
-        more = {"state": state} if state else {}
-        print(json.dumps({"file": str(out), "inputs": inputs, "output": output, **more}))
+        outputs = _told(graph.outputs)
+        told = {"output": outputs[0]} if len(outputs) == 1 else {"outputs": outputs}
+        more = {"state": _told(after)} if after else {}
+        print(json.dumps({"file": str(out), "inputs": _told(graph.inputs), **told, **more}))
         return 0
     print(out)
-    for how, tensors in (("input", graph.inputs), ("output", [graph.output, *after])):
+    for how, tensors in (("input", graph.inputs), ("output", [*graph.outputs, *after])):
         for name, dtype, shape in tensors:
             print(f"{how}: {name} {dtype} [{', '.join(map(str, ('batch', *shape)))}]")
     print(graph.usage())

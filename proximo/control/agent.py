@@ -34,6 +34,7 @@ class Agent:
     spaces        the environment's observation and action space (Gymnasium's)
     environment   what it was trained on; a plain name means the registered environment with that id
     scale_actions whether the policy acts from -1 to 1, mapped to the action space's bounds (`envs.scaling`)
+    masked        whether the environment tells which actions are legal
 
     It can be pickled and copied, as the bytes of its model files, if these can be written.
     """
@@ -46,11 +47,12 @@ class Agent:
         environment: EnvDescription | str,
         *,
         scale_actions: bool = False,
+        masked: bool = False,
     ) -> None:
         self.policy = policy
         self.observations = observations
         self.spaces = spaces
-        self.scale_actions = scale_actions
+        self.scale_actions, self.masked = scale_actions, masked
         self.action = self.action_in(spaces[1])
         if isinstance(environment, str):
             environment = EnvDescription(environment, only_name=True)

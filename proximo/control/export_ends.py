@@ -31,13 +31,18 @@ class Part(NamedTuple):
     @property
     def features(self) -> int:
         """How many numbers it has."""
+        if isinstance(self.space, spaces.Text):
+            return self.space.max_length
         return int(np.prod(self.space.shape or (1,)))
 
     @property
     def dtype(self) -> np.dtype:
-        """What the graph takes: an image as its bytes, float64 where float32 would not tell numbers apart."""
+        """What the graph takes: an image as its bytes, a text as numbers of its characters, else real
+        numbers: float64 where float32 would not tell them apart."""
         if is_image(self.space):
             return np.dtype(self.space.dtype)
+        if isinstance(self.space, spaces.Text):
+            return np.dtype(np.int32)
         return np.dtype(np.float32 if self.offset is None else np.float64)
 
     @property
@@ -50,8 +55,8 @@ class Part(NamedTuple):
 def encoded(space: Space, value: Array) -> Array:
     """Flattened observations [batch, features] -> what the space's codec makes of them."""
     raise UserError(
-        f"the observation space {one_line(space)} has no ONNX form: Box, Discrete, MultiDiscrete and "
-        "MultiBinary have, and Dict and Tuple of these"
+        f"the observation space {one_line(space)} has no ONNX form: Box, Discrete, MultiDiscrete, "
+        "MultiBinary and Text have, and Dict and Tuple of these"
     )
 
 
@@ -68,6 +73,12 @@ def _(space: spaces.Discrete, value: Array) -> Array:
 @encoded.register
 def _(space: spaces.MultiDiscrete, value: Array) -> Array:
     return one_hot(value, space.nvec.reshape(-1).tolist(), space.start.reshape(-1).tolist())
+
+
+@encoded.register
+def _(space: spaces.Text, value: Array) -> Array:
+    count, length = len(space.character_set), space.max_length
+    return one_hot(value, [count] * length, [1] * length)
 
 
 def one_hot(value: Array, sizes: list[int], start: list[int]) -> Array:
@@ -112,6 +123,8 @@ class Ends:
         value = part.name
         if is_image(part.space):
             value = self.reshape(self.cast(value, np.float32), (part.features,))
+        elif isinstance(part.space, spaces.Text):
+            value = self.cast(value, np.float32)
         if part.offset is not None:
             value = self.cast(self.apply("Sub", value, part.offset.astype(np.float64)), np.float32)
         self.apply("Identity", value, name=name)

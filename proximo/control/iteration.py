@@ -151,6 +151,7 @@ class Progress:
                 envs.spaces,
                 envs.description,
                 scale_actions=self.config.scale_actions,
+                masked=envs.legal is not None,
             ),
             metrics=numbers(metrics) | statistics.metrics() | {"rollout/restarts": float(envs.restarts)},
             episodes=episodes,

@@ -91,6 +91,7 @@ def model_files(agent: Agent) -> dict[str, bytes]:
         "observation_space": space_to_json(agent.spaces[0]),
         "action_space": space_to_json(agent.spaces[1]),
         "scale_actions": agent.scale_actions,
+        "masked": agent.masked,
         "dependent_choices": dependent_names(agent.policy.head),
     }
     return {
@@ -128,9 +129,10 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
         kind = with_dependent(action_codec(spaces[1]).kind, description.get("dependent_choices", []))
         template = _template(observation, kind, options)
         older = OLDER_FILES if description["format"] == OLDER_FORMAT else {}
-        scale_actions = {**older, **description}["scale_actions"]
-        if not isinstance(scale_actions, bool):
-            raise ValueError(f"scale_actions is {scale_actions!r}")
+        described = {"masked": False, **older, **description}
+        scale_actions, masked = described["scale_actions"], described["masked"]
+        if not isinstance(scale_actions, bool) or not isinstance(masked, bool):
+            raise ValueError(f"scale_actions is {scale_actions!r}, masked {masked!r}")
     except OwnCodeMissing:
         raise
     except Exception as error:  # plain data from a file: anything may be wrong with it
@@ -139,7 +141,14 @@ def agent_of(files: Mapping[str, bytes], folder: Path, network: Any = None) -> A
             f"{folder / DESCRIPTION} does not describe a model ({reason}): the file was changed"
         ) from error
     tree = restore_tree(template, with_offset(arrays, observation.normalised), folder / ARRAYS)
-    return Agent(tree["policy"], tree["observations"], spaces, environment, scale_actions=scale_actions)
+    return Agent(
+        tree["policy"],
+        tree["observations"],
+        spaces,
+        environment,
+        scale_actions=scale_actions,
+        masked=masked,
+    )
 
 
 def run_of(folder: Path) -> Path:

@@ -265,7 +265,7 @@ def test_what_goes_in_and_comes_out_is_told(tmp_path):
         ("choice", "uint8", (4, 5, 3)),
         ("end_0", "float32", (3,)),
     }
-    assert graph.output == ("policy_action", "int64", ())
+    assert graph.outputs == [("policy_action", "int64", ())]
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     assert [tensor.name for tensor in session.get_outputs()] == ["policy_action"]
     assert graph.usage().endswith(

@@ -97,6 +97,7 @@ def test_three_files_and_nothing_executable(folder):
         "env_description",
         "environment",
         "format",
+        "masked",
         "network",
         "observation_space",
         "scale_actions",

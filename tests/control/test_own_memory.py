@@ -124,7 +124,7 @@ def test_an_lstm_solves_what_a_network_without_memory_does_not():
 
 def test_options_of_our_encoders_are_refused_beside_a_network_of_ones_own():
     config = proximo.with_options(proximo.preset("default", "CartPole-v1"), network=Remembers, flatten=True)
-    with pytest.raises(UserError, match="flatten is an option of .*, which your network Remembers ignores"):
+    with pytest.raises(UserError, match=r"flatten is an option of .*, which your network Remembers ignores"):
         next(training(config))
 
 

@@ -69,7 +69,8 @@ class DependentCategorical(eqx.Module):
     sizes: tuple[int, ...] = eqx.field(static=True)
 
     def _unpack(self, index: Array) -> Array:
-        return jnp.stack(jnp.unravel_index(index, self.sizes), axis=-1).astype(jnp.int32)
+        combinations = np.indices(self.sizes, np.int32).reshape(len(self.sizes), -1).T
+        return jnp.take(combinations, index, axis=0)
 
     def sample(self, noise: Array) -> Array:
         return self._unpack(jnp.argmax(self.logits + noise, axis=-1))
