@@ -45,6 +45,34 @@ class Bandit(gym.Env):
         return obs, {"action_mask": self.mask()} if "info" in self.how else {}
 
 
+class Wrong(Bandit):
+    """A bandit of five steps whose mask is `wrong` from the second step on."""
+
+    def __init__(self, wrong, how="info"):
+        super().__init__(how)
+        self.wrong, self.steps = wrong, 0
+
+    def mask(self):
+        return super().mask() if self.steps < 2 else self.wrong
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.steps += 1
+        obs, info = self.told()
+        return obs, float(action), self.steps == 5, False, info
+
+
+class Closes(Bandit):
+    """A bandit that allows nothing when its episode has ended."""
+
+    def step(self, action):
+        obs, reward, *ends, info = super().step(action)
+        return obs, reward, *ends, {"action_mask": 0 * info["action_mask"]}
+
+
 class Identity(gym.Env):
     """As in sb3-contrib's tests: a reward of 1 for the action that is the observation; 100 steps.
 

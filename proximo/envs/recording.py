@@ -286,7 +286,7 @@ def _difference(space: Any, obs: Any) -> str:
     """How an observation misses its space."""
     shape, dtype = getattr(obs, "shape", None), getattr(obs, "dtype", None)
     if not hasattr(space, "low") or shape is None:
-        return f"{type(obs).__name__} {obs!r:.60} is not in {one_line(space)}"
+        return f"{type(obs).__name__} {one_line(obs, 60)} is not in {one_line(space)}"
     if shape != space.shape:
         return f"its shape is {shape}, the space has {space.shape}"
     if dtype is not None and not np.can_cast(dtype, space.dtype):

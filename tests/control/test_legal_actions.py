@@ -10,7 +10,7 @@ import gymnasium as gym
 import jax
 import numpy as np
 import pytest
-from mask_probes import Bandit, Identity, Pair
+from mask_probes import Bandit, Closes, Identity, Pair, Wrong
 from probes import first_rollout, small, turns
 
 import proximo
@@ -152,6 +152,22 @@ WRONG = {
         r"its info has an 'action_mask' in step\(\), and none in reset\(\); return one in",
     ),
     "nothing": (partial(Bandit, legal=()), "its action mask allows no action; allow one, or end the episode"),
+    "nothing later": (
+        partial(Wrong, np.zeros(5)),
+        r"at step 2, .*its action mask allows no action; allow one",
+    ),
+    "another shape": (
+        partial(Wrong, np.ones(4)),
+        r"at step 2, .*is an array of float64 \(4,\), its action space has 5 values; return an int8 array of",
+    ),
+    "other values": (
+        partial(Wrong, np.array([1, 0, 2, 0, 0])),
+        r"at step 2, .*its action mask has values other than 0 and 1; return only these",
+    ),
+    "a part of another shape": (
+        partial(Wrong, np.ones(4, np.int8), "part"),
+        r"at step 2, .*observation\['action_mask'\] of shape \(4,\), but its space declares \(5,\); correct",
+    ),
 }
 
 
@@ -164,6 +180,14 @@ def test_a_mask_that_cannot_be_is_refused_in_one_line_that_names_the_environment
     with pytest.raises(EnvironmentFault, match=f"environment 0 of .*{says}") as caught:
         list(training(config))
     assert "\n" not in str(caught.value)
+
+
+def test_the_mask_of_an_episodes_last_observation_may_allow_nothing():
+    for made in (Closes, gym.vector.SyncVectorEnv([Closes, Closes])):
+        with make_envs(made, 2) as envs:
+            envs.reset([0, 1])
+            assert envs.step(np.array([0, 2])).legal.all()  # the next action is ignored
+            assert envs.step(np.array([1, 1])).legal.astype(int).tolist() == [[1, 0, 1, 0, 0]] * 2
 
 
 # --- choices that depend on each other

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_seed_deprecation
 from gymnasium.utils.passive_env_checker import check_action_space
 from info_probes import Tells
-from mask_probes import Bandit
+from mask_probes import Bandit, Closes, Wrong
 
 from proximo.envs.check import check
 from proximo.envs.vector.parallel import spare_workers
@@ -381,8 +381,61 @@ def test_action_masks_are_told_and_checked_in_every_step(how, where):
     assert wrong.startswith("step 2 ") and "its action space has 3 values" in wrong and one_plain_line(wrong)
 
 
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        (partial(Wrong, np.zeros(5)), "its action mask allows no action; allow one, or end the episode"),
+        (partial(Wrong, np.array([1, 0, 2, 0, 0])), "its action mask has values other than 0 and 1"),
+        (partial(Wrong, np.ones(5), "info+method"), ""),
+    ],
+    ids=["nothing", "values", "twice the same"],
+)
+def test_what_is_wrong_with_an_action_mask_later_on_is_found_before_a_training(env, says):
+    found = findings(env, "error").get("action mask", "")
+    assert says in found and found.startswith("step 2 " if says else "")
+
+
+def test_two_places_that_tell_other_actions_are_found():
+    class Two(Bandit):
+        def action_masks(self):
+            return np.array([1, 0, 0, 0, 0])
+
+    found = findings(Two, "error")["action mask"]
+    assert "they differ in flag 2; tell which actions are legal in one place" in found
+
+
 def test_a_check_takes_legal_actions_alone():
     assert findings(Bandit, "error") == {}  # it raises at others
+    assert findings(Closes, "error") == {}
+
+
+def test_spaces_that_have_no_codec_are_named_with_their_keys():
+    class Lists(Bandit):
+        def __init__(self):
+            super().__init__()
+            items = spaces.Sequence(spaces.Discrete(2))
+            self.observation_space = spaces.Dict(me=spaces.Dict(items=items))
+
+    found = findings(Lists, "error")["spaces"]
+    assert "the part 'me/items' of the observation space, Sequence" in found and "a fixed size" in found
+
+
+def test_a_part_that_changes_its_shape_is_named_with_its_keys():
+    class Grows(Bandit):
+        def __init__(self):
+            super().__init__("part")
+            self.pulls = 0
+
+        def told(self):
+            obs, info = super().told()
+            return {**obs, "one": np.ones(1 + (self.pulls > 1), np.float32)}, info
+
+        def step(self, action):
+            self.pulls += 1
+            return super().step(action)
+
+    found = findings(Grows, "error")["observation space"]
+    assert found.startswith("step ") and "in its part ['one'], its shape is (2,)" in found
 
 
 def test_an_action_mask_that_comes_with_steps_alone_is_an_error():
