@@ -101,6 +101,14 @@ def on_host(actions: Any) -> Any:
     return np.asarray(actions)
 
 
+def as_calls_leave(carry: Any) -> Any:
+    """Memory on the device that `SharedInput` ties a call to, as the call before left it.
+
+    Elsewhere, as `begin` makes it, it would have the same computation compiled once more.
+    """
+    return jax.device_put(carry, jax.devices()[0]) if jax.default_backend() == "cpu" else carry
+
+
 class Actor:
     """The policies of a vector's columns, compiled once for all the parameters they will ever have.
 

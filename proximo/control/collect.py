@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from proximo.control.acting import Act
+from proximo.control.acting import Act, as_calls_leave
 from proximo.core.types import LEGAL, VECTOR, Experience, vector_of
 from proximo.envs import HostEnvs, ObservationCodec, advice, check_finite
 from proximo.envs.parts import codec_for
@@ -136,8 +136,8 @@ def collect(act: Act, stream: Stream, noise: Any) -> Experience:
     ends = np.empty((len(before) + horizon, envs.num_envs), bool)
     ends[: len(before)] = before
     start, over = ends[: horizon + 1], ends[len(before) :]
-    carry, remembers = stream.carry, bool(jax.tree.leaves(stream.carry))
-    actions = []
+    begun, remembers = stream.carry, bool(jax.tree.leaves(stream.carry))
+    carry, actions = as_calls_leave(begun), []
 
     put(obs, 0, stream.obs)
     for t in range(horizon):
@@ -176,7 +176,7 @@ def collect(act: Act, stream: Stream, noise: Any) -> Experience:
         over=over,
         mask=mask,
         start=start,
-        carry=stream.carry,
+        carry=jax.tree.map(np.asarray, begun),  # as all else of it: the update is compiled once
         final_obs=final_obs,
     )
     stream.obs, stream.start, stream.carry = rows[-1], start[-1], carry

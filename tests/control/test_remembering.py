@@ -12,6 +12,7 @@ from proximo.control.ensemble import ensemble
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentAdvice, UserError
 from proximo.learn.actor_steps import CrossEntropy
+from proximo.learn.update import update
 from proximo.policies.memory import Gru, Lstm
 
 
@@ -113,6 +114,13 @@ def test_without_a_memory_the_state_is_handed_back_as_it_came():
     player, state = agent.player(), object()
     assert agent.act_with_state(np.zeros(1), state)[1] is state
     assert player.act(np.zeros(1)) == agent.act(np.zeros(1))
+
+
+def test_with_a_memory_too_the_update_is_compiled_once():
+    compiled, run = update._cache_size(), training(small(First, horizon=6, minibatch_size=6, network=Gru(4)))
+    for _ in range(3):  # memory as it begins, as the second rollout finds it, and a learner that read both
+        next(run)
+    assert update._cache_size() == compiled + 1
 
 
 def test_members_of_an_ensemble_remember_as_they_would_alone_and_go_on_alone():
