@@ -76,14 +76,17 @@ class Closes(Bandit):
 class Identity(gym.Env):
     """As in sb3-contrib's tests: a reward of 1 for the action that is the observation; 100 steps.
 
-    In each step `illegal` of the other actions, chosen at random, are illegal.
+    In each step `illegal` of all other values, chosen at random, are illegal.
+
+    space  of both; a number for a Discrete one of so many
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
-    def __init__(self, count=70, illegal=55, steps=100):
-        self.count, self.illegal, self.steps = count, illegal, steps
-        self.observation_space = self.action_space = spaces.Discrete(count)
+    def __init__(self, space=70, illegal=55, steps=100):
+        space = spaces.Discrete(space) if isinstance(space, int) else space
+        self.illegal, self.steps, self.sizes = illegal, steps, sizes_of(space)
+        self.observation_space = self.action_space = space
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -91,17 +94,27 @@ class Identity(gym.Env):
         return self.drawn(), {}
 
     def drawn(self):
-        self.state = int(self.np_random.integers(self.count))
-        others = np.delete(np.arange(self.count), self.state)
-        self.closed = self.np_random.choice(others, self.illegal, replace=False)
-        return self.state
+        self.values = self.np_random.integers(self.sizes)
+        right = np.cumsum([0, *self.sizes[:-1]]) + self.values
+        others = np.setdiff1d(np.arange(sum(self.sizes)), right)
+        self.flags = np.ones(sum(self.sizes), bool)
+        self.flags[self.np_random.choice(others, self.illegal, replace=False)] = False
+        self.state = self.values.reshape(self.action_space.shape).astype(self.action_space.dtype)
+        return self.state if self.state.ndim else int(self.state)
 
     def action_masks(self):
-        return ~np.isin(np.arange(self.count), self.closed)
+        return self.flags
 
     def step(self, action):
-        reward, self.time = float(action == self.state), self.time + 1
+        reward, self.time = float(np.array_equal(action, self.state)), self.time + 1
         return self.drawn(), reward, False, self.time == self.steps, {}
+
+
+def sizes_of(space):
+    """How many values each component has."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    return space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else [2] * space.n
 
 
 class Pair(gym.Env):

@@ -10,6 +10,7 @@ import gymnasium as gym
 import jax
 import numpy as np
 import pytest
+from gymnasium import spaces
 from mask_probes import Bandit, Closes, Identity, Pair, Wrong
 from probes import first_rollout, small, turns
 
@@ -74,25 +75,46 @@ def test_the_ratio_is_1_and_what_lies_under_the_mask_of_rows_changes_nothing():
         jax.tree.map(np.testing.assert_array_equal, again.policy, after.policy)
 
 
-def test_the_identity_of_70_actions_of_which_55_are_illegal_scores_90_after_4096_steps():
+def test_the_identity_of_70_actions_of_which_55_are_illegal_scores_90_after_2048_steps():
+    """sb3-contrib's test_identity with its options, a constant learning rate among them."""
     config = small(
         Identity,
-        num_envs=4,
-        horizon=256,
+        num_envs=1,
+        horizon=2048,
         minibatch_size=64,
-        epochs=10,
-        steps=4096,
+        epochs=2,
+        steps=2048,
         learning_rate=3e-4,
+        anneal=False,
         hidden=(64, 64),
-        gamma=0.4,
+        gamma=0.1,
+        clip=0.4,
     )
-    *_, last = training(config)  # in half of that, one state in eight has not seen its right action yet
-    assert evaluate(last.agent, Identity, episodes=5).mean >= 90
+    *_, last = training(config)
+    assert evaluate(last.agent, Identity, episodes=20).mean >= 90  # seeds 0, 1, 2 and 32: 91.7 to 93.5
 
 
-def test_where_19_of_20_are_illegal_a_policy_that_knows_nothing_is_perfect():
-    first = next(training(small(partial(Identity, 20, 19), num_envs=2, horizon=8, minibatch_size=16)))
-    assert evaluate(first.agent, partial(Identity, 20, 19), episodes=2).returns == [100.0, 100.0]
+def in_a_dict(*arguments):
+    env = Identity(*arguments)
+    return gym.wrappers.TransformObservation(
+        env, lambda obs: {"obs": obs}, spaces.Dict(obs=env.observation_space)
+    )
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        partial(Identity, 20, 19),
+        partial(Identity, 1400, 1399),
+        partial(Identity, spaces.MultiDiscrete([2, 3]), 3),
+        partial(Identity, spaces.MultiBinary(3), 3),
+        partial(in_a_dict, 20, 19),
+    ],
+    ids=["discrete", "many", "choices", "switches", "in a dict"],
+)
+def test_where_all_but_the_right_values_are_illegal_a_policy_that_knows_nothing_is_perfect(env):
+    first = next(training(small(env, num_envs=2, horizon=8, minibatch_size=16, epochs=1)))
+    assert evaluate(first.agent, env, episodes=2).returns == [100.0, 100.0]
 
 
 def test_an_agent_takes_the_mask_with_the_observation_or_out_of_it(tmp_path):

@@ -29,6 +29,15 @@ def test_illegal_choices_are_never_drawn_and_the_rest_share_their_probability():
     assert stats.chisquare(np.bincount(drawn, minlength=2), [1250, 3750]).pvalue > 0.01
 
 
+def test_another_mask_knows_nothing_of_the_one_before():
+    """0.2, 0.2, 0.6: without the first 1/4 and 3/4, without the last 1/2 and 1/2."""
+    p = make_head(Categories((3,), scalar=True), 0.0)(jnp.log(jnp.array([0.2, 0.2, 0.6])))
+    first, second = jnp.array([False, True, True]), jnp.array([True, True, False])
+    for legal, expected in ((first, [0.0, 0.25, 0.75]), (second, [0.5, 0.5, 0.0])):
+        probabilities = np.exp([float(p.masked(legal).log_prob(jnp.array(a))) for a in range(3)])
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
 def test_equal_logits_have_the_entropy_of_the_legal_choices():
     head = make_head(Categories((1400,), scalar=True), 0.0)
     legal = jnp.arange(1400) % 7 == 0  # 200 of them
