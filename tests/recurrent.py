@@ -20,7 +20,7 @@ class Recurrent(eqx.Module):
     actor_output: Dense
     critic_output: Dense
 
-    def __init__(self, key, features, kind, options):
+    def __init__(self, key, features, kind, options, private=0):
         keys = jax.random.split(key, 4)
         hidden = options.hidden[0]
 

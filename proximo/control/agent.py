@@ -11,11 +11,11 @@ from gymnasium import Space
 from jaxtyping import Array
 
 from proximo.control.acting import Actor, actor_of, on_host
-from proximo.control.seen import codec_of
+from proximo.control.seen import acting_codec_of, codec_of, critic_only
 from proximo.core.types import vector_of
 from proximo.envs import EnvDescription, HostEnvs, ObservationCodec, count_of, is_single
 from proximo.envs.actions import ActionCodec
-from proximo.envs.parts import without_masks
+from proximo.envs.parts import without, without_masks
 from proximo.envs.scaling import scaled_codec
 from proximo.envs.vector.masks import MASK, Masks
 from proximo.envs.vector.printed import one_line
@@ -87,8 +87,8 @@ class Agent:
 
     @cached_property
     def observation(self) -> ObservationCodec:
-        """What turns the environment's observations into those that the policy was trained on."""
-        return codec_of(self.policy, self.spaces).about(np.asarray(self.observations.offset))
+        """What turns the environment's observations into those that the policy acts on."""
+        return acting_codec_of(self.policy, self.spaces).about(np.asarray(self.observations.offset))
 
     @cached_property
     def actor(self) -> Actor:
@@ -198,18 +198,24 @@ class Agent:
         state = jax.tree.unflatten(jax.tree.structure(begun), jax.tree.leaves(state))
         return np.broadcast_to(flags, (count,)), state
 
-    def _encoded(self, observation: Any, legal: Any = None) -> tuple[Any, bool]:
-        """Observations as the policy takes them, [N, features], and whether there was only one."""
+    def _encoded(
+        self, observation: Any, legal: Any = None, codec: ObservationCodec | None = None
+    ) -> tuple[Any, bool]:
+        """Observations as the policy takes them, [N, features], and whether there was only one.
+
+        codec  by default the one to act with
+        """
+        codec = codec or self.observation
         try:
             single = is_single(self.seen, observation)
-            batch = self.observation.batch_of_one(observation) if single else observation
+            batch = codec.batch_of_one(observation) if single else observation
             count = count_of(self.seen, batch)
         except Exception as error:  # whatever the caller handed in
             raise self._not_of_space(error) from error
         if legal is None and isinstance(observation, dict):
             legal = observation.get(MASK)
         flags = self._flags(legal, single, count)
-        codec = self.observation.beside(flags)
+        codec = codec.beside(flags)
         try:
             obs = codec.empty(count)
             codec.write(batch, obs, flags)
@@ -219,10 +225,11 @@ class Agent:
 
     @cached_property
     def seen(self) -> Space:
-        """What the policy sees of an observation, which has to be given."""
+        """What the policy sees of an observation when it acts, which has to be given."""
         options = getattr(self.policy, "options", None)
         flat = options is not None and options.flatten
-        return self.spaces[0] if flat else without_masks(*self.spaces)
+        seen = self.spaces[0] if flat else without_masks(*self.spaces)
+        return without(seen, critic_only(self.policy))
 
     def _not_of_space(self, error: Exception) -> UserError:
         why = f": {error}" if isinstance(error, Misfit) else ""
@@ -264,10 +271,12 @@ class Agent:
     def value(self, observation: Any) -> np.ndarray:
         """The critic's expected return for one observation, or a batch, in units of the scaled reward.
 
-        A policy with a memory treats it as the first observation of an episode.
+        A policy with a memory treats it as the first observation of an episode. Parts that the critic alone
+        sees have to be there.
         """
         refuse_after_fork()
-        obs, single = self._encoded(observation)
+        codec = codec_of(self.policy, self.spaces).about(np.asarray(self.observations.offset))
+        obs, single = self._encoded(observation, codec=codec)
         count = len(vector_of(obs))
         start, carry = jnp.ones(count, bool), self.policy.begin(count)
         value = np.asarray(

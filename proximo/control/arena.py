@@ -16,7 +16,7 @@ from proximo.control.seen import codec_asked, codec_of
 from proximo.core.types import Experience
 from proximo.envs import HostEnvs, ObservationCodec, advice, make_envs
 from proximo.envs.actions import ActionCodec
-from proximo.envs.parts import without_masks
+from proximo.envs.parts import only, without, without_masks
 from proximo.envs.scaling import require_bounds, require_numbers, scaled_codec
 from proximo.envs.space_words import in_words, masks_in_words
 from proximo.envs.vector.parallel import ParallelVectorEnv
@@ -84,7 +84,11 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     try:
         envs.action = action_map(config, envs)
         seen = envs.spaces[0] if config.network.flatten else without_masks(*envs.spaces)
-        FOUND.info(in_words(seen, envs.spaces[1], scaled=maps_actions(config)))
+        private = config.network.critic_only
+        alone = only(seen, private) if private else None
+        FOUND.info(
+            in_words(without(seen, private), envs.spaces[1], scaled=maps_actions(config), private=alone)
+        )
         require_memory(envs, codec_asked(config.network, envs.spaces), config.horizon)
     except UserError:
         envs.close()

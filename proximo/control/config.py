@@ -174,7 +174,7 @@ def _fit_own_code(config: Config) -> None:
 
 OF_OUR_NETWORKS = (
     *("hidden", "critic_hidden", "activation", "shared", "initialiser", "policy_gain"),
-    *("image_network", "embedding", "text_features", "modulate", "flatten"),
+    *("image_network", "embedding", "text_features", "modulate", "flatten", "critic_only"),
 )
 KNOWN_LOG_STD = {  # of the class, and of presets, which a distribution of the user's may pass over
     chosen.get("initial_log_std", NetworkOptions.initial_log_std)
@@ -191,6 +191,11 @@ def _fit_together(config: Config) -> None:
     if not step.joint and config.network.shared:
         raise UserError(
             f"{type(step).__name__} updates only the actor, which needs separate networks: leave out --shared"
+        )
+    if config.network.critic_only and config.network.shared:
+        raise UserError(
+            "critic_only gives the critic an input of its own, and shared has one network for both: leave "
+            "one of them out"
         )
     if not step.joint and config.network.memory is not None and config.population is None:
         raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from proximo.control.agent import Agent
 from proximo.control.config import recipe
+from proximo.control.seen import critic_only
 from proximo.control.streams import environment_seeds, streams
 from proximo.core.types import Experience, vector_of
 from proximo.envs import (
@@ -133,7 +134,7 @@ def evaluate(
     own = own_num_envs(where) if num_envs is None else None
     count = own or min(episodes, num_envs or MOST_ENVS)
     with _make_vector(where, count, env_kwargs=kwargs, **make_options) as envs:
-        check_fits(agent.environment, agent.spaces, envs)
+        check_fits(agent.environment, agent.spaces, envs, unseen=critic_only(agent.policy))
         play = Evaluator(agent, envs, seed, deterministic, max_steps)
         total = episodes
         while True:

@@ -262,6 +262,7 @@ def converted(agent: Agent, parts: Sequence[Part], signature: Signature) -> Any:
     """
     jax2onnx = require_package("jax2onnx", "export")
     kinds = [kind_of(part.space) if agent.policy.in_parts else None for part in parts]
+    codec, private = agent.observation, agent.observation.private
 
     def mode(*given: Float[Array, "batch ..."]) -> Any:
         features, more = given[: len(parts)], list(given[len(parts) :])
@@ -278,6 +279,12 @@ def converted(agent: Agent, parts: Sequence[Part], signature: Signature) -> Any:
             else:
                 first = np.reshape(part.space.start, -1).astype(np.float32)  # type: ignore[attr-defined]
                 beside[name] = (value - first).astype(jnp.int32)
+        rows = features[0].shape[0]
+        if private.numbers:  # no action depends on what the critic alone sees
+            numbers.append(jnp.zeros((rows, private.numbers), jnp.float32))
+        for name in private.parts:
+            unseen = codec.parts[name]
+            beside[name] = jnp.zeros((rows, *unseen.shape), unseen.dtype)
         vector = numbers[1] if len(numbers) == 2 else jnp.concatenate(numbers, axis=-1)
         if signature.mask:
             beside[LEGAL] = more.pop(0) > 0.5

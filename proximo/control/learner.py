@@ -26,14 +26,17 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     envs.settle()
     codec = codec_asked(config.network, envs.spaces)
     active = codec.normalised & config.update.normalise_observations
-    parts = {name: part.kind for name, part in codec.parts.items()}
+    seen = codec.seen
+    parts = [*seen.parts, *codec.private.parts]
     step = config.update.actor_step
     if parts and config.network.own_network is None and not step.joint and config.population is None:
         raise UserError(
             f"{type(step).__name__} moves the actor alone, and what reads {' and '.join(parts)} is shared by "
             "actor and critic: pass --flatten, or leave --actor-step (or its preset) out"
         )
-    policy = new_policy(seeds.initialisation, codec.shape[0], envs.action.kind, config.network, parts)
+    policy = new_policy(
+        seeds.initialisation, seen.numbers, envs.action.kind, config.network, seen.parts, codec.private
+    )
     return Learner(
         policy=policy,
         optimiser=adam(policy),

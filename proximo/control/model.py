@@ -188,8 +188,8 @@ def _template(observation: Any, kind: Any, network: NetworkOptions) -> dict[str,
     """The tree of shapes that such a model has; nothing is computed."""
 
     def build() -> dict[str, Any]:
-        parts = {name: part.kind for name, part in observation.parts.items()}
-        policy = new_policy(jax.random.key(0), observation.shape[0], kind, network, parts)
+        seen, private = observation.seen, observation.private
+        policy = new_policy(jax.random.key(0), seen.numbers, kind, network, seen.parts, private)
         return {"policy": policy, "observations": observation_normaliser(observation.normalised)}
 
     return eqx.filter_eval_shape(build)

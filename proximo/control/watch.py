@@ -11,6 +11,7 @@ import numpy as np
 from proximo.control.agent import Agent
 from proximo.control.evaluate import Evaluator
 from proximo.control.screen import has_screen, make_drawn, render_frame
+from proximo.control.seen import critic_only
 from proximo.envs import HostEnvs, check_fits, select_environment
 from proximo.errors import UserError
 from proximo.paths import absolute, short
@@ -111,7 +112,7 @@ def _drawn_for(
     where, kwargs = select_environment(agent.environment, env, env_kwargs, allow_import=allow_import)
     envs = make_drawn(where, render_mode, env_kwargs=kwargs, **make_options)
     try:
-        check_fits(agent.environment, agent.spaces, envs)
+        check_fits(agent.environment, agent.spaces, envs, unseen=critic_only(agent.policy))
     except UserError:
         envs.close()
         raise

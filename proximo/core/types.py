@@ -1,6 +1,7 @@
 """What flows between the parts: experience, and the kinds of action a policy can take."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 VECTOR = "vector"  # the part of an observation that joins all of its numbers; images stand beside it
@@ -34,7 +35,6 @@ class Experience(NamedTuple):
     final_obs   [T, N, ...]    for environments that reset inside the step that ends an episode: the
                                true successor in rows that are over, anything elsewhere. None where the
                                stream itself holds it.
-    privileged  [T+1, N, ...]  what the critic alone sees; None for nothing
     """
 
     obs: Any
@@ -48,7 +48,6 @@ class Experience(NamedTuple):
     carry: Any = ()
     log_prob: Any = None
     final_obs: Any = None
-    privileged: Any = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,18 @@ class Tokens:
 
 
 PartKind = Picture | Choices | Tokens
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network sees of observations.
+
+    numbers  how many of their vector's
+    parts    name -> what each part is that stands beside the vector
+    """
+
+    numbers: int = 0
+    parts: Mapping[str, PartKind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

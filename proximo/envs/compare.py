@@ -1,7 +1,7 @@
 """The differences between an environment and the one that an agent was trained on, part by part."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from gymnasium import Space, spaces
 
 from proximo.envs.description import EnvDescription
 from proximo.envs.host import HostEnvs
+from proximo.envs.parts import without
 from proximo.envs.vector.trees import children
 from proximo.errors import EnvironmentDiffers, UserError
 
@@ -26,17 +27,24 @@ class Difference(NamedTuple):
 
 
 def check_fits(
-    recorded: EnvDescription, known: tuple[Space, Space], envs: HostEnvs, *, exact: bool = False
+    recorded: EnvDescription,
+    known: tuple[Space, Space],
+    envs: HostEnvs,
+    *,
+    exact: bool = False,
+    unseen: Sequence[str] = (),
 ) -> None:
     """Compare environments with those that an agent was trained on.
 
     recorded, known  what these were, and their observation and action space
     exact            whether they have to be the same, as for a resumed run
+    unseen           parts of observations that nobody is to see, which may be missing here
 
     Raises UserError where observations or actions would mean something else; warns, in one line, of what else
     differs.
     """
-    here, found = envs.description.name, list(space_differences(known, envs.spaces))
+    pairs = [(without(observation, unseen), action) for observation, action in (known, envs.spaces)]
+    here, found = envs.description.name, list(space_differences(*pairs))
     grave = [difference.text for difference in found if difference.grave]
     if grave:
         other = f"{here} has different observations or actions than {recorded.name}"

@@ -1,6 +1,6 @@
 """Observations in named parts: images and large categories apart, all numbers joined in one vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -30,22 +30,81 @@ WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text"}
 MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
 
-def codec_for(envs_spaces: tuple[Any, Any], in_parts: bool, sees_masks: bool = False) -> ObservationCodec:
+def codec_for(
+    envs_spaces: tuple[Any, Any],
+    in_parts: bool,
+    sees_masks: bool = False,
+    critic_only: Sequence[str] = (),
+) -> ObservationCodec:
     """The codec of a policy's observations: this is where it is decided what a policy sees.
 
     envs_spaces  of observations and of actions
     in_parts     whether it takes images and categories as they are; else they are numbers of the one vector,
                  as all others. Without such a part it is one vector in either case
     sees_masks   whether a part `action_mask` is among the numbers, as in versions before 0.3
+    critic_only  names of the parts that the critic alone sees: their numbers are the vector's last
 
     Raises UserError for a space that is not supported.
     """
     space = envs_spaces[0] if sees_masks else without_masks(*envs_spaces)
+    if critic_only:
+        seen, private = without(space, critic_only), only(space, critic_only)
+        every = spaces.Dict([*seen.spaces.items(), *private.spaces.items()])
+        codec, alone = (codec_for((one, None), in_parts, sees_masks=True) for one in (every, private))
+        parts = {name: replace(part, critic_only=name in alone.parts) for name, part in codec.parts.items()}
+        return replace(codec, parts=parts, critic_only=alone.shape[0])
     whole = observation_codec(space)
     parts = dict(parts_of(space)) if in_parts else {}
     if not in_parts:
         require_short(space)
     return replace(numbers_of(space), parts=parts, batch_of_one=whole.batch_of_one) if parts else whole
+
+
+def acting_codec(codec: ObservationCodec, seen: ObservationCodec) -> ObservationCodec:
+    """A codec that needs nothing of what the critic alone sees; no action depends on the zeros in its place.
+
+    seen  the codec of observations without those parts
+    """
+    if not (codec.private.numbers or codec.private.parts):
+        return codec
+    size = seen.shape[0]
+
+    def encode(batch: Any, out: np.ndarray) -> None:
+        seen.encode(batch, out[:, :size])
+        out[:, size:] = 0.0
+
+    def blank(batch: Any, out: np.ndarray) -> None:
+        out[...] = 0
+
+    parts = {
+        name: replace(part, encode=blank) if part.critic_only else part for name, part in codec.parts.items()
+    }
+    return replace(codec, encode=encode, batch_of_one=seen.batch_of_one, parts=parts)
+
+
+def only(space: Any, names: Sequence[str]) -> spaces.Dict:
+    """The named parts of an observation space. Raises UserError unless it has them, and others beside."""
+    if not isinstance(space, spaces.Dict):
+        raise UserError(
+            f"critic_only names parts of the observation ({', '.join(names)}), but the observation is a "
+            f"{type(space).__name__}: leave critic_only out, or give the environment a Dict"
+        )
+    missing = [name for name in names if name not in space.spaces]
+    if missing:
+        raise UserError(
+            f"critic_only names {', '.join(missing)}, but the parts of the observation are "
+            f"{', '.join(map(str, space.spaces))}"
+        )
+    if len(set(names)) == len(space.spaces):
+        raise UserError("critic_only names every part of the observation, and the actor has to see one")
+    return spaces.Dict([(key, part) for key, part in space.spaces.items() if key in names])
+
+
+def without(space: Any, names: Sequence[str]) -> Any:
+    """An observation space without the named parts, as far as it has them."""
+    if not names or not isinstance(space, spaces.Dict):
+        return space
+    return spaces.Dict([(key, part) for key, part in space.spaces.items() if key not in names])
 
 
 def require_short(space: Any) -> None:

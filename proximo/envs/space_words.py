@@ -15,13 +15,15 @@ from proximo.envs.vector.trees import children, leaves, name_of
 MOST_PARTS = 6  # of an observation, or of an action with several bounds, that are told one by one
 
 
-def in_words(observation: Any, action: Any, *, scaled: bool) -> str:
+def in_words(observation: Any, action: Any, *, scaled: bool, private: Any = None) -> str:
     """Such as "observation: 5 numbers; action: 1 number in [0, 2000], scaled from [-1, 1]".
 
-    scaled  whether a policy acts from -1 to 1, mapped to the bounds (`envs.scaling`)
+    scaled   whether a policy acts from -1 to 1, mapped to the bounds (`envs.scaling`)
+    private  the space of what the critic alone sees; None for nothing
     """
     seen = _joined([*_seen(observation)])
-    return f"observation: {seen}; action: {_joined(_acted(action, scaled))}"
+    alone = "" if private is None else f"; the critic alone: {_joined([*_seen(private)])}"
+    return f"observation: {seen}{alone}; action: {_joined(_acted(action, scaled))}"
 
 
 def masks_in_words(source: str, flags: int) -> str:

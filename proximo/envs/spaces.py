@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import LEGAL, VECTOR, PartKind
+from proximo.core.types import LEGAL, VECTOR, PartKind, Seen
 from proximo.envs.vector.printed import one_line
 from proximo.envs.vector.returned import Leaf, as_declared, form_for
 from proximo.envs.vector.trees import Path, children, leaves, name_of
@@ -40,6 +40,7 @@ class ObservationCodec:
                  nothing
     parts        name -> what stays an array of its own beside the vector (`envs.parts`); mostly none
     flags        how many flags of legal actions stand beside it (`HostEnvs.legal`); 0 where none are told
+    critic_only  how many numbers at the vector's end the critic alone sees
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,19 @@ class ObservationCodec:
     offset: np.ndarray | None = None
     parts: Mapping[str, "Part"] = field(default_factory=dict)
     flags: int = 0
+    critic_only: int = 0
+
+    @property
+    def seen(self) -> Seen:
+        """What actor and critic see."""
+        parts = {name: part.kind for name, part in self.parts.items() if not part.critic_only}
+        return Seen(self.shape[0] - self.critic_only, parts)
+
+    @property
+    def private(self) -> Seen:
+        """What the critic alone sees."""
+        parts = {name: part.kind for name, part in self.parts.items() if part.critic_only}
+        return Seen(self.critic_only, parts)
 
     def beside(self, legal: np.ndarray | None) -> "ObservationCodec":
         """The codec whose observations have legal actions [N, M] beside them, if environments tell these."""
@@ -115,13 +129,15 @@ class ObservationCodec:
 class Part:
     """An array of its own, [N, *shape]; `encode(batch, out)` takes batches of whole observations.
 
-    kind  what a policy has to know of it
+    kind         what a policy has to know of it
+    critic_only  whether the critic alone sees it
     """
 
     kind: PartKind
     shape: tuple[int, ...]
     dtype: np.dtype
     encode: Callable[[Any, np.ndarray], None]
+    critic_only: bool = False
 
 
 def unsupported(what: str, space: Any, path: Path = ()) -> UserError:

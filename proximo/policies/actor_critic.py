@@ -4,6 +4,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from proximo.core.types import LEGAL, ActionKind, vector_of
@@ -71,6 +72,9 @@ class ActorCritic(eqx.Module):
 
     Observations are [..., features], any batch shape, perhaps with flags of legal actions beside them. It has
     no memory.
+
+    features  numbers of an observation that the actor sees: the first ones. What is behind them the critic
+              alone reads, as in asymmetric actor-critic (Pinto 2018)
     """
 
     trunk: MLP
@@ -80,9 +84,12 @@ class ActorCritic(eqx.Module):
     critic: MLP
     critic_output: Dense
     options: NetworkOptions = eqx.field(static=True)
+    features: int = eqx.field(static=True)
     in_parts: ClassVar[bool] = False
 
-    def __init__(self, key: Array, features: int, kind: ActionKind, options: NetworkOptions) -> None:
+    def __init__(
+        self, key: Array, features: int, kind: ActionKind, options: NetworkOptions, private: int = 0
+    ) -> None:
         trunk_key, actor_key, actor_output_key, critic_key, critic_output_key = jax.random.split(key, 5)
         trunk_widths, own_widths = (options.hidden, ()) if options.shared else ((), options.hidden)
         critic_widths = own_widths if options.critic_hidden is None else options.critic_hidden
@@ -98,13 +105,14 @@ class ActorCritic(eqx.Module):
                 initialiser=options.initialiser,
             )
 
-        self.options = options
+        self.options, self.features = options, features
         self.head = make_head(
             kind, options.initial_log_std, options.final_log_std, options.distribution, width
         )
         self.trunk = network(trunk_key, features, trunk_widths)
         between = width if options.shared else features
         self.actor = network(actor_key, between, own_widths)
+        between += private
         self.critic = network(critic_key, between, critic_widths)
         self.actor_output = Dense(
             actor_output_key, width, self.head.inputs, options.policy_gain, options.initialiser
@@ -125,7 +133,9 @@ class ActorCritic(eqx.Module):
         self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
     ) -> tuple[Output, Any]:
         """The distribution over actions after `obs` and its value; of one reward stream."""
-        seen = self.trunk(vector_of(obs))
+        vector = vector_of(obs)
+        seen = self.trunk(vector[..., : self.features])
         acting = self.actor(seen)
-        output = Output(self.head(self.actor_output(acting), acting), self.critic_output(self.critic(seen)))
+        known = jnp.concatenate([seen, vector[..., self.features :]], axis=-1)
+        output = Output(self.head(self.actor_output(acting), acting), self.critic_output(self.critic(known)))
         return legal_alone(output, obs), carry

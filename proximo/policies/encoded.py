@@ -1,6 +1,5 @@
 """An actor-critic that sees parts of an observation, or remembers, or both."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from proximo.core.types import ActionKind, PartKind, vector_of
+from proximo.core.types import ActionKind, Seen
 from proximo.policies.actor_critic import ActorCritic, Output, legal_alone
 from proximo.policies.attention import GatedTransformer
 from proximo.policies.distributions import Head
@@ -26,32 +25,32 @@ class EncodedActorCritic(eqx.Module):
     Actor and critic share encoders and memory, so these are computed once a step. The actor-critic reads what
     was encoded beside what is remembered: what needs no memory need not go through it.
 
-    encoders  None where an observation is one vector
+    encoders  of what actor and critic see
     memory    None for none
+    private   of what the critic alone sees; None where that is nothing
     """
 
-    encoders: Encoders | None
+    encoders: Encoders
     memory: Memory | None
+    private: Encoders | None
     actor_critic: ActorCritic
     in_parts: ClassVar[bool] = True
 
     def __init__(
-        self,
-        key: Array,
-        features: int,
-        parts: Mapping[str, PartKind],
-        kind: ActionKind,
-        options: NetworkOptions,
+        self, key: Array, seen: Seen, kind: ActionKind, options: NetworkOptions, private: Seen
     ) -> None:
         encoder_key, memory_key, key = jax.random.split(key, 3)
-        self.encoders = self.memory = None
-        if parts:
-            self.encoders = Encoders(encoder_key, features, parts, options)
-            features = self.encoders.size
+        self.encoders = Encoders(encoder_key, seen, options)
+        self.memory = self.private = None
+        features = self.encoders.size
         if options.memory is not None:
             self.memory = options.memory.made(memory_key, features, options.initialiser)
             features += self.memory.size
-        self.actor_critic = ActorCritic(key, features, kind, options)
+        if private != Seen():
+            private_key = jax.random.fold_in(encoder_key, 1)
+            self.private = Encoders(private_key, private, options, first=seen.numbers)
+        known = 0 if self.private is None else self.private.size
+        self.actor_critic = ActorCritic(key, features, kind, options, known)
 
     @property
     def head(self) -> Head:
@@ -73,9 +72,11 @@ class EncodedActorCritic(eqx.Module):
         self, obs: Any, start: Bool[Array, "*batch"] | None = None, carry: Any = ()
     ) -> tuple[Output, Any]:
         """The distribution over actions after `obs` and its value; see `Policy`."""
-        seen = vector_of(obs) if self.encoders is None else self.encoders(obs)
+        seen = self.encoders(obs)
         if self.memory is not None:
             remembered, carry = self.memory(seen, start, carry)
             seen = jnp.concatenate([seen, remembered], axis=-1)
+        if self.private is not None:
+            seen = jnp.concatenate([seen, self.private(obs)], axis=-1)
         output, _ = self.actor_critic(seen)
         return legal_alone(output, obs), carry

@@ -1,6 +1,5 @@
 """What turns the parts of an observation into one vector of features: each part has an encoder of its own."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from proximo.core.types import VECTOR, Choices, PartKind, Picture, Tokens
+from proximo.core.types import Choices, Picture, Seen, Tokens, vector_of
 from proximo.policies.convolution import ImageNetwork, fitting
 from proximo.policies.memory import GRU
 from proximo.policies.mlp import Dense
@@ -110,9 +109,10 @@ ENCODERS: dict[type, type[Encoder]] = {Picture: ImageEncoder, Choices: CategoryE
 
 
 class Encoders(eqx.Module):
-    """All parts of an observation as one vector: its numbers first, then what each encoder makes of its part.
+    """What is seen of an observation as one vector: its numbers, then what each encoder makes of its part.
 
     names       of the parts that have an encoder
+    first       of the vector's numbers that are seen, `numbers` of them
     modulation  from what images are not (numbers, categories, texts) to a scale and a shift for each channel
                 of each image; () unless asked for
     """
@@ -121,16 +121,12 @@ class Encoders(eqx.Module):
     modulation: tuple[Dense, ...]
     names: tuple[str, ...] = eqx.field(static=True)
     numbers: int = eqx.field(static=True)
+    first: int = eqx.field(static=True)
 
-    def __init__(
-        self,
-        key: Array,
-        numbers: int,
-        parts: Mapping[str, PartKind],
-        options: NetworkOptions,
-    ) -> None:
+    def __init__(self, key: Array, seen: Seen, options: NetworkOptions, first: int = 0) -> None:
+        numbers, parts = seen.numbers, seen.parts
         *keys, modulation_key = jax.random.split(key, len(parts) + 1)
-        self.names, self.numbers = tuple(parts), numbers
+        self.names, self.numbers, self.first = tuple(parts), numbers, first
         self.encoders = tuple(
             ENCODERS[type(kind)](one, kind, options)  # type: ignore[arg-type]
             for one, kind in zip(keys, parts.values(), strict=True)
@@ -149,17 +145,17 @@ class Encoders(eqx.Module):
     def size(self) -> int:
         return self.numbers + sum(one.size for one in self.encoders)
 
-    def __call__(self, obs: Mapping[str, Any]) -> Float[Array, "*batch F"]:
-        numbers = [obs[VECTOR]] if self.numbers else []
+    def __call__(self, obs: Any) -> Float[Array, "*batch F"]:
+        numbers = vector_of(obs)[..., self.first : self.first + self.numbers]
         read = {
             name: encoder(obs[name])
             for name, encoder in zip(self.names, self.encoders, strict=True)
             if not isinstance(encoder, ImageEncoder)
         }
-        told: Any = jnp.concatenate([*numbers, *read.values()], axis=-1) if self.modulation else None
+        told: Any = jnp.concatenate([numbers, *read.values()], axis=-1) if self.modulation else None
         modulation = iter(self.modulation)
         for name, encoder in zip(self.names, self.encoders, strict=True):
             if isinstance(encoder, ImageEncoder):
                 layer = next(modulation, None)
                 read[name] = encoder(obs[name], None if layer is None else layer(told))
-        return jnp.concatenate([*numbers, *(read[name] for name in self.names)], axis=-1)
+        return jnp.concatenate([numbers, *(read[name] for name in self.names)], axis=-1)

@@ -47,6 +47,9 @@ class NetworkOptions:
     """Let texts and numbers scale and shift the channels of images (FiLM, Perez 2018)."""
     flatten: bool = False
     """Join images and categories to the vector of all numbers instead."""
+    critic_only: tuple[str, ...] = ()
+    """Parts of a Dict observation that the critic alone sees ("privileged", asymmetric actor-critic). The
+    actor needs them neither in training nor later: to act, leave them out."""
 
     @property
     def own_network(self) -> OwnCode | None:

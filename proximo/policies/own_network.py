@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from proximo.core.types import VECTOR, ActionKind, Choices, PartKind, Picture, Tokens, vector_of
+from proximo.core.types import VECTOR, ActionKind, Choices, PartKind, Picture, Seen, Tokens, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
 from proximo.policies.actor_critic import ActorCritic, Output, legal_alone, without_legal
@@ -29,6 +29,7 @@ from proximo.policies.distributions import Head, make_head
 from proximo.policies.encoded import EncodedActorCritic
 from proximo.policies.options import NetworkOptions
 
+NOTHING = Seen()
 STREAMS = 1  # of reward, each with a value of its own
 
 
@@ -165,18 +166,20 @@ def new_policy(
     kind: ActionKind,
     options: NetworkOptions,
     parts: Mapping[str, PartKind] | None = None,
+    private: Seen = NOTHING,
 ) -> Any:
     """A `Policy` before it has learned anything.
 
-    features  numbers of an observation
+    features  numbers of an observation that actor and critic see
     parts     name -> what each part is that stands beside them
+    private   what the critic alone sees
 
     Raises UserError for a network of the user's own that fails, or that does not return what it should.
     """
     if options.own_network is None:
-        if parts or options.memory is not None:
-            return EncodedActorCritic(key, features, parts or {}, kind, options)
-        return ActorCritic(key, features, kind, options)
+        if parts or private.parts or options.memory is not None:
+            return EncodedActorCritic(key, Seen(features, parts or {}), kind, options, private)
+        return ActorCritic(key, features, kind, options, private.numbers)
     head = make_head(kind, options.initial_log_std, options.final_log_std, options.distribution)
     sizes = sizes_of(features, head.inputs, parts or {})
     called = name_of(options.own_network)

@@ -48,6 +48,7 @@ OPTIONS = [
     "anneal_clip",
     "baseline",
     "critic_hidden",
+    "critic_only",
     "distribution",
     "embedding",
     "entropy_coefficient",

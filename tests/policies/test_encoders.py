@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.core.types import Choices, Picture, Tokens
+from proximo.core.types import Choices, Picture, Seen, Tokens
 from proximo.policies.convolution import Small
 from proximo.policies.encoders import Encoders, TextEncoder, channels_last
 from proximo.policies.options import NetworkOptions
@@ -29,7 +29,7 @@ def observations(*axes):
 
 
 def made(options=OPTIONS):
-    return Encoders(KEY, 2, PARTS, options)
+    return Encoders(KEY, Seen(2, PARTS), options)
 
 
 def test_numbers_come_first_then_what_each_part_becomes():
