@@ -173,7 +173,7 @@ def _fit_own_code(config: Config) -> None:
 
 
 OF_OUR_NETWORKS = (
-    *("hidden", "critic_hidden", "activation", "shared", "initialiser", "policy_gain"),
+    *("hidden", "critic_hidden", "layers", "activation", "shared", "initialiser", "policy_gain"),
     *("image_network", "embedding", "text_features", "modulate", "flatten", "critic_only"),
 )
 KNOWN_LOG_STD = {  # of the class, and of presets, which a distribution of the user's may pass over

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from proximo.core.types import LEGAL, ActionKind, vector_of
 from proximo.policies.distributions import Distribution, Head, make_head
-from proximo.policies.mlp import MLP, Dense
+from proximo.policies.mlp import NETWORKS, Dense, Network
 from proximo.policies.options import NetworkOptions
 
 HIDDEN_GAIN = 2**0.5
@@ -77,11 +77,11 @@ class ActorCritic(eqx.Module):
               alone reads, as in asymmetric actor-critic (Pinto 2018)
     """
 
-    trunk: MLP
-    actor: MLP
+    trunk: Network
+    actor: Network
     actor_output: Dense
     head: Head
-    critic: MLP
+    critic: Network
     critic_output: Dense
     options: NetworkOptions = eqx.field(static=True)
     features: int = eqx.field(static=True)
@@ -95,8 +95,8 @@ class ActorCritic(eqx.Module):
         critic_widths = own_widths if options.critic_hidden is None else options.critic_hidden
         width = (options.hidden or (features,))[-1]
 
-        def network(network_key: Array, inputs: int, widths: tuple[int, ...]) -> MLP:
-            return MLP(
+        def network(network_key: Array, inputs: int, widths: tuple[int, ...]) -> Network:
+            return NETWORKS[options.layers](
                 network_key,
                 inputs,
                 widths,

@@ -9,7 +9,7 @@ from proximo.policies.attention import Transformer
 from proximo.policies.convolution import ImageOptions
 from proximo.policies.distributions import ContinuousDistribution, Normal
 from proximo.policies.memory import Gru, Lstm
-from proximo.policies.mlp import Activation, Initialiser
+from proximo.policies.mlp import Activation, Initialiser, Layers
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class NetworkOptions:
     """Widths of the hidden layers. The paper has 64 64 for MuJoCo."""
     critic_hidden: Annotated[tuple[int, ...] | None, at_least(1)] = None
     """Widths of the critic's own hidden layers; by default as `hidden`, or none on a shared trunk."""
+    layers: Layers = "plain"
+    """Kind of hidden layers: dense ones, with layer normalisation, or SimBa's residual blocks (Lee 2024)."""
     activation: Activation = "tanh"
     """Activation function; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False

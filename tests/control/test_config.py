@@ -64,6 +64,7 @@ OPTIONS = [
     "image_network",
     "initial_log_std",
     "initialiser",
+    "layers",
     "learning_rate",
     "learning_rate_kl",
     "max_grad_norm",

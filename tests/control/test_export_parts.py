@@ -46,12 +46,17 @@ def session_of(agent):
 
 @pytest.mark.parametrize("scale_actions", [True, False], ids=["scaled", "raw"])
 @pytest.mark.parametrize(
-    "distribution",
-    [TanhNormal(), BoundedBeta(), StateDependentNormal(), StateDependentExploration()],
-    ids=lambda one: type(one).__name__,
+    ("distribution", "layers"),
+    [
+        (TanhNormal(), "simba"),
+        (BoundedBeta(), "layer-norm"),
+        (StateDependentNormal(), "plain"),
+        (StateDependentExploration(), "plain"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
-def test_every_distribution_acts_as_the_agent(distribution, scale_actions):
-    agent = agent_for(distribution=distribution, scale_actions=scale_actions)
+def test_every_distribution_acts_as_the_agent(distribution, layers, scale_actions):
+    agent = agent_for(distribution=distribution, layers=layers, scale_actions=scale_actions)
     batch = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32) * 3
     (found,) = session_of(agent).run(None, {"observation": batch})
     np.testing.assert_allclose(found, agent.act(batch), rtol=1e-4, atol=1e-4)

@@ -161,6 +161,7 @@ NETWORKS = {
     "own": Own,
     "reads": Reads,
 }
+LAYERS = {"lstm": "layer-norm", "transformer": "simba"}
 MATRIX = [
     ("vector", "discrete", "transformer", "info"),
     ("vector", "parts", "own", "info"),
@@ -174,6 +175,7 @@ MATRIX = [
 
 def world(seen, done, network, mask):
     options = {} if NETWORKS[network] is None else {"network": NETWORKS[network]}
+    options |= {"layers": LAYERS[network]} if network in LAYERS else {}
     return small(
         partial(World, seen, done, mask),
         num_envs=2,

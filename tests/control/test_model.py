@@ -65,10 +65,10 @@ def same(a, b):
     ("observation", "options"),
     [
         (ENDLESS, {}),
-        (IMAGE, {"shared": True}),
+        (IMAGE, {"shared": True, "layers": "simba", "hidden": (6, 6)}),
         (IMAGE, {"flatten": True}),
         (PAGE, {"image_network": Small((4,), 8), "embedding": 3, "modulate": True}),
-        (ENDLESS, {"network": Lstm(4)}),
+        (ENDLESS, {"network": Lstm(4), "layers": "layer-norm"}),
         (PAGE, {"network": Transformer(8, window=3), "distribution": StateDependentExploration(2)}),
         (PARTS, {"activation": "relu", "hidden": (), "critic_hidden": (5, 3)}),
     ],

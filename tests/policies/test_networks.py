@@ -1,12 +1,18 @@
 """How the networks start, and what actor and critic share."""
 
+from functools import partial
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from proximo.core.types import Binary, Categories, Continuous
+from proximo.errors import UserError
+from proximo.learn.actor_vector import actor_vector, with_actor
 from proximo.policies import MLP, ActorCritic, Dense, NetworkOptions
+from proximo.policies.mlp import NETWORKS, LayerNorm
 
 OBS = jax.random.normal(jax.random.key(1), (6, 3, 4))  # [T, N, features]
 KINDS = [Categories((3,), scalar=True), Categories((2, 3)), Continuous(2), Binary(3)]
@@ -70,6 +76,54 @@ def test_an_mlp_by_hand():
     assert len(network.layers) == 1
     nothing = MLP(jax.random.key(0), 2, (), gain=1.0, activation="relu", initialiser="lecun")
     np.testing.assert_array_equal(nothing(x), x)  # with no widths it is the identity
+
+
+def of_kind(kind, inputs, widths, activation="relu"):
+    options = {"gain": 2**0.5, "activation": activation, "initialiser": "orthogonal"}
+    return NETWORKS[kind](jax.random.key(0), inputs, widths, **options)
+
+
+def test_layer_normalisation_by_hand():
+    # Mean 2, variance 1: (1 - 2) / sqrt(1 + 1e-5) = -1
+    np.testing.assert_allclose(LayerNorm(2)(jnp.array([1.0, 3.0])), [-1.0, 1.0], rtol=1e-4)
+    norm = eqx.tree_at(lambda norm: (norm.scale, norm.shift), LayerNorm(2), (jnp.full(2, 3.0), jnp.ones(2)))
+    np.testing.assert_allclose(norm(jnp.array([10.0, 30.0])), [-2.0, 4.0], rtol=1e-4)
+
+
+def test_a_layer_with_a_norm_by_hand():
+    network = of_kind("layer-norm", 4, (5,))
+    said = np.asarray(network.mlp.layers[0](OBS))
+    normed = (said - said.mean(-1, keepdims=True)) / said.std(-1, keepdims=True)
+    np.testing.assert_allclose(network(OBS), np.maximum(normed, 0.0), atol=1e-3)
+    assert np.abs(network(1e3 * OBS)).max() < 3  # however large the observations: sqrt(5) at most
+
+
+def test_simba_is_a_straight_way_past_blocks_that_say_nothing():
+    network = of_kind("simba", 4, (6, 6))
+    assert [block.wide.weight.shape for block in network.blocks] == [(6, 24), (6, 24)]
+    silent = eqx.tree_at(lambda n: [b.narrow.weight for b in n.blocks], network, [jnp.zeros((24, 6))] * 2)
+    np.testing.assert_allclose(silent(OBS), LayerNorm(6)(network.enter[0](OBS)), atol=1e-5)
+    block, x = network.blocks[0], network.enter[0](OBS)
+    by_hand = x + jax.nn.relu(LayerNorm(6)(x) @ block.wide.weight) @ block.narrow.weight
+    np.testing.assert_allclose(block(x, "relu"), by_hand, atol=1e-5)
+    assert np.abs(network(OBS) - silent(OBS)).max() > 0.1
+    with pytest.raises(UserError, match="must be equal, not 6 5: take 6 6"):
+        of_kind("simba", 4, (6, 5))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_kind_of_layers_serves_trunk_actor_and_critic(kind, shared):
+    policy = build(layers=kind, shared=shared, hidden=(6, 6))
+    parts = (policy.trunk,) if shared else (policy.actor, policy.critic)
+    assert {type(part) for part in parts} == {NETWORKS[kind]}
+    assert all(jax.tree.leaves(part) for part in parts)
+    assert policy(OBS)[0].value.shape == (6, 3, 1)
+    np.testing.assert_array_equal(of_kind(kind, 4, ())(OBS), OBS)  # without layers the identity
+    up = partial(jax.tree.map, lambda x: x + 1.0)
+    moved = with_actor(policy, actor_vector(policy) + 1.0)  # of populations and second-order steps
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), moved.acting, up(policy.acting))
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (moved.critic, policy.critic))))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "gelu", "silu"])
