@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-own bench-language documented mutants clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-own bench-language documented mutants matrix clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -55,6 +55,10 @@ documented: .venv/ready
 # Turn signs round in `core`, one at a time, and see a test fail for each.
 mutants: .venv/ready
 	$(BIN)/python -m tests.mutate
+
+# Every observation with every action, network and mask; hours. It goes on where it was stopped.
+matrix: .venv/ready
+	$(BIN)/python -m tests.matrix
 
 .venv/base: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv

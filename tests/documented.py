@@ -86,6 +86,7 @@ NOT_RUN = {
     "make check": CHECKS,
     "make slow": CHECKS,
     "make documented": CHECKS,
+    "make matrix": CHECKS,
     "make format": "it changes the checkout",
     "make lm-example": "it takes minutes; tests/language/test_examples.py runs its stages for a moment",
     "make bench": MEASURES,

@@ -100,7 +100,8 @@ class Beta(eqx.Module):
         return jnp.clip((self.alpha - 1.0) / (self.alpha + self.beta - 2.0), INSIDE, 1.0 - INSIDE)
 
     def log_prob(self, action: Array) -> Array:
-        powers = (self.alpha - 1.0) * jnp.log(action) + (self.beta - 1.0) * jnp.log1p(-action)
+        inside = jnp.clip(action, INSIDE, 1.0 - INSIDE)  # finite in rows that are masked, whatever they hold
+        powers = (self.alpha - 1.0) * jnp.log(inside) + (self.beta - 1.0) * jnp.log1p(-inside)
         return jnp.sum(powers - betaln(self.alpha, self.beta), axis=-1)
 
     def entropy(self) -> Array:
