@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-own bench-language documented mutants matrix clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-masks bench-own bench-language documented mutants matrix clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -39,6 +39,10 @@ lm-example: .venv/language
 # Proximo next to Stable-Baselines3 and SBX, interleaved in one run.
 bench-peers: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.peers
+
+# Masks of legal actions: Proximo next to sb3-contrib's MaskablePPO.
+bench-masks: .venv/ready .venv-peers/ready
+	$(BIN)/python -m benchmarks.masks
 
 # The defaults of both libraries on environments that nobody tuned them for.
 bench-own: .venv/ready .venv-peers/ready
@@ -78,7 +82,7 @@ matrix: .venv/ready
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --upgrade pip
 	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt torch
-	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt stable-baselines3 sbx-rl "gymnasium[mujoco]"
+	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt stable-baselines3 sb3-contrib sbx-rl "gymnasium[mujoco]"
 	touch $@
 
 .venv-peers-language/ready: benchmarks/constraints-language-peers.txt

@@ -7,6 +7,10 @@
     worker_sbx.py      SBX                 }
     worker_proximo.py  Proximo, and the floor: the environments alone              in .venv
 
+    masks.py           masks of legal actions next to sb3-contrib               python -m benchmarks.masks
+    masks_task.py      the tasks
+    worker_masks.py    one library, or the environments alone                      in either
+
     language.py        PPO of language models next to TRL                       python -m benchmarks.language
     language_task.py   the task
     worker_trl.py      TRL's iterations, and decoding by transformers              in .venv-peers-language

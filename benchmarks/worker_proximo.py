@@ -8,6 +8,7 @@ import contextlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,17 +17,18 @@ from benchmarks import ENV, HIDDEN, OPTIONS, serve, shape
 
 
 def proximo(num_envs: int, horizon: int) -> None:
-    """Train as the command does, its run folder included: metrics and episodes are written to disk."""
-    from proximo.control.config import Config, preset, with_options
-    from proximo.control.files import control_files
-    from proximo.control.train import training
-    from proximo.runs.folder import RunFolder
-    from proximo.runs.process import prepare_process
-    from proximo.runs.record import record
+    """The paper's preset with the options of the others."""
+    from proximo.control.config import preset
 
-    prepare_process()
-    config: Config = with_options(
-        preset("paper", ENV),
+    learn(with_peers_options(preset("paper", ENV), num_envs, horizon), "mujoco")
+
+
+def with_peers_options(config: Any, num_envs: int, horizon: int) -> Any:
+    """A configuration with the options that all libraries get."""
+    from proximo.control.config import with_options
+
+    return with_options(
+        config,
         num_envs=num_envs,
         horizon=horizon,
         steps=10**9,
@@ -42,7 +44,23 @@ def proximo(num_envs: int, horizon: int) -> None:
         normalise_observations=True,
         normalise_rewards=True,
     )
-    steps = 0
+
+
+def learn(config: Any, *packages: str, **changes: Any) -> None:
+    """Train as the command does, its run folder included: metrics and episodes are written to disk.
+
+    packages  of the environment, whose versions are reported
+    changes   of the configuration
+    """
+    from proximo.control.config import with_options
+    from proximo.control.files import control_files
+    from proximo.control.train import training
+    from proximo.runs.folder import RunFolder
+    from proximo.runs.process import prepare_process
+    from proximo.runs.record import record
+
+    prepare_process()
+    config, steps = with_options(config, **changes), 0
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(control_files(config), Path(folder) / "run")
         with contextlib.closing(record(training(config), run)) as iterations:
@@ -54,7 +72,8 @@ def proximo(num_envs: int, horizon: int) -> None:
                     steps = next(iterations).steps  # the rows in which an environment resets are no steps
                 return steps - before
 
-            serve(train, ("proximo", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco"))
+            ours = ("proximo", "jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium")
+            serve(train, (*ours, *packages))
 
 
 def floor(num_envs: int, horizon: int) -> None:
