@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-masks bench-own bench-language documented mutants matrix clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-masks bench-memory bench-own bench-language documented mutants matrix clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -43,6 +43,10 @@ bench-peers: .venv/ready .venv-peers/ready
 # Masks of legal actions: Proximo next to sb3-contrib's MaskablePPO.
 bench-masks: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.masks
+
+# Policies with an LSTM next to sb3-contrib's RecurrentPPO, interleaved in one run.
+bench-memory: .venv/ready .venv-peers/ready
+	$(BIN)/python -m benchmarks.memory
 
 # The defaults of both libraries on environments that nobody tuned them for.
 bench-own: .venv/ready .venv-peers/ready

@@ -11,6 +11,10 @@
     masks_task.py      the tasks
     worker_masks.py    one library, or the environments alone                      in either
 
+    memory.py          policies with an LSTM next to sb3-contrib's              python -m benchmarks.memory
+    memory_task.py     the task
+    worker_memory.py   one library                                                in either
+
     language.py        PPO of language models next to TRL                       python -m benchmarks.language
     language_task.py   the task
     worker_trl.py      TRL's iterations, and decoding by transformers              in .venv-peers-language

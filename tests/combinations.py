@@ -204,6 +204,7 @@ NETWORKS = {
     "own memory": OwnMemory,
 }
 LAYERS = {"lstm": "layer-norm", "transformer": "simba"}
+SEPARATE = {"lstm", "transformer"}  # critics with encoders and memory of their own
 
 
 def every_combination():
@@ -270,6 +271,7 @@ def world(seen, done, network, mask):
         text_features=3,
         distribution=DISTRIBUTIONS.get(done, Normal()),
         layers=LAYERS.get(network, "plain"),
+        separate_critic=network in SEPARATE,
         **options,
     )
 

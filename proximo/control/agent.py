@@ -22,7 +22,7 @@ from proximo.envs.vector.printed import one_line
 from proximo.envs.vector.trees import each
 from proximo.errors import Misfit, UserError
 from proximo.learn.normalise import ObservationNormaliser
-from proximo.policies import ActorCritic, dependent_names
+from proximo.policies import ActorCritic, acting_alone, dependent_names
 from proximo.runs.forks import refuse_after_fork
 
 
@@ -91,14 +91,19 @@ class Agent:
         return acting_codec_of(self.policy, self.spaces).about(np.asarray(self.observations.offset))
 
     @cached_property
+    def acting(self) -> Any:
+        """The policy without what only learning needs."""
+        return acting_alone(self.policy)
+
+    @cached_property
     def actor(self) -> Actor:
         """The policy, compiled; shared by the agents of one training run."""
-        return actor_of(self.policy, self.observations)
+        return actor_of(self.acting, self.observations)
 
     @cached_property
     def parameters(self) -> Array:
         """What the actor takes to act as this agent."""
-        return self.actor.parameters(self.policy, self.observations)
+        return self.actor.parameters(self.acting, self.observations)
 
     def choose(self, obs: Any, start: np.ndarray | None = None, carry: Any = ()) -> tuple[Any, Any]:
         """Encoded observations [N, features] -> the most likely policy actions [N, ...], and the memory.
@@ -121,7 +126,7 @@ class Agent:
     @property
     def remembers(self) -> bool:
         """Whether the policy has a memory."""
-        return bool(jax.tree.leaves(jax.eval_shape(lambda: self.policy.begin(1))))
+        return bool(jax.tree.leaves(jax.eval_shape(lambda: self.acting.begin(1))))
 
     def act(self, observation: Any, *, deterministic: bool = True, legal: Any = None) -> Any:
         """The action for one observation, or the actions for a batch (one more axis in front).
@@ -183,7 +188,7 @@ class Agent:
         """Start and carry of the next call for so many observations."""
         if not self.remembers:
             return None, ()
-        begun = self.policy.begin(count)
+        begun = self.acting.begin(count)
         if state is None:
             return np.ones(count, bool), begun
         shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (state, begun)]

@@ -175,6 +175,7 @@ def _fit_own_code(config: Config) -> None:
 OF_OUR_NETWORKS = (
     *("hidden", "critic_hidden", "layers", "activation", "shared", "initialiser", "policy_gain"),
     *("image_network", "embedding", "text_features", "modulate", "flatten", "critic_only"),
+    "separate_critic",
 )
 KNOWN_LOG_STD = {  # of the class, and of presets, which a distribution of the user's may pass over
     chosen.get("initial_log_std", NetworkOptions.initial_log_std)
@@ -192,15 +193,18 @@ def _fit_together(config: Config) -> None:
         raise UserError(
             f"{type(step).__name__} updates only the actor, which needs separate networks: leave out --shared"
         )
+    if config.network.separate_critic and config.network.shared:
+        raise UserError("shared is one network for actor and critic, separate_critic two: leave one out")
     if config.network.critic_only and config.network.shared:
         raise UserError(
             "critic_only gives the critic an input of its own, and shared has one network for both: leave "
             "one of them out"
         )
-    if not step.joint and config.network.memory is not None and config.population is None:
+    apart = config.network.separate_critic or config.population is not None
+    if not step.joint and config.network.memory is not None and not apart:
         raise UserError(
-            f"{type(step).__name__} moves the actor alone, and a memory is read by actor and critic: leave "
-            "--network out"
+            f"{type(step).__name__} moves the actor alone, and a memory is read by actor and critic: pass "
+            "--separate-critic, or leave --network out"
         )
     for name in ("target_kl", "learning_rate_kl"):
         if not step.joint and getattr(update, name) is not None:

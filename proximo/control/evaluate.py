@@ -236,7 +236,7 @@ class Evaluator:
         numbers = vector_of(obs)  # of the same memory
         codec.write(first, obs, envs.legal)
         seam, before = np.zeros(envs.num_envs, bool), np.empty_like(numbers)
-        start, carry = np.ones(envs.num_envs, bool), agent.policy.begin(envs.num_envs)
+        start, carry = np.ones(envs.num_envs, bool), agent.acting.begin(envs.num_envs)
         held, draw = getattr(agent.policy.head, "interval", 1), self.key  # steps of the same noise
         while True:
             yield

@@ -106,7 +106,7 @@ def signature_of(agent: Agent, parts: Sequence[Part]) -> Signature:
         return name
 
     mask = free(MASK) if agent.masked else ""
-    carry = jax.eval_shape(lambda: agent.policy.begin(1))
+    carry = jax.eval_shape(lambda: agent.acting.begin(1))
     found = jax.tree_util.tree_leaves_with_path(carry)
     memory = [free(STATE + "".join(f"_{key_name(key)}" for key in path)) for path, _ in found]
     taken.update(f"{NEXT}{name}" for name in memory)
@@ -296,7 +296,7 @@ def converted(agent: Agent, parts: Sequence[Part], signature: Signature) -> Any:
             *arrays, start = more
             arrays = [x.astype(leaf.dtype) for x, leaf in zip(arrays, signature.leaves, strict=True)]
             memory = (start > 0.5, jax.tree.unflatten(signature.structure, arrays))
-        output, after = agent.policy(seen, *memory)
+        output, after = agent.acting(seen, *memory)
         action = output.distribution.mode()
         chosen = list(action.values()) if isinstance(action, dict) else [action]
         found = (*chosen, *(x.astype(jnp.float32) for x in jax.tree.leaves(after)))

@@ -29,10 +29,11 @@ def new_learner(config: Config, envs: HostEnvs, seeds: Streams) -> Learner:
     seen = codec.seen
     parts = [*seen.parts, *codec.private.parts]
     step = config.update.actor_step
-    if parts and config.network.own_network is None and not step.joint and config.population is None:
+    apart = config.network.separate_critic or config.population is not None
+    if parts and config.network.own_network is None and not step.joint and not apart:
         raise UserError(
             f"{type(step).__name__} moves the actor alone, and what reads {' and '.join(parts)} is shared by "
-            "actor and critic: pass --flatten, or leave --actor-step (or its preset) out"
+            "actor and critic: pass --separate-critic or --flatten, or leave --actor-step (or its preset) out"
         )
     policy = new_policy(
         seeds.initialisation, seen.numbers, envs.action.kind, config.network, seen.parts, codec.private

@@ -11,7 +11,7 @@ from proximo.policies.distributions import (
     make_head,
     per_state,
 )
-from proximo.policies.encoded import OLDER_NETWORKS, EncodedActorCritic
+from proximo.policies.encoded import OLDER_NETWORKS, EncodedActorCritic, acting_alone
 from proximo.policies.mlp import MLP, Dense
 from proximo.policies.options import NetworkOptions
 from proximo.policies.own_network import OwnPolicy, Sizes, new_policy, takes_parts
@@ -32,6 +32,7 @@ __all__ = [
     "Policy",
     "ScheduledGaussianHead",
     "Sizes",
+    "acting_alone",
     "dependent_names",
     "make_head",
     "new_policy",

@@ -4,7 +4,6 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from proximo.core.types import LEGAL, ActionKind, vector_of
@@ -73,8 +72,8 @@ class ActorCritic(eqx.Module):
     Observations are [..., features], any batch shape, perhaps with flags of legal actions beside them. It has
     no memory.
 
-    features  numbers of an observation that the actor sees: the first ones. What is behind them the critic
-              alone reads, as in asymmetric actor-critic (Pinto 2018)
+    features  numbers of an observation that the actor sees: the first ones. The critic sees them all, as in
+              asymmetric actor-critic (Pinto 2018), or what the trunk makes of these
     """
 
     trunk: Network
@@ -88,7 +87,12 @@ class ActorCritic(eqx.Module):
     in_parts: ClassVar[bool] = False
 
     def __init__(
-        self, key: Array, features: int, kind: ActionKind, options: NetworkOptions, private: int = 0
+        self,
+        key: Array,
+        features: int,
+        kind: ActionKind,
+        options: NetworkOptions,
+        critic_features: int | None = None,
     ) -> None:
         trunk_key, actor_key, actor_output_key, critic_key, critic_output_key = jax.random.split(key, 5)
         trunk_widths, own_widths = (options.hidden, ()) if options.shared else ((), options.hidden)
@@ -112,7 +116,8 @@ class ActorCritic(eqx.Module):
         self.trunk = network(trunk_key, features, trunk_widths)
         between = width if options.shared else features
         self.actor = network(actor_key, between, own_widths)
-        between += private
+        if critic_features is not None:
+            between = critic_features
         self.critic = network(critic_key, between, critic_widths)
         self.actor_output = Dense(
             actor_output_key, width, self.head.inputs, options.policy_gain, options.initialiser
@@ -134,8 +139,11 @@ class ActorCritic(eqx.Module):
     ) -> tuple[Output, Any]:
         """The distribution over actions after `obs` and its value; of one reward stream."""
         vector = vector_of(obs)
-        seen = self.trunk(vector[..., : self.features])
+        return legal_alone(self.output(vector[..., : self.features], vector), obs), carry
+
+    def output(self, seen: Float[Array, "*batch F"], known: Float[Array, "*batch G"]) -> Output:
+        """What it computes of what the actor sees, and of what the critic knows."""
+        seen = self.trunk(seen)
         acting = self.actor(seen)
-        known = jnp.concatenate([seen, vector[..., self.features :]], axis=-1)
-        output = Output(self.head(self.actor_output(acting), acting), self.critic_output(self.critic(known)))
-        return legal_alone(output, obs), carry
+        value = self.critic_output(self.critic(seen if self.options.shared else known))
+        return Output(self.head(self.actor_output(acting), acting), value)

@@ -26,6 +26,9 @@ class NetworkOptions:
     """Activation function; tanh is the paper's, and the best in Andrychowicz 2020."""
     shared: bool = False
     """One network for actor and critic, with two heads. Separate ones do better (Andrychowicz 2020)."""
+    separate_critic: bool = False
+    """Encoders and a memory of the critic's own. By default it uses the actor's, as in CleanRL and Sample
+    Factory: an update costs half. Dense layers follow `shared`."""
     initialiser: Initialiser = "orthogonal"
     """Initialisation of the weights; hidden gain sqrt 2, value 1 (Huang 2022, detail 2)."""
     policy_gain: Annotated[float, Range()] = 0.01

@@ -179,7 +179,8 @@ def new_policy(
     if options.own_network is None:
         if parts or private.parts or options.memory is not None:
             return EncodedActorCritic(key, Seen(features, parts or {}), kind, options, private)
-        return ActorCritic(key, features, kind, options, private.numbers)
+        known = None if options.shared else features + private.numbers
+        return ActorCritic(key, features, kind, options, known)
     head = make_head(kind, options.initial_log_std, options.final_log_std, options.distribution)
     sizes = sizes_of(features, head.inputs, parts or {})
     called = name_of(options.own_network)

@@ -80,6 +80,7 @@ OPTIONS = [
     "restart_interval",
     "scale_actions",
     "seed",
+    "separate_critic",
     "shared",
     "step_timeout",
     "steps",

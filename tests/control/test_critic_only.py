@@ -148,6 +148,8 @@ def test_names_that_do_not_fit_are_refused(space, names, message):
 
 
 def test_options_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="shared is one network for actor and critic, separate_critic two"):
+        validate(small(Hidden, separate_critic=True, shared=True))
     with pytest.raises(UserError, match="critic_only gives the critic an input of its own, and shared has"):
         validate(small(Hidden, critic_only=("target",), shared=True))
     own = Config(Hidden, network=NetworkOptions(network=lambda key, sizes: None, critic_only=("target",)))

@@ -23,7 +23,7 @@ from proximo.policies import NetworkOptions, new_policy, takes_parts
 from proximo.policies.attention import Transformer
 from proximo.policies.convolution import Small
 from proximo.policies.distributions import StateDependentExploration
-from proximo.policies.memory import Lstm
+from proximo.policies.memory import Gru, Lstm
 from proximo.runs.sealed import manifest
 
 IMAGE = spaces.Box(0, 255, (4, 4, 3), np.uint8)
@@ -69,6 +69,7 @@ def same(a, b):
         (IMAGE, {"flatten": True}),
         (PAGE, {"image_network": Small((4,), 8), "embedding": 3, "modulate": True}),
         (ENDLESS, {"network": Lstm(4), "layers": "layer-norm"}),
+        (PAGE, {"network": Gru(4), "separate_critic": True}),
         (PAGE, {"network": Transformer(8, window=3), "distribution": StateDependentExploration(2)}),
         (PARTS, {"activation": "relu", "hidden": (), "critic_hidden": (5, 3)}),
     ],

@@ -11,7 +11,7 @@ from proximo.control.collect import Stream, collect
 from proximo.control.ensemble import ensemble
 from proximo.envs import make_envs
 from proximo.errors import EnvironmentAdvice, UserError
-from proximo.learn.actor_steps import CrossEntropy
+from proximo.learn.actor_steps import CrossEntropy, TrustRegion
 from proximo.learn.update import update
 from proximo.policies.memory import Gru, Lstm
 
@@ -136,6 +136,18 @@ def test_members_of_an_ensemble_remember_as_they_would_alone_and_go_on_alone():
         assert [x.shape for x in after.snapshot().stream["carry"]] == [(2, 8)]
         again = next(training(one, alone.snapshot()))
         assert close(again.learner.policy, after.learner.policy, 1e-5)
+
+
+def test_an_actor_that_moves_alone_remembers_where_the_critic_does_for_itself():
+    step = TrustRegion(max_kl=0.01)
+    config = small(First, num_envs=4, horizon=6, minibatch_size=6, network=Gru(4), actor_step=step)
+    with pytest.raises(UserError, match="pass --separate-critic"):
+        next(training(config))
+    run = training(with_options(config, separate_critic=True, value_coefficient=0.0))
+    first, second = (next(run) for _ in range(2))
+    assert 0 < second.metrics["train/kl"] <= 0.01
+    assert not close(first.learner.policy.sight, second.learner.policy.sight, 1e-7)
+    assert equal(first.learner.policy.critic, second.learner.policy.critic)  # whose loss counts nothing
 
 
 def test_a_population_remembers():
