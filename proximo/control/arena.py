@@ -25,6 +25,7 @@ from proximo.learn.batches import memory_advice
 from proximo.learn.update import Learner
 from proximo.options import kebab
 from proximo.policies.distributions import Normal
+from proximo.policies.encoders import reading_in_words
 from proximo.runs.forks import refuse_after_fork
 from proximo.runs.progress import FOUND
 
@@ -159,6 +160,9 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
         advise(actions + advice.running_statistics(envs.vector))
         if envs.legal is not None:
             FOUND.info(masks_in_words(envs.mask_source, envs.legal.shape[1]))
+        words = reading_in_words(config.network, envs.observation.seen)
+        if words and config.network.own_network is None:
+            FOUND.info(words)
         if jax.tree.leaves(stream.carry):
             window = getattr(config.network.memory, "window", 0)
             advise(memory_advice(config.horizon, config.update.minibatch_size, window))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from proximo.core.types import Choices, Picture, Seen, Tokens, vector_of
+from proximo.core.types import Choices, PartKind, Picture, Seen, Tokens, vector_of
 from proximo.policies.convolution import ImageNetwork, fitting
 from proximo.policies.memory import GRU
 from proximo.policies.mlp import Dense
@@ -159,3 +159,27 @@ class Encoders(eqx.Module):
                 layer = next(modulation, None)
                 read[name] = encoder(obs[name], None if layer is None else layer(told))
         return jnp.concatenate([numbers, *(read[name] for name in self.names)], axis=-1)
+
+
+def reading_in_words(options: NetworkOptions, seen: Seen) -> str:
+    """How Proximo's networks read an observation, such as "read: 'view' by convolutions (small) + 2 numbers".
+
+    Empty where it is numbers alone, and nothing is remembered.
+    """
+    read = [_part_in_words(options, name, kind) for name, kind in seen.parts.items()]
+    read += [f"{seen.numbers:,} {'number' if seen.numbers == 1 else 'numbers'}"] if seen.numbers else []
+    memory, words = options.memory, []
+    if seen.parts:
+        words.append(f"read: {' + '.join(read)}")
+    if memory is not None:
+        words.append(f"memory: {type(memory).__name__.lower()} of {memory.size:,}")
+    return "; ".join(words)
+
+
+def _part_in_words(options: NetworkOptions, name: str, kind: PartKind) -> str:
+    if isinstance(kind, Picture):
+        chosen = options.image_network or fitting(channels_last(kind))
+        return f"{name!r} by convolutions ({type(chosen).__name__.lower()})"
+    if isinstance(kind, Choices):
+        return f"{name!r} as {options.embedding:,} learned numbers{' each' if len(kind.sizes) > 1 else ''}"
+    return f"{name!r} by a GRU, as {options.text_features:,} numbers"

@@ -10,7 +10,8 @@ import pytest
 
 from proximo.core.types import Choices, Picture, Seen, Tokens
 from proximo.policies.convolution import Small
-from proximo.policies.encoders import Encoders, TextEncoder, channels_last
+from proximo.policies.encoders import Encoders, TextEncoder, channels_last, reading_in_words
+from proximo.policies.memory import Lstm
 from proximo.policies.options import NetworkOptions
 
 KEY = jax.random.key(0)
@@ -78,3 +79,15 @@ def test_modulation_begins_as_none_and_then_lets_the_rest_change_what_is_seen():
     stirred = jax.tree.map(lambda x: x + 0.1, modulated)
     other = {**obs, "mission": obs["mission"][:, ::-1]}
     assert np.any(stirred(obs)[:, 2:7] != stirred(other)[:, 2:7])
+
+
+def test_how_each_part_is_read_is_said_in_one_line():
+    assert reading_in_words(OPTIONS, Seen(2, PARTS)) == (
+        "read: 'camera' by convolutions (small) + 'kind' as 3 learned numbers each + "
+        "'mission' by a GRU, as 7 numbers + 2 numbers"
+    )
+    remembering = NetworkOptions(network=Lstm(32))
+    assert reading_in_words(remembering, Seen(0, {"image": Picture((84, 84, 4))})) == (
+        "read: 'image' by convolutions (nature); memory: lstm of 32"
+    )
+    assert reading_in_words(OPTIONS, Seen(4, {})) == ""
