@@ -218,5 +218,5 @@ def test_legal_actions_stand_beside_the_observations_that_they_are_of():
 
     (rollout,) = rollout_of(Either, 6)
     assert rollout.obs["legal"].shape == (7, 1, 2)
-    np.testing.assert_array_equal(rollout.obs["legal"][:, 0, 1], rollout.obs["vector"][:, 0, 0] % 2 == 0)
+    np.testing.assert_array_equal(rollout.obs["legal"][:, 0, 1], [1, 0, 1, 0, 1, 0, 1])
     assert isinstance(rollout_of(Ends, 3)[0].obs, np.ndarray)

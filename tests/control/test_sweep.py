@@ -272,7 +272,7 @@ def test_what_can_be_varied():
         (["gamma"], "is neither OPTION=LOW:HIGH"),
         (["gama=0.9:0.99"], "'gama' is not an option that can be varied"),
         (["seed=1:9"], "'seed' is not an option that can be varied"),
-        (["network=1|2"], "does not name a class"),
+        (["network=1|2"], "there is no '1'"),
         (["gamma=0.9"], "write it as gamma=LOW:HIGH or LOW:HIGH:log"),
         (["gamma=0.9:0.99:exp"], "write it as gamma=LOW:HIGH"),
         (["gamma=0.99:0.9"], "LOW must be below HIGH"),
