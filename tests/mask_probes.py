@@ -65,6 +65,51 @@ class Wrong(Bandit):
         return obs, float(action), self.steps == 5, False, info
 
 
+class Game(gym.Env):
+    """Other actions are legal in each step, and any other raises; it saves its state, and draws itself."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+    action_space = spaces.Discrete(5, start=1)
+
+    def __init__(self, render_mode=None, fails_at=0):
+        self.render_mode, self.fails_at, self.steps = render_mode, fails_at, 0
+        self.observation_space = spaces.Dict(
+            seen=spaces.Box(-9.0, 9.0, (3,), np.float32), action_mask=spaces.MultiBinary(5)
+        )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock = 0
+        return self.drawn(), {}
+
+    def drawn(self):
+        self.flags = self.np_random.random(5) < 0.4
+        self.flags[self.np_random.integers(5)] = True
+        return {
+            "seen": self.np_random.normal(size=3).astype(np.float32),
+            "action_mask": self.flags.astype(np.int8),
+        }
+
+    def step(self, action):
+        if not self.flags[action - 1]:
+            raise ValueError(f"action {action} is illegal")
+        self.steps, self.clock = self.steps + 1, self.clock + 1
+        if self.steps == self.fails_at:
+            raise RuntimeError("the simulator failed")
+        return self.drawn(), float(action), False, self.clock == 20, {}
+
+    def get_state(self):
+        generator = self.np_random.bit_generator.state
+        return {"flags": self.flags.copy(), "clock": self.clock, "steps": self.steps, "random": generator}
+
+    def set_state(self, state):
+        self.flags, self.clock, self.steps = state["flags"], state["clock"], state["steps"]
+        self.np_random.bit_generator.state = state["random"]
+
+    def render(self):
+        return np.zeros((16, 16, 3), np.uint8)
+
+
 class Closes(Bandit):
     """A bandit that allows nothing when its episode has ended."""
 

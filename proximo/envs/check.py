@@ -9,6 +9,7 @@ from proximo.envs.advice import running_statistics
 from proximo.envs.check_api import check_interface, check_policy, check_spaces, has_error
 from proximo.envs.check_copies import (
     ALONE,
+    TURNS,
     check_close,
     check_closing,
     check_process,
@@ -68,7 +69,7 @@ def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool
     findings.append(check_large_seed(first))
     again, second, of_copy = _record_second_copy(env, first, one, allow_import)
     findings += of_copy
-    other = record(second, codec, seed + 1, one.actions[:100], one.offset)
+    other = record(second, codec, seed + 1, one.actions[:TURNS], one.offset)
     carried = bool(running_statistics(first))  # from stream to stream, so that no two are equal
     if carried:
         one.after_first_end = None
@@ -79,7 +80,7 @@ def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool
         findings += check_state(second, one)
     if second is not first:
         if same:
-            findings.append(check_turns(first, second, one))
+            findings.append(check_turns(first, second, one, other))
         undisturbed = same and not has_error(findings)
         findings += check_close(second)
         if undisturbed:

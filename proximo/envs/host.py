@@ -194,6 +194,15 @@ class HostEnvs:
             error = as_error(raised)
             raise self._fault(actions, error) from error
 
+    def sample(self) -> Any:
+        """A batch of random actions, legal ones where environments tell which these are."""
+        if self.legal is None:
+            return self.action_space.sample()
+        space = self.spaces[1]
+        rows = [self.masks.sample(space, flags, self.mask_code) for flags in self.legal]
+        empty: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, rows, empty)
+
     def state(self, part: slice = states.EVERY) -> dict[str, Any] | None:
         """Everything needed to continue exactly, also in another process; None if it cannot be known.
 

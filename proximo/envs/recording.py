@@ -79,7 +79,9 @@ class Recording:
 def record(
     env: gym.Env, codec: ObservationCodec, seed: int, actions: Iterable[Any] | int, offset: Any = None
 ) -> Recording:
-    """Take these actions, or so many random ones that are legal. What the environment raises is noted.
+    """Take these actions, or so many random ones. Where an action is illegal a random legal one is taken.
+
+    What the environment raises is noted.
 
     offset  None for what training would choose
     """
@@ -183,17 +185,14 @@ def _look_at_mask(
 
 
 def _taken(env: gym.Env, recording: Recording, actions: Iterable[Any] | int) -> Iterator[Any]:
-    """The actions to take: those that are given, or so many random ones that are legal."""
-    if not isinstance(actions, int):
-        yield from actions
-        return
-    for _ in range(actions):
-        legal, masks = recording.legal, recording.masks
-        yield (
-            env.action_space.sample()
-            if legal is None
-            else masks.sample(env.action_space, legal, recording.code)
-        )
+    """The actions to take: those that are given where they are legal, else, and of a number, random ones."""
+    space, masks, code = env.action_space, recording.masks, recording.code
+    for action in [None] * actions if isinstance(actions, int) else actions:
+        legal = recording.legal
+        if action is not None and (legal is None or masks.allow(space, legal, code, action)):
+            yield action
+        else:
+            yield space.sample() if legal is None else masks.sample(space, legal, code)
 
 
 def _observe(

@@ -5,22 +5,25 @@ with it.
 """
 
 from functools import partial
+from pathlib import Path
 
 import gymnasium as gym
 import jax
+import mask_probes
 import numpy as np
 import pytest
 from gymnasium import spaces
-from mask_probes import Bandit, Closes, Identity, Pair, Wrong
-from probes import first_rollout, small, turns
+from mask_probes import Bandit, Closes, Game, Identity, Pair, Wrong
+from probes import equal, first_rollout, small, turns
 
 import proximo
 from proximo import evaluate, training
+from proximo.cli import main
 from proximo.control.ensemble import ensemble, member_configs
 from proximo.control.model import load_model, save_model
 from proximo.core.types import LEGAL, VECTOR
 from proximo.envs import make_envs
-from proximo.errors import EnvironmentFault, UserError
+from proximo.errors import EnvironmentFault, EnvironmentRestarted, UserError
 from proximo.learn.update import update
 
 WAYS = ("info", "method", "part", "info+method", "info+part+method")
@@ -142,19 +145,47 @@ def test_predict_takes_action_masks_as_sb3_contrib_has_it():
     assert actions.tolist() == [0, 1, 2, 3, 4]
 
 
+def game(**options):
+    return small(Game, **(dict(num_envs=4, horizon=16, minibatch_size=32, epochs=1, steps=192) | options))
+
+
 def test_members_of_an_ensemble_and_resumed_runs_take_legal_actions_alone():
-    config = proximo.with_options(bandit(), steps=192)
-    *_, members = ensemble(member_configs(config, 2))
-    alone = list(training(config))
-    for mine, whole in zip(members, (alone[-1],), strict=False):
-        assert mine.mean_return == pytest.approx(whole.mean_return)
-    half = next(training(config))
+    """Game raises at any other, and saves its state: a resumed run is the same, bit for bit."""
+    *_, members = ensemble(member_configs(game(), 2))
+    alone = list(training(game()))
+    assert members[0].mean_return == pytest.approx(alone[-1].mean_return)
+    half = next(training(game()))
     snapshot = half.snapshot()
     assert LEGAL in snapshot.stream["obs"]
-    # Bandit has no get_state, so new episodes start; an illegal arm would raise.
-    with pytest.warns(Warning, match="episodes that were under way are restarted"):
-        *_, last = training(config, start=snapshot)
-    assert last.steps == alone[-1].steps
+    *_, last = training(game(), start=snapshot)
+    assert last.steps == alone[-1].steps and equal(last.learner, alone[-1].learner)
+
+
+def test_an_environment_that_is_restarted_in_its_process_takes_legal_actions_alone():
+    config = game(env_kwargs={"fails_at": 30}, vectorization_mode="parallel", restart_interval=0.0)
+    with pytest.warns(EnvironmentRestarted, match="RuntimeError: the simulator failed"):
+        *_, last = training(config)
+    assert last.metrics["rollout/restarts"] >= 4.0
+
+
+def test_a_population_of_actors_takes_legal_actions_alone():
+    config = proximo.with_options(proximo.preset("cem", Game), hidden=(4,), num_envs=6, horizon=32, steps=200)
+    assert list(training(config))[-1].last
+
+
+def test_every_command_that_acts_takes_legal_actions_alone(tmp_path, capsys):
+    where = f"{Path(mask_probes.__file__)}:Game"
+    words = "--num-envs 4 --horizon 16 --minibatch-size 32 --epochs 1 --hidden 16 --steps 192 --quiet"
+    run = str(tmp_path / "run")
+    evaluated = ["--eval-every", "64", "--eval-episodes", "2", "--out", run]
+    assert main(["train", where, *words.split(), *evaluated]) == 0
+    assert main(["evaluate", run, "--env", where, "--episodes", "4", "--best"]) == 0
+    video = tmp_path / "play.mp4"
+    assert main(["watch", run, "--env", where, "--episodes", "1", "--video", str(video)]) == 0
+    assert video.stat().st_size > 0
+    sizes = words.split()[:8]
+    assert main(["bench", where, *sizes, "--repeats", "1", "--json"]) == 0
+    assert "illegal" not in capsys.readouterr().err
 
 
 class Disagrees(Bandit):

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_seed_deprecation
 from gymnasium.utils.passive_env_checker import check_action_space
 from info_probes import Tells
-from mask_probes import Bandit, Closes, Wrong
+from mask_probes import Bandit, Closes, Game, Wrong
 
 from proximo.envs.check import check
 from proximo.envs.vector.parallel import spare_workers
@@ -404,9 +404,18 @@ def test_two_places_that_tell_other_actions_are_found():
     assert "they differ in flag 2; tell which actions are legal in one place" in found
 
 
-def test_a_check_takes_legal_actions_alone():
-    assert findings(Bandit, "error") == {}  # it raises at others
-    assert findings(Closes, "error") == {}
+@pytest.mark.parametrize("env", [Bandit, Closes, Game], ids=lambda env: env.__name__)
+def test_a_check_takes_legal_actions_alone(env):
+    """They raise at others: also of another seed, of a second copy beside the first, in a vector."""
+    assert findings(env, "error") == {}
+
+
+def test_a_seed_that_changes_nothing_is_found_in_spite_of_masks():
+    class Same(Game):
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=seed if seed is None else 0)
+
+    assert "seeds" in findings(Same, "warning") and "seeds" not in findings(Game, "warning")
 
 
 def test_spaces_that_have_no_codec_are_named_with_their_keys():

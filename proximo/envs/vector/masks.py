@@ -172,6 +172,23 @@ class Masks:
 
         return tree_of(space, one)
 
+    def allow(self, space: gym.Space, legal: np.ndarray, code: int, action: Any) -> bool:
+        """Whether an action of the space is among the legal ones."""
+        spaces_of, place = dict(leaves(space)), 0
+        for index, part in enumerate(self.parts):
+            joint = bool(code & (2 << index))
+            flags = legal[place : place + part.count(joint)]
+            place += len(flags)
+            chosen = action
+            for key in part.path:
+                chosen = chosen[key]
+            values = np.reshape(chosen - getattr(spaces_of[part.path], "start", 0), -1).astype(np.int64)
+            if joint:
+                values = np.ravel_multi_index(tuple(values[:, None]), part.sizes)
+            if not flags[part.starts(joint) + values].all():
+                return False
+        return True
+
     def _all_starts(self, code: int) -> np.ndarray:
         starts, place = [], 0
         for index, part in enumerate(self.parts):
