@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from proximo.core.types import vector_of
 from proximo.learn.normalise import ObservationNormaliser
 from proximo.policies import ActorCritic, Distribution
 
@@ -164,19 +165,24 @@ class Actor:
         obs    an array of the shape and dtype of all that will come, [N, ...]
         noise  likewise; without it the actions are the most likely ones, and noise is not read
         """
-        join, split, shared_obs = self.columns.join, self.columns.split, shared(obs, self.columns)
+        join, shared_obs = self.columns.join, shared(obs, self.columns)
+        flags = SharedInput(np.zeros(len(vector_of(obs)), bool), self.columns)
+
+        def starting(start: np.ndarray | None) -> Any:
+            return None if start is None else flags(start)
+
         if noise is None:
             mode = self.mode
 
             def act(obs: Any, noise: Any, start: Any, carry: Any) -> tuple[Any, Any]:
-                actions, carry = mode(flat, shared_obs(obs), split(start), carry)
+                actions, carry = mode(flat, shared_obs(obs), starting(start), carry)
                 return join(on_host(actions)), carry
 
             return act
         sample, shared_noise = self.sample, shared(noise, self.columns)
 
         def act_at_random(obs: Any, noise: Any, start: Any, carry: Any) -> tuple[Any, Any]:
-            actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), split(start), carry)
+            actions, carry = sample(flat, shared_obs(obs), shared_noise(noise), starting(start), carry)
             return join(on_host(actions)), carry
 
         return act_at_random

@@ -24,6 +24,7 @@ from proximo.errors import UserError
 from proximo.learn.batches import memory_advice
 from proximo.learn.update import Learner
 from proximo.options import kebab
+from proximo.policies.attention import Transformer
 from proximo.policies.distributions import Normal
 from proximo.policies.encoders import reading_in_words
 from proximo.runs.forks import refuse_after_fork
@@ -74,6 +75,7 @@ def split_experience(experience: Experience, columns: Columns) -> Experience:
 def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs:
     """The environments that a configuration asks for; `make_options` as in `make_envs`."""
     refuse_after_fork()
+    require_window(config)
     mode = config.vectorization_mode
     if mode != "vector_entry_point":
         watch = {name: getattr(config, name) for name in ("step_timeout", "restart_interval")}
@@ -98,6 +100,17 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     if not ours and envs.seam_rows:  # elsewhere a reset, which may take longer, is part of a step
         envs.step_timeout = config.step_timeout * envs.num_envs
     return envs
+
+
+def require_window(config: Config) -> None:
+    """Raise UserError where a transformer would remember more rows than a rollout has."""
+    memory = config.network.memory
+    if isinstance(memory, Transformer) and memory.window > config.horizon:
+        raise UserError(
+            f"the transformer's window of {memory.window} rows is longer than a rollout, horizon "
+            f"{config.horizon}: no gradient goes further back; raise horizon, or take a window of at most "
+            f"{config.horizon}"
+        )
 
 
 def maps_actions(config: Config) -> bool:
@@ -164,8 +177,8 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
         if words and config.network.own_network is None:
             FOUND.info(words)
         if jax.tree.leaves(stream.carry):
-            window = getattr(config.network.memory, "window", 0)
-            advise(memory_advice(config.horizon, config.update.minibatch_size, window))
+            sizes = (config.num_envs, config.horizon, config.update.minibatch_size)
+            advise(memory_advice(*sizes))
         stream.unproven = True
     return stream
 

@@ -125,23 +125,19 @@ def stretch_of(horizon: int, minibatch_size: int) -> int:
 SHORT = 8  # steps; what is learned from shorter sequences is hardly memory
 
 
-def memory_advice(horizon: int, minibatch_size: int, window: int = 0) -> list[str]:
-    """What keeps a memory from being learned, one line per finding, with a remedy.
-
-    window  rows before the present one that a transformer sees; 0 for other memories
-    """
-    length, found = stretch_of(horizon, minibatch_size), []
-    if length < SHORT:
-        found.append(
-            f"the policy's memory learns from sequences of {length} steps, the longest that divides horizon "
-            f"({horizon}) and minibatch_size ({minibatch_size}): take multiples of {STRETCH} for both"
-        )
-    if window > horizon:
-        found.append(
-            f"the transformer's window of {window} rows is longer than a rollout (horizon {horizon}): it "
-            "acts on all of them, but no gradient goes further back than a sequence"
-        )
-    return found
+def memory_advice(num_envs: int, horizon: int, minibatch_size: int) -> list[str]:
+    """What keeps a memory from being learned, one line per finding, with the nearest sizes that do not."""
+    length = stretch_of(horizon, minibatch_size)
+    if length >= SHORT:
+        return []
+    near = max(STRETCH, round(horizon / STRETCH) * STRETCH)
+    sizes = [size for size in range(STRETCH, near * num_envs + 1, STRETCH) if near * num_envs % size == 0]
+    size = min(sizes, key=lambda size: abs(size - minibatch_size))
+    return [
+        f"the policy's memory learns from sequences of {length} steps, the longest that divides horizon "
+        f"({horizon}) and minibatch_size ({minibatch_size}): the nearest with sequences of {STRETCH} are "
+        f"horizon {near} and minibatch_size {size}"
+    ]
 
 
 def merged(tree: Any) -> Any:

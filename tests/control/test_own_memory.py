@@ -16,6 +16,7 @@ from proximo.errors import UserError
 from proximo.learn.batches import memory_advice, stretch_of
 from proximo.own import OwnCode
 from proximo.policies import NetworkOptions, new_policy
+from proximo.policies.attention import Transformer
 from proximo.policies.memory import Lstm
 
 
@@ -134,10 +135,21 @@ def test_a_method_that_moves_the_actor_alone_is_refused_with_a_memory():
         next(training(config))
 
 
-def test_what_keeps_a_memory_from_being_learned_is_said_in_one_line():
-    assert memory_advice(256, 64) == [] and memory_advice(256, 64, window=32) == []
-    (short,) = memory_advice(15, 10)
+def test_what_keeps_a_memory_from_being_learned_is_said_in_one_line_with_the_nearest_sizes_that_do_not():
+    assert memory_advice(8, 256, 64) == memory_advice(1, 8, 8) == []
+    (short,) = memory_advice(4, 15, 10)
     assert "sequences of 5 steps, the longest that divides horizon (15) and minibatch_size (10)" in short
-    (window,) = memory_advice(16, 64, window=32)
-    assert "window of 32 rows is longer than a rollout (horizon 16)" in window
+    assert short.endswith("the nearest with sequences of 16 are horizon 16 and minibatch_size 16")
+    (prime,) = memory_advice(8, 101, 100)  # 96 * 8 = 768 = 8 * 96 is nearest of its divisors by 16
+    assert prime.endswith("horizon 96 and minibatch_size 96")
+    assert stretch_of(96, 96) == 16
     assert [stretch_of(*sizes) for sizes in ((256, 64), (256, 256), (100, 50), (7, 28))] == [16, 32, 10, 7]
+
+
+def test_a_window_longer_than_a_rollout_is_refused():
+    network = Transformer(window=32)
+    config = proximo.with_options(
+        proximo.preset("default", "CartPole-v1"), network=network, horizon=16, minibatch_size=16
+    )
+    with pytest.raises(UserError, match="window of 32 rows is longer than a rollout, horizon 16"):
+        next(training(config))
