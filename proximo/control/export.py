@@ -98,6 +98,8 @@ class Signature(NamedTuple):
 def signature_of(agent: Agent, parts: Sequence[Part]) -> Signature:
     """The signature of an agent's graph."""
     taken = {part.name for part in parts}
+    if len(taken) < len(parts):
+        raise UserError("two parts of the observation space have one name in a graph: rename one")
 
     def free(name: str) -> str:
         while name in taken:

@@ -1,6 +1,6 @@
 """Observations in named parts: images and large categories apart, all numbers joined in one vector."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import Choices, PartKind, Picture, Tokens
+from proximo.core.types import LEGAL, VECTOR, Choices, PartKind, Picture, Tokens
 from proximo.envs.spaces import (
     MOST_CHOICES,
     ObservationCodec,
@@ -27,6 +27,7 @@ from proximo.errors import UserError
 
 # For an observation that is one part:
 WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text"}
+TAKEN = {VECTOR: "all numbers together", LEGAL: "the flags of legal actions"}
 MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
 
@@ -54,7 +55,7 @@ def codec_for(
         parts = {name: replace(part, critic_only=name in alone.parts) for name, part in codec.parts.items()}
         return replace(codec, parts=parts, critic_only=alone.shape[0])
     whole = observation_codec(space)
-    parts = dict(parts_of(space)) if in_parts else {}
+    parts = named(parts_of(space)) if in_parts else {}
     if not in_parts:
         require_short(space)
     return replace(numbers_of(space), parts=parts, batch_of_one=whole.batch_of_one) if parts else whole
@@ -168,6 +169,21 @@ def parts_of(space: Any, path: Path = ()) -> Iterator[tuple[str, Part]]:
         yield name_of(path) or WORDS[type(kind)], part(path, space, kind)
     for key, child in (children(space) or {}).items():
         yield from parts_of(child, (*path, key))
+
+
+def named(found: Iterable[tuple[str, Part]]) -> dict[str, Part]:
+    """Parts by name. Raises UserError where two have one, or one has that of what stands beside them."""
+    parts: dict[str, Part] = {}
+    for name, one in found:
+        if name in parts:
+            raise UserError(f"two parts of the observation space are called {name!r}: rename one")
+        if name in (VECTOR, LEGAL):
+            raise UserError(
+                f"a part of the observation space with an encoder of its own is called {name!r}, which is "
+                f"what {TAKEN[name]} are called: rename it"
+            )
+        parts[name] = one
+    return parts
 
 
 def numbers_of(space: Any) -> ObservationCodec:

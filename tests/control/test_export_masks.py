@@ -16,6 +16,7 @@ from proximo.control.export import build, export_onnx
 from proximo.envs import action_codec
 from proximo.envs.actions import with_dependent
 from proximo.envs.parts import codec_for
+from proximo.errors import UserError
 from proximo.learn.normalise import observation_normaliser
 from proximo.own import OwnCode
 from proximo.policies import NetworkOptions, new_policy
@@ -156,6 +157,12 @@ def test_a_text_goes_in_as_numbers_of_its_characters(flatten, tmp_path):
     (found,) = session.run(None, {"sign": tokens, "speed": speed})
     assert found.tolist() == agent.act({"sign": texts, "speed": speed}).tolist()
     assert len(set(found.tolist())) > 1
+
+
+def test_parts_of_one_name_are_refused():
+    observation = spaces.Dict({"a/b": SEEN, "a": spaces.Dict(b=SEEN)})
+    with pytest.raises(UserError, match="two parts of the observation space have one name in a graph"):
+        build(agent_for(spaces.Discrete(2), observation))
 
 
 def test_a_run_is_exported_with_its_mask(tmp_path, capsys):

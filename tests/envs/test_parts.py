@@ -12,7 +12,7 @@ from probes import first_rollout, small
 from proximo import evaluate, training
 from proximo.core.types import vector_of
 from proximo.envs.parts import codec_for
-from proximo.errors import EnvironmentFault
+from proximo.errors import EnvironmentFault, UserError
 from proximo.policies import ActorCritic, Output
 
 BYTES = spaces.Box(0, 255, (2, 3), np.uint8)
@@ -70,6 +70,20 @@ def test_an_observation_may_be_an_image_and_nothing_else():
     assert out["vector"].shape == (2, 0) and out["image"].dtype == np.uint8
     with pytest.raises(EnvironmentFault, match=r"has shape \(3, 3\), but its space declares \(2, 3\)"):
         codec.write(np.zeros((2, 3, 3), np.uint8), out)
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        (spaces.Dict(legal=BYTES), "is called 'legal', which is what the flags of legal actions are called"),
+        (spaces.Dict(vector=BYTES), "is called 'vector', which is what all numbers together are called"),
+        (spaces.Dict({"a/b": BYTES, "a": spaces.Dict(b=BYTES)}), "two parts .* are called 'a/b': rename one"),
+    ],
+)
+def test_parts_of_one_name_are_refused(space, says):
+    with pytest.raises(UserError, match=says):
+        codec_for((space, None), in_parts=True)
+    assert codec_for((space, None), in_parts=False).shape[0] >= 6  # as numbers they need no name
 
 
 class Bright(gym.Env):
