@@ -211,6 +211,13 @@ def _of_its_kind(name: str, option: Option, value: Any) -> Any:
         raise UserError(f"{value.__name__} is a class: write {value.__name__}()")
     if option.or_own and (callable(value) or is_dataclass(value)):
         return own_choice(value)
+    typed = value.partition(":")[0] if isinstance(value, str) else ""
+    for one in kinds_of(declared):
+        if isinstance(one, type) and is_dataclass(one) and kebab(one.__name__) == typed:  # a word of the command line
+            raise UserError(
+                f"{name} is {value!r}: in Python write {one.__name__}(...), from {one.__module__} import "
+                f"{one.__name__}"
+            )
     raise UserError(f"{name} is {reprlib.repr(value)}: it must be {words_of(declared)}")
 
 

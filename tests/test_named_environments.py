@@ -60,6 +60,11 @@ def forget(monkeypatch):
     sys.modules.pop("shop_of_mine", None)
 
 
+def test_the_line_after_several_seeds_names_the_environment_too(shop, capsys):
+    assert main(["train", "shop_of_mine:small_shop", *QUICK, "--seeds", "2", "--out", "runs"]) == 0
+    assert capsys.readouterr().out.endswith("next: proximo evaluate runs --env shop_of_mine:small_shop\n")
+
+
 @pytest.mark.parametrize("env", ["shop_of_mine.py:ShopOfMine", "shop_of_mine:small_shop"])
 def test_a_class_or_a_function_is_trained_evaluated_and_resumed_by_its_file_or_module(
     shop, capsys, monkeypatch, env

@@ -108,6 +108,11 @@ def test_a_number_out_of_its_range_is_told(given, message):
         ({"widths": ("a",)}, "widths is ('a',): it must be a list, each a whole number"),
         ({"kind": "third"}, "kind is 'third': it must be one of one, other"),
         ({"objective": DualClip}, "DualClip is a class: write DualClip()"),
+        (
+            {"objective": "dual-clip:0.2"},
+            "objective is 'dual-clip:0.2': in Python write DualClip(...), from proximo.core.surrogates import "
+            "DualClip",
+        ),
     ],
 )
 def test_a_value_of_another_kind_is_told_by_its_name_or_in_its_place(given, message):

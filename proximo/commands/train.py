@@ -139,11 +139,9 @@ def carried_out(arguments: Train | Resume, work: "Work", deadline: "Deadline") -
     if arguments.json:
         print(json.dumps(result(folder, iteration, elapsed, begun)))
     elif iteration is not None:
-        again = [word for env in imported(arguments) for word in ("--env", env)]
-        again += as_words({name: own for name, own in own_code(arguments).items() if name == "network"})
         print(
             f"{iteration.steps - begun:,} steps in {elapsed:.1f} s; {score(iteration)}\n"
-            f"run: {short(folder)}\nnext: {shlex.join(['proximo', 'evaluate', str(short(folder)), *again])}"
+            f"run: {short(folder)}\nnext: {evaluate_command(arguments, folder)}"
         )
         for line in () if arguments.quiet else symptoms_of(folder):
             say(f"note: {line}")
@@ -201,7 +199,7 @@ def run_seeds(arguments: Train, deadline: "Deadline") -> int:
         if len(scores) > 1:
             found = mean_of(scores)
             print(f"{found.value:12,.1f}  mean of {len(scores)} seeds ({found.interval()})")
-        print(f"next: proximo evaluate {short(folders[0].path.parent)}")
+        print(f"next: {evaluate_command(arguments, folders[0].path.parent)}")
         told = () if arguments.quiet else folders
         lines = [line for folder in told for line in symptoms_of(folder.path)]
         for line in dict.fromkeys(lines):
@@ -236,6 +234,14 @@ def own_code(arguments: Train | Resume) -> dict[str, Any]:
     else:
         found = {name: code for name in OPTIONS if (code := getattr(arguments, name)) is not None}
     return {name: described(code) for name, code in found.items()}
+
+
+def evaluate_command(arguments: Train | Resume, path: Path) -> str:
+    """The command that evaluates a run, or all in a folder, with the same environment and network."""
+    words = ["proximo", "evaluate", str(short(path))]
+    words += [word for env in imported(arguments) for word in ("--env", env)]
+    words += as_words({name: own for name, own in own_code(arguments).items() if name == "network"})
+    return shlex.join(words)
 
 
 def resume_command(arguments: Train | Resume, path: Path) -> str:
