@@ -83,6 +83,8 @@ def instance(kind: Any, name: str, rest: str) -> Any:
     names = [f.name for f in fields(kind)]
     kinds = get_type_hints(kind)
     numbers: dict[str, Any] = {}
+    if ":" in rest:
+        raise ValueError(f"{name}:{rest} has two colons: write {name}:{rest.replace(':', ',')}")
     for position, word in enumerate(filter(None, re.split(BETWEEN_NUMBERS, rest))):
         key, separator, number = word.rpartition("=")
         if not separator and position >= len(names):

@@ -73,6 +73,8 @@ BEFORE = {
     "package-index.md": "from my_file import MyEnv\nobservation = [0.0]\n",
     "language.md": "from my_rewards import short\n",
     "notebooks.md": "import proximo\n",
+    "networks.md": "import math\nimport equinox as eqx\nimport jax\nimport jax.numpy as jnp\nimport proximo\n"
+    "from examples.parcels import Parcels\n",
 }
 """What the reader has before a page's blocks of Python."""
 

@@ -7,6 +7,7 @@ import textwrap
 from functools import cache
 
 import jax
+import numpy as np
 import pytest
 from documented import PAGES, ROOT, commands, quotes
 
@@ -201,6 +202,22 @@ def test_the_example_of_an_own_network(tmp_path, capsys):
     agent = proximo.load(tmp_path / "run", network=module.Residual)  # the same class by another name
     assert agent.policy.parameters.layers[0].weight.shape == (16, 16)
     assert agent.act([0.0, 0.1, 0.0, 0.1]) in (0, 1)
+
+
+def test_the_example_of_a_picture_and_a_category(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    words = ["--num-envs", "2", "--horizon", "32", "--minibatch-size", "64", "--steps", "64", "--epochs", "1"]
+    words += ["--image-network", "small:channels=2,features=4", "--out", str(tmp_path), "--quiet"]
+    assert main(["train", "examples/parcels.py:Parcels", *words]) == 0
+    assert main(["export", str(tmp_path), "--out", str(tmp_path / "policy.onnx")]) == 0
+    env = importlib.import_module("examples.parcels").Parcels()
+    assert [finding for finding in check(type(env), steps=100) if finding.level == "error"] == []
+    seen = [env.reset(seed=seed)[0] for seed in range(20)]
+    batch = {name: np.stack([one[name] for one in seen]) for name in seen[0]}
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+    given = {"camera": batch["camera"], "customer": batch["customer"][:, None].astype(np.float32)}
+    assert session.run(None, given)[0].tolist() == proximo.load(tmp_path).act(batch).tolist()
+    assert env.step(3 if env.fragile else env.customer % 3)[1] == 1.0  # the belt of its class's docstring
 
 
 def test_the_language_guide_quotes_its_files():

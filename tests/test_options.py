@@ -110,8 +110,8 @@ def test_a_number_out_of_its_range_is_told(given, message):
         ({"objective": DualClip}, "DualClip is a class: write DualClip()"),
         (
             {"objective": "dual-clip:0.2"},
-            "objective is 'dual-clip:0.2': in Python write DualClip(...), from proximo.core.surrogates import "
-            "DualClip",
+            "objective is 'dual-clip:0.2': in Python write DualClip(...), "
+            "from proximo.core.surrogates import DualClip",
         ),
     ],
 )
@@ -289,6 +289,11 @@ def test_networks_memories_and_distributions_are_typed_written_and_read_again(wo
     assert config_of(*as_words(changes(config, plain))) == config
     assert control_from_json(json.loads(json.dumps(control_as_json(config)))) == config
     assert with_options(plain, **options) == config
+
+
+def test_numbers_with_colons_between_them_are_answered_with_the_word_to_type():
+    with pytest.raises(UserError, match="has two colons: write small:channels=8,features=32"):
+        config_of("--image-network", "small:channels=8:features=32")
 
 
 def test_a_network_of_ones_own_may_be_called_as_one_of_ours():
