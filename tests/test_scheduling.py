@@ -45,7 +45,7 @@ def test_ppo_with_masks_plans_better_than_first_come_first_served_and_acts_the_s
     chance, _ = play(lambda _, mask: random.permutation(np.argwhere(mask))[0])
     rule, _ = play(lambda observation, _: heuristic(observation))
     folder = str(tmp_path / "run")
-    words = ["--steps", "20000", "--seed", "0", "--quiet", "--out", folder]
+    words = ["--steps", "12288", "--seed", "0", "--quiet", "--out", folder]
     assert main(["train", "examples/scheduling.py:Scheduling", *words]) == 0
     agent = proximo.load(folder)
     learned, seen = play(lambda observation, mask: agent.act(observation, legal=mask))
