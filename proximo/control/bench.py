@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from gymnasium.vector import SyncVectorEnv
 
-from proximo.control.acting import actor_of, on_host
+from proximo.control.acting import actor_of, as_calls_leave, on_host
 from proximo.control.arena import environments
 from proximo.control.collect import Stream, collect, rows_of
 from proximo.control.config import Config, validate
@@ -72,8 +72,10 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     stream = Stream(
         envs,
         environment_seeds(seeds.environments, envs.num_envs),
+        carry=learner.policy.begin(envs.num_envs),
         codec=codec_of(learner.policy, envs.spaces),
     )
+    memory = (stream.start if jax.tree.leaves(stream.carry) else None, as_calls_leave(stream.carry))
     noise = on_host(learner.policy.head.noise(seeds.actions, (config.horizon, envs.num_envs)))
     noises = rows_of(noise)
     envs.vector.action_space.seed(config.seed)
@@ -86,7 +88,7 @@ def bench(config: Config, *, repeats: int = 10, **make_options: Any) -> Rates:
     parts = {
         "env_only": lambda: alone(plain, random_actions),
         "vector_only": lambda: alone(envs, random_actions, stream),
-        "act": lambda: [act(stream.obs, row, None, ()) for row in noises] and None,
+        "act": lambda: [act(stream.obs, row, *memory) for row in noises] and None,
         "collect": lambda: collect(act, stream, noise),
         "update": lambda: update(learner, experience, config.update, 1.0),
         "loop": lambda: next(forever) and None,
