@@ -52,6 +52,8 @@ NESTED = spaces.Tuple(
 EVERYTHING = spaces.Dict({**OBSERVATIONS, "nested": NESTED})
 OBSERVATIONS |= {"nested": NESTED, "everything": EVERYTHING}
 
+WITH_IMAGES = ("image", "channels first", "nested", "everything")
+
 NUMBERS = spaces.Box(np.float32([0, -1]), np.float32([50, 1]))
 ACTIONS = {
     "discrete": spaces.Discrete(4, start=2),
@@ -268,7 +270,7 @@ def world(seen, done, network, mask):
         hidden=(4,),
         policy_gain=1.0,
         normalise_observations=True,
-        image_network=Small((2,), 3),
+        image_network=Small((2,), 3) if seen in WITH_IMAGES else None,
         embedding=2,
         text_features=3,
         distribution=DISTRIBUTIONS.get(done, Normal()),

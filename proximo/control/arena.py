@@ -12,7 +12,7 @@ from jaxtyping import Array
 from proximo.control.acting import Actor, Columns, on_host
 from proximo.control.collect import Stream, advise, collect, rows_of
 from proximo.control.config import Config
-from proximo.control.seen import codec_asked, codec_of
+from proximo.control.seen import codec_asked, codec_of, require_image
 from proximo.core.types import Experience
 from proximo.envs import HostEnvs, ObservationCodec, advice, make_envs
 from proximo.envs.actions import ActionCodec
@@ -92,7 +92,9 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
         FOUND.info(
             in_words(without(seen, private), envs.spaces[1], scaled=maps_actions(config), private=alone)
         )
-        require_memory(envs, codec_asked(config.network, envs.spaces), config.horizon)
+        codec = codec_asked(config.network, envs.spaces)
+        require_image(config.network, codec)
+        require_memory(envs, codec, config.horizon)
     except UserError:
         envs.close()
         raise

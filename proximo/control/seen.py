@@ -4,14 +4,30 @@ from typing import Any
 
 from gymnasium import Space
 
+from proximo.core.types import Picture
 from proximo.envs import ObservationCodec
 from proximo.envs.parts import acting_codec, codec_for, without
+from proximo.errors import UserError
 from proximo.policies import NetworkOptions, Policy, takes_parts
 
 
 def codec_asked(options: NetworkOptions, spaces: tuple[Space, Space]) -> ObservationCodec:
     """The codec of the policy that options ask for. `spaces` are of observations and of actions."""
     return codec_for(spaces, takes_parts(options), options.flatten, options.critic_only)
+
+
+def require_image(options: NetworkOptions, codec: ObservationCodec) -> None:
+    """Raises UserError for an option of images where the networks see none."""
+    given = {"--image-network": options.image_network is not None, "--modulate": options.modulate}
+    seen = any(isinstance(part.kind, Picture) for part in codec.parts.values())
+    for option, asked in given.items():
+        if asked and not seen and options.own_network is None:
+            if options.flatten:
+                raise UserError(f"{option} is for images, and --flatten leaves none: give one of the two")
+            raise UserError(
+                f"{option} is for images, and the observation has none: leave it out, or declare a Box of "
+                "np.uint8 with 2 or 3 axes"
+            )
 
 
 def codec_of(policy: Policy, spaces: tuple[Space, Space]) -> ObservationCodec:

@@ -18,6 +18,7 @@ from proximo.core.types import Continuous
 from proximo.envs import make_envs
 from proximo.envs.scaling import scaled_codec
 from proximo.errors import UserError
+from proximo.policies.convolution import Small
 from proximo.policies.distributions import BoundedBeta, StateDependentExploration, TanhNormal, make_head
 
 GIVEN = []  # what environments of this process were given, in order
@@ -100,6 +101,24 @@ def test_a_distribution_that_does_not_fit_the_actions_is_refused_in_one_line(spa
     with pytest.raises(UserError) as error:
         next(training(small(Other, distribution=distribution)))
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"image_network": Small()},
+            "--image-network is for images, and the observation has none: leave it out",
+        ),
+        (
+            {"modulate": True, "flatten": True},
+            "--modulate is for images, and --flatten leaves none: give one",
+        ),
+    ],
+)
+def test_an_option_of_images_is_refused_where_there_is_none(options, message):
+    with pytest.raises(UserError, match=message):
+        next(training(small(Heater, **options)))
 
 
 def test_a_schedule_of_the_standard_deviation_is_of_a_normal_alone():
