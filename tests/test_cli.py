@@ -118,7 +118,8 @@ def test_evaluate_twice(trained, capsys):
 
 
 def test_bench(capsys):
-    assert main(["bench", "CartPole-v1", "--repeats", "1", "--epochs", "2", "--json"]) == 0
+    words = ["--repeats", "1", "--epochs", "2", "--network", "gru:4", "--json"]  # with a memory, too
+    assert main(["bench", "CartPole-v1", *words]) == 0
     rates = json.loads(capsys.readouterr().out)
     # More parts may come; these stay.
     assert {"act", "collect", "env_only", "floor_share", "loop", "update"} <= set(rates)
