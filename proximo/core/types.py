@@ -72,7 +72,14 @@ class Tokens:
     vocabulary: int
 
 
-PartKind = Picture | Choices | Tokens
+@dataclass(frozen=True)
+class Words:
+    """A part of an observation: a text, int32 [length], 20 bits for each word; 0 is behind its end."""
+
+    length: int
+
+
+PartKind = Picture | Choices | Tokens | Words
 
 
 @dataclass(frozen=True)

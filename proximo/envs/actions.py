@@ -15,7 +15,7 @@ from gymnasium import spaces
 from proximo.core.types import ActionKind, Binary, Categories, Combinations, Continuous, Parts
 from proximo.envs.spaces import MOST_CHOICES, ObservationCodec, observation_codec, unsupported
 from proximo.envs.vector.printed import one_line
-from proximo.envs.vector.trees import Path, each, leaves, name_of, tree_of
+from proximo.envs.vector.trees import Path, each, leaves, name_of, tree_of, with_texts
 from proximo.errors import UserError
 
 
@@ -54,7 +54,7 @@ def codecs(observation: Any, action: Any) -> tuple[ObservationCodec, ActionCodec
 
     Raises UserError for a space that is not supported, is too large, or has nothing in it.
     """
-    observed, acted = observation_codec(observation), action_codec(action)
+    observed, acted = observation_codec(with_texts(observation)), action_codec(action)
     if observed.shape[0] == 0:
         raise UserError(
             f"the observation space {one_line(observation)} has no entries, so a policy would see "

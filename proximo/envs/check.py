@@ -22,6 +22,7 @@ from proximo.envs.findings import Finding, error, warning
 from proximo.envs.make import make_one
 from proximo.envs.recording import Recording, record
 from proximo.envs.spaces import observation_codec
+from proximo.envs.vector.trees import with_texts
 from proximo.errors import UserError
 
 
@@ -61,7 +62,7 @@ def check(env: Any, *, steps: int = 1000, seed: int = 0, allow_import: bool = Fa
 def _streams(env: Any, first: gym.Env, steps: int, seed: int, allow_import: bool) -> list[Finding]:
     """What shows only when it runs, alone, beside a second copy, and in a vector."""
     first.action_space.seed(seed)
-    codec = observation_codec(first.observation_space)
+    codec = observation_codec(with_texts(first.observation_space))
     one = record(first, codec, seed, steps)
     findings = list(check_recording(first, one))
     if one.crash is not None:

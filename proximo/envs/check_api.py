@@ -20,6 +20,7 @@ from proximo.envs.recording import FAILURES
 from proximo.envs.spaces import observation_codec
 from proximo.envs.vector.returned import from_reset, from_step
 from proximo.envs.vector.snapshot import layers
+from proximo.envs.vector.trees import with_texts
 from proximo.errors import Misfit, UserError
 
 RESET = "declare def reset(self, *, seed=None, options=None)"
@@ -151,7 +152,7 @@ def _space_findings(env: gym.Env, kind: str) -> Iterator[Finding]:
         return
     of_observations = kind == "observation"
     try:
-        (observation_codec if of_observations else action_codec)(space)
+        observation_codec(with_texts(space)) if of_observations else action_codec(space)
     except UserError as raised:
         yield error("spaces", str(raised))
         return

@@ -16,10 +16,12 @@ from proximo.envs.actions import codecs, with_dependent
 from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restart_message
 from proximo.envs.passed_infos import PassedInfos
+from proximo.envs.pool import Pool
 from proximo.envs.vector import returned, snapshot
 from proximo.envs.vector.masks import Masks
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.envs.vector.timeout import Timeout
+from proximo.envs.vector.trees import with_texts
 from proximo.errors import (
     EnvironmentFault,
     EnvironmentNotClosed,
@@ -31,7 +33,7 @@ from proximo.errors import (
     tell,
 )
 
-SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv)
+SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv, Pool)
 
 
 class Step(NamedTuple):
@@ -99,7 +101,7 @@ class HostEnvs:
         self.release: Callable[[], Any] = lambda: None  # others may step these environments again
         self.owned = owned
         self.num_envs: int = vector.num_envs
-        self.spaces = (vector.single_observation_space, vector.single_action_space)
+        self.spaces = (with_texts(vector.single_observation_space), vector.single_action_space)
         self.observation, self.action = codecs(*self.spaces)
         self.action_space = batch_space(vector.single_action_space, vector.num_envs)
         spec = getattr(vector, "spec", None)
@@ -127,7 +129,7 @@ class HostEnvs:
             vector.report = self._warn
             self._success, self._cost = vector.told()
         else:
-            self._form = returned.form_for(vector.single_observation_space, vector.num_envs)
+            self._form = returned.form_for(self.spaces[0], vector.num_envs)
             self._infos = PassedInfos(vector, mode == "samestep")
             self._success = self._cost = self._infos.nothing
         handlers.restore_handlers()
@@ -312,7 +314,7 @@ class HostEnvs:
             raise EnvironmentFault(f"{promised}; it is missing")
         if isinstance(final, np.ndarray) and final.dtype == object:
             last = final[np.flatnonzero(ended)[0]]  # fills the rows that nobody reads
-            space = self.vector.single_observation_space
+            space = self.spaces[0]
             rows = [one if over else last for one, over in zip(final, ended, strict=True)]
             empty: Any = create_empty_array(space, self.num_envs)
             final = concatenate(space, rows, empty)

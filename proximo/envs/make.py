@@ -20,6 +20,7 @@ from proximo.envs.description import described, name_of
 from proximo.envs.host import HostEnvs
 from proximo.envs.in_use import mark_in_use
 from proximo.envs.mujoco_warnings import make_with_unique_warnings
+from proximo.envs.pool import POOL, register_pool
 from proximo.envs.vector.parallel import ParallelVectorEnv, spare_workers
 from proximo.errors import UserError, reason
 from proximo.importing import defined_in, import_named, user_object
@@ -37,6 +38,9 @@ FAMILIES = {
     "gymnasium.envs.toy_text": "toy_text",
     "ale_py": "atari",
 }
+
+# How ids begin that a package registers, once it is imported -> its module. No other is imported for an id.
+PACKAGES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid", "popgym-": "popgym"}
 
 # A word in the complaint about a missing package -> the extra that installs it.
 EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "ale_py": "atari", "envpool": "envpool"}
@@ -176,8 +180,11 @@ def find_spec(env_id: str | EnvSpec) -> EnvSpec:
             f"{env_id!r} names a module to import, which runs its code: type it on the command line, or pass "
             f"allow_import=True if you trust {module!r}"
         )
-    if name.startswith("ALE/") and name not in gym.registry:
-        _attempt(name, lambda: gym.register_envs(importlib.import_module("ale_py")))
+    package = next((package for start, package in PACKAGES.items() if name.startswith(start)), None)
+    if package is not None and name not in gym.registry:
+        _attempt(name, lambda: gym.register_envs(importlib.import_module(package)))
+    if name.startswith(POOL) and name not in gym.registry:
+        _attempt(name, lambda: register_pool(name))
     spec = gym.registry.get(name)
     if spec is None:
         raise UserError(_unknown(name))
@@ -196,10 +203,11 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[s
 
 def _from_spec(spec: EnvSpec, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
     options = kwargs.pop("vector_kwargs", {})
-    if mode == "vector_entry_point":
+    if mode == "vector_entry_point" or spec.entry_point is None:  # what has no other is asked for that one
         if spec.vector_entry_point is None:
             raise UserError(f"{spec.id} has no vector version of its own: {USE_SYNC} or 'async'")
-        make_vector = partial(gym.make_vec, spec, count, mode, options, **kwargs)
+        limits = {} if spec.entry_point is None else options  # those of our own vector
+        make_vector = partial(gym.make_vec, spec, count, "vector_entry_point", limits, **kwargs)
         return HostEnvs(_attempt(spec.id, make_vector), spec.id)
     entry = spec.entry_point  # by name, another process finds it again: not in the program that was typed
     named = isinstance(entry, str) and not entry.startswith("__main__:")

@@ -1,14 +1,16 @@
 """Observations in named parts: images and large categories apart, all numbers joined in one vector."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from gymnasium import spaces
 
-from proximo.core.types import LEGAL, VECTOR, Choices, PartKind, Picture, Tokens
+from proximo.core.types import LEGAL, VECTOR, Choices, PartKind, Picture, Tokens, Words
 from proximo.envs.spaces import (
     MOST_CHOICES,
     ObservationCodec,
@@ -26,8 +28,9 @@ from proximo.envs.vector.trees import Path, children, leaves, name_of
 from proximo.errors import UserError
 
 # For an observation that is one part:
-WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text"}
+WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text", Words: "text"}
 TAKEN = {VECTOR: "all numbers together", LEGAL: "the flags of legal actions"}
+HASH_BITS = 20
 MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
 
@@ -142,12 +145,15 @@ def kind_of(space: Any) -> PartKind | None:
     """What a space is that has an encoder of its own; None where it is numbers of the vector.
 
     An image is bytes or switches in rows, columns and channels, or bytes in rows and columns. Categories of a
-    few values each are one-hot numbers: the first layer of a network embeds these too.
+    few values each are one-hot numbers: the first layer of a network embeds these too. A text is read word by
+    word where its characters have a space among them, and else letter by letter.
     """
     if isinstance(space, spaces.Box):
         axes = {np.dtype(np.uint8): (2, 3), np.dtype(bool): (3,)}.get(space.dtype, ())
         return Picture(space.shape) if len(space.shape) in axes else None
     if isinstance(space, spaces.Text):
+        if " " in space.character_set:
+            return Words((space.max_length + 1) // 2)
         return Tokens(space.max_length, len(space.character_set) + 1)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         sizes = tuple(
@@ -214,6 +220,8 @@ def part(path: Path, space: Any, kind: PartKind) -> Part:
             out[...] = texts_of(reduce(part_of, path, batch), form, len(out))
 
         return Part(kind, form.shape, form.dtype, encode_text)
+    if isinstance(kind, Words):
+        return words(path, space, kind)
     if not isinstance(kind, Choices):
         return Part(kind, space.shape, np.dtype(space.dtype), encode)
     sizes, start = np.asarray(kind.sizes), np.reshape(space.start, -1)
@@ -226,3 +234,26 @@ def part(path: Path, space: Any, kind: PartKind) -> Part:
         out[...] = counted
 
     return Part(kind, sizes.shape, np.dtype(np.int32), encode_choices)
+
+
+def words(path: Path, space: spaces.Text, kind: Words) -> Part:
+    """The words of a text at the end of some keys; what is neither a letter nor a digit divides them."""
+    form = form_for(space)
+    characters = ["", *form.characters]
+
+    @lru_cache(maxsize=4096)  # of many observations the text is one of few
+    def read(row: bytes) -> np.ndarray:
+        text = "".join(characters[code] for code in np.frombuffer(row, form.dtype))
+        found = [hash_of(word) for word in re.findall(r"\w+", text)]
+        return np.array(found + [0] * (kind.length - len(found)), np.int32)
+
+    def encode(batch: Any, out: np.ndarray) -> None:
+        for index, row in enumerate(texts_of(reduce(part_of, path, batch), form, len(out))):
+            out[index] = read(row.tobytes())
+
+    return Part(kind, (kind.length,), np.dtype(np.int32), encode)
+
+
+def hash_of(word: str) -> int:
+    """A number of `HASH_BITS` for a word, the same in every process and never 0; case does not matter."""
+    return crc32(word.lower().encode()) % (2**HASH_BITS - 1) + 1

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from proximo.core.types import Choices, PartKind, Picture, Seen, Tokens, vector_of
+from proximo.core.types import Choices, PartKind, Picture, Seen, Tokens, Words, vector_of
 from proximo.policies.convolution import ImageNetwork, fitting
 from proximo.policies.memory import GRU
 from proximo.policies.mlp import Dense
 from proximo.policies.options import NetworkOptions
 
+BLOCK = 8  # symbols of a text that are read together
+WORD_ROWS = 2**10  # of the table of words: half of a hash's bits
 MOST_CHANNELS = 4  # of an image whose channels come first: a stack of frames, or red, green, blue, alpha
 
 
@@ -81,31 +83,61 @@ class CategoryEncoder(eqx.Module):
 
 
 class TextEncoder(eqx.Module):
-    """A text: a learned vector for each symbol, read by a GRU to the text's end."""
+    """A text: a learned vector for each symbol, read by a GRU to the text's end.
+
+    A word's is the sum of two rows of a table, the halves of its hash: few words have both in common
+    (Svenstrup 2017, hash embeddings).
+    """
 
     table: Float[Array, "vocabulary E"]
     reader: GRU
+    in_words: bool = eqx.field(static=True)
 
-    def __init__(self, key: Array, kind: Tokens, options: NetworkOptions) -> None:
+    def __init__(self, key: Array, kind: Tokens | Words, options: NetworkOptions) -> None:
         table_key, reader_key = jax.random.split(key)
-        self.table = jax.random.normal(table_key, (kind.vocabulary, options.embedding))
+        self.in_words = isinstance(kind, Words)
+        rows = WORD_ROWS if isinstance(kind, Words) else kind.vocabulary
+        self.table = jax.random.normal(table_key, (rows, options.embedding))
         self.reader = GRU(reader_key, options.embedding, options.text_features, options.initialiser)
 
     @property
     def size(self) -> int:
         return self.reader.size
 
+    def embedded(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows E"]:
+        if not self.in_words:
+            return self.table[tokens]
+        return self.table[tokens % WORD_ROWS] + self.table[tokens // WORD_ROWS]
+
+    def read(self, state: Float[Array, "B F"], tokens: Int[Array, "L B"]) -> Float[Array, "B F"]:
+        """What the reader knows after these symbols, of a text that goes on or ends within them."""
+        states, _ = self.reader(self.embedded(tokens), None, state)
+        count = jnp.sum(tokens != 0, axis=0)
+        last = jnp.take_along_axis(states, jnp.maximum(count - 1, 0)[None, :, None], axis=0)[0]
+        return jnp.where(count[:, None] > 0, last, state)
+
     def __call__(self, tokens: Int[Array, "*batch L"]) -> Float[Array, "*batch F"]:
-        flat = tokens.reshape(-1, tokens.shape[-1])
-        states, _ = self.reader(self.table[flat.T], None, self.reader.begin(flat.shape[0]))
-        length = jnp.sum(flat != 0, axis=-1)
-        last = jnp.take_along_axis(states, jnp.maximum(length - 1, 0)[None, :, None], axis=0)[0]
-        read = jnp.where(length[:, None] > 0, last, 0.0)
-        return read.reshape(*tokens.shape[:-1], self.size)
+        flat = tokens.reshape(-1, tokens.shape[-1]).T
+        blocks = jnp.pad(flat, ((0, -len(flat) % BLOCK), (0, 0))).reshape(-1, BLOCK, flat.shape[1])
+
+        @jax.checkpoint  # else every block that is passed over has a gradient of zeros: ten times the work
+        def more(state: Array, block: Array) -> tuple[Array, None]:
+            read = jax.lax.cond(jnp.any(block != 0), lambda: self.read(state, block), lambda: state)
+            return read, None
+
+        state = self.read(self.reader.begin(flat.shape[1]), blocks[0])
+        if len(blocks) > 1:  # most texts are far shorter than their space allows
+            state, _ = jax.lax.scan(more, state, blocks[1:])
+        return state.reshape(*tokens.shape[:-1], self.size)
 
 
 Encoder = ImageEncoder | CategoryEncoder | TextEncoder
-ENCODERS: dict[type, type[Encoder]] = {Picture: ImageEncoder, Choices: CategoryEncoder, Tokens: TextEncoder}
+ENCODERS: dict[type, type[Encoder]] = {
+    Picture: ImageEncoder,
+    Choices: CategoryEncoder,
+    Tokens: TextEncoder,
+    Words: TextEncoder,
+}
 
 
 class Encoders(eqx.Module):
@@ -182,4 +214,5 @@ def _part_in_words(options: NetworkOptions, name: str, kind: PartKind) -> str:
         return f"{name!r} by convolutions ({type(chosen).__name__.lower()})"
     if isinstance(kind, Choices):
         return f"{name!r} as {options.embedding:,} learned numbers{' each' if len(kind.sizes) > 1 else ''}"
-    return f"{name!r} by a GRU, as {options.text_features:,} numbers"
+    of = "words" if isinstance(kind, Words) else "letters"
+    return f"{name!r} by a GRU over {of}, as {options.text_features:,} numbers"

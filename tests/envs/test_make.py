@@ -144,6 +144,23 @@ def test_atari_without_its_package(monkeypatch):
         make_envs("ALE/Pong-v5")
 
 
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("MiniGrid-Here-v0", "minigrid"), ("BabyAI-Here-v0", "minigrid"), ("popgym-Here-v0", "popgym")],
+)
+def test_the_package_that_registers_a_known_kind_of_id_is_imported(name, package, monkeypatch, tmp_path):
+    (tmp_path / f"{package}.py").write_text(
+        f"import gymnasium\ngymnasium.register({name!r}, entry_point='env_probes:Walk')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    try:
+        assert spec_name(make_envs(name, 2)) == (name, 2)
+    finally:
+        sys.modules.pop(package, None)
+        gym.registry.pop(name, None)
+
+
 def test_families_are_read_from_the_registry(registered):
     registered("OfMyOwn-v0", Walk)
     registered("ALE/Ponglike-v5", "ale_py.env:AtariEnv")

@@ -11,7 +11,9 @@ from probes import first_rollout, small
 
 from proximo import evaluate, training
 from proximo.core.types import vector_of
-from proximo.envs.parts import codec_for
+from proximo.envs import make_envs
+from proximo.envs.parts import codec_for, hash_of
+from proximo.envs.vector.trees import with_texts
 from proximo.errors import EnvironmentFault, UserError
 from proximo.policies import ActorCritic, Output
 
@@ -154,3 +156,69 @@ def test_the_ratio_of_such_a_policy_is_one(monkeypatch):
     assert rollout.obs["picture"].shape == (9, 2, 3, 3) and rollout.obs["picture"].dtype == np.uint8
     seen = learner.observations(jax.tree.map(lambda x: jnp.asarray(x[:-1]), rollout.obs))
     np.testing.assert_array_equal(learner.policy(seen)[0].distribution.sample(noise), rollout.action)
+
+
+class Mission(spaces.Space):
+    """Strings of a kind of their own, as MiniGrid has them: no length, no characters."""
+
+    def __init__(self):
+        super().__init__(dtype=str)
+
+    def sample(self, mask=None, probability=None):
+        return "go to the red ball"
+
+    def contains(self, x):
+        return isinstance(x, str)
+
+    def __eq__(self, other):
+        return isinstance(other, Mission)
+
+
+class Errand(gym.Env):
+    """Shows an errand of a few words; takes anything."""
+
+    observation_space = spaces.Dict(mission=Mission(), place=spaces.Box(-1.0, 1.0, (1,)))
+    action_space = spaces.Discrete(2)
+    metadata = {"render_modes": []}  # noqa: RUF012
+    texts = ("Go to the red ball!", "go to  the ball", "")
+
+    def told(self):
+        return {"mission": self.texts[self.clock % 3], "place": np.zeros(1, np.float32)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock = 0
+        return self.told(), {}
+
+    def step(self, action):
+        self.clock += 1
+        return self.told(), 0.0, self.clock == 4, False, {}
+
+
+def test_a_text_with_spaces_is_read_word_by_word():
+    codec = codec_for((spaces.Text(20, charset="abc !"), None), in_parts=True)
+    out = codec.empty(3)
+    codec.write(("ab  CAB"[:2] + " cab!", "cab", ""), out)
+    words = out["text"]
+    assert words.shape == (3, 10) and words.dtype == np.int32
+    assert words[0, 0] == hash_of("ab") and words[0, 1] == hash_of("cab") == words[1, 0]
+    assert not words[0, 2:].any() and not words[1, 1:].any() and not words[2].any()
+    assert hash_of("Red") == hash_of("red") != hash_of("ball")
+    assert all(0 < hash_of(str(number)) < 2**20 for number in range(1000))
+
+
+@pytest.mark.parametrize("vector", [Errand, lambda: gym.vector.SyncVectorEnv([Errand, Errand])])
+def test_strings_of_a_kind_of_their_own_are_texts(vector):
+    with make_envs(vector if vector is Errand else vector()) as envs:
+        text = envs.spaces[0]["mission"]
+        assert isinstance(text, spaces.Text) and " " in text.character_set
+        codec = codec_for(envs.spaces, in_parts=True)
+        out = codec.empty(envs.num_envs)
+        codec.write(envs.reset([0] * envs.num_envs), out)
+        assert out["mission"][0, :6].tolist() == [*map(hash_of, ["go", "to", "the", "red", "ball"]), 0]
+        codec.write(envs.step(np.zeros(envs.num_envs, int)).obs, out)
+        assert out["mission"][0, :5].tolist() == [*map(hash_of, ["go", "to", "the", "ball"]), 0]
+
+
+def test_a_space_without_such_strings_stays_the_same():
+    assert with_texts(NESTED) is NESTED

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.core.types import Choices, Picture, Seen, Tokens
+from proximo.core.types import Choices, Picture, Seen, Tokens, Words
 from proximo.policies.convolution import Small
-from proximo.policies.encoders import Encoders, TextEncoder, channels_last, reading_in_words
+from proximo.policies.encoders import BLOCK, Encoders, TextEncoder, channels_last, reading_in_words
 from proximo.policies.memory import Lstm
 from proximo.policies.options import NetworkOptions
 
@@ -70,6 +70,23 @@ def test_what_is_behind_the_end_of_a_text_is_not_read():
     )
     assert np.any(encoder(jnp.array([3, 1, 4, 0, 0])) != encoder(jnp.array([1, 3, 4, 0, 0])))  # in order
     np.testing.assert_array_equal(encoder(jnp.zeros(5, jnp.int32)), 0.0)  # no text
+
+
+def test_a_text_of_several_blocks_is_read_in_order_and_to_its_end():
+    encoder = TextEncoder(KEY, Words(3 * BLOCK), OPTIONS)
+    text = jnp.arange(1, 3 * BLOCK + 1) * 1234
+    states, _ = encoder.reader(encoder.embedded(text[:, None]), None, encoder.reader.begin(1))
+    for length in (0, 1, BLOCK, BLOCK + 3, 3 * BLOCK):
+        read = encoder(jnp.where(jnp.arange(3 * BLOCK) < length, text, 0))
+        expected = states[length - 1, 0] if length else 0.0
+        np.testing.assert_allclose(read, expected, atol=1e-6)
+
+
+def test_words_that_share_half_of_their_hash_differ():
+    encoder = TextEncoder(KEY, Words(1), OPTIONS)
+    first, second, third = encoder.embedded(jnp.array([5 * 1024 + 7, 5 * 1024 + 8, 6 * 1024 + 7]))
+    assert np.any(first != second) and np.any(first != third)
+    assert encoder.table.shape == (1024, OPTIONS.embedding)
 
 
 def test_modulation_begins_as_none_and_then_lets_the_rest_change_what_is_seen():

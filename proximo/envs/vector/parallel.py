@@ -28,7 +28,7 @@ from proximo.envs.vector.pace import Pace
 from proximo.envs.vector.restarts import Restarts
 from proximo.envs.vector.returned import empty_like
 from proximo.envs.vector.timeout import Timeout
-from proximo.envs.vector.trees import put
+from proximo.envs.vector.trees import put, with_texts
 from proximo.envs.vector.worker import packed
 from proximo.envs.vector.workers import Worker, WorkerGone
 from proximo.errors import Misfit, as_error
@@ -79,8 +79,8 @@ class ParallelVectorEnv(gym.vector.VectorEnv):
     ) -> None:
         own = num_envs if num_workers == 0 else num_envs // (num_workers + 1)
         self.num_envs = num_envs
-        self.single_observation_space, self.single_action_space = probe.observation_space, probe.action_space
-        spaces = (probe.observation_space, probe.action_space)
+        spaces = with_texts(probe.observation_space), probe.action_space
+        self.single_observation_space, self.single_action_space = spaces
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in spaces)
         self.metadata = {**(probe.metadata or {}), "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.spec, self.render_mode = probe.spec, None

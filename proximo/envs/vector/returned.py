@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
 from proximo.envs.vector.printed import as_array, one_line, short
-from proximo.envs.vector.trees import Path, tree_of
+from proximo.envs.vector.trees import Path, tree_of, with_texts
 from proximo.errors import Misfit
 
 OLD_API = "as in the old gym interface"
@@ -153,7 +153,7 @@ def batch_from_step(result: Any, form: Any, num_envs: int) -> tuple[Any, Any, An
 def require_spaces(env: Any, spaces: tuple[Any, Any]) -> None:
     """Raise Misfit unless an environment has these: of observations and of actions."""
     for kind, space in zip(("observation", "action"), spaces, strict=True):
-        found = getattr(env, f"{kind}_space")
+        found = with_texts(getattr(env, f"{kind}_space"))
         if found != space:
             first = f"that of the first copy is {one_line(space)}"
             raise Misfit(

@@ -1,11 +1,32 @@
 """Arrays in the form of a space: one array, or dicts and tuples of what its parts hold."""
 
+import string
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from gymnasium import spaces
 
 Path = tuple[Any, ...]  # the keys of a part
+ANY_TEXT = spaces.Text(256, min_length=0, charset=string.printable)
+
+
+def with_texts(space: Any) -> Any:
+    """The same space, where strings of a kind that tells neither length nor characters are `ANY_TEXT`.
+
+    Such are the missions of MiniGrid.
+    """
+    if not any(_is_strange(part) for _, part in leaves(space)):
+        return space
+    inside = children(space)
+    if inside is None:
+        return ANY_TEXT
+    texts = {key: with_texts(part) for key, part in inside.items()}
+    return spaces.Dict([*texts.items()]) if isinstance(space, spaces.Dict) else spaces.Tuple(texts.values())
+
+
+def _is_strange(space: Any) -> bool:
+    text = isinstance(space, spaces.Space) and getattr(space.dtype, "kind", "") == "U"
+    return text and not isinstance(space, spaces.Text)
 
 
 def children(space: Any) -> dict[Any, Any] | None:
