@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from proximo.control.agent import Agent
 from proximo.control.export_ends import Ends, Part, acted, encoded
-from proximo.core.types import LEGAL, VECTOR, Picture, Tokens
+from proximo.core.types import LEGAL, VECTOR, Picture, Tokens, Words
 from proximo.envs import observation_codec
 from proximo.envs.parts import WORDS, kind_of
 from proximo.envs.scaling import scaling_of
@@ -41,6 +41,7 @@ OPSET, IR_VERSION = 20, 9  # read by onnxruntime 1.17 (January 2024) and later
 INPUT, OUTPUT = "observation", "action"
 INSIDE = "policy:"  # what JAX computes, between the two ends: what it takes and returns
 STATE, START, NEXT = "state", "start", "next_"
+OF_A_WORD = f"zlib.crc32(word.lower().encode()) % {Words.vocabulary - 1} + 1 for each word"
 FEATURES, CHOICE = f"{INSIDE}features", f"{INSIDE}choice"
 
 Tensor = tuple[str, str, tuple[int, ...]]
@@ -52,11 +53,12 @@ def parts_of(agent: Agent) -> list[Part]:
     found, place = [], 0
     for path, space in leaves(agent.seen):
         # beside the vector of numbers, which then has none of it
-        beside = agent.policy.in_parts and kind_of(space) is not None
-        size = 0 if beside else observation_codec(space).shape[0]
+        kind = kind_of(space) if agent.policy.in_parts else None
+        size = 0 if kind is not None else observation_codec(space).shape[0]
         offset = None if agent.observation.offset is None else agent.observation.offset[place : place + size]
         name = name_of(path) if path else INPUT
-        found.append(Part(name, space, offset if offset is not None and offset.any() else None))
+        moved = offset if offset is not None and offset.any() else None
+        found.append(Part(name, space, moved, kind.length if isinstance(kind, Words) else 0))
         place += size
     return found
 
@@ -129,7 +131,8 @@ class Graph(NamedTuple):
     """What was written: the file, its inputs, and its outputs: one for each part of an action.
 
     state  what a policy with a memory takes and gives back beside the outputs; () without
-    texts  name -> characters of each part that is a text, in the order of their numbers, from 1
+    texts  name -> characters of each part that is a text, in the order of their numbers, from 1; "" for a
+           text that is read word by word
     """
 
     path: Path
@@ -145,7 +148,8 @@ class Graph(NamedTuple):
         return "\n".join(
             [
                 *(
-                    f"# {name}: 0 behind the end, and from 1 on the characters {characters!r}"
+                    f"# {name}: 0 behind the end, and "
+                    + (f"from 1 on the characters {characters!r}" if characters else OF_A_WORD)
                     for name, characters in self.texts.items()
                 ),
                 "import onnxruntime",
@@ -194,7 +198,7 @@ def export_onnx(agent: Agent, path: str | Path) -> Graph:
     inputs = [(part.name, str(part.dtype), part.shape) for part in parts]
     outputs = [(name, _dtype_of(space), space.shape or ()) for name, space in signature.outputs]
     texts = {
-        part.name: "".join(sorted(part.space.character_set))
+        part.name: "" if part.words else "".join(sorted(part.space.character_set))
         for part in parts
         if isinstance(part.space, spaces.Text)
     }
@@ -276,7 +280,7 @@ def converted(agent: Agent, parts: Sequence[Part], signature: Signature) -> Any:
             name = WORDS[type(kind)] if part.name == INPUT else part.name  # as `envs.parts` calls it
             if isinstance(kind, Picture):
                 beside[name] = value.reshape(-1, *part.shape).astype(part.space.dtype)
-            elif isinstance(kind, Tokens):
+            elif isinstance(kind, Tokens | Words):
                 beside[name] = value.astype(jnp.int32)
             else:
                 first = np.reshape(part.space.start, -1).astype(np.float32)  # type: ignore[attr-defined]

@@ -22,17 +22,19 @@ class Part(NamedTuple):
 
     name     the keys that lead to it, such as "camera" or "left/camera"; `observation` for a single part
     offset   float32 [features], what its numbers are relative to; None for nothing
+    words    how many a text has, where the policy reads words
     """
 
     name: str
     space: Space
     offset: np.ndarray | None
+    words: int = 0
 
     @property
     def features(self) -> int:
         """How many numbers it has."""
         if isinstance(self.space, spaces.Text):
-            return self.space.max_length
+            return self.words or self.space.max_length
         return int(np.prod(self.space.shape or (1,)))
 
     @property

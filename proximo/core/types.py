@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 VECTOR = "vector"  # the part of an observation that joins all of its numbers; images stand beside it
 LEGAL = "legal"  # the part that tells which actions may be next, bool [..., M]; no network sees it
@@ -77,6 +77,7 @@ class Words:
     """A part of an observation: a text, int32 [length], 20 bits for each word; 0 is behind its end."""
 
     length: int
+    vocabulary: ClassVar[int] = 2**20
 
 
 PartKind = Picture | Choices | Tokens | Words

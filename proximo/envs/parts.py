@@ -30,7 +30,6 @@ from proximo.errors import UserError
 # For an observation that is one part:
 WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text", Words: "text"}
 TAKEN = {VECTOR: "all numbers together", LEGAL: "the flags of legal actions"}
-HASH_BITS = 20
 MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
 
@@ -255,5 +254,5 @@ def words(path: Path, space: spaces.Text, kind: Words) -> Part:
 
 
 def hash_of(word: str) -> int:
-    """A number of `HASH_BITS` for a word, the same in every process and never 0; case does not matter."""
-    return crc32(word.lower().encode()) % (2**HASH_BITS - 1) + 1
+    """The number of a word, the same in every process and never 0; case does not matter."""
+    return crc32(word.lower().encode()) % (Words.vocabulary - 1) + 1

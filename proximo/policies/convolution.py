@@ -47,7 +47,8 @@ class Convolution(eqx.Module):
 
     def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w c"]:
         # XLA's convolutions are 15 to 30 times slower on CPUs once they are in a loop, as an update's are.
-        if jax.default_backend() == "cpu" and self.weight.shape[0] % self.stride == 0:
+        known = isinstance(images.shape[0], int)  # not in a graph for batches of any size
+        if jax.default_backend() == "cpu" and known and self.weight.shape[0] % self.stride == 0:
             made = in_chunks(partial(as_product, self.weight, self.stride, self.padding), images)
             return made + self.bias
         made = jax.lax.conv_general_dilated(

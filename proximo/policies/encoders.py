@@ -1,5 +1,6 @@
 """What turns the parts of an observation into one vector of features: each part has an encoder of its own."""
 
+from math import isqrt
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from proximo.policies.mlp import Dense
 from proximo.policies.options import NetworkOptions
 
 BLOCK = 8  # symbols of a text that are read together
-WORD_ROWS = 2**10  # of the table of words: half of a hash's bits
+WORD_ROWS = isqrt(Words.vocabulary)  # of the table of words: half of a hash's bits
 MOST_CHANNELS = 4  # of an image whose channels come first: a stack of frames, or red, green, blue, alpha
 
 
@@ -107,7 +108,8 @@ class TextEncoder(eqx.Module):
     def embedded(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows E"]:
         if not self.in_words:
             return self.table[tokens]
-        return self.table[tokens % WORD_ROWS] + self.table[tokens // WORD_ROWS]
+        upper = jax.lax.div(tokens, WORD_ROWS)  # a division that ONNX has
+        return self.table[tokens - upper * WORD_ROWS] + self.table[upper]
 
     def read(self, state: Float[Array, "B F"], tokens: Int[Array, "L B"]) -> Float[Array, "B F"]:
         """What the reader knows after these symbols, of a text that goes on or ends within them."""
@@ -118,16 +120,18 @@ class TextEncoder(eqx.Module):
 
     def __call__(self, tokens: Int[Array, "*batch L"]) -> Float[Array, "*batch F"]:
         flat = tokens.reshape(-1, tokens.shape[-1]).T
-        blocks = jnp.pad(flat, ((0, -len(flat) % BLOCK), (0, 0))).reshape(-1, BLOCK, flat.shape[1])
+        state = self.reader.begin(flat.shape[1])
+        if len(flat) <= BLOCK or not isinstance(flat.shape[1], int):  # a graph for batches of any size
+            state = self.read(state, flat)
+        else:  # most texts are far shorter than their space allows
+            blocks = jnp.pad(flat, ((0, -len(flat) % BLOCK), (0, 0))).reshape(-1, BLOCK, flat.shape[1])
 
-        @jax.checkpoint  # else every block that is passed over has a gradient of zeros: ten times the work
-        def more(state: Array, block: Array) -> tuple[Array, None]:
-            read = jax.lax.cond(jnp.any(block != 0), lambda: self.read(state, block), lambda: state)
-            return read, None
+            @jax.checkpoint  # else each block that is passed over has a gradient of zeros: ten times the work
+            def more(state: Array, block: Array) -> tuple[Array, None]:
+                read = jax.lax.cond(jnp.any(block != 0), lambda: self.read(state, block), lambda: state)
+                return read, None
 
-        state = self.read(self.reader.begin(flat.shape[1]), blocks[0])
-        if len(blocks) > 1:  # most texts are far shorter than their space allows
-            state, _ = jax.lax.scan(more, state, blocks[1:])
+            state, _ = jax.lax.scan(more, self.read(state, blocks[0]), blocks[1:])
         return state.reshape(*tokens.shape[:-1], self.size)
 
 

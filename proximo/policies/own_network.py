@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from proximo.core.types import VECTOR, ActionKind, Choices, PartKind, Picture, Seen, Tokens, vector_of
+from proximo.core.types import VECTOR, ActionKind, Choices, PartKind, Picture, Seen, Tokens, Words, vector_of
 from proximo.errors import UserError, reason
 from proximo.own import name_of, said_shape
 from proximo.policies.actor_critic import ActorCritic, Output, legal_alone, without_legal
@@ -42,7 +42,8 @@ class Sizes(NamedTuple):
     Of a network that says `in_parts = True`, name -> what stands beside the numbers:
     images      shape of each image
     categories  how many values each has, of many; they come as int32, counted from 0
-    texts       length of each, and how many symbols it may have; it comes as int32, and 0 is behind its end
+    texts       length of each, and how many symbols it may have; it comes as int32, and 0 is behind its end.
+                2**20 symbols are hashes of words (`envs.parts.kind_of`)
     """
 
     features: int
@@ -67,7 +68,11 @@ def sizes_of(features: int, outputs: int, parts: Mapping[str, PartKind]) -> Size
         outputs,
         {name: part.shape for name, part in parts.items() if isinstance(part, Picture)},
         {name: part.sizes for name, part in parts.items() if isinstance(part, Choices)},
-        {name: (part.length, part.vocabulary) for name, part in parts.items() if isinstance(part, Tokens)},
+        {
+            name: (part.length, part.vocabulary)
+            for name, part in parts.items()
+            if isinstance(part, Tokens | Words)
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """The ONNX graph of policies that take legal actions alone, read texts, or act in several parts."""
 
 import json
+import zlib
 
 import jax
 import numpy as np
@@ -140,18 +141,36 @@ def test_a_memory_and_a_mask_go_together(network):
         state = dict(zip(state, after, strict=True))
 
 
+def test_a_text_that_is_read_word_by_word_goes_in_as_numbers_of_its_words(tmp_path):
+    observation = spaces.Dict(sign=spaces.Text(20, min_length=0, charset="deg rn"), speed=SEEN)
+    agent = agent_for(spaces.Discrete(9), observation, masked=False)
+    graph = export_onnx(agent, tmp_path / "policy.onnx")
+    assert graph.inputs == [("sign", "int32", (10,)), ("speed", "float32", (3,))]
+    assert "# sign: 0 behind the end, and zlib.crc32(word.lower().encode()) % 1048575 + 1" in graph.usage()
+    texts = ("red", "green", "red green", "", "green  red", "d e g r n d e g r")  # the last: two blocks
+    words = np.zeros((len(texts), 10), np.int32)
+    for row, text in zip(words, texts, strict=True):
+        for place, word in enumerate(text.split()):
+            row[place] = zlib.crc32(word.encode()) % 1048575 + 1
+    speed = np.zeros((len(texts), 3), np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+    (found,) = session.run(None, {"sign": words, "speed": speed})
+    assert found.tolist() == agent.act({"sign": texts, "speed": speed}).tolist()
+    assert len(set(found.tolist())) > 1
+
+
 @pytest.mark.parametrize("flatten", [False, True], ids=["read", "one-hot"])
 def test_a_text_goes_in_as_numbers_of_its_characters(flatten, tmp_path):
-    observation = spaces.Dict(sign=spaces.Text(4, min_length=0, charset="deg rn"), speed=SEEN)
+    observation = spaces.Dict(sign=spaces.Text(4, min_length=0, charset="deg_rn"), speed=SEEN)
     agent = agent_for(spaces.Discrete(9), observation, masked=False, flatten=flatten)
     graph = export_onnx(agent, tmp_path / "policy.onnx")
     assert graph.inputs == [("sign", "int32", (4,)), ("speed", "float32", (3,))]
-    assert graph.usage().startswith("# sign: 0 behind the end, and from 1 on the characters ' degnr'\n")
+    assert graph.usage().startswith("# sign: 0 behind the end, and from 1 on the characters '_degnr'\n")
     observation.seed(0)
     texts = tuple(observation["sign"].sample() for _ in range(ROWS))
     tokens = np.zeros((ROWS, 4), np.int32)
     for row, text in zip(tokens, texts, strict=True):
-        row[: len(text)] = [" degnr".index(one) + 1 for one in text]
+        row[: len(text)] = ["_degnr".index(one) + 1 for one in text]
     speed = np.zeros((ROWS, 3), np.float32)
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     (found,) = session.run(None, {"sign": tokens, "speed": speed})

@@ -101,7 +101,7 @@ def test_modulation_begins_as_none_and_then_lets_the_rest_change_what_is_seen():
 def test_how_each_part_is_read_is_said_in_one_line():
     assert reading_in_words(OPTIONS, Seen(2, PARTS)) == (
         "read: 'camera' by convolutions (small) + 'kind' as 3 learned numbers each + "
-        "'mission' by a GRU, as 7 numbers + 2 numbers"
+        "'mission' by a GRU over letters, as 7 numbers + 2 numbers"
     )
     remembering = NetworkOptions(network=Lstm(32))
     assert reading_in_words(remembering, Seen(0, {"image": Picture((84, 84, 4))})) == (
