@@ -103,6 +103,11 @@ def make_one(
     kwargs |= env_kwargs or {}
     found = find_env(env, allow_import=allow_import) if isinstance(env, str) else env
     if isinstance(found, EnvSpec):
+        if found.entry_point is None:
+            raise UserError(
+                f"{found.id} exists as a vector alone, which can be trained and evaluated: for a single one "
+                "take the package that it comes from"
+            )
         make = partial(make_with_unique_warnings, found, disable_env_checker=True, **kwargs)
         return _attempt(found.id, make)
     return _one(name_of(found), _constructor(found, kwargs))

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from proximo import evaluate, training, with_options
 from proximo.control.config import preset
-from proximo.envs import make_envs
+from proximo.envs import make_envs, make_one
 from proximo.errors import UserError
 
 
@@ -74,6 +74,11 @@ def test_an_unknown_name_leads_to_the_nearest(envpool):
     says = r"EnvPool has no environment 'BabyAI-GoToObject-v0': did you mean BabyAI-GoToObj-v0"
     with pytest.raises(UserError, match=says):
         make_envs("envpool/BabyAI-GoToObject-v0")
+
+
+def test_a_single_environment_is_refused(envpool):
+    with pytest.raises(UserError, match="BabyAI-GoToObj-v0 exists as a vector alone"):
+        make_one("envpool/BabyAI-GoToObj-v0")
 
 
 def test_without_the_package_its_extra_is_named(monkeypatch):
