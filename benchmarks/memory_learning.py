@@ -128,11 +128,12 @@ def versions() -> Iterator[tuple[str, str]]:
 def interval(values: Sequence[float]) -> str:
     """Mean over seeds with its 95% interval by Student's t."""
     mean = float(np.mean(values))
+    digits = 0 if abs(mean) >= 100 else 1 if abs(mean) >= 10 else 2
     if len(values) < 2:
-        return f"{mean:.3g} (one seed)"
+        return f"{mean:.{digits}f} (one seed)"
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     few = "" if len(values) == 5 else f", {len(values)} seeds"
-    return f"{mean:.3g} +- {half:.2g}{few}"
+    return f"{mean:.{digits}f} +- {half:.{digits}f}{few}"
 
 
 def table(options: Options) -> str:
