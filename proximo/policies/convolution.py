@@ -1,9 +1,8 @@
 """Networks for images: batches [..., height, width, channels] of bytes or numbers, to vectors of features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import gcd, prod
+from math import prod
 from typing import Annotated
 
 import equinox as eqx
@@ -12,13 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from proximo.core.ranges import at_least
+from proximo.policies.convolve import convolution
 from proximo.policies.mlp import Dense, Initialiser, initial_weight
 
 GAIN = 2**0.5
 RESIDUAL_GAIN = 1.0  # what goes round adds up: Glorot's, as train-procgen has it
 LARGEST_BYTE = 255.0
-CHUNK = 2**16  # numbers of the images that a convolution takes at a time
-FEW = 8  # images, which are not worth a turn of a loop
 
 
 class Convolution(eqx.Module):
@@ -46,56 +44,7 @@ class Convolution(eqx.Module):
         self.stride, self.padding = stride, padding
 
     def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w c"]:
-        # XLA's convolutions are 15 to 30 times slower on CPUs once they are in a loop, as an update's are.
-        known = isinstance(images.shape[0], int)  # not in a graph for batches of any size
-        if jax.default_backend() == "cpu" and known and self.weight.shape[0] % self.stride == 0:
-            made = in_chunks(partial(as_product, self.weight, self.stride, self.padding), images)
-            return made + self.bias
-        made = jax.lax.conv_general_dilated(
-            images,
-            self.weight,
-            (self.stride, self.stride),
-            self.padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return made + self.bias
-
-
-def in_chunks(function: Callable[[Array], Array], images: Float[Array, "B H W C"]) -> Array:
-    """What a function makes of images, so few at a time that all that it needs stays in the cache."""
-    count, most = images.shape[0], max(1, CHUNK // prod(images.shape[1:]))
-    size = gcd(count, 2 ** (most.bit_length() - 1))
-    if size == count or size < FEW:
-        return function(images)
-    made = jax.lax.map(function, images.reshape(count // size, size, *images.shape[1:]))
-    return made.reshape(count, *made.shape[2:])
-
-
-def as_product(
-    weight: Float[Array, "k k C c"], stride: int, padding: str, images: Float[Array, "B H W C"]
-) -> Float[Array, "B h w c"]:
-    """A convolution as one product of matrices.
-
-    Cells of stride x stride pixels become channels, so that the kernel moves by one cell at a time; the cells
-    below it at each place are a row of the first matrix. The stride divides the kernel's size, and is 1 with
-    the padding SAME.
-    """
-    size, channels, outputs = weight.shape[1:]
-    if padding == "SAME":
-        before = (size - 1) // 2
-        around = (before, size - 1 - before)
-        images = jnp.pad(images, ((0, 0), around, around, (0, 0)))
-    count, cells = images.shape[0], size // stride
-    high, wide = ((n - size) // stride + cells for n in images.shape[1:3])
-    images = images[:, : high * stride, : wide * stride]
-    images = images.reshape(count, high, stride, wide, stride, channels)
-    images = images.transpose(0, 1, 3, 2, 4, 5).reshape(count, high, wide, -1)
-    weight = weight.reshape(cells, stride, cells, stride, channels, outputs)
-    weight = weight.transpose(0, 2, 1, 3, 4, 5).reshape(-1, outputs)
-    high, wide = high - cells + 1, wide - cells + 1
-    below = [images[:, i : i + high, j : j + wide] for i in range(cells) for j in range(cells)]
-    rows = jnp.stack(below, axis=3).reshape(count * high * wide, -1)
-    return (rows @ weight).reshape(count, high, wide, outputs)
+        return convolution(images, self.weight, self.stride, self.padding) + self.bias
 
 
 class Plain(eqx.Module):

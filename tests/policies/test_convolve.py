@@ -1,0 +1,48 @@
+"""Our convolution and its gradients are XLA's, whatever the kernel, the stride and the padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proximo.policies.convolve import CHUNK, as_products, convolution, plain_convolution
+
+# images, height, width, channels; kernel, stride, outputs, padding
+GEOMETRIES = [
+    (CHUNK + 3, 20, 22, 4, 8, 4, 6, "VALID"),  # cells of 4 pixels, and rows that no patch reaches
+    (CHUNK, 21, 23, 3, 4, 2, 5, "VALID"),
+    (3, 9, 9, 4, 3, 1, 5, "VALID"),
+    (2 * CHUNK + 1, 10, 7, 3, 3, 1, 5, "SAME"),
+    (9, 11, 12, 3, 4, 2, 4, "SAME"),  # more zeros behind than before
+    (5, 11, 12, 3, 5, 3, 4, "VALID"),  # no cells: 3 does not divide 5
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_gradients_are_those_of_the_plain_convolution(geometry):
+    count, height, width, channels, edge, stride, outputs, padding = geometry
+    random = np.random.default_rng(0)
+    images = jnp.asarray(random.normal(size=(count, height, width, channels)))
+    weight = jnp.asarray(random.normal(size=(edge, edge, channels, outputs)))
+
+    def slopes(convolve):
+        def total(images, weight):
+            return jnp.sum(jnp.sin(convolve(images, weight)))
+
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(images, weight)
+
+    ours = slopes(lambda images, weight: as_products(images, weight, (stride, padding)))
+    plain = slopes(lambda images, weight: plain_convolution(images, weight, stride, padding))
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        scale = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one / scale, other / scale, atol=2e-5)
+
+
+def test_where_no_gradient_is_asked_for_it_is_one_convolution():
+    images, weight = jnp.ones((2, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+    assert "conv_general_dilated" in str(jax.make_jaxpr(lambda x: convolution(x, weight, 1, "SAME"))(images))
+    # An image of ones, a kernel of ones: how many of its nine places are inside, at a corner, an edge, inside.
+    np.testing.assert_array_equal(
+        convolution(images, weight, 1, "SAME")[0, :, :, 0],
+        [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]],
+    )
