@@ -68,14 +68,11 @@ def _backward(geometry: Geometry, kept: tuple[Array, Array], slope: Array) -> tu
     matrix = step.matrix(weight)
     transposed = _transposed(matrix)
 
-    def chunk(images: Array, slope: Array) -> tuple[Array, Array]:
+    def add(total: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
+        images, slope = chunk
         patches, _ = step.patches(images)
         rows = _settled(slope.reshape(-1, slope.shape[-1]))
-        return step.images(rows @ transposed, images.shape), _transposed(rows) @ patches
-
-    def add(total: Array, rows: tuple[Array, Array]) -> tuple[Array, Array]:
-        of_images, of_weight = chunk(*rows)
-        return total + of_weight, of_images
+        return total + _transposed(rows) @ patches, step.images(rows @ transposed, images.shape)
 
     size = chunk_of(images)
     whole, rest = len(images) // size, len(images) % size

@@ -41,7 +41,7 @@ def test_gradients_are_those_of_the_plain_convolution(geometry):
 def test_where_no_gradient_is_asked_for_it_is_one_convolution():
     images, weight = jnp.ones((2, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
     assert "conv_general_dilated" in str(jax.make_jaxpr(lambda x: convolution(x, weight, 1, "SAME"))(images))
-    # An image of ones, a kernel of ones: how many of its nine places are inside, at a corner, an edge, inside.
+    # Ones under a kernel of ones: how many of its nine places are inside, at a corner, an edge, within.
     np.testing.assert_array_equal(
         convolution(images, weight, 1, "SAME")[0, :, :, 0],
         [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]],
