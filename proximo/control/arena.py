@@ -85,7 +85,9 @@ def environments(config: Config, num_envs: int, **make_options: Any) -> HostEnvs
     make_options = {"env_kwargs": config.env_kwargs, **make_options}
     envs = make_envs(config.env, num_envs, vectorization_mode=mode, **make_options)
     try:
-        envs.action = action_map(config, envs)
+        envs.action, envs.life_loss = action_map(config, envs), config.life_loss
+        if envs.found:
+            FOUND.info(envs.found)
         seen = envs.spaces[0] if config.network.flatten else without_masks(*envs.spaces)
         private = config.network.critic_only
         alone = only(seen, private) if private else None

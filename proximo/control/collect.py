@@ -147,12 +147,10 @@ def collect(act: Act, stream: Stream, noise: Any) -> Experience:
         write(step.obs, rows[t + 1], step.legal)
         reward[t], terminated[t], truncated[t] = step.reward, step.terminated, step.truncated
         success[t], cost[t] = step.success, step.cost
-        if remembers:
-            over[t] = step.terminated | step.truncated
+        over[t] = step.over
         if final_obs is not None and step.final_obs is not None:
             write(step.final_obs, final_rows[t])
 
-    over[...] = terminated | truncated
     mask = np.ones(shape, np.float32)
     if envs.seam_rows:
         mask[...] = ~ends[1 : horizon + 1]

@@ -9,7 +9,7 @@ import tyro
 from gymnasium.envs.registration import EnvSpec
 
 from proximo import options
-from proximo.control.presets import METHODS, PRESETS, RECIPES
+from proximo.control.presets import ATARI, ATARI_ALONE, METHODS, PRESETS, RECIPES
 from proximo.core.ranges import above, at_least
 from proximo.envs import family, find_env, name_of, own_num_envs
 from proximo.envs.description import NotPlain, plain_arguments, restored
@@ -53,6 +53,8 @@ class Config:
     scale_actions: Annotated[bool, also("--action-scaling", "--normalize-actions"), ENVIRONMENT] = True
     """Map actions from -1 to 1 onto the bounds of the action space. Without this, actions in watts or degrees
     are out of reach. The presets do not scale MuJoCo's actions, as in published runs."""
+    life_loss: Annotated[bool, ENVIRONMENT] = False
+    """A lost life ends the value, not the game (Mnih 2015). For vectors that count `lives`: Atari's do."""
     step_timeout: Annotated[float, above(0, infinite=True), SECONDS, ENVIRONMENT] = 60.0
     """An environment whose step takes longer than this is treated as hung."""
     max_restarts: Annotated[int, at_least(0), ENVIRONMENT] = 10
@@ -88,7 +90,13 @@ def preset(name: str, env: Any) -> Config:
     """
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: take one of {', '.join(PRESETS)}")
-    config = with_options(Config(env), **(recipe(env) if name == "default" else METHODS[name]))
+    of_images = ATARI if family_of(env) == "atari" else {}
+    if name in ATARI_ALONE and not of_images:
+        raise UserError(f"the preset {name} is for Atari games: leave it out, or use `paper`")
+    if of_images and name not in of_images:
+        raise UserError(f"the preset {name} is not for Atari games: take one of {', '.join(of_images)}")
+    options_of = {"default": recipe(env), **METHODS, **of_images}
+    config = with_options(Config(env), **options_of[name])
     if family_of(env) == "mujoco":
         config = replace(config, scale_actions=False)  # as in every published run of them, and in ours
     return fit_to_vector(config)

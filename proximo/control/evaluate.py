@@ -253,7 +253,7 @@ class Evaluator:
             check_finite(
                 np.stack([before, numbers]), np.asarray(step.reward)[None], [applied], envs.steps - 1
             )
-            over = step.terminated | step.truncated
+            over = step.over
             row = Experience(
                 obs=None,
                 action=None,

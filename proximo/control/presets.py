@@ -11,6 +11,7 @@ from proximo.learn.actor_steps import (
     SingleGradient,
     TrustRegion,
 )
+from proximo.policies.convolution import A3c, Nature
 
 PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the authors' released code
     steps=1_000_000,
@@ -125,4 +126,50 @@ RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the enviro
         steps=1_000_000, initial_log_std=-0.5, critic_hidden=(256, 256), vectorization_mode="auto"
     ),
 }
-PRESETS = ("default", *METHODS)
+# Atari. All of them learn from the sign of the score, and a lost life ends the value (Mnih 2015).
+ATARI_PAPER: dict[str, Any] = dict(  # Schulman 2017, table 5 and section 6.4; the loss there has no 0.5
+    steps=10_000_000,
+    num_envs=8,
+    horizon=128,
+    learning_rate=2.5e-4,
+    epochs=3,
+    minibatch_size=256,
+    gamma=0.99,
+    gae_lambda=0.95,
+    objective=Clip(0.1),
+    anneal=True,
+    anneal_clip=True,
+    value_coefficient=2.0,
+    entropy_coefficient=0.01,
+    image_network=A3c(),
+    shared=True,
+    hidden=(),
+    normalise_observations=False,
+    normalise_rewards=False,
+    clip_rewards=True,
+    life_loss=True,
+    advantages="once",
+    vectorization_mode="vector_entry_point",
+)
+ATARI: dict[str, dict[str, Any]] = {
+    "paper": ATARI_PAPER,
+    # What baselines' ppo2 has for Atari: the network of Mnih 2015, 4 epochs.
+    "ppo2": ATARI_PAPER | dict(epochs=4, value_coefficient=0.5, image_network=Nature()),
+    # Mnih 2016 made synchronous: the paper's baseline; sizes and rate as baselines' a2c, with Adam.
+    "a2c": ATARI_PAPER
+    | dict(
+        num_envs=16,
+        horizon=5,
+        epochs=1,
+        minibatch_size=80,
+        learning_rate=7e-4,
+        gae_lambda=1.0,
+        objective=PolicyGradient(),
+        advantage_normalisation="none",
+        anneal_clip=False,
+        value_coefficient=0.5,
+    ),
+}
+RECIPES["atari"] = ATARI["ppo2"]
+ATARI_ALONE = tuple(name for name in ATARI if name not in METHODS)
+PRESETS = ("default", *METHODS, *ATARI_ALONE)

@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from proximo.envs import handlers
 from proximo.envs import state as states
 from proximo.envs.actions import codecs, with_dependent
+from proximo.envs.atari import is_atari
 from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restart_message
 from proximo.envs.passed_infos import PassedInfos
@@ -33,6 +34,7 @@ from proximo.errors import (
     tell,
 )
 
+LIVES = "lives"
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv, Pool)
 
 
@@ -41,8 +43,10 @@ class Step(NamedTuple):
 
     obs         batch    what to act on next
     reward      [N]      raw
-    terminated  [N]      bool: the episode ended in a state without a future
+    terminated  [N]      bool: what follows is worth nothing: the episode ended in a state without a future,
+                         or a life was lost (`HostEnvs.life_loss`)
     truncated   [N]      bool: the episode was cut for another reason
+    over        [N]      bool: the episode ended, for either reason; a lost life alone does not end it
     final_obs   batch    where the vector resets within the step: the true last observation in rows that
                          ended, anything elsewhere. None if no episode ended, or if the stream holds it.
     success     [N]      `is_success` in the info of the step, mostly of an episode's last one; NaN where none
@@ -54,6 +58,7 @@ class Step(NamedTuple):
     reward: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
+    over: np.ndarray
     final_obs: Any
     success: np.ndarray
     cost: np.ndarray
@@ -81,6 +86,9 @@ class HostEnvs:
                  observation, and all True where one does not; None where none did at the reset
     masks        reads masks of its actions; `mask_code` says how they are told (`Masks.code_of`; 0: not at
                  all), and `mask_source` where
+    found        what an id was taken to mean, in one line; "" where there is no doubt
+    life_loss    whether a lost life ends the value, not the episode (Mnih 2015), where infos tell `lives`
+    lives        [N], how many are left; None where they are not counted
     seam_rows    True if the row after an end is a seam: the environment ignores its action and returns the
                  first observation of the next episode, with reward 0
 
@@ -122,6 +130,9 @@ class HostEnvs:
         # What the arrays of a batch must be; our own vector has looked at each environment instead.
         self._form: Any = None
         self._infos: PassedInfos | None = None
+        self.life_loss = False
+        self.lives: np.ndarray | None = None
+        self.found = ""
         self._told: set[type] = set()  # errors for which the state could not be had
         self.legal: np.ndarray | None = None
         self.masks, self.mask_code, self.mask_source = Masks(vector.single_action_space), 0, ""
@@ -142,21 +153,21 @@ class HostEnvs:
     def reset(self, seeds: Sequence[int]) -> Any:
         """Start new episodes; returns the batch of first observations.
 
-        seeds  one per environment. Gymnasium's sync and async vectors use all of them; any other vector takes
-               a single seed, as its base class does, and gets the first.
+        seeds  one per environment. Gymnasium's sync and async vectors and ale-py's use all of them; any other
+               vector takes a single seed, as its base class does, and gets the first.
         Raises EnvironmentFault if an environment fails or an observation does not fit its space.
         """
         if len(seeds) != self.num_envs:
             raise UserError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
         self.steps, self._slow, self._ended = 0, True, np.zeros(self.num_envs, bool)
-        own = isinstance(self.vector.unwrapped, SEED_EACH)
-        seed: Any = [int(seed) for seed in seeds] if own else int(seeds[0])
+        seed = self._seed(seeds)
         try:
             result = self.vector.reset(seed=seed)
             if self._infos is not None:
                 obs = returned.as_declared(returned.from_reset(result), self._form)
                 self.legal = self._infos.begin(obs, result[1])
                 self.mask_code, self.mask_source = self._infos.code, self._infos.source
+                self.lives = lives_in(result[1], self.num_envs) if self.life_loss else None
             else:
                 obs = result[0]
                 if isinstance(self.vector, ParallelVectorEnv):
@@ -170,6 +181,13 @@ class HostEnvs:
             raise self._fault(None, error) from error
         handlers.restore_handlers()
         return obs
+
+    def _seed(self, seeds: Sequence[int]) -> Any:
+        """Seeds as the vector takes them."""
+        vector = self.vector.unwrapped
+        if isinstance(vector, SEED_EACH):
+            return [int(seed) for seed in seeds]
+        return np.array(seeds) if is_atari(vector) else int(seeds[0])
 
     def settle(self) -> None:
         """Reset, where only that shows what a policy has to produce: choices may depend on each other."""
@@ -185,12 +203,15 @@ class HostEnvs:
             if self._form is not None:
                 result = returned.batch_from_step(result, self._form, self.num_envs)
             obs, reward, terminated, truncated, info = result
-            self._slow = self.step_timeout is not None and bool(np.any(terminated | truncated))
+            over = terminated | truncated
+            self._slow = self.step_timeout is not None and bool(over.any())
             if self._infos is not None:
-                ended = terminated | truncated
-                self._success, self._cost = self._infos.told(info, ended)
-                self.legal = self._infos.legal(obs, info, ended)
-            step = Step(obs, reward, terminated, truncated, None, self._success, self._cost, self.legal)
+                self._success, self._cost = self._infos.told(info, over)
+                self.legal = self._infos.legal(obs, info, over)
+            if self.lives is not None:
+                left = lives_in(info, self.num_envs)
+                terminated, self.lives = terminated | (left < self.lives), left
+            step = Step(obs, reward, terminated, truncated, over, None, self._success, self._cost, self.legal)
             return step if self._complete is None else self._complete(step, info)
         except BaseException as raised:
             error = as_error(raised)
@@ -289,7 +310,7 @@ class HostEnvs:
 
     def _refuse_final(self, step: Step, info: dict[str, Any]) -> Step:
         """No declared mode is read as NEXT_STEP, but not against the evidence."""
-        ended = step.terminated | step.truncated
+        ended = step.over
         late = np.flatnonzero(self._ended & (ended | (step.reward != 0.0)))
         self._ended = ended.copy()
         evidence = ""
@@ -305,7 +326,7 @@ class HostEnvs:
 
     def _with_final(self, step: Step, info: dict[str, Any]) -> Step:
         """SAME_STEP: the last observations come in the info, as a batch or as an array of single ones."""
-        ended = step.terminated | step.truncated
+        ended = step.over
         if not ended.any():
             return step
         final = info.get("final_obs", info.get("final_observation"))
@@ -322,7 +343,7 @@ class HostEnvs:
 
     def _reset_ended(self, step: Step, info: dict[str, Any]) -> Step:
         """DISABLED: the caller resets the environments that ended."""
-        ended = step.terminated | step.truncated
+        ended = step.over.copy()
         if not ended.any():
             return step
         final = deepcopy(step.obs)  # the reset may write into the same arrays
@@ -332,7 +353,20 @@ class HostEnvs:
         following = None if self._infos is None else self._infos.legal(obs, result[1], ~ended)
         if self.legal is not None and following is not None:
             self.legal = np.where(ended[:, None], following, self.legal)
-        return Step(obs, step.reward, terminated, truncated, final, step.success, step.cost, self.legal)
+        return step._replace(
+            obs=obs, terminated=terminated, truncated=truncated, over=ended, final_obs=final, legal=self.legal
+        )
+
+
+def lives_in(info: Any, num_envs: int) -> np.ndarray:
+    """How many lives each environment has left. Raises UserError where infos do not tell."""
+    lives = info.get(LIVES) if isinstance(info, dict) else None
+    if not isinstance(lives, np.ndarray) or lives.shape != (num_envs,):
+        raise UserError(
+            f"its infos have no {LIVES!r}, which life_loss needs: use vectorization_mode="
+            "'vector_entry_point' for an Atari game, or leave life_loss out"
+        )
+    return lives.copy()
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import importlib
 import math
 import multiprocessing
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from proximo.envs import atari
 from proximo.envs.actions import codecs
 from proximo.envs.description import described, name_of
 from proximo.envs.host import HostEnvs
@@ -120,7 +120,7 @@ def own_num_envs(env: Any) -> int | None:
     return 1 if isinstance(env, gym.Env) else None
 
 
-def family(env_id: str) -> str:
+def family(env_id: str | EnvSpec) -> str:
     """The family of a registered environment, read from the registry without making it.
 
     One of "classic_control", "box2d", "mujoco", "atari", "toy_text", "other". Raises UserError if unknown.
@@ -190,7 +190,7 @@ def find_spec(env_id: str | EnvSpec) -> EnvSpec:
         _attempt(name, lambda: gym.register_envs(importlib.import_module(package)))
     if name.startswith(POOL) and name not in gym.registry:
         _attempt(name, lambda: register_pool(name))
-    spec = gym.registry.get(name)
+    spec = gym.registry.get(name) or _attempt(name, lambda: atari.find(name))
     if spec is None:
         raise UserError(_unknown(name))
     return spec
@@ -208,6 +208,10 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[s
 
 def _from_spec(spec: EnvSpec, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
     options = kwargs.pop("vector_kwargs", {})
+    if mode == "vector_entry_point" and family(spec) == "atari":
+        envs = HostEnvs(_attempt(spec.id, lambda: atari.make_vector(spec, count, kwargs)), spec.id)
+        envs.found = atari.in_words(atari.game_of(spec, kwargs))
+        return envs
     if mode == "vector_entry_point" or spec.entry_point is None:  # what has no other is asked for that one
         if spec.vector_entry_point is None:
             raise UserError(f"{spec.id} has no vector version of its own: {USE_SYNC} or 'async'")

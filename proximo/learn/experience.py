@@ -37,6 +37,9 @@ def normalised(
 ) -> tuple[Experience, RewardNormaliser]:
     """The experience as the networks see it, and the reward statistics that have counted it in."""
     reward = experience.reward
+    if options.clip_rewards:  # costs, in the streams behind, stay
+        reward = jnp.concatenate([jnp.sign(reward[..., :1]), reward[..., 1:]], axis=-1)
+        experience = experience._replace(reward=reward)
     if options.normalise_rewards:
         rewards = rewards.after(experience, options.gamma)
         reward = rewards(reward)

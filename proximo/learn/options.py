@@ -58,3 +58,5 @@ class UpdateOptions:
     """Normalise by running mean and std, frozen from a rollout to the end of its update."""
     normalise_rewards: bool = True
     """Divide rewards by the running standard deviation of the discounted return."""
+    clip_rewards: bool = False
+    """Learn from the sign of each reward (Mnih 2015). Returns are logged as they are."""

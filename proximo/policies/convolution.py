@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from proximo.core.ranges import at_least
+from proximo.errors import UserError
 from proximo.policies.convolve import convolution
 from proximo.policies.mlp import Dense, Initialiser, initial_weight
 
@@ -170,10 +171,38 @@ class Nature:
     features: Annotated[int, at_least(1)] = 512
 
     def network(self, key: Array, shape: tuple[int, int, int], initialiser: Initialiser) -> ImageNetwork:
-        layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-        maps_key, key = jax.random.split(key)
-        maps = Plain(maps_key, shape[-1], layers, "VALID", initialiser)
-        return ImageNetwork(key, maps, shape, self.features, initialiser)
+        return _plain(key, shape, ((32, 8, 4), (64, 4, 2), (64, 3, 1)), self.features, initialiser)
+
+
+@dataclass(frozen=True)
+class A3c:
+    """Two convolutions and a dense layer (Mnih 2016): the paper's network for Atari, a third of `nature`."""
+
+    features: Annotated[int, at_least(1)] = 256
+
+    def network(self, key: Array, shape: tuple[int, int, int], initialiser: Initialiser) -> ImageNetwork:
+        return _plain(key, shape, ((16, 8, 4), (32, 4, 2)), self.features, initialiser)
+
+
+def _plain(
+    key: Array,
+    shape: tuple[int, int, int],
+    layers: Sequence[tuple[int, int, int]],
+    features: int,
+    initialiser: Initialiser,
+) -> ImageNetwork:
+    height, width = shape[:2]
+    for number, (_, size, stride) in enumerate(layers, 1):
+        if min(height, width) < size:
+            raise UserError(
+                f"an image of {shape[0]} x {shape[1]} pixels is too small for this network: convolution "
+                f"{number} has {size} x {size} weights, and {height} x {width} pixels reach it: use "
+                "--image-network small"
+            )
+        height, width = (height - size) // stride + 1, (width - size) // stride + 1
+    maps_key, key = jax.random.split(key)
+    maps = Plain(maps_key, shape[-1], layers, "VALID", initialiser)
+    return ImageNetwork(key, maps, shape, features, initialiser)
 
 
 @dataclass(frozen=True)
@@ -203,7 +232,7 @@ class Impala:
         return ImageNetwork(key, maps, shape, self.features, initialiser)
 
 
-ImageOptions = Nature | Small | Impala
+ImageOptions = Nature | A3c | Small | Impala
 SMALLEST_NATURE = 36  # pixels; fewer leave nothing after its three convolutions
 
 

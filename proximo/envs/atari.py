@@ -1,0 +1,93 @@
+"""Atari games: the ROM that an id means, and ale-py's own vector of it, with frames as of Mnih 2015."""
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+from proximo.errors import UserError
+
+PACKAGE = "ale_py"
+IDS = re.compile(r"(ALE/)?[A-Z][A-Za-z0-9]+(NoFrameskip|Deterministic)?-v[045]")
+NEVER = {  # options of ale-py's vector that would not do what they seem to
+    "episodic_life": "it restarts the whole game at every lost life; a lost life ends the value in any case "
+    "(--life-loss)",
+    "life_loss_info": "lives are counted in any case (--life-loss)",
+    "reward_clipping": "scores would be lost: use --clip-rewards, which learns from their sign",
+    "autoreset_mode": "games follow each other with a row in between",
+    "batch_size": "all games step together",
+}
+
+
+class Game(NamedTuple):
+    """What is played.
+
+    rom         the cartridge, as ale-py calls it
+    frame_skip  frames for which an action is held; one step of the environment
+    sticky      probability that the console takes the action before once more (Machado 2018)
+    """
+
+    rom: str
+    frame_skip: int
+    sticky: float
+
+
+def is_atari(vector: Any) -> bool:
+    """Whether a vector is ale-py's own."""
+    return type(vector).__module__.startswith(PACKAGE)
+
+
+def find(name: str) -> EnvSpec | None:
+    """The entry of an Atari game by any of its ids, or by its name alone, such as "Pong"; None for no game.
+
+    ale-py is imported where the name looks like an id of its. Raises ImportError where it is missing.
+    """
+    looks = bool(IDS.fullmatch(name)) and ("ALE/" in name or "NoFrameskip" in name or "Deterministic" in name)
+    if not looks and importlib.util.find_spec(PACKAGE) is None:
+        return None
+    if looks or IDS.fullmatch(f"{name}-v5") or IDS.fullmatch(name):
+        gym.register_envs(importlib.import_module(PACKAGE))
+    return gym.registry.get(name) or gym.registry.get(f"ALE/{name}-v5")
+
+
+def game_of(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Game:
+    """The game that an id and the arguments of the environment mean.
+
+    Every id means the frames of Mnih 2015, an action held for 4 of them, and no sticky actions: -v5 and -v0
+    have sticky ones, -v4 skips 2 to 4 frames at random, and NoFrameskip has none because a wrapper skips.
+    What is given by name holds.
+    """
+    return Game(
+        spec.kwargs["game"],
+        int(kwargs.get("frameskip", 4)),
+        float(kwargs.get("repeat_action_probability", 0.0)),
+    )
+
+
+def in_words(game: Game) -> str:
+    """What is played, in one line."""
+    sticky = f"sticky with probability {game.sticky:g}" if game.sticky else "never sticky"
+    return f"Atari: the game {game.rom}, actions held for {game.frame_skip} frames and {sticky}"
+
+
+def make_vector(spec: EnvSpec, count: int, kwargs: Mapping[str, Any]) -> gym.vector.VectorEnv:
+    """ale-py's vector of a game: frames [4, 84, 84] in grey, raw scores, up to 30 no-ops at the start.
+
+    kwargs  what it takes beside these. Raises UserError for options that do something else than they seem to.
+    """
+    for name in NEVER:
+        if name in kwargs:
+            raise UserError(f"{name} is not an option of Atari games here: {NEVER[name]}")
+    game = game_of(spec, kwargs)
+    options = {
+        "noop_max": 30,
+        **kwargs,
+        "frameskip": game.frame_skip,
+        "repeat_action_probability": game.sticky,
+    }
+    vector = importlib.import_module("ale_py.vector_env").AtariVectorEnv
+    made: gym.vector.VectorEnv = vector(game.rom, count, reward_clipping=False, **options)
+    return made
