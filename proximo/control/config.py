@@ -94,8 +94,10 @@ def preset(name: str, env: Any) -> Config:
     if name in ATARI_ALONE and not of_images:
         raise UserError(f"the preset {name} is for Atari games: leave it out, or use `paper`")
     if of_images and name not in of_images:
-        raise UserError(f"the preset {name} is not for Atari games: take one of {', '.join(of_images)}")
-    options_of = {"default": recipe(env), **METHODS, **of_images}
+        raise UserError(
+            f"the preset {name} is not for Atari games: take one of {', '.join(sorted(of_images))}"
+        )
+    options_of = {**METHODS, "default": recipe(env), **of_images}
     config = with_options(Config(env), **options_of[name])
     if family_of(env) == "mujoco":
         config = replace(config, scale_actions=False)  # as in every published run of them, and in ours

@@ -170,6 +170,6 @@ ATARI: dict[str, dict[str, Any]] = {
         value_coefficient=0.5,
     ),
 }
-RECIPES["atari"] = ATARI["ppo2"]
-ATARI_ALONE = tuple(name for name in ATARI if name not in METHODS)
+ATARI["default"] = RECIPES["atari"] = ATARI["ppo2"]
+ATARI_ALONE = ("ppo2",)
 PRESETS = ("default", *METHODS, *ATARI_ALONE)

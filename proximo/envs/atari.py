@@ -1,6 +1,6 @@
 """Atari games: the ROM that an id means, and ale-py's own vector of it, with frames as of Mnih 2015."""
 
-import importlib
+import importlib.util
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from proximo.errors import UserError
 
 PACKAGE = "ale_py"
-IDS = re.compile(r"(ALE/)?[A-Z][A-Za-z0-9]+(NoFrameskip|Deterministic)?-v[045]")
+GAME = re.compile(r"(?P<ale>ALE/)?(?P<game>[A-Z][A-Za-z0-9]+?)(?P<skip>NoFrameskip|Deterministic)?(-v[045])?")
 NEVER = {  # options of ale-py's vector that would not do what they seem to
     "episodic_life": "it restarts the whole game at every lost life; a lost life ends the value in any case "
     "(--life-loss)",
@@ -43,14 +43,13 @@ def is_atari(vector: Any) -> bool:
 def find(name: str) -> EnvSpec | None:
     """The entry of an Atari game by any of its ids, or by its name alone, such as "Pong"; None for no game.
 
-    ale-py is imported where the name looks like an id of its. Raises ImportError where it is missing.
+    Raises ImportError where ale-py is missing and the name can only be an id of its.
     """
-    looks = bool(IDS.fullmatch(name)) and ("ALE/" in name or "NoFrameskip" in name or "Deterministic" in name)
-    if not looks and importlib.util.find_spec(PACKAGE) is None:
+    parts = GAME.fullmatch(name)
+    if parts is None or not (parts["ale"] or parts["skip"] or importlib.util.find_spec(PACKAGE)):
         return None
-    if looks or IDS.fullmatch(f"{name}-v5") or IDS.fullmatch(name):
-        gym.register_envs(importlib.import_module(PACKAGE))
-    return gym.registry.get(name) or gym.registry.get(f"ALE/{name}-v5")
+    gym.register_envs(importlib.import_module(PACKAGE))
+    return gym.registry.get(name) or gym.registry.get(f"ALE/{parts['game']}-v5")
 
 
 def game_of(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Game:

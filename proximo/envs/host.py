@@ -167,15 +167,17 @@ class HostEnvs:
                 obs = returned.as_declared(returned.from_reset(result), self._form)
                 self.legal = self._infos.begin(obs, result[1])
                 self.mask_code, self.mask_source = self._infos.code, self._infos.source
-                self.lives = lives_in(result[1], self.num_envs) if self.life_loss else None
             else:
                 obs = result[0]
                 if isinstance(self.vector, ParallelVectorEnv):
                     self.legal, self.mask_code = self.vector.legal(), self.vector.mask_code()
                     self.mask_source = self.vector.mask_source()
+            self.lives = lives_in(result[1], self.num_envs) if self.life_loss else None
             if dependent := self.masks.dependent(self.mask_code):
                 self.action = replace(self.action, kind=with_dependent(self.action.kind, dependent))
             self.observation.encode(obs, np.empty((self.num_envs, *self.observation.shape), np.float32))
+        except UserError:
+            raise
         except BaseException as raised:
             error = as_error(raised)
             raise self._fault(None, error) from error
