@@ -10,6 +10,7 @@ import tyro
 from proximo.arguments import Watched, parse_words
 from proximo.core.ranges import at_least
 from proximo.errors import say
+from proximo.options import also
 from proximo.paths import short
 
 
@@ -22,17 +23,20 @@ class Reproduce(Watched):
     """
 
     grid: tyro.conf.Positional[str]
-    """`table1`, `figure3`, `table1-quick` (minutes), `recipe` or `recipe-confirmation`."""
-    only: tuple[str, ...] = ()
-    """Only these environments."""
+    """`table1`, `figure3`, `atari` (table 6), `minatar`, `table1-quick` (minutes), `recipe` or
+    `recipe-confirmation`."""
+    only: Annotated[tuple[str, ...], also("--games")] = ()
+    """Only these environments, such as `pong,breakout`."""
+    steps: Annotated[int | None, at_least(1)] = None
+    """Length of each run, if not the grid's own. Such runs are kept apart."""
     setting: tuple[str, ...] = ()
     """Only these settings, such as `clip-0.2`."""
     seeds: tuple[int, ...] = ()
     """Only these seeds."""
     processes: Annotated[int | None, at_least(1)] = None
     """Number of worker processes. By default the number of cores."""
-    members: Annotated[int, at_least(1)] = 12
-    """Maximum number of runs that one process trains together."""
+    members: Annotated[int | None, at_least(1)] = None
+    """Maximum number of runs that one process trains together. By default 12, of images 1."""
     results: Path = Path("results")
     """The folder of finished runs."""
     episodes: Path = Path("runs/reproduce")
@@ -58,8 +62,9 @@ def run(arguments: Reproduce) -> int:
     from proximo.experiments.grids import find_grid
     from proximo.experiments.reproduce import run_missing, write_summary
 
-    grid = find_grid(arguments.grid)
-    wanted = cells(grid, arguments.only, arguments.setting, arguments.seeds)
+    grid = find_grid(arguments.grid).of_steps(arguments.steps)
+    only = [name for word in arguments.only for name in word.split(",") if name]
+    wanted = cells(grid, only, arguments.setting, arguments.seeds)
     if arguments.plots:
         from proximo.experiments.plots import require_matplotlib
 
@@ -70,7 +75,7 @@ def run(arguments: Reproduce) -> int:
         results=arguments.results,
         episodes=arguments.episodes,
         processes=arguments.processes,
-        members=arguments.members,
+        members=arguments.members or grid.members,
         progress=not arguments.quiet,
     )
     if status:

@@ -170,6 +170,33 @@ ATARI: dict[str, dict[str, Any]] = {
         value_coefficient=0.5,
     ),
 }
+# MinAtar (Young and Tian 2019): gymnax-blines' recipe, whose network reads the board as one vector.
+RECIPES["minatar"] = dict(
+    steps=10_000_000,
+    num_envs=64,
+    horizon=128,
+    learning_rate=5e-4,
+    anneal=False,
+    epochs=4,
+    minibatch_size=1024,
+    gamma=0.999,
+    entropy_coefficient=0.01,
+    hidden=(256, 256),
+    activation="relu",
+    flatten=True,
+    normalise_observations=False,
+    normalise_rewards=False,
+    advantages="once",
+    vectorization_mode="auto",
+)
+# What makes the recipe above another method.
+MINATAR_A2C = {name: A2C[name] for name in ("horizon", "epochs", "gae_lambda", "objective")} | dict(
+    minibatch_size=64 * 5, learning_rate=A2C["learning_rate"], advantage_normalisation="none"
+)
+MINATAR_TRPO = {
+    name: TRPO[name]
+    for name in ("objective", "actor_step", "advantage_normalisation", "learning_rate", "epochs")
+}
 ATARI["default"] = RECIPES["atari"] = ATARI["ppo2"]
 ATARI_ALONE = ("ppo2",)
 PRESETS = ("default", *METHODS, *ATARI_ALONE)

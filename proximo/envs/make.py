@@ -37,6 +37,7 @@ FAMILIES = {
     "gymnasium.envs.mujoco": "mujoco",
     "gymnasium.envs.toy_text": "toy_text",
     "ale_py": "atari",
+    "minatar": "minatar",
 }
 
 # How ids begin that a package registers, once it is imported -> its module. No other is imported for an id.

@@ -228,6 +228,7 @@ class Record:
             "steps": self.steps,
             "episodes": len(self.returns),
             "score": round_mean(self.returns[-LAST:], 5),
+            "training_score": round_mean(self.returns, 5),
             "curve": curve(self.ends, self.returns, cell.config.steps),
             "seconds": round(seconds, 1),
             "members": members,

@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proximo.control.config import Config, preset
@@ -52,6 +52,8 @@ class Grid:
     references  per environment the published score that counts as 1; without any, the best single run
                 of the environment counts as 1 and the random policy as 0 (the paper's way)
     baseline    the setting that the others are compared with
+    beside      what others published, by their name: environment -> score
+    members     runs that share an ensemble, at most, unless asked for otherwise
     """
 
     name: str
@@ -62,6 +64,15 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     steps: int = 1_000_000
     references: Mapping[str, Published] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, Published]] = field(default_factory=dict)
+    members: int = 12
+
+    def of_steps(self, steps: int | None) -> "Grid":
+        """The same with runs of another length, which are kept apart from those of its own length."""
+        if steps in (None, self.steps):
+            return self
+        homes = [replace(one, home=one.home and f"{one.home}-{steps}") for one in self.settings]
+        return replace(self, name=f"{self.name}-{steps}", steps=steps, settings=homes)
 
 
 @dataclass(frozen=True)
@@ -125,8 +136,12 @@ def _row(grid: Grid, setting: Setting, env: str, seeds: Sequence[int]) -> list[C
 
 
 def select(wanted: Iterable[Any], there: Sequence[Any], what: str) -> list[Any]:
-    """Those of `there` that are wanted, all if none is named. Raises UserError for one that is not there."""
-    wanted = list(wanted)
+    """Those of `there` that are wanted, all if none is named. Raises UserError for one that is not there.
+
+    Names may be written in small letters.
+    """
+    by_small = {str(name).lower(): name for name in there}
+    wanted = [by_small.get(str(name).lower(), name) for name in wanted]
     for name in wanted:
         if name not in there:
             raise UserError(f"there is no {what} called {name!r}: {nearest(name, there)}")

@@ -1,10 +1,11 @@
-"""The grids, as data: the paper's table 1 and figure 3, and the search for the default recipe.
+"""The grids, as data: the paper's tables 1 and 6 and figure 3, MinAtar, and the search for a default recipe.
 
 To add a candidate to `recipe`, add a `Setting` to its list; what has run already is kept.
 """
 
 from typing import Any
 
+from proximo.control.presets import MINATAR_A2C, MINATAR_TRPO
 from proximo.core import (
     AdaptiveKLPenalty,
     AsymmetricClip,
@@ -14,6 +15,7 @@ from proximo.core import (
     Unclipped,
 )
 from proximo.errors import UserError, nearest
+from proximo.experiments import atari_games
 from proximo.experiments.grid import Grid, Published, Setting
 
 TABLE_1 = "Schulman 2017, table 1 (7 environments x 3 seeds, the -v1 environments of 2017)"
@@ -129,6 +131,22 @@ RECIPE_SETTINGS = (
         final_log_std=-1.6,
     ),
 )
+# MinAtar (Young and Tian 2019): the paper's kind of comparison on games that take minutes.
+GYMNAX = "gymnax-blines, README (PPO, 10M steps)"
+MINATAR_GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+MINATAR_SCORES = {
+    f"MinAtar/{game}-v1": Published(score, GYMNAX)
+    for game, score in (("Asterix", 15.0), ("Breakout", 28.0), ("Freeway", 58.0), ("SpaceInvaders", 131.0))
+}
+MINATAR_SETTINGS = (
+    Setting("clip-0.2", "clipping, epsilon = 0.2"),
+    Setting("clip-0.1", "clipping, epsilon = 0.1", options={"objective": Clip(0.1)}),
+    Setting("clip-0.3", "clipping, epsilon = 0.3", options={"objective": Clip(0.3)}),
+    Setting("unclipped", "no clipping or penalty", options={"objective": Unclipped()}),
+    Setting("adaptive-kl-0.01", "adaptive KL, target = 0.01", options={"objective": AdaptiveKLPenalty(0.01)}),
+    Setting("trpo", "TRPO", options=MINATAR_TRPO),
+    Setting("a2c", "A2C", options=MINATAR_A2C),
+)
 CONFIRMED_SETTINGS = (Setting("default", "default: what `proximo train` takes"),)
 REFERENCES = {
     "HalfCheetah-v5": Published(5784, TIANSHOU),
@@ -180,6 +198,30 @@ GRIDS = (
         seeds=(3, 4, 5, 6, 7),
         baseline="default",
         references=REFERENCES,
+    ),
+    Grid(
+        name="atari",
+        title="Schulman 2017, table 6",
+        settings=(
+            Setting("ppo", "PPO", "paper", scores=atari_games.PPO),
+            Setting("a2c", "A2C", "a2c", scores=atari_games.A2C),
+        ),
+        environments=atari_games.GAMES,
+        steps=10_000_000,
+        baseline="ppo",
+        beside=atari_games.PPO_OF_OTHERS,
+        members=1,  # an ensemble's convolutions cannot share their weights
+    ),
+    Grid(
+        name="minatar",
+        title="MinAtar: clipping, penalties, trust region and A2C on five games",
+        settings=MINATAR_SETTINGS,
+        environments=tuple(f"MinAtar/{game}-v1" for game in MINATAR_GAMES),
+        seeds=(0, 1, 2, 3, 4),
+        steps=1_000_000,
+        baseline="clip-0.2",
+        beside={"PPO of gymnax (10M steps)": MINATAR_SCORES},
+        members=5,
     ),
 )
 

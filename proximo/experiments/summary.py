@@ -50,6 +50,7 @@ def summary(grid: Grid, results: Path) -> dict[str, Any]:
         "of": sum(row["of"] for row in rows),
         "settings": rows,
         "environments": {env: _environment(grid, env, scales[env], runs) for env in grid.environments},
+        **_beside(grid),
     }
 
 
@@ -126,6 +127,15 @@ def _environment(grid: Grid, env: str, scale: tuple[float, float] | None, runs: 
         }
     ends = {"zero": scale[0], "one": scale[1]} if scale else {"zero": None, "one": None}
     return {**ends, "scale": scale_in_words(grid, env), "settings": rows}
+
+
+def _beside(grid: Grid) -> dict[str, Any]:
+    """What others published for these environments; nothing where a grid has none."""
+    found = {
+        name: {env: _published(scores.get(env)) for env in grid.environments}
+        for name, scores in grid.beside.items()
+    }
+    return {"beside": found} if found else {}
 
 
 def scale_in_words(grid: Grid, env: str) -> str:

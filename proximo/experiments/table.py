@@ -66,6 +66,8 @@ def environments(summary: dict[str, Any]) -> Table:
     for row in summary["settings"]:
         cells = [content["settings"][row["setting"]] for content in by_env.values()]
         table.add_row(row["label"], *[_raw(cell) for cell in cells])
+    for name, scores in summary.get("beside", {}).items():
+        table.add_row(name, *[raw_number(scores[env]["published"]) for env in by_env])
     table.add_section()
     for name, label in (("zero", "counts as 0"), ("one", "counts as 1")):
         table.add_row(label, *[raw_number(content[name]) for content in by_env.values()])
@@ -76,6 +78,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     """What scores of 0 and 1 are, where published numbers come from (each once), how intervals are made."""
     by_env = summary["environments"].values()
     cells = [cell for content in by_env for cell in content["settings"].values()]
+    cells += [cell for scores in summary.get("beside", {}).values() for cell in scores.values()]
     sources = [row["source"] for row in [*summary["settings"], *cells] if row["source"]]
     scales = [f"score: {content['scale']}" for content in by_env]
     return list(dict.fromkeys([*scales, *(f"published: {source}" for source in sources), INTERVALS]))
