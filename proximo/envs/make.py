@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import importlib
 import math
 import multiprocessing
 from collections.abc import Callable, Mapping
@@ -41,10 +42,13 @@ FAMILIES = {
 }
 
 # How ids begin that a package registers, once it is imported -> its module. No other is imported for an id.
-PACKAGES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid", "popgym-": "popgym"}
+PACKAGES = {"MinAtar/": "minatar.gym", "MiniGrid-": "minigrid", "BabyAI-": "minigrid", "popgym-": "popgym"}
 
 # A word in the complaint about a missing package -> the extra that installs it.
-EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "atari": "atari", "ale_py": "atari", "envpool": "envpool"}
+EXTRAS = {
+    **{name: name for name in ("mujoco", "box2d", "minatar", "envpool", "atari")},
+    "ale_py": "atari",
+}
 USE_SYNC = "use vectorization_mode='sync'"
 
 
@@ -188,13 +192,19 @@ def find_spec(env_id: str | EnvSpec) -> EnvSpec:
         )
     package = next((package for start, package in PACKAGES.items() if name.startswith(start)), None)
     if package is not None and name not in gym.registry:
-        _attempt(name, lambda: gym.register_envs(importlib.import_module(package)))
+        _attempt(name, lambda: _register(package))
     if name.startswith(POOL) and name not in gym.registry:
         _attempt(name, lambda: register_pool(name))
     spec = gym.registry.get(name) or _attempt(name, lambda: atari.find(name))
     if spec is None:
         raise UserError(_unknown(name))
     return spec
+
+
+def _register(package: str) -> None:
+    """Import what registers ids; MinAtar does so when it is asked."""
+    module = importlib.import_module(package)
+    getattr(module, "register_envs", lambda: None)()
 
 
 def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[str, Any]) -> HostEnvs:
