@@ -27,6 +27,7 @@ def test_every_published_number_names_its_source(grid):
     numbers = [*grid.references.values()]
     for setting in grid.settings:
         numbers += [*setting.scores.values(), *([setting.published] if setting.published else [])]
+    numbers += [number for scores in grid.beside.values() for number in scores.values()]
     assert all(isinstance(number, Published) and number.source.strip() for number in numbers)
     assert numbers
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proximo.policies.convolution import Convolution, Impala, Nature, Small, as_product, fitting, in_chunks
+from proximo.policies.convolution import Convolution, Impala, Nature, Small, fitting
 
 KEY = jax.random.key(0)
 
@@ -21,33 +21,6 @@ def test_a_convolution_by_hand():
     layer = eqx.tree_at(lambda c: (c.weight, c.bias), layer, (jnp.ones((2, 2, 1, 1)), jnp.full(1, 0.5)))
     made = layer(jnp.arange(9.0).reshape(1, 3, 3, 1))
     np.testing.assert_allclose(made[0, ..., 0], [[8.5, 12.5], [20.5, 24.5]])
-
-
-@pytest.mark.parametrize(
-    ("side", "size", "stride", "padding"), [(11, 4, 2, "VALID"), (9, 3, 1, "VALID"), (7, 3, 1, "SAME")]
-)
-def test_the_product_that_cpus_take_is_the_convolution(side, size, stride, padding):
-    image_key, weight_key = jax.random.split(KEY)
-    images = jax.random.normal(image_key, (16, side, side + 1, 3))
-    weight = jax.random.normal(weight_key, (size, size, 3, 5))
-    axes = ("NHWC", "HWIO", "NHWC")
-    whole = jax.lax.conv_general_dilated(images, weight, (stride, stride), padding, dimension_numbers=axes)
-    made = as_product(weight, stride, padding, images)
-    np.testing.assert_allclose(made, whole, rtol=1e-4, atol=1e-4)
-
-
-def test_many_images_are_taken_some_at_a_time(monkeypatch):
-    seen, images = [], jnp.arange(48.0).reshape(48, 1, 1, 1)
-
-    def double(some):
-        seen.append(len(some))
-        return 2 * some
-
-    monkeypatch.setattr("proximo.policies.convolution.CHUNK", 20)
-    np.testing.assert_array_equal(in_chunks(double, images), 2 * images)
-    assert seen == [16]  # divides 48, and is at most 20
-    in_chunks(double, images[:15])  # 1 would divide it: not worth a loop
-    assert seen == [16, 15]
 
 
 def test_the_nature_network_has_the_published_size():
