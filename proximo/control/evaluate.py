@@ -150,9 +150,12 @@ def _make_vector(where: Any, num_envs: int, **make_options: Any) -> HostEnvs:
     if "vectorization_mode" not in make_options:
         if isinstance(where, str):  # whose module may have to be imported before its family is known
             find_env(where, allow_import=make_options.get("allow_import", False))
-        if recipe(where).get("vectorization_mode") == "auto":
+        mode = recipe(where).get("vectorization_mode")
+        if mode == "auto":
             watch = {"max_restarts": 0}
             make_options = {"vectorization_mode": "parallel", "vector_kwargs": watch, **make_options}
+        elif mode is not None:
+            make_options = {"vectorization_mode": mode, **make_options}
     try:
         return make_envs(where, num_envs, **make_options)
     except UserError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from proximo.control.config import family_of
 from proximo.envs import HostEnvs, make_envs, name_of
 from proximo.envs.vector.snapshot import layers
 from proximo.errors import UserError, reason
@@ -41,7 +42,8 @@ def make_drawn(env: Any, render_mode: str, **make_options: Any) -> HostEnvs:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame: draw in memory
     with without_render_warnings():
         try:
-            made = make_envs(env, 1, vectorization_mode="sync", render_mode=render_mode, **make_options)
+            mode = "vector_entry_point" if family_of(env) == "atari" else "sync"
+            made = make_envs(env, 1, vectorization_mode=mode, render_mode=render_mode, **make_options)
         except UserError as error:
             _refuse_undrawn(env, error, **make_options)
             raise

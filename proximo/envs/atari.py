@@ -3,9 +3,11 @@
 import importlib.util
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from proximo.errors import UserError
@@ -81,6 +83,10 @@ def make_vector(spec: EnvSpec, count: int, kwargs: Mapping[str, Any]) -> gym.vec
         if name in kwargs:
             raise UserError(f"{name} is not an option of Atari games here: {NEVER[name]}")
     game = game_of(spec, kwargs)
+    drawn = kwargs.get("render_mode")
+    if drawn == "human":
+        raise UserError(f"{spec.id} has no window here: make a video of it, with --video FILE")
+    kwargs = {name: value for name, value in kwargs.items() if name != "render_mode"}
     options = {
         "noop_max": 30,
         **kwargs,
@@ -89,4 +95,27 @@ def make_vector(spec: EnvSpec, count: int, kwargs: Mapping[str, Any]) -> gym.vec
     }
     vector = importlib.import_module("ale_py.vector_env").AtariVectorEnv
     made: gym.vector.VectorEnv = vector(game.rom, count, reward_clipping=False, **options)
-    return made
+    made.spec = replace(spec, kwargs={**spec.kwargs, **kwargs})
+    return made if drawn is None else Drawn(made)
+
+
+class Drawn(gym.vector.VectorWrapper):
+    """A vector that draws the newest frame of its first game, in grey, as the policy sees it."""
+
+    def __init__(self, env: gym.vector.VectorEnv) -> None:
+        super().__init__(env)
+        self.envs, self.metadata = [self], {**env.metadata, "render_modes": ["rgb_array"]}
+        self.frames = np.zeros(env.observation_space.shape or (), np.uint8)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        self.frames, info = self.env.reset(**options)
+        return self.frames, info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self.frames, *told = self.env.step(actions)
+        return self.frames, *told
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """uint8 [height, width, 3], each pixel three times as large."""
+        grey = np.repeat(np.repeat(self.frames[0, -1], 3, axis=0), 3, axis=1)
+        return np.stack([grey] * 3, axis=-1)

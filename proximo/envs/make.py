@@ -17,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from proximo.envs import atari
 from proximo.envs.actions import codecs
-from proximo.envs.description import described, name_of
+from proximo.envs.description import described, name_of, plain_arguments
 from proximo.envs.host import HostEnvs
 from proximo.envs.in_use import mark_in_use
 from proximo.envs.mujoco_warnings import make_with_unique_warnings
@@ -39,6 +39,7 @@ FAMILIES = {
     "gymnasium.envs.toy_text": "toy_text",
     "ale_py": "atari",
     "minatar": "minatar",
+    "proximo.envs.pool:AtariPool": "atari",
 }
 
 # How ids begin that a package registers, once it is imported -> its module. No other is imported for an id.
@@ -98,6 +99,8 @@ def make_envs(
         envs = _from_constructor(found, count, mode, kwargs, named=isinstance(env, str))
     envs.release = mark_in_use(envs, envs.vector)  # what is refused stays open: it is somebody else's
     envs.description = described(env, own, envs.vector)
+    if atari.is_atari(envs.vector.unwrapped):  # whose ids all mean the same: what was asked for counts
+        envs.description = replace(envs.description, kwargs=plain_arguments(own))
     return envs
 
 
@@ -130,7 +133,8 @@ def family(env_id: str | EnvSpec) -> str:
 
     One of "classic_control", "box2d", "mujoco", "atari", "toy_text", "other". Raises UserError if unknown.
     """
-    entry = find_spec(env_id).entry_point
+    spec = find_spec(env_id)
+    entry = spec.entry_point or spec.vector_entry_point
     place = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
     return next((name for prefix, name in FAMILIES.items() if place.startswith(prefix)), "other")
 
@@ -219,7 +223,7 @@ def _from_vector(env: gym.vector.VectorEnv, num_envs: int | None, kwargs: dict[s
 
 def _from_spec(spec: EnvSpec, count: int, mode: str, kwargs: dict[str, Any]) -> HostEnvs:
     options = kwargs.pop("vector_kwargs", {})
-    if mode == "vector_entry_point" and family(spec) == "atari":
+    if mode == "vector_entry_point" and spec.entry_point is not None and family(spec) == "atari":
         envs = HostEnvs(_attempt(spec.id, lambda: atari.make_vector(spec, count, kwargs)), spec.id)
         envs.found = atari.in_words(atari.game_of(spec, kwargs))
         return envs

@@ -13,6 +13,7 @@ from proximo.envs.vector.trees import ANY_TEXT
 from proximo.errors import UserError, nearest
 
 POOL = "envpool/"
+LIFE = "episodic_life"  # in the configuration of a pool: it plays Atari
 BYTES = "mission_bytes"  # in the configuration of a pool: a part `mission` is a text of so many bytes
 
 
@@ -21,7 +22,9 @@ def register_pool(name: str) -> None:
     task, known = name.removeprefix(POOL), importlib.import_module("envpool").list_all_envs()
     if task not in known:
         raise UserError(f"EnvPool has no environment {task!r}: {nearest(task, known)}")
-    gym.register(name, vector_entry_point=f"{__name__}:Pool", kwargs={"task": task})
+    config = importlib.import_module("envpool").make_spec(task).config
+    kind = "AtariPool" if hasattr(config, LIFE) else "Pool"
+    gym.register(name, vector_entry_point=f"{__name__}:{kind}", kwargs={"task": task})
 
 
 class Pool(gym.vector.VectorEnv):
@@ -64,3 +67,7 @@ class Pool(gym.vector.VectorEnv):
         if not self.has_mission:
             return obs
         return {**obs, "mission": tuple(bytes(one).split(b"\0", 1)[0].decode() for one in obs["mission"])}
+
+
+class AtariPool(Pool):
+    """A vector of an Atari game. Its frames, idle actions and held actions are those of ale-py's vector."""

@@ -5,7 +5,10 @@ import pytest
 
 pytest.importorskip("ale_py")
 
+import proximo
 from proximo import preset
+from proximo.cli import main
+from proximo.control.screen import make_drawn, render_frame
 from proximo.core import Clip
 from proximo.envs import atari, make_envs
 from proximo.envs.make import find_spec
@@ -92,3 +95,35 @@ def test_presets_of_other_tasks_are_refused():
         preset("trpo", "Pong")
     with pytest.raises(UserError, match="the preset ppo2 is for Atari games"):
         preset("ppo2", "CartPole-v1")
+
+
+def test_a_sticky_game_is_evaluated_as_it_was_trained():
+    # 0.25 is what Gymnasium's registry has for the id, and is not what the id means here: it has to be kept.
+    sticky = {"repeat_action_probability": 0.25}
+    with make_envs("ALE/Pong-v5", 1, vectorization_mode="vector_entry_point", env_kwargs=sticky) as envs:
+        assert envs.description.kwargs == sticky and envs.description.obstacle is None
+        assert envs.found.endswith("sticky with probability 0.25")
+    with make_envs("Pong", 1, vectorization_mode="vector_entry_point") as envs:
+        assert (envs.description.name, envs.description.kwargs) == ("ALE/Pong-v5", {})
+
+
+def test_the_newest_frame_of_the_first_game_is_drawn():
+    with make_drawn("Pong", "rgb_array") as envs:
+        obs = envs.reset([0])
+        picture = render_frame(envs)
+        assert picture.shape == (252, 252, 3) and picture.dtype == np.uint8
+        np.testing.assert_array_equal(picture[1::3, 1::3, 0], obs[0, -1])
+    with pytest.raises(UserError, match="no window here: make a video of it"):
+        make_drawn("Pong", "human")
+
+
+def test_a_run_is_made_evaluated_and_resumed_with_new_games(tmp_path, capsys):
+    run, sizes = str(tmp_path / "run"), ["--num-envs", "2", "--horizon", "8", "--minibatch-size", "16"]
+    assert main(["train", "Pong", "--preset", "paper", *sizes, "--steps", "32", "--out", run]) == 0
+    said = capsys.readouterr()
+    assert "Atari: the game pong, actions held for 4 frames and never sticky" in said.err + said.out
+    assert main(["train", "--resume", run, "--steps", "48"]) == 0
+    assert "ALE/Pong-v5 cannot save its state" in capsys.readouterr().err
+    agent = proximo.load(run)
+    evaluation = proximo.evaluate(agent, episodes=1)
+    assert -21.0 <= evaluation.mean <= 21.0 and evaluation.lengths[0] > 700  # 21 points, four frames a step
