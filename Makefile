@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-masks bench-memory bench-own bench-language documented mutants matrix clean
+.PHONY: train test check slow lint format lm-example bench-peers bench-masks bench-memory bench-pixels bench-own bench-language documented mutants matrix clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -48,6 +48,10 @@ bench-masks: .venv/ready .venv-peers/ready
 bench-memory: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.memory
 
+# Convolutions, and training of Pong, next to PyTorch and Stable-Baselines3.
+bench-pixels: .venv/ready .venv-peers/ready
+	$(BIN)/python -m benchmarks.pixels
+
 # The defaults of both libraries on environments that nobody tuned them for.
 bench-own: .venv/ready .venv-peers/ready
 	$(BIN)/python -m benchmarks.own_environments
@@ -86,7 +90,7 @@ matrix: .venv/ready
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --upgrade pip
 	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt torch
-	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt stable-baselines3 sb3-contrib sbx-rl "gymnasium[mujoco]"
+	.venv-peers/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt stable-baselines3 sb3-contrib sbx-rl ale-py opencv-python-headless "gymnasium[mujoco]"
 	touch $@
 
 .venv-peers-language/ready: benchmarks/constraints-language-peers.txt

@@ -15,6 +15,9 @@
     memory_task.py     the task
     worker_memory.py   one library                                                in either
 
+    pixels.py          networks for images, and Pong, next to PyTorch and SB3  python -m benchmarks.pixels
+    worker_pixels.py   one of them                                                in either
+
     language.py        PPO of language models next to TRL                       python -m benchmarks.language
     language_task.py   the task
     worker_trl.py      TRL's iterations, and decoding by transformers              in .venv-peers-language

@@ -60,7 +60,7 @@ def jax_network(ours: bool) -> None:
     frames = jnp.asarray(np.random.default_rng(0).integers(0, 256, (FRAMES, 4, 84, 84), np.uint8))
     network = convolution.Nature().network(jax.random.key(0), (84, 84, 4), "orthogonal")
 
-    @jax.jit
+    @eqx.filter_jit
     @eqx.filter_grad
     def slopes(network: Any) -> Any:
         return jnp.sum(network(jnp.moveaxis(frames, 1, -1)) ** 2)
