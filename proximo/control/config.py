@@ -172,7 +172,7 @@ def _fit_own_code(config: Config) -> None:
             f"{named(step)} updates only the actor, but in your network {called} it is unknown which arrays "
             "are the actor's: leave one of them out"
         )
-    default, presets = NetworkOptions(), [*METHODS.values(), *RECIPES.values()]
+    default, presets = NetworkOptions(), [*METHODS.values(), *_recipes(config.env)]
     for name in OF_OUR_NETWORKS:
         value = getattr(network, name)
         if value != getattr(default, name) and value not in [chosen.get(name) for chosen in presets]:
@@ -180,6 +180,15 @@ def _fit_own_code(config: Config) -> None:
                 f"{name} is an option of Proximo's networks, which your network {called} ignores: leave "
                 f"{name} out"
             )
+
+
+def _recipes(env: Any) -> list[dict[str, Any]]:
+    """The presets of an environment's family; of all, where the environment is not known here."""
+    try:
+        family = family_of(env)
+    except UserError:
+        return [*RECIPES.values(), *ATARI.values()]
+    return [*ATARI.values()] if family == "atari" else [RECIPES.get(family, {})]
 
 
 OF_OUR_NETWORKS = (

@@ -19,7 +19,7 @@ from proximo.control.config import Config, as_json, from_json
 from proximo.control.ensemble import ensemble
 from proximo.control.evaluate import Evaluator
 from proximo.control.model import DESCRIPTION, agent_of, model_files
-from proximo.control.presets import PRESETS
+from proximo.control.presets import ATARI_ALONE, PRESETS
 from proximo.control.watch import moments
 from proximo.envs import make_envs
 from proximo.errors import UserError
@@ -139,13 +139,13 @@ def test_an_ensembles_member_is_loaded_as_it_acted(tmp_path):
 MUJOCO = [name for name in registry if name in ("HalfCheetah-v5", "Humanoid-v5", "InvertedPendulum-v4")]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ATARI_ALONE])
 @pytest.mark.parametrize("env", MUJOCO)
 def test_every_preset_leaves_the_actions_of_mujoco_as_they_are(env, name):
     assert preset(name, env).scale_actions is False
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ATARI_ALONE])
 def test_every_preset_scales_those_of_other_environments(name):
     assert preset(name, "Pendulum-v1").scale_actions is True
     assert preset(name, Thermostat).scale_actions is True

@@ -51,7 +51,11 @@ class StandIn:
 @pytest.fixture
 def envpool(monkeypatch):
     """In the place of the package."""
-    stand_in = SimpleNamespace(make=StandIn, list_all_envs=lambda: ["BabyAI-GoToObj-v0", "Pong-v5"])
+    stand_in = SimpleNamespace(
+        make=StandIn,
+        make_spec=lambda task: SimpleNamespace(config=SimpleNamespace()),
+        list_all_envs=lambda: ["BabyAI-GoToObj-v0", "Pong-v5"],
+    )
     monkeypatch.setitem(sys.modules, "envpool", stand_in)
     yield stand_in
     for name in [name for name in gym.registry if name.startswith("envpool/")]:

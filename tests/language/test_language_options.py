@@ -94,7 +94,10 @@ def test_clip_is_short_for_the_clipped_objective():
         ({"seed": 0.5}, "seed is 0.5: it must be a whole number"),
         ({"seed": True}, "seed is True: it must be a whole number"),
         ({"kl_in": "nowhere"}, "kl_in is 'nowhere': it must be one of reward, loss"),
-        ({"objective": "clip"}, "objective is 'clip': it must be Clip or DualClip"),
+        (
+            {"objective": "clip"},
+            "objective is 'clip': in Python write Clip(...), from",
+        ),
         ({"target_kl": "much"}, "target_kl is 'much': it must be a number or None"),
         ({"lora_targets": [1]}, "lora_targets is (1,): it must be a list, each text"),
         ({"clip": "big"}, "clip is 'big': it must be a number"),
