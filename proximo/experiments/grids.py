@@ -132,7 +132,7 @@ RECIPE_SETTINGS = (
     ),
 )
 # MinAtar (Young and Tian 2019): the paper's kind of comparison on games that take minutes.
-GYMNAX = "gymnax-blines, README (PPO, 10M steps)"
+GYMNAX = "gymnax, README: the agents of gymnax-blines (PPO, 10M steps)"
 MINATAR_GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 MINATAR_SCORES = {
     f"MinAtar/{game}-v1": Published(score, GYMNAX)
