@@ -35,7 +35,7 @@ PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the
 
 # The methods of Figure 3 and of the text, on the paper's networks and normalisation. The paper gives no
 # options for them; what differs from PAPER is what the method is, with the numbers of its own source.
-A2C = PAPER | dict(  # Mnih 2016 made synchronous, k-step returns; sizes and rate as baselines' a2c, with Adam
+A2C_STEP: dict[str, Any] = dict(
     num_envs=16,
     horizon=5,
     epochs=1,
@@ -45,7 +45,10 @@ A2C = PAPER | dict(  # Mnih 2016 made synchronous, k-step returns; sizes and rat
     objective=PolicyGradient(),
     advantage_normalisation="none",
 )
-TRPO = PAPER | dict(  # Schulman 2015; KL, damping and the critic's rate are those of baselines' trpo_mpi
+A2C = (
+    PAPER | A2C_STEP
+)  # Mnih 2016 made synchronous, k-step returns; sizes and rate as baselines' a2c, with Adam
+TRPO_STEP: dict[str, Any] = dict(
     objective=Unclipped(),
     actor_step=TrustRegion(max_kl=0.01, damping=0.1, iterations=10),
     advantage_normalisation="batch",
@@ -53,6 +56,7 @@ TRPO = PAPER | dict(  # Schulman 2015; KL, damping and the critic's rate are tho
     anneal=False,
     epochs=5,
 )
+TRPO = PAPER | TRPO_STEP  # Schulman 2015; KL, damping and the critic's rate are those of baselines' trpo_mpi
 REINFORCE = TRPO | dict(  # Williams 1992, with returns to the end of the episode
     objective=PolicyGradient(),
     actor_step=SingleGradient(),
@@ -127,17 +131,14 @@ RECIPES: dict[str, dict[str, Any]] = {  # `default`, by the family of the enviro
     ),
 }
 # Atari. All of them learn from the sign of the score, and a lost life ends the value (Mnih 2015).
-ATARI_PAPER: dict[str, Any] = dict(  # Schulman 2017, table 5 and section 6.4; the loss there has no 0.5
+ATARI_PAPER = PAPER | dict(  # Schulman 2017, table 5 and section 6.4; the loss there has no 0.5
     steps=10_000_000,
     num_envs=8,
     horizon=128,
     learning_rate=2.5e-4,
     epochs=3,
     minibatch_size=256,
-    gamma=0.99,
-    gae_lambda=0.95,
     objective=Clip(0.1),
-    anneal=True,
     anneal_clip=True,
     value_coefficient=2.0,
     entropy_coefficient=0.01,
@@ -148,7 +149,6 @@ ATARI_PAPER: dict[str, Any] = dict(  # Schulman 2017, table 5 and section 6.4; t
     normalise_rewards=False,
     clip_rewards=True,
     life_loss=True,
-    advantages="once",
     vectorization_mode="vector_entry_point",
 )
 ATARI: dict[str, dict[str, Any]] = {
@@ -156,19 +156,7 @@ ATARI: dict[str, dict[str, Any]] = {
     # What baselines' ppo2 has for Atari: the network of Mnih 2015, 4 epochs.
     "ppo2": ATARI_PAPER | dict(epochs=4, value_coefficient=0.5, image_network=Nature()),
     # Mnih 2016 made synchronous: the paper's baseline; sizes and rate as baselines' a2c, with Adam.
-    "a2c": ATARI_PAPER
-    | dict(
-        num_envs=16,
-        horizon=5,
-        epochs=1,
-        minibatch_size=80,
-        learning_rate=7e-4,
-        gae_lambda=1.0,
-        objective=PolicyGradient(),
-        advantage_normalisation="none",
-        anneal_clip=False,
-        value_coefficient=0.5,
-    ),
+    "a2c": ATARI_PAPER | A2C_STEP | dict(anneal_clip=False, value_coefficient=0.5),
 }
 # MinAtar (Young and Tian 2019): gymnax-blines' recipe, whose network reads the board as one vector.
 RECIPES["minatar"] = dict(
@@ -190,13 +178,8 @@ RECIPES["minatar"] = dict(
     vectorization_mode="auto",
 )
 # What makes the recipe above another method.
-MINATAR_A2C = {name: A2C[name] for name in ("horizon", "epochs", "gae_lambda", "objective")} | dict(
-    minibatch_size=64 * 5, learning_rate=A2C["learning_rate"], advantage_normalisation="none"
-)
-MINATAR_TRPO = {
-    name: TRPO[name]
-    for name in ("objective", "actor_step", "advantage_normalisation", "learning_rate", "epochs")
-}
+MINATAR_A2C = A2C_STEP | dict(num_envs=64, minibatch_size=64 * A2C_STEP["horizon"])
+MINATAR_TRPO = TRPO_STEP
 ATARI["default"] = RECIPES["atari"] = ATARI["ppo2"]
 ATARI_ALONE = ("ppo2",)
 PRESETS = ("default", *METHODS, *ATARI_ALONE)

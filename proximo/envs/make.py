@@ -131,7 +131,8 @@ def own_num_envs(env: Any) -> int | None:
 def family(env_id: str | EnvSpec) -> str:
     """The family of a registered environment, read from the registry without making it.
 
-    One of "classic_control", "box2d", "mujoco", "atari", "toy_text", "other". Raises UserError if unknown.
+    One of "classic_control", "box2d", "mujoco", "atari", "minatar", "toy_text", "other". Raises UserError if
+    unknown.
     """
     spec = find_spec(env_id)
     entry = spec.entry_point or spec.vector_entry_point

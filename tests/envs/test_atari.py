@@ -11,6 +11,7 @@ from proximo.cli import main
 from proximo.control.screen import make_drawn, render_frame
 from proximo.core import Clip
 from proximo.envs import atari, make_envs
+from proximo.envs.check import check
 from proximo.envs.make import find_spec
 from proximo.errors import UserError
 from proximo.policies.convolution import A3c, Nature
@@ -127,3 +128,9 @@ def test_a_run_is_made_evaluated_and_resumed_with_new_games(tmp_path, capsys):
     agent = proximo.load(run)
     evaluation = proximo.evaluate(agent, episodes=1)
     assert -21.0 <= evaluation.mean <= 21.0 and evaluation.lengths[0] > 700  # 21 points, four frames a step
+
+
+def test_a_game_passes_a_check_although_its_vector_sees_other_frames_than_one_environment():
+    findings = check("ALE/Breakout-v5", steps=400)  # random play loses five lives in about 180 steps
+    assert not [one.message for one in findings if one.level == "error"]
+    assert any("returns the reset observation" in one.message for one in findings)

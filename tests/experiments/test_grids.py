@@ -1,6 +1,7 @@
 """Grids as data: every published number has its source, every run the command that makes it alone."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,11 @@ from proximo.arguments import config_from, parse_recipe
 from proximo.commands.train import Train
 from proximo.control.config import validate
 from proximo.errors import UserError
+from proximo.experiments.atari_games import A2C, GAMES, PPO
 from proximo.experiments.grid import Published, as_words, cells
 from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, find_grid
+from proximo.experiments.summary import summary
+from proximo.experiments.table import markdown
 
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
 
@@ -112,3 +116,29 @@ def test_table_1_is_what_the_paper_ran():
     assert grid.steps == 1_000_000
     quick = find_grid("table1-quick")
     assert quick.settings == grid.settings and set(quick.environments) < set(PAPER_ENVIRONMENTS)
+
+
+def test_games_are_named_in_small_letters_and_shorter_runs_are_kept_apart():
+    grid = find_grid("atari").of_steps(2_000_000)
+    (cell, other) = cells(grid, environments=("pong",), seeds=(0,))
+    assert cell.name == "atari-2000000/Pong/ppo-0" and other.name == "atari-2000000/Pong/a2c-0"
+    assert cell.config.steps == 2_000_000 and "--steps 2000000" in cell.command
+    assert find_grid("atari").of_steps(10_000_000) is find_grid("atari").of_steps(None)
+    # Runs of another grid's are not those of this length either.
+    assert cells(find_grid("figure3").of_steps(9_000))[0].grid == "table1-9000"
+
+
+def test_table_6_is_the_papers():
+    # Schulman 2017, table 6: 49 games; Pong 20.7 and Breakout 274.8 for PPO, 19.7 and 303.0 for A2C.
+    assert len(GAMES) == 49
+    assert [PPO[game].value for game in ("Pong", "Breakout")] == [20.7, 274.8]
+    assert [A2C[game].value for game in ("Pong", "Breakout")] == [19.7, 303.0]
+
+
+def test_what_others_published_stands_beside_the_settings(tmp_path):
+    grid = replace(find_grid("atari"), environments=("Pong", "Alien"))
+    shown = markdown(summary(grid, tmp_path))
+    assert (
+        "| PPO of RL Baselines3 Zoo | 21.0 | - |" in shown and "| CleanRL's ppo_atari | 20.4 | - |" in shown
+    )
+    assert "| PPO | - (20.7) | - (1,850) |" in shown
