@@ -213,9 +213,8 @@ def _of_its_kind(name: str, option: Option, value: Any) -> Any:
         return own_choice(value)
     typed = value.partition(":")[0] if isinstance(value, str) else ""
     for one in kinds_of(declared):
-        if (
-            isinstance(one, type) and is_dataclass(one) and kebab(one.__name__) == typed
-        ):  # a word of the command line
+        named = isinstance(one, type) and is_dataclass(one) and kebab(one.__name__) == typed
+        if named:  # a word of the command line
             raise UserError(
                 f"{name} is {value!r}: in Python write {one.__name__}(...), from {one.__module__} import "
                 f"{one.__name__}"

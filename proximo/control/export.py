@@ -29,7 +29,7 @@ from proximo.control.agent import Agent
 from proximo.control.export_ends import Ends, Part, acted, encoded
 from proximo.core.types import LEGAL, VECTOR, Picture, Tokens, Words
 from proximo.envs import observation_codec
-from proximo.envs.parts import WORDS, kind_of
+from proximo.envs.parts import SOLE_NAMES, kind_of
 from proximo.envs.scaling import scaling_of
 from proximo.envs.vector.masks import MASK
 from proximo.envs.vector.trees import leaves, name_of
@@ -277,7 +277,7 @@ def converted(agent: Agent, parts: Sequence[Part], signature: Signature) -> Any:
             if kind is None:
                 numbers.append(encoded(part.space, value))
                 continue
-            name = WORDS[type(kind)] if part.name == INPUT else part.name  # as `envs.parts` calls it
+            name = SOLE_NAMES[type(kind)] if part.name == INPUT else part.name  # as `envs.parts` calls it
             if isinstance(kind, Picture):
                 beside[name] = value.reshape(-1, *part.shape).astype(part.space.dtype)
             elif isinstance(kind, Tokens | Words):

@@ -27,8 +27,8 @@ from proximo.envs.vector.returned import form_for
 from proximo.envs.vector.trees import Path, children, leaves, name_of
 from proximo.errors import UserError
 
-# For an observation that is one part:
-WORDS: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text", Words: "text"}
+# of an observation that is one part:
+SOLE_NAMES: dict[type, str] = {Picture: "image", Choices: "category", Tokens: "text", Words: "text"}
 TAKEN = {VECTOR: "all numbers together", LEGAL: "the flags of legal actions"}
 MOST_ONE_HOT = 256  # values of a category; beyond it a table of vectors is smaller than the first layer
 
@@ -44,7 +44,7 @@ def codec_for(
     envs_spaces  of observations and of actions
     in_parts     whether it takes images and categories as they are; else they are numbers of the one vector,
                  as all others. Without such a part it is one vector in either case
-    sees_masks   whether a part `action_mask` is among the numbers, as in versions before 0.3
+    sees_masks   whether a part `action_mask` is among the numbers, as for policies of older files
     critic_only  names of the parts that the critic alone sees: their numbers are the vector's last
 
     Raises UserError for a space that is not supported.
@@ -171,7 +171,7 @@ def parts_of(space: Any, path: Path = ()) -> Iterator[tuple[str, Part]]:
     """The parts in a space that have encoders of their own, by name."""
     kind = kind_of(space)
     if kind is not None:
-        yield name_of(path) or WORDS[type(kind)], part(path, space, kind)
+        yield name_of(path) or SOLE_NAMES[type(kind)], part(path, space, kind)
     for key, child in (children(space) or {}).items():
         yield from parts_of(child, (*path, key))
 
@@ -182,7 +182,7 @@ def named(found: Iterable[tuple[str, Part]]) -> dict[str, Part]:
     for name, one in found:
         if name in parts:
             raise UserError(f"two parts of the observation space are called {name!r}: rename one")
-        if name in (VECTOR, LEGAL):
+        if name in TAKEN:
             raise UserError(
                 f"a part of the observation space with an encoder of its own is called {name!r}, which is "
                 f"what {TAKEN[name]} are called: rename it"
@@ -220,7 +220,7 @@ def part(path: Path, space: Any, kind: PartKind) -> Part:
 
         return Part(kind, form.shape, form.dtype, encode_text)
     if isinstance(kind, Words):
-        return words(path, space, kind)
+        return _words_part(path, space, kind)
     if not isinstance(kind, Choices):
         return Part(kind, space.shape, np.dtype(space.dtype), encode)
     sizes, start = np.asarray(kind.sizes), np.reshape(space.start, -1)
@@ -235,7 +235,7 @@ def part(path: Path, space: Any, kind: PartKind) -> Part:
     return Part(kind, sizes.shape, np.dtype(np.int32), encode_choices)
 
 
-def words(path: Path, space: spaces.Text, kind: Words) -> Part:
+def _words_part(path: Path, space: spaces.Text, kind: Words) -> Part:
     """The words of a text at the end of some keys; what is neither a letter nor a digit divides them."""
     form = form_for(space)
     characters = ["", *form.characters]

@@ -70,4 +70,8 @@ class Pool(gym.vector.VectorEnv):
 
 
 class AtariPool(Pool):
-    """A vector of an Atari game. Its frames, idle actions and held actions are those of ale-py's vector."""
+    """A vector of an Atari game.
+
+    Frames, held actions and the number of idle actions are as in ale-py's vector. Fire is pressed after the
+    idle actions, not before, and the first frame fills the stack, which is empty there.
+    """

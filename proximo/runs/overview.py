@@ -155,7 +155,7 @@ def _state(path: Path, config: Mapping[str, Any], steps: int, score: float | Non
     planned, until = (
         _whole(config.get("steps")),
         _number(config.get("until")),
-    )  # versions before 0.3, and kills
+    )  # older runs, and kills
     reached = until is not None and score is not None and score >= until
     whole = steps >= planned if planned is not None else (path / MODEL).is_dir()
     return "finished" if whole or reached else "stopped"

@@ -354,7 +354,7 @@ def _evaluation(content: dict[str, Any] | None, problems: list[str]) -> dict[str
     if numbers["mean"] is None:
         problems.append("evaluation.json has no mean: ignored")
         return None
-    how = content.get("interval")  # versions before 0.3 did not say it
+    how = content.get("interval")  # older files do not say it
     told = how if isinstance(how, str) else STUDENT
     bounded = numbers["low"] is not None and numbers["high"] is not None
     return numbers | {"interval": told if bounded else None, "returns": [], "lengths": []} | lists
