@@ -2,9 +2,9 @@
 
     python -m benchmarks.pixels        (`make bench-pixels` also installs the peers)
 
-First the network of Mnih 2015 alone, forward and backward; then whole training of Pong with the options of
-baselines' ppo2, and with the paper's preset, whose network is a third as large. How the libraries take turns,
-and what counts, is said in `interleaved`.
+First the network of Mnih 2015 alone, forward and backward, once and in a compiled loop; then whole training
+of Pong with the options of baselines' ppo2, and with the paper's preset, whose network is a third as large.
+How the libraries take turns, and what counts, is said in `interleaved`.
 """
 
 import sys
@@ -41,6 +41,7 @@ TASKS: dict[str, dict[str, tuple[Path, tuple[object, ...]]]] = {
         "ours": (OURS, ("ours",)),
         "xla": (OURS, ("xla",)),
     },
+    "loop": {"ours-in-a-loop": (OURS, ("ours-in-a-loop",)), "xla-in-a-loop": (OURS, ("xla-in-a-loop",))},
     "pong": {
         "sb3": (PEERS, ("sb3",)),
         "sb3-1-thread": (PEERS, ("sb3", 1)),
@@ -54,6 +55,8 @@ LABELS = {
     "torch-channels-last": "PyTorch, channels last",
     "ours": "Proximo's network",
     "xla": "the same, XLA's gradients",
+    "ours-in-a-loop": "Proximo's network, in a loop",
+    "xla-in-a-loop": "the same, XLA's convolutions",
     "sb3": "Stable-Baselines3",
     "sb3-1-thread": "Stable-Baselines3, one thread",
     "proximo": "Proximo, ppo2",
@@ -66,6 +69,7 @@ RATIOS: dict[str, list[tuple[str, tuple[str, ...], float | None]]] = {
         ("ours", ("torch-channels-last",), None),
         ("ours", ("xla",), None),
     ],
+    "loop": [("ours-in-a-loop", ("xla-in-a-loop",), None)],
     "pong": [("proximo", ("sb3", "sb3-1-thread"), 1.05), ("paper", ("sb3", "sb3-1-thread"), 3.0)],
 }
 
@@ -79,7 +83,7 @@ class Options:
     iterations: int | None = None
     """Iterations in each measurement; as many as take about 3 seconds unless said."""
     only: str | None = None
-    """One task alone: network or pong."""
+    """One task alone: network, loop or pong."""
     out: Path = Path("results/speed/pixels.json")
     """Where the raw numbers go."""
 
@@ -107,7 +111,7 @@ def run(options: Options) -> None:
         measured = measure(task, commands, options.rounds, options.iterations)
         result = summary(task, measured["rounds"])
         report["tasks"][task] = {**result, **measured}
-        what = {"network": "frames, forward and backward", "pong": "environment steps"}[task]
+        what = "environment steps" if task == "pong" else "frames, forward and backward"
         lines = [f"{task}, {options.rounds} rounds", f"  median {what} per second, here"]
         lines += rate_lines(result["per_second"], LABELS) + ratio_lines(result["ratios"])
         print("\n".join(lines), flush=True)

@@ -1,7 +1,8 @@
 """One worker of `pixels`: `python -m benchmarks.worker_pixels KIND [THREADS]`.
 
 `torch` and `torch-channels-last`, `ours` and `xla` do the three convolutions of Mnih 2015 and the dense layer
-behind them, forward and backward, for 256 frames; `sb3`, `proximo` and `paper` learn Pong.
+behind them, forward and backward, for 256 frames; `ours-in-a-loop` and `xla-in-a-loop` take gradient steps in
+a compiled loop, as an update does; `sb3`, `proximo` and `paper` learn Pong.
 """
 
 import sys
@@ -12,6 +13,7 @@ from benchmarks import serve
 FRAMES = 256
 LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, kernel, stride
 FLAT, FEATURES = 3136, 512
+STEPS = 4  # of the loop
 NUM_ENVS, HORIZON, EPOCHS, MINIBATCH = 8, 128, 4, 256
 
 
@@ -45,7 +47,7 @@ def torch_network(threads: int | None, channels_last: bool) -> None:
     serve(train, ("torch",), threads=torch.get_num_threads())
 
 
-def jax_network(ours: bool) -> None:
+def jax_network(ours: bool, in_a_loop: bool) -> None:
     """The same network of ours, with our convolution or with XLA's."""
     import equinox as eqx
     import jax
@@ -60,15 +62,26 @@ def jax_network(ours: bool) -> None:
     frames = jnp.asarray(np.random.default_rng(0).integers(0, 256, (FRAMES, 4, 84, 84), np.uint8))
     network = convolution.Nature().network(jax.random.key(0), (84, 84, 4), "orthogonal")
 
-    @eqx.filter_jit
     @eqx.filter_grad
     def slopes(network: Any) -> Any:
         return jnp.sum(network(jnp.moveaxis(frames, 1, -1)) ** 2)
 
+    @eqx.filter_jit
+    def descended(network: Any) -> Any:
+        arrays, rest = eqx.partition(network, eqx.is_inexact_array)
+
+        def step(_: Any, arrays: Any) -> Any:
+            slope = slopes(eqx.combine(arrays, rest))
+            return jax.tree.map(lambda x, y: x - 1e-9 * y, arrays, eqx.filter(slope, eqx.is_inexact_array))
+
+        return jax.lax.fori_loop(0, STEPS, step, arrays)
+
+    work, frames_each = (descended, STEPS * FRAMES) if in_a_loop else (eqx.filter_jit(slopes), FRAMES)
+
     def train(iterations: int) -> int:
         for _ in range(iterations):
-            jax.block_until_ready(slopes(network))
-        return iterations * FRAMES
+            jax.block_until_ready(work(network))
+        return iterations * frames_each
 
     serve(train, ("jax", "jaxlib"))
 
@@ -121,8 +134,8 @@ def main() -> None:
     kind, threads = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None
     if kind.startswith("torch"):
         torch_network(threads, kind.endswith("last"))
-    elif kind in ("ours", "xla"):
-        jax_network(kind == "ours")
+    elif kind.startswith(("ours", "xla")):
+        jax_network(kind.startswith("ours"), kind.endswith("loop"))
     elif kind == "sb3":
         sb3(threads)
     else:

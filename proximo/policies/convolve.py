@@ -1,6 +1,6 @@
-"""Convolutions as matrix products: on a CPU XLA's own ones, and their gradients, are far below its speed.
+"""Convolutions as matrix products: on a CPU XLA's own are slow, above all in a compiled loop as an update is.
 
-What makes the products fast, and why each step is there, is measured in docs/pixels.md.
+docs/pixels.md says what makes the products fast, and how much is gained.
 """
 
 from collections.abc import Callable
@@ -45,8 +45,7 @@ def as_products(
     """A convolution as products of patches; those of a few images (`CHUNK`) are in memory at a time.
 
     y = P W;   dW = (dy^T P)^T;   dP = dy W^T:   in this form all three have both factors in rows, which is
-    where XLA has a fast product. Patches are made again for the gradient, instead of kept. XLA's own
-    convolution uses one core, and in a loop, as an update is, no fast product at all.
+    where XLA has a fast product. Patches are made again for the gradient, instead of kept.
     """
     return _forward(images, weight, geometry)[0]
 
