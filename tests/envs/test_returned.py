@@ -101,9 +101,9 @@ def test_an_action_is_the_environments_own(mode, space, env):
 
 
 def test_gymnasiums_sticky_actions_stick():
-    """The wrapper keeps the action before: with a chance of 0.999 it is the first one for ever."""
-    make = partial(Keeps, spaces.Box(-1, 1, (2,), np.float32))
-    with make_envs(lambda: gym.wrappers.StickyAction(make(), 0.999)) as envs:
+    """The wrapper keeps the action before; a chance below 1 is all it takes, and this is the highest."""
+    make, chance = partial(Keeps, spaces.Box(-1, 1, (2,), np.float32)), 1 - 2**-53
+    with make_envs(lambda: gym.wrappers.StickyAction(make(), chance)) as envs:
         envs.reset([0])
         assert [envs.step(np.full((1, 2), action, np.float32)).reward[0] for action in (1, 0, 1)] == [0, 0, 0]
 

@@ -138,6 +138,7 @@ class Keeps(gym.Env):
         self.buffer = np.zeros(2, np.float32)
 
     def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
         self.kept, self.buffer[:] = None, 0
         return self.buffer, {}
 
