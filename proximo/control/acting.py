@@ -131,7 +131,12 @@ class Actor:
         self, policy: ActorCritic, observations: ObservationNormaliser, columns: Columns = ONE_POLICY
     ) -> None:
         self.columns = columns
-        _, unravel = ravel_pytree((policy, observations))
+        leaves, structure = jax.tree.flatten((policy, observations))
+        cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
+
+        def unravel(flat: Array) -> Any:  # what ravel_pytree also returns, and would compile here to do so
+            parts = zip(jnp.split(flat, cuts), leaves, strict=True)
+            return structure.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts])
 
         def noise(key: Array, number: Any, shape: tuple[int, ...]) -> Array:
             draw = columns.mapped(
@@ -201,6 +206,6 @@ def actor_of(
 
 @lru_cache(maxsize=64)
 def _actor(structure: Any, shapes: tuple[tuple[tuple[int, ...], Any], ...], columns: Columns) -> Actor:
-    like = [jnp.zeros(shape, dtype) for shape, dtype in shapes]
+    like = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
     policy, observations = jax.tree.unflatten(structure, like)
     return Actor(policy, observations, columns)

@@ -1,6 +1,7 @@
 """Fully connected networks over batches of any shape `[..., features]`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from proximo.core import Scalar
 from proximo.errors import UserError
 
 EPSILON = 1e-5  # of layer normalisation
@@ -27,8 +29,14 @@ Initialiser = Literal["orthogonal", "lecun"]
 def initial_weight(key: Array, shape: tuple[int, int], gain: float, initialiser: Initialiser) -> Array:
     """A weight matrix [inputs, outputs]: orthogonal times `gain`, or LeCun normal times `gain`."""
     if initialiser == "orthogonal":
-        return jax.nn.initializers.orthogonal(gain)(key, shape)
+        return _orthogonal(key, shape, gain)
     return gain * jax.nn.initializers.lecun_normal()(key, shape)
+
+
+@partial(jax.jit, static_argnames="shape")
+def _orthogonal(key: Array, shape: tuple[int, int], gain: Scalar) -> Array:
+    """One program to compile: operation by operation they would be three for each shape."""
+    return jax.nn.initializers.orthogonal(gain)(key, shape)
 
 
 class Dense(eqx.Module):
