@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
+from quick import QUICK
 from small_models import small_model
 
 from proximo.errors import UserError
@@ -173,7 +174,7 @@ def test_rows_that_cannot_be_shared_out():
 def report(tmp_path_factory):
     program = Path(__file__).with_name("over_devices.py")
     flags = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=4 {QUICK}",
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # a third less time to compile
     }
