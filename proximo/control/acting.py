@@ -136,7 +136,9 @@ class Actor:
 
         def unravel(flat: Array) -> Any:  # what ravel_pytree also returns, and would compile here to do so
             parts = zip(jnp.split(flat, cuts), leaves, strict=True)
-            return structure.unflatten([part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts])
+            return jax.tree.unflatten(
+                structure, [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts]
+            )
 
         def noise(key: Array, number: Any, shape: tuple[int, ...]) -> Array:
             draw = columns.mapped(
