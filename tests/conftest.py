@@ -37,7 +37,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
-from quick import QUICK  # noqa: E402
+
+from tests.quick import QUICK  # noqa: E402
 
 # A third of the time to compile, for programs that run too briefly to earn it back. In this process alone:
 # the commands that the tests start are compiled as a user has them. XLA reads its flags when it starts.

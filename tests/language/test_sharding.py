@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
-from quick import QUICK
 from small_models import small_model
 
 from proximo.errors import UserError
@@ -26,6 +25,7 @@ from proximo.language.train.policy import new_policy, own_critic
 from proximo.learn.descend import adam
 from proximo.learn.mesh import MeshOptions, laid_out_batch, mesh_of
 from proximo.runs.named import named_leaves
+from tests.quick import QUICK
 
 MESHES = ("4 x 1", "2 x 2", "1 x 4")
 
