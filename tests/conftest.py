@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+from tests.quick import quickly
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,21 +34,15 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled_programs()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# A third of the time to compile, for programs that run too briefly to earn it back; XLA reads its flags when
+# it starts. Processes that the tests start inherit this too, but for a few that are as a user has them.
+os.environ.update(quickly())
+
 # A process that a script starts in its background ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
-
-from tests.quick import QUICK  # noqa: E402
-
-# A third of the time to compile, for programs that run too briefly to earn it back. In this process alone:
-# the commands that the tests start are compiled as a user has them. XLA reads its flags when it starts.
-jax.config.update("jax_disable_most_optimizations", True)
-users_flags = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"{users_flags} {QUICK}"
-jax.devices()
-os.environ["XLA_FLAGS"] = users_flags
 
 # Under pytest alone: every call in core is checked, shapes included. Core must not be imported before.
 jaxtyping.install_import_hook("proximo.core", "beartype.beartype")

@@ -22,6 +22,7 @@ from proximo.cli import main
 from proximo.control.config import Config
 from proximo.options import flat_options
 from proximo.runs.sealed import manifest
+from tests.quick import AS_A_USER_HAS_IT
 
 # What it takes to be quick, on top of CartPole's own recipe.
 QUICK = ["--steps", "2048", "--epochs", "2", "--quiet"]
@@ -65,9 +66,9 @@ def module(tmp_path_factory):
     return folder
 
 
-def command(*words, cwd=None, path=None):
+def command(*words, cwd=None, path=None, **variables):
     """The command in a process of its own."""
-    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {}) | variables
     return subprocess.Popen(
         [sys.executable, "-m", "proximo", *map(str, words)],
         cwd=cwd,
@@ -82,7 +83,9 @@ def command(*words, cwd=None, path=None):
 def trained(tmp_path_factory):
     """The folder of a short run on CartPole-v1, and what the command said at its end."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    process = command("train", "CartPole-v1", "--steps", 4096, "--json", "--quiet", "--out", folder)
+    process = command(
+        "train", "CartPole-v1", "--steps", 4096, "--json", "--quiet", "--out", folder, **AS_A_USER_HAS_IT
+    )
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert err == ""  # quiet
@@ -616,7 +619,9 @@ for env, seed in (("CartPole-v1", 0), ("Pendulum-v1", 0), ("CartPole-v1", 1)):
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     folders = [tmp_path / "first", tmp_path / "second"]
-    processes = [subprocess.Popen([sys.executable, "-c", RUNS, str(folder)]) for folder in folders]
+    environment = os.environ | AS_A_USER_HAS_IT
+    words = [[sys.executable, "-c", RUNS, str(folder)] for folder in folders]
+    processes = [subprocess.Popen(one, env=environment) for one in words]
     assert [process.wait(timeout=180) for process in processes] == [0, 0]
 
     def digest(folder, name):

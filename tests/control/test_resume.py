@@ -102,7 +102,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(tmp_path, number, status):
 def test_out_of_time_it_ends_before_the_limit(tmp_path):
     run = tmp_path / "run"
     started = time.monotonic()
-    process = proximo_train("CartPole-v1", "--steps", 10**8, "--out", run, "--quiet", "--max-time", 12)
+    process = proximo_train("CartPole-v1", "--steps", 10**8, "--out", run, "--quiet", "--max-time", 8)
     _, complaint = ended(process, 3)
     assert "--resume" in complaint and time.monotonic() - started < 60
     assert newest_valid(run, load_checkpoint)[1][1].steps > 0

@@ -20,6 +20,7 @@ from proximo.commands.lm_train import arguments_of
 from proximo.language.progress import facts, shown
 from proximo.language.train.job import Iteration
 from proximo.options import flat_options
+from tests.quick import AS_A_USER_HAS_IT
 
 # ---- the options, frozen: one that goes breaks somebody's command line
 OPTIONS = {
@@ -500,7 +501,7 @@ def test_an_interrupt_leaves_a_model_to_go_on_from(place):
         "grpo",
         "--quiet",
     ]
-    process = command(place, "grpo", "base", *words)
+    process = command(place, "grpo", "base", *words, **AS_A_USER_HAS_IT)
     mistaken = command(place, "dpo", "base", "--data", "nowhere.jsonl")
     deadline = time.monotonic() + 180
     while not (place / "grpo" / "metrics.jsonl").exists():
