@@ -23,7 +23,7 @@ class Reproduce(Watched):
     """
 
     grid: tyro.conf.Positional[str]
-    """`table1`, `figure3`, `atari` (table 6), `minatar`, `table1-quick` (minutes), `recipe` or
+    """`table1`, `figure3`, `atari` (tables 2 and 6), `minatar`, `table1-quick` (minutes), `recipe` or
     `recipe-confirmation`."""
     only: Annotated[tuple[str, ...], also("--games")] = ()
     """Only these environments, such as `pong,breakout`."""

@@ -7,6 +7,7 @@ Mnih 2015 and four epochs; the paper's network is that of Mnih 2016, with three 
 
 from proximo.experiments.grid import Published
 
+TABLE_2 = "Schulman 2017, table 2 (49 games, 3 runs of each; ACER took part)"
 TABLE_6 = "Schulman 2017, table 6 (3 runs of 40M frames)"
 ZOO = "RL Baselines3 Zoo, benchmark.md (1 run, deterministic)"
 CLEANRL = "CleanRL, docs/benchmark/ppo_atari.md (3 runs)"
@@ -75,3 +76,9 @@ def _column(place: int, source: str) -> Scores:
 A2C, PPO = _column(1, TABLE_6), _column(2, TABLE_6)
 PPO_OF_OTHERS = {"PPO of RL Baselines3 Zoo": _column(3, ZOO), "CleanRL's ppo_atari": _column(4, CLEANRL)}
 GAMES = tuple(PPO)
+
+# Games won by the mean over all of training, and over the last 100 games.
+WINS = {
+    name: (Published(training, TABLE_2), Published(last, TABLE_2))
+    for name, training, last in (("PPO", 30, 19), ("A2C", 1, 1), ("ACER", 18, 28), ("tie", 0, 1))
+}

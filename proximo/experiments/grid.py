@@ -54,6 +54,8 @@ class Grid:
     baseline    the setting that the others are compared with
     beside      what others published, by their name: environment -> score
     members     runs that share an ensemble, at most, unless asked for otherwise
+    wins        how many environments each setting won as others published it, by its label, over all of
+                training and over its last 100 episodes; a grid that has them counts its own
     """
 
     name: str
@@ -66,6 +68,7 @@ class Grid:
     references: Mapping[str, Published] = field(default_factory=dict)
     beside: Mapping[str, Mapping[str, Published]] = field(default_factory=dict)
     members: int = 12
+    wins: Mapping[str, tuple[Published, Published]] = field(default_factory=dict)
 
     def of_steps(self, steps: int | None) -> "Grid":
         """The same with runs of another length, which are kept apart from those of its own length."""

@@ -1,4 +1,4 @@
-"""The grids, as data: the paper's tables 1 and 6 and figure 3, MinAtar, and the search for a default recipe.
+"""The grids, as data: the paper's tables 1, 2 and 6, figure 3, MinAtar, and the search for a default recipe.
 
 To add a candidate to `recipe`, add a `Setting` to its list; what has run already is kept.
 """
@@ -201,7 +201,7 @@ GRIDS = (
     ),
     Grid(
         name="atari",
-        title="Schulman 2017, table 6",
+        title="Schulman 2017, tables 2 and 6",
         settings=(
             Setting("ppo", "PPO", "paper", scores=atari_games.PPO),
             Setting("a2c", "A2C", "a2c", scores=atari_games.A2C),
@@ -210,6 +210,7 @@ GRIDS = (
         steps=10_000_000,
         baseline="ppo",
         beside=atari_games.PPO_OF_OTHERS,
+        wins=atari_games.WINS,
         members=1,  # an ensemble's convolutions cannot share their weights
     ),
     Grid(

@@ -1,5 +1,7 @@
 """All results of a grid as one table's numbers, finished or not."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from proximo.experiments.grid import Grid, Published, Setting, cells
 from proximo.runs import statistics
 
 DIGITS = 4
+TRAINING, LAST = "training_score", "score"  # over all of training, over its last 100 episodes
+TIE, OPEN = "tie", "open"
 Finished = dict[str, dict[str, list[dict[str, Any]]]]  # setting -> environment -> its finished runs
 
 
@@ -32,6 +36,9 @@ def summary(grid: Grid, results: Path) -> dict[str, Any]:
     settings      a row each: its mean normalised score and the interquartile mean with their intervals, the
                   score at the best moment, how likely it beats the baseline, and what was published
     environments  the scale of each, and every run's raw score
+    beside        what others published for each environment, where the grid has that
+    wins          how many environments each setting won, where the grid has what others published of that;
+                  with it `over_training`, the mean raw return over all of training
 
     On a partly finished grid it covers the runs that are there, and says how many. Raises UserError for
     a file that does not fit the grid.
@@ -51,6 +58,7 @@ def summary(grid: Grid, results: Path) -> dict[str, Any]:
         "settings": rows,
         "environments": {env: _environment(grid, env, scales[env], runs) for env in grid.environments},
         **_beside(grid),
+        **_wins(grid, runs),
     }
 
 
@@ -63,9 +71,9 @@ def scale(grid: Grid, env: str, runs: Finished, results: Path) -> tuple[float, f
     return None if random is None else statistics.scale_of(random["score"], scores)
 
 
-def _scores(runs: list[dict[str, Any]]) -> list[float]:
-    """The raw scores; a run that diverged before its first episode has none."""
-    return [run["score"] for run in runs if run["score"] is not None]
+def _scores(runs: list[dict[str, Any]], measure: str = LAST) -> list[float]:
+    """The raw scores; a run that diverged before its first episode has none, nor one of an older file."""
+    return [run[measure] for run in runs if run.get(measure) is not None]
 
 
 def _normalised(
@@ -136,6 +144,45 @@ def _beside(grid: Grid) -> dict[str, Any]:
         for name, scores in grid.beside.items()
     }
     return {"beside": found} if found else {}
+
+
+def count_wins(means: Iterable[Mapping[str, float | None]]) -> Counter[str]:
+    """How many environments each setting won alone, how many are tied, and how many are open.
+
+    means  per environment the score of each setting; None for one that has none yet: the environment is open
+    """
+    won = Counter[str]()
+    for scores in means:
+        known = [score for score in scores.values() if score is not None]
+        best = [name for name, score in scores.items() if known and score == max(known)]
+        won[OPEN if len(known) < len(scores) else TIE if len(best) > 1 else best[0]] += 1
+    return won
+
+
+def _wins(grid: Grid, runs: Finished) -> dict[str, Any]:
+    """Who won how many environments, beside what others published; nothing where a grid has none of that."""
+    if not grid.wins:
+        return {}
+    ours = [*(setting.label for setting in grid.settings), TIE, OPEN]
+    means, wins = {}, {}
+    for place, measure in enumerate((TRAINING, LAST)):
+        means[measure] = {
+            env: {one.label: _mean(_scores(runs[one.name][env], measure)) for one in grid.settings}
+            for env in grid.environments
+        }
+        won = count_wins(means[measure].values())
+        wins[measure] = {
+            label: {
+                "won": won[label] if label in ours else None,
+                **_published(grid.wins[label][place] if label in grid.wins else None),
+            }
+            for label in dict.fromkeys([*grid.wins, *ours])
+        }
+    return {"over_training": means[TRAINING], "wins": wins}
+
+
+def _mean(scores: list[float]) -> float | None:
+    return float(np.mean(scores)) if scores else None
 
 
 def scale_in_words(grid: Grid, env: str) -> str:

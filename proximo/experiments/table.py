@@ -1,4 +1,4 @@
-"""A grid's summary for people: one table of settings, one of environments; on a terminal or in Markdown."""
+"""A grid's summary for people: tables of settings, environments and wins; on a terminal or in Markdown."""
 
 import sys
 from typing import Any
@@ -6,28 +6,36 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from proximo.experiments.summary import LAST, TRAINING
+
 PIPE_WIDTH = 150  # without a terminal, lines are not broken
 
 
 def show(summary: dict[str, Any]) -> None:
-    """Print both tables on standard output."""
+    """Print the tables and the notes on standard output."""
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    console.print(settings(summary))
-    console.print(environments(summary))
+    for one in tables(summary):
+        console.print(one)
     for line in notes(summary):
         console.print(line, highlight=False)
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """Both tables and the notes as Markdown."""
+    """The tables and the notes as Markdown."""
     parts = []
-    for table in (settings(summary), environments(summary)):
+    for table in tables(summary):
         columns = [list(column.cells) for column in table.columns]
         head = [str(column.header) for column in table.columns]
         rule = ["---", *["---:"] * (len(head) - 1)]
         lines = [head, rule, *zip(*columns, strict=True)]
         parts += [f"{table.title}:", "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summary))])
+
+
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """Settings and environments; and wins, where the grid counts them."""
+    counted = [wins(summary)] if "wins" in summary else []
+    return [settings(summary), environments(summary), *counted]
 
 
 INTERVALS = "intervals: bootstrap over the runs of each environment; Student's t below five runs in all"
@@ -66,6 +74,9 @@ def environments(summary: dict[str, Any]) -> Table:
     for row in summary["settings"]:
         cells = [content["settings"][row["setting"]] for content in by_env.values()]
         table.add_row(row["label"], *[_raw(cell) for cell in cells])
+    for row in summary["settings"] if "wins" in summary else ():
+        means = [of_env[row["label"]] for of_env in summary["over_training"].values()]
+        table.add_row(f"{row['label']}, all of training", *[raw_number(mean) for mean in means])
     for name, scores in summary.get("beside", {}).items():
         table.add_row(name, *[raw_number(scores[env]["published"]) for env in by_env])
     table.add_section()
@@ -74,11 +85,31 @@ def environments(summary: dict[str, Any]) -> Table:
     return table
 
 
+def wins(summary: dict[str, Any]) -> Table:
+    """How many environments each setting won under both measures; published ones in brackets."""
+    by_measure = summary["wins"]
+    count = len(summary["environments"])
+    title = f"of {count} environments, won by the mean return (published); open: a setting has no run there"
+    table = Table(title=title, title_justify="left")
+    table.add_column("setting")
+    for head in ("over all of training", "over the last 100 episodes"):
+        table.add_column(head, justify="right")
+    for label in by_measure[LAST]:
+        table.add_row(label, *[_count(by_measure[measure][label]) for measure in (TRAINING, LAST)])
+    return table
+
+
+def _count(cell: dict[str, Any]) -> str:
+    ours = "-" if cell["won"] is None else f"{cell['won']}"
+    return ours if cell["published"] is None else f"{ours} ({cell['published']})"
+
+
 def notes(summary: dict[str, Any]) -> list[str]:
     """What scores of 0 and 1 are, where published numbers come from (each once), how intervals are made."""
     by_env = summary["environments"].values()
     cells = [cell for content in by_env for cell in content["settings"].values()]
     cells += [cell for scores in summary.get("beside", {}).values() for cell in scores.values()]
+    cells += [cell for rows in summary.get("wins", {}).values() for cell in rows.values()]
     sources = [row["source"] for row in [*summary["settings"], *cells] if row["source"]]
     scales = [f"score: {content['scale']}" for content in by_env]
     return list(dict.fromkeys([*scales, *(f"published: {source}" for source in sources), INTERVALS]))

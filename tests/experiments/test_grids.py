@@ -10,6 +10,7 @@ from proximo.commands.train import Train
 from proximo.control.config import validate
 from proximo.errors import UserError
 from proximo.experiments.atari_games import A2C, GAMES, PPO
+from proximo.experiments.cells import cell_path, digest, ensure_description, read_description, write_json
 from proximo.experiments.grid import Published, as_words, cells
 from proximo.experiments.grids import GRIDS, PAPER_ENVIRONMENTS, find_grid
 from proximo.experiments.summary import summary
@@ -31,6 +32,7 @@ def test_every_published_number_names_its_source(grid):
     numbers = [*grid.references.values()]
     for setting in grid.settings:
         numbers += [*setting.scores.values(), *([setting.published] if setting.published else [])]
+    numbers += [number for pair in grid.wins.values() for number in pair]
     numbers += [number for scores in grid.beside.values() for number in scores.values()]
     assert all(isinstance(number, Published) and number.source.strip() for number in numbers)
     assert numbers
@@ -142,3 +144,72 @@ def test_what_others_published_stands_beside_the_settings(tmp_path):
         "| PPO of RL Baselines3 Zoo | 21.0 | - |" in shown and "| CleanRL's ppo_atari | 20.4 | - |" in shown
     )
     assert "| PPO | - (20.7) | - (1,850) |" in shown
+
+
+def test_table_2_is_the_papers():
+    # Schulman 2017, table 2: of 49 games, A2C 1, ACER 18, PPO 30, tie 0 over all of training;
+    # A2C 1, ACER 28, PPO 19, tie 1 over the last 100 episodes.
+    wins = {label: tuple(one.value for one in pair) for label, pair in find_grid("atari").wins.items()}
+    assert wins == {"PPO": (30, 19), "A2C": (1, 1), "ACER": (18, 28), "tie": (0, 1)}
+    assert [sum(column) for column in zip(*wins.values(), strict=True)] == [49, 49]
+
+
+def write_games(results, grid, scores):
+    """Finished runs: per (game, setting) the (mean over all of training, over the last 100) of each seed."""
+    ensure_description(results, grid.name)
+    known = read_description(results, grid.name)["options"]
+    for (game, setting), seeds in scores.items():
+        for cell, (training, last) in zip(cells(grid, [game], [setting]), seeds, strict=False):
+            content = {"format": 1, "seed": cell.seed, "configuration": digest(cell.config, known)}
+            content |= {"score": last, "training_score": training, "curve": [], "episodes": 200}
+            write_json(cell_path(results, cell), content)
+
+
+def test_games_won_are_counted_as_in_table_2(tmp_path):
+    """The mean over the seeds of a game decides, and a game without runs of both algorithms is open.
+
+    | game     | PPO, all of training | A2C            | won by | PPO, last 100 | A2C | won by |
+    |----------|----------------------|----------------|--------|---------------|-----|--------|
+    | Pong     | (-10 + 2) / 2 = -4   | -5             | PPO    | 20            | 21  | A2C    |
+    | Alien    | 800                  | 700            | PPO    | 1500          | 900 | PPO    |
+    | Venture  | 0                    | 0              | tie    | 0             | 0   | tie    |
+    | Breakout | 90                   | no run         | open   | 200           |     | open   |
+    | Qbert    | no run               | no run         | open   |               |     | open   |
+    """
+    grid = replace(find_grid("atari"), environments=("Pong", "Alien", "Venture", "Breakout", "Qbert"))
+    scores = {
+        ("Pong", "ppo"): [(-10, 20), (2, 20)],
+        ("Pong", "a2c"): [(-5, 21)],
+        ("Alien", "ppo"): [(800, 1500)],
+        ("Alien", "a2c"): [(700, 900)],
+        ("Venture", "ppo"): [(0, 0)],
+        ("Venture", "a2c"): [(0, 0)],
+        ("Breakout", "ppo"): [(90, 200)],
+    }
+    write_games(tmp_path, grid, scores)
+    numbers = summary(grid, tmp_path)
+    won = {
+        measure: {label: row["won"] for label, row in rows.items()}
+        for measure, rows in numbers["wins"].items()
+    }
+    assert won == {
+        "training_score": {"PPO": 2, "A2C": 0, "ACER": None, "tie": 1, "open": 2},
+        "score": {"PPO": 1, "A2C": 1, "ACER": None, "tie": 1, "open": 2},
+    }
+    shown = markdown(numbers)
+    for line in (
+        "| setting | over all of training | over the last 100 episodes |",
+        "| PPO | 2 (30) | 1 (19) |",
+        "| A2C | 0 (1) | 1 (1) |",
+        "| ACER | - (18) | - (28) |",
+        "| tie | 1 (0) | 1 (1) |",
+        "| open | 2 | 2 |",
+        "| PPO, all of training | -4.0 | 800 | 0.0 | 90.0 | - |",
+        "| A2C | 21.0 (19.7) | 900 (1,142) | 0.0 (0.0) | - (303) | - (10,066) |",
+    ):
+        assert line in shown
+    assert "table 2" in shown
+
+
+def test_wins_are_counted_only_where_others_published_some(tmp_path):
+    assert [grid.name for grid in GRIDS if "wins" in summary(grid, tmp_path)] == ["atari"]
