@@ -1,5 +1,12 @@
 # `make train` and `make test` do all the set-up: they need Python 3.11+ and a package index.
-PYTHON ?= python3
+ifndef PYTHON
+# The newest one that starts and makes virtual environments: what a version manager puts on the path may not.
+usable = $(shell $(1) -c "import ensurepip, sys; assert sys.version_info >= (3, 11)" 2>/dev/null && echo $(1))
+PYTHON := $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(call usable,$(python))))
+ifeq ($(PYTHON),)
+$(error no Python of 3.11 or newer with ensurepip is on the path: install one, or name it with PYTHON=)
+endif
+endif
 BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
@@ -79,7 +86,7 @@ matrix: .venv/ready
 	touch $@
 
 .venv/language: .venv/base
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[language]"
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable ".[language]"
 	touch $@
 
 .venv/ready: .venv/base
