@@ -20,7 +20,8 @@ from proximo.control.seen import codec_of
 from proximo.control.streams import environment_seeds, streams
 from proximo.control.train import training
 from proximo.envs import HostEnvs, make_envs, make_one
-from proximo.errors import UserError
+from proximo.envs.faults import fault
+from proximo.errors import UserError, as_error
 from proximo.learn.update import update
 
 
@@ -112,10 +113,17 @@ def alone(envs: HostEnvs, actions: Sequence[Any], stream: Stream | None = None) 
     """Step environments on these actions, or on as many legal ones; returns the seconds that drawing took.
 
     stream  of theirs, which is to continue with legal actions
+
+    Raises EnvironmentFault if an environment fails.
     """
     if envs.legal is None:
         for action in actions:
-            envs.vector.step(action)
+            envs.steps += 1
+            try:
+                envs.vector.step(action)
+            except BaseException as raised:
+                error = as_error(raised)
+                raise fault(envs.vector, envs.name, envs.steps, action, error) from error
         return 0.0
     drawing = 0.0
     for _ in actions:
