@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from proximo.core import Clip, PolicyGradient, Unclipped
+from proximo.core import Clip, ClippedSquaredError, PolicyGradient, Unclipped
 from proximo.learn.actor_steps import (
     AdaptiveGradient,
     AverageTrustRegion,
@@ -11,7 +11,7 @@ from proximo.learn.actor_steps import (
     SingleGradient,
     TrustRegion,
 )
-from proximo.policies.convolution import A3c, Nature
+from proximo.policies.convolution import A3c, Impala, Nature
 
 PAPER: dict[str, Any] = dict(  # Schulman 2017, table 3; where it is silent, the authors' released code
     steps=1_000_000,
@@ -177,7 +177,28 @@ RECIPES["minatar"] = dict(
     advantages="once",
     vectorization_mode="auto",
 )
-# What makes the recipe above another method.
+# Procgen (Cobbe 2020): the options of OpenAI's train-procgen.
+RECIPES["procgen"] = dict(
+    steps=25_000_000,
+    num_envs=64,
+    horizon=256,
+    learning_rate=5e-4,
+    anneal=False,
+    epochs=3,
+    minibatch_size=2048,
+    gamma=0.999,
+    gae_lambda=0.95,
+    objective=Clip(0.2),
+    value_loss=ClippedSquaredError(0.2),
+    entropy_coefficient=0.01,
+    image_network=Impala(),
+    shared=True,
+    hidden=(),
+    normalise_observations=False,
+    advantages="once",
+    vectorization_mode="vector_entry_point",
+)
+# What makes MinAtar's recipe another method.
 MINATAR_A2C = A2C_STEP | dict(num_envs=64, minibatch_size=64 * A2C_STEP["horizon"])
 MINATAR_TRPO = TRPO_STEP
 ATARI["default"] = RECIPES["atari"] = ATARI["ppo2"]

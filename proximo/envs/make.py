@@ -40,6 +40,7 @@ FAMILIES = {
     "ale_py": "atari",
     "minatar": "minatar",
     "proximo.envs.pool:AtariPool": "atari",
+    "proximo.envs.pool:ProcgenPool": "procgen",
 }
 
 # How ids begin that a package registers, once it is imported -> its module. No other is imported for an id.
@@ -131,8 +132,8 @@ def own_num_envs(env: Any) -> int | None:
 def family(env_id: str | EnvSpec) -> str:
     """The family of a registered environment, read from the registry without making it.
 
-    One of "classic_control", "box2d", "mujoco", "atari", "minatar", "toy_text", "other". Raises UserError if
-    unknown.
+    One of "classic_control", "box2d", "mujoco", "atari", "minatar", "procgen", "toy_text", "other". Raises
+    UserError if unknown.
     """
     spec = find_spec(env_id)
     entry = spec.entry_point or spec.vector_entry_point
@@ -327,13 +328,21 @@ def _attempt(name: str, make: Callable[[], Made]) -> Made:
     except UserError:
         raise
     except (ImportError, gym.error.DependencyNotInstalled) as error:
-        raise UserError(f"{name} needs a package that is not installed: {_remedy(name, error)}") from error
+        what = "something" if _is_beside_python(error) else "a package"
+        raise UserError(f"{name} needs {what} that is not installed: {_remedy(name, error)}") from error
     except BaseException as raised:
         why = reason(raised)
         raise UserError(f"{name} could not be made: {why} (--debug shows its traceback)") from raised
 
 
+def _is_beside_python(error: Exception) -> bool:
+    """Whether a package is there and says that it misses another program, as EnvPool's Procgen misses Qt."""
+    return type(error) is ImportError and error.name is None
+
+
 def _remedy(name: str, error: Exception) -> str:
+    if _is_beside_python(error):
+        return " ".join(str(error).split())
     kind = family(name) if name in gym.registry else ""
     complaint = f"{kind} {getattr(error, 'name', '')} {error}".lower()
     for word, extra in EXTRAS.items():

@@ -14,6 +14,7 @@ from proximo.errors import UserError, nearest
 
 POOL = "envpool/"
 LIFE = "episodic_life"  # in the configuration of a pool: it plays Atari
+LEVELS = "num_levels"  # in the configuration of a pool: it plays Procgen
 BYTES = "mission_bytes"  # in the configuration of a pool: a part `mission` is a text of so many bytes
 
 
@@ -23,7 +24,7 @@ def register_pool(name: str) -> None:
     if task not in known:
         raise UserError(f"EnvPool has no environment {task!r}: {nearest(task, known)}")
     config = importlib.import_module("envpool").make_spec(task).config
-    kind = "AtariPool" if hasattr(config, LIFE) else "Pool"
+    kind = "AtariPool" if hasattr(config, LIFE) else "ProcgenPool" if hasattr(config, LEVELS) else "Pool"
     gym.register(name, vector_entry_point=f"{__name__}:{kind}", kwargs={"task": task})
 
 
@@ -67,6 +68,13 @@ class Pool(gym.vector.VectorEnv):
         if not self.has_mission:
             return obs
         return {**obs, "mission": tuple(bytes(one).split(b"\0", 1)[0].decode() for one in obs["mission"])}
+
+
+class ProcgenPool(Pool):
+    """A vector of a Procgen game, each of whose episodes is a level of its own (Cobbe 2020).
+
+    Options of EnvPool's choose the levels: `num_levels` of them from `start_level` on, or all with 0.
+    """
 
 
 class AtariPool(Pool):

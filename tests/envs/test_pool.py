@@ -11,8 +11,10 @@ from gymnasium.vector import AutoresetMode
 
 from proximo import evaluate, training, with_options
 from proximo.control.config import preset
+from proximo.core import ClippedSquaredError
 from proximo.envs import make_envs, make_one
 from proximo.errors import UserError
+from proximo.policies.convolution import Impala
 
 
 class StandIn:
@@ -89,6 +91,34 @@ def test_without_the_package_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(UserError, match=r'pip install "proximo\[envpool\]"'):
         make_envs("envpool/Pong-v5")
+
+
+def test_without_what_a_pool_needs_beside_python_its_own_words_are_shown(envpool):
+    """EnvPool's Procgen needs Qt 5 of the system, and says how to install it."""
+
+    def make(task, **options):
+        raise ImportError("EnvPool Procgen requires the system Qt 5 runtime on Linux.\nInstall it.")
+
+    envpool.make = make
+    with pytest.raises(UserError) as raised:
+        make_envs("envpool/Pong-v5", 2)
+    assert str(raised.value) == (
+        "envpool/Pong-v5 needs something that is not installed: "
+        "EnvPool Procgen requires the system Qt 5 runtime on Linux. Install it."
+    )
+
+
+def test_a_game_of_procgen_has_the_recipe_of_its_authors(envpool):
+    """train-procgen: 64 environments x 256 steps, 8 minibatches, 3 epochs, a clipped value loss, IMPALA."""
+    envpool.make_spec = lambda task: SimpleNamespace(config=SimpleNamespace(num_levels=0))
+    config = preset("default", "envpool/Pong-v5")
+    update, network = config.update, config.network
+    assert (config.num_envs, config.horizon) == (64, 256)
+    assert (64 * 256 / update.minibatch_size, update.epochs) == (8, 3)
+    assert (update.gamma, update.gae_lambda, update.learning_rate) == (0.999, 0.95, 5e-4)
+    assert not update.anneal and update.value_loss == ClippedSquaredError(0.2)
+    assert network.image_network == Impala() and network.shared
+    assert update.normalise_rewards and not update.normalise_observations
 
 
 def test_a_pool_is_trained_and_evaluated_by_its_name(envpool):
