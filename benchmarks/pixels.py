@@ -4,7 +4,8 @@
 
 First the network of Mnih 2015 alone, forward and backward, once and in a compiled loop; then whole training
 of Pong with the options of baselines' ppo2, and with the paper's preset, whose network is a third as large.
-How the libraries take turns, and what counts, is said in `interleaved`.
+With `--newer`, Proximo on the JAX of another Python instead of the peers. How all of these take turns, and
+what counts, is said in `interleaved`.
 """
 
 import sys
@@ -32,8 +33,9 @@ from benchmarks.interleaved import (
 from benchmarks.peers import PEERS
 
 OURS = Path(sys.executable)
-# task -> name -> (python, words); PyTorch runs twice: how many threads suit it depends on the machine.
-TASKS: dict[str, dict[str, tuple[Path, tuple[object, ...]]]] = {
+Workers = dict[str, tuple[Path, tuple[object, ...]]]  # name -> (python, words)
+# PyTorch runs twice: how many threads suit it depends on the machine.
+TASKS: dict[str, Workers] = {
     "network": {
         "torch": (PEERS, ("torch",)),
         "torch-1-thread": (PEERS, ("torch", 1)),
@@ -49,7 +51,10 @@ TASKS: dict[str, dict[str, tuple[Path, tuple[object, ...]]]] = {
         "paper": (OURS, ("paper",)),
     },
 }
+SAME = ("ours", "ours-in-a-loop", "proximo")  # what is measured with two Pythons
+NEWER = "-newer"
 LABELS = {
+    **{f"{name}{NEWER}": f"{name}, the other Python" for name in SAME},
     "torch": "PyTorch, eager, NCHW",
     "torch-1-thread": "PyTorch, one thread",
     "torch-channels-last": "PyTorch, channels last",
@@ -84,14 +89,30 @@ class Options:
     """Iterations in each measurement; as many as take about 3 seconds unless said."""
     only: str | None = None
     """One task alone: network, loop or pong."""
+    newer: Path | None = None
+    """A Python with another JAX, next to this one and instead of the peers."""
     out: Path = Path("results/speed/pixels.json")
     """Where the raw numbers go."""
+
+
+def of_two(tasks: dict[str, Workers], newer: Path) -> dict[str, Workers]:
+    """Of each task what is ours, with this Python and with another one."""
+    return {
+        task: {
+            name: (python, words)
+            for ours, (_, words) in workers.items()
+            if ours in SAME
+            for name, python in ((ours, OURS), (f"{ours}{NEWER}", newer))
+        }
+        for task, workers in tasks.items()
+    }
 
 
 def summary(task: str, rounds: list[Round]) -> dict[str, Any]:
     """Median rates and ratios."""
     middle, found = medians(rounds), {}
-    for ours, peers, target in RATIOS[task]:
+    of_pythons = [(name, (name.removesuffix(NEWER),), None) for name in middle if name.endswith(NEWER)]
+    for ours, peers, target in of_pythons or RATIOS[task]:
         best = max(peers, key=middle.__getitem__)
         found[f"{ours}/{best}"] = ratio(rates(rounds, ours), rates(rounds, best), target)
     return {"per_second": middle, "ratios": found}
@@ -104,9 +125,10 @@ def run(options: Options) -> None:
         "machine": machine(),
         "tasks": {},
     }
-    for task in [task for task in TASKS if options.only in (None, task)]:
+    tasks = TASKS if options.newer is None else of_two(TASKS, options.newer)
+    for task in [task for task in tasks if options.only in (None, task)]:
         commands: dict[str, Command] = {
-            name: (python, "worker_pixels", more) for name, (python, more) in TASKS[task].items()
+            name: (python, "worker_pixels", more) for name, (python, more) in tasks[task].items()
         }
         measured = measure(task, commands, options.rounds, options.iterations)
         result = summary(task, measured["rounds"])
