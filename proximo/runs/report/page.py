@@ -22,6 +22,7 @@ from proximo.runs.report.head import MOST_COMMANDS, date, head, notes, reproduct
 from proximo.runs.report.hints import FAMILIES, HINTS, LANGUAGE_FAMILIES, VITAL, families, summarise
 from proximo.runs.report.markup import Markup, join, tag
 from proximo.runs.report.read import STEP
+from proximo.runs.report.video import video
 from proximo.runs.statistics import BOOTSTRAP, FEWEST, STUDENT
 
 RETURN = "rollout/ep_rew_mean"
@@ -58,6 +59,7 @@ def sections(study: Study) -> list[Markup | None]:
         ]
     return [
         section("Learning curves", *learning(study)),
+        section("Video", video(study.runs)),
         section("Comparison", *comparisons(study)),
         section("Update size", *vitals(study)),
         section("Episode returns and lengths", *episodes(study)),
