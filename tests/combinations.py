@@ -38,6 +38,7 @@ OBSERVATIONS = {
     "vector": spaces.Box(-1, 1, (3,), np.float32),
     "image": spaces.Box(0, 255, (4, 4, 3), np.uint8),
     "channels first": spaces.Box(0, 255, (2, 5, 5), np.uint8),
+    "picture of floats": spaces.Box(0.0, 255.0, (5, 6, 3), np.float32),
     "categories": spaces.MultiDiscrete([300, 2]),
     "from a start": spaces.Discrete(5, start=-2),
     "switches": spaces.MultiBinary((2, 2)),
@@ -52,7 +53,7 @@ NESTED = spaces.Tuple(
 EVERYTHING = spaces.Dict({**OBSERVATIONS, "nested": NESTED})
 OBSERVATIONS |= {"nested": NESTED, "everything": EVERYTHING}
 
-WITH_IMAGES = ("image", "channels first", "nested", "everything")
+WITH_IMAGES = ("image", "channels first", "picture of floats", "nested", "everything")
 
 NUMBERS = spaces.Box(np.float32([0, -1]), np.float32([50, 1]))
 ACTIONS = {

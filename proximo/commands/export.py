@@ -23,9 +23,10 @@ class Export:
     """A run folder, or a model folder."""
     onnx: bool = True
     """Write one ONNX graph, the default: `observation` float32 [batch, features] in, `action` out. Each part
-    of a Dict or a Tuple is an input, named by its key; an image is uint8 [batch, height, width, channels].
-    A policy that remembers takes `state` and `start` too, and gives `next_state`; one whose environment tells
-    which actions are legal takes `action_mask`. Each part of an action is an output, named by its key."""
+    of a Dict or a Tuple is an input, named by its key; an image is as its space has it, such as uint8 [batch,
+    height, width, channels]. A policy that remembers takes `state` and `start` too, and gives `next_state`;
+    one whose environment tells which actions are legal takes `action_mask`. Each part of an action is an
+    output, named by its key."""
     out: Path | None = None
     """The file to write. By default RUN/policy.onnx; for a model folder, a file beside it."""
     network: OwnCode | None = None

@@ -24,6 +24,7 @@ from proximo.errors import UserError
 from proximo.learn.batches import memory_advice
 from proximo.learn.update import Learner
 from proximo.options import kebab
+from proximo.policies import takes_parts
 from proximo.policies.attention import Transformer
 from proximo.policies.distributions import Normal
 from proximo.policies.encoders import reading_in_words
@@ -175,6 +176,10 @@ def open_stream(learner: Learner, config: Config, envs: HostEnvs, seeds: list[in
         std = math.exp(config.network.initial_log_std)
         actions = advice.unreachable_actions(envs.spaces[1], std, scaled=maps_actions(config))
         advise(actions + advice.running_statistics(envs.vector))
+        if takes_parts(config.network):
+            seen = without_masks(*envs.spaces)
+            ours = config.network.own_network is None  # else it is given images as they come
+            advise(advice.pictures_as_numbers(seen) + (advice.unclear_channels(seen) if ours else []))
         if envs.legal is not None:
             FOUND.info(masks_in_words(envs.mask_source, envs.legal.shape[1]))
         words = reading_in_words(config.network, envs.observation.seen)

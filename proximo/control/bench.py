@@ -132,5 +132,5 @@ def alone(envs: HostEnvs, actions: Sequence[Any], stream: Stream | None = None) 
         drawing += time.perf_counter() - started
         step = envs.step(action)
     if stream is not None:
-        envs.observation.write(step.obs, stream.obs, step.legal)
+        envs.write(envs.observation, step.obs, stream.obs, step.legal)
     return drawing

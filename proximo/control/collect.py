@@ -1,6 +1,7 @@
 """Collecting experience on the host: per step only the action is computed, everything else waits."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ class Stream:
         self.offset = codec.offset_from(first, envs.num_envs) if offset is None else offset
         envs.observation = codec.about(self.offset)
         self.obs = codec.empty(envs.num_envs)
-        envs.observation.write(first, self.obs, envs.legal)
+        envs.write(envs.observation, first, self.obs, envs.legal)
         self.start, self.seam = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
         self.carry, self.success, self.costly = carry, np.empty((0, envs.num_envs)), False
         self.rows = 0
@@ -70,7 +71,8 @@ class Stream:
         try:
             self.envs.restore(state["envs"])
         except StateRefused as error:  # some of them may have restored it
-            self.envs.observation.write(self.envs.reset(self.seeds), self.obs, self.envs.legal)
+            first = self.envs.reset(self.seeds)
+            self.envs.write(self.envs.observation, first, self.obs, self.envs.legal)
             return f"failed to restore its saved state ({error})"
         self.obs, self.seam = self._with_masks(state["obs"]), state["seam"]
         if "start" in state:  # versions without memory wrote none
@@ -130,7 +132,7 @@ def collect(act: Act, stream: Stream, noise: Any) -> Experience:
     success, cost = np.empty(shape), np.empty(shape)
     final_obs = None if envs.seam_rows else jax.tree.map(lambda x: np.zeros_like(x[1:]), obs)
     rows, final_rows = rows_of(obs), [] if final_obs is None else rows_of(final_obs)
-    write, applied = envs.observation.write, envs.action.to_environment
+    write, applied = partial(envs.write, envs.observation), envs.action.to_environment
     # An end begins an episode in the next row, or in the one after the seam.
     before = [stream.start, stream.seam] if envs.seam_rows else [stream.start]
     ends = np.empty((len(before) + horizon, envs.num_envs), bool)

@@ -237,7 +237,7 @@ class Evaluator:
         codec = agent.observation.beside(envs.legal)  # what it is relative to was fixed in training
         obs = codec.empty(envs.num_envs)
         numbers = vector_of(obs)  # of the same memory
-        codec.write(first, obs, envs.legal)
+        envs.write(codec, first, obs, envs.legal)
         seam, before = np.zeros(envs.num_envs, bool), np.empty_like(numbers)
         start, carry = np.ones(envs.num_envs, bool), agent.acting.begin(envs.num_envs)
         held, draw = getattr(agent.policy.head, "interval", 1), self.key  # steps of the same noise
@@ -252,7 +252,7 @@ class Evaluator:
                 action, carry = agent.sample(obs, draw, *memory)
             before[...], applied = numbers, to_environment(action)
             step = envs.step(applied)
-            codec.write(step.obs, obs, step.legal)
+            envs.write(codec, step.obs, obs, step.legal)
             check_finite(
                 np.stack([before, numbers]), np.asarray(step.reward)[None], [applied], envs.steps - 1
             )

@@ -29,7 +29,7 @@ from proximo.control.agent import Agent
 from proximo.control.export_ends import Ends, Part, acted, encoded
 from proximo.core.types import LEGAL, VECTOR, Picture, Tokens, Words
 from proximo.envs import observation_codec
-from proximo.envs.parts import SOLE_NAMES, kind_of
+from proximo.envs.parts import SOLE_NAMES, brightest, kind_of
 from proximo.envs.scaling import scaling_of
 from proximo.envs.vector.masks import MASK
 from proximo.envs.vector.trees import leaves, name_of
@@ -172,8 +172,8 @@ def export_onnx(agent: Agent, path: str | Path) -> Graph:
     A single observation is the graph's input `observation`. Of a Dict or a Tuple each part is an input, named
     by its keys: "camera", "left/camera", or "0", "1" for a Tuple. An input is float32 [batch, features]: what
     the environment gives, each flattened; float64 where some numbers lie so far from 0 that float32 would not
-    tell them apart. An image is uint8 [batch, height, width, channels], as its space has it. A text is int32
-    [batch, length], its characters counted from 1 in the order of their code points, 0 behind its end.
+    tell them apart. An image is as its space has it: mostly uint8 [batch, height, width, channels]. A text
+    is int32 [batch, length], its characters counted from 1 in the order of code points, 0 behind its end.
 
     Where the environment tells which actions are legal, there is an input `action_mask`, bool [batch, flags]:
     a flag for each value of each choice, one after another, two (off, on) for each switch; or a flag for each
@@ -279,7 +279,9 @@ def converted(agent: Agent, parts: Sequence[Part], signature: Signature) -> Any:
                 continue
             name = SOLE_NAMES[type(kind)] if part.name == INPUT else part.name  # as `envs.parts` calls it
             if isinstance(kind, Picture):
-                beside[name] = value.reshape(-1, *part.shape).astype(part.space.dtype)
+                most = brightest(part.space)
+                pixels = value / most if most > 1.0 else value
+                beside[name] = pixels.reshape(-1, *part.shape).astype(kind.dtype)
             elif isinstance(kind, Tokens | Words):
                 beside[name] = value.astype(jnp.int32)
             else:

@@ -26,7 +26,7 @@ def require_image(options: NetworkOptions, codec: ObservationCodec) -> None:
                 raise UserError(f"{option} is for images, and --flatten leaves none: give one of the two")
             raise UserError(
                 f"{option} is for images, and the observation has none: leave it out, or declare a Box of "
-                "np.uint8 with 2 or 3 axes"
+                "np.uint8 with 2 or 3 axes, or of floats from 0 to 1 with 3"
             )
 
 

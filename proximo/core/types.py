@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 VECTOR = "vector"  # the part of an observation that joins all of its numbers; images stand beside it
 LEGAL = "legal"  # the part that tells which actions may be next, bool [..., M]; no network sees it
+MOST_CHANNELS = 4  # of an image whose channels come first: a stack of frames, or red, green, blue, alpha
 
 
 def vector_of(obs: Any) -> Any:
@@ -52,9 +53,32 @@ class Experience(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """A part of an observation: an image [height, width], with channels behind, or in front of these."""
+    """A part of an observation: an image [height, width], with channels behind, or in front of these.
+
+    dtype  what a network is given: "uint8" from 0 to 255, "bool", or "float32" from 0 to 1
+    """
 
     shape: tuple[int, ...]
+    dtype: str = "uint8"
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether the first axis is taken as the channels'."""
+        return len(self.shape) == 3 and self.shape[0] <= MOST_CHANNELS < min(self.shape[1:])
+
+    @property
+    def order_is_clear(self) -> bool:
+        """Whether the shape tells where the channels are.
+
+        It does where one end is small and the other axes are not, and where channels are behind a square that
+        is not as small as channels are. Squares of bools are boards, of any size.
+        """
+        if len(self.shape) == 2 or self.channels_first:
+            return True
+        first, second, last = self.shape
+        small = last <= MOST_CHANNELS < min(first, second) or 2 * last <= min(first, second)
+        square = first == second and (first > min(last, MOST_CHANNELS) or self.dtype == "bool")
+        return small or square
 
 
 @dataclass(frozen=True)

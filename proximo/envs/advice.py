@@ -9,16 +9,19 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from proximo.core.types import MOST_CHANNELS, Picture
 from proximo.envs.description import visible
+from proximo.envs.parts import kind_of
 from proximo.envs.scaling import unscaled
 from proximo.envs.spaces import FAR, ObservationCodec
 from proximo.envs.vector.snapshot import layers
-from proximo.envs.vector.trees import leaves, name_of
+from proximo.envs.vector.trees import Path, leaves, name_of
 
 REACH = 2.0  # standard deviations that the first policy's actions lie within, but for one in twenty
 WIDEST, NARROWEST = 20.0, 0.1  # bounds of so many standard deviations: it sees a tenth, or their ends alone
 CONSTANT = 2.0**-4  # where float32's steps are larger, beyond a million, a constant is hardly meant to be one
 COARSE = 16  # float32's steps that an entry should vary by: with fewer, most of what it shows is rounding
+SMALLEST_SIDE = 8  # pixels of what looks like a picture
 STATISTICS = "RunningMeanStd"  # what Gymnasium calls running statistics, and those who took them from there
 
 
@@ -125,6 +128,48 @@ def precision_advice(
         f"{_entries(lost)} of the observation {verb} near {place:.3g}, where float32 numbers are {step:.3g} "
         f"apart and smaller changes are lost: subtract an offset in the environment{remedy}"
     ]
+
+
+def pictures_as_numbers(space: Any) -> list[str]:
+    """Boxes in an observation that look like pictures and are not declared as such."""
+    return [f"{_called(path)}: {line}" for path, part in leaves(space) for line in undeclared_picture(part)]
+
+
+def unclear_channels(space: Any) -> list[str]:
+    """Images in an observation whose channels may be first or last."""
+    return [f"{_called(path)}: {line}" for path, part in leaves(space) for line in unclear_order(part)]
+
+
+def undeclared_picture(space: Any) -> list[str]:
+    """What to do about a Box that looks like a picture and is read as numbers."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or kind_of(space) is not None:
+        return []
+    first, second, last = space.shape
+    planes = ((first, second, last), (second, last, first))
+    if not any(count <= MOST_CHANNELS and min(sides) >= SMALLEST_SIDE for *sides, count in planes):
+        return []
+    return [
+        f"its shape {space.shape} looks like a picture's, but {space.dtype} from {space.low.min():g} to "
+        f"{space.high.max():g} is read as {space.low.size:,} numbers; if it is a picture, declare a Box of "
+        "np.float32 from 0 to 1 or from 0 to 255, or use np.uint8, from 0 to 255"
+    ]
+
+
+def unclear_order(space: Any) -> list[str]:
+    """What was taken as the channels of an image whose shape does not tell, and what to do."""
+    kind = kind_of(space)
+    if not isinstance(kind, Picture) or kind.order_is_clear:
+        return []
+    last, first = (" x ".join(map(str, axes)) for axes in (kind.shape, (*kind.shape[1:], kind.shape[0])))
+    return [
+        f"its shape {kind.shape} does not tell where its channels are, and they are taken to be last "
+        f"(height x width x channels: {last}); if they are first ({first}), return np.moveaxis(image, 0, -1) "
+        "and declare that shape"
+    ]
+
+
+def _called(path: Path) -> str:
+    return f"the observation's part {name_of(path)!r}" if path else "the observation"
 
 
 def _entries(which: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from gymnasium.utils.passive_env_checker import check_action_space, check_observ
 from proximo.envs import advice
 from proximo.envs.actions import action_codec, codecs
 from proximo.envs.findings import Finding, error, ok, warning
-from proximo.envs.parts import children
+from proximo.envs.parts import children, is_image
 from proximo.envs.recording import FAILURES
 from proximo.envs.spaces import observation_codec
 from proximo.envs.vector.returned import from_reset, from_step
@@ -188,15 +188,14 @@ def _leaf_findings(path: str, space: Any, of_observations: bool) -> Iterator[Fin
 
 
 def _image_advice(space: Any) -> Iterator[str]:
-    """A Box with three axes is an image by custom, and an image is uint8 from 0 to 255."""
-    shape = space.shape
-    if len(shape) == 2 or len(shape) > 3:
-        yield f"a Box of shape {shape} is neither a vector nor an image; it will be flattened"
-    if len(shape) != 3:
-        return
-    if space.dtype != np.uint8:
+    """What is an image should be one plainly, and what looks like one should be declared as one."""
+    if not is_image(space):
+        looks = advice.undeclared_picture(space)
+        yield from looks
+        if len(space.shape) > 1 and not looks:
+            yield f"a Box of shape {space.shape} is neither a vector nor an image; it will be flattened"
+    elif space.dtype.kind == "f":
         yield f"an image of dtype {space.dtype}; use uint8, which takes a quarter of the memory"
-    elif np.any(space.low != 0) or np.any(space.high != 255):
+    elif space.dtype == np.uint8 and (np.any(space.low != 0) or np.any(space.high != 255)):
         yield "an image whose bounds are not 0 and 255; declare Box(0, 255, shape, np.uint8)"
-    if min(shape[0], shape[-1]) > 16:
-        yield f"an image of shape {shape} has its channels neither first nor last; transpose it"
+    yield from advice.unclear_order(space)

@@ -18,7 +18,9 @@ from proximo.envs.description import EnvDescription
 from proximo.envs.faults import fault, restart_message
 from proximo.envs.passed_infos import PassedInfos
 from proximo.envs.pool import Pool
+from proximo.envs.spaces import ObservationCodec
 from proximo.envs.vector import returned, snapshot
+from proximo.envs.vector.info import lives_in
 from proximo.envs.vector.masks import Masks
 from proximo.envs.vector.parallel import ParallelVectorEnv
 from proximo.envs.vector.timeout import Timeout
@@ -26,6 +28,7 @@ from proximo.envs.vector.trees import with_texts
 from proximo.errors import (
     EnvironmentFault,
     EnvironmentNotClosed,
+    Misfit,
     StateNotSaved,
     StateRefused,
     UserError,
@@ -34,7 +37,6 @@ from proximo.errors import (
     tell,
 )
 
-LIVES = "lives"
 SEED_EACH = (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv, ParallelVectorEnv, Pool)
 
 
@@ -115,6 +117,7 @@ class HostEnvs:
         spec = getattr(vector, "spec", None)
         self.spec: EnvSpec | None = spec if isinstance(spec, EnvSpec) else None
         self.steps = 0
+        self._actions: Any = None  # of the last step; None after a reset
         self.step_timeout: float | None = None  # seconds of a step of all; our own vector has limits itself
         self._slow = True  # the next step begins episodes, or is the first one and may compile: no limit
         mode = _autoreset_mode(vector, name)
@@ -160,6 +163,7 @@ class HostEnvs:
         if len(seeds) != self.num_envs:
             raise UserError(f"{len(seeds)} seeds for {self.num_envs} environments: give one for each")
         self.steps, self._slow, self._ended = 0, True, np.zeros(self.num_envs, bool)
+        self._actions = None
         seed = self._seed(seeds)
         try:
             result = self.vector.reset(seed=seed)
@@ -199,6 +203,7 @@ class HostEnvs:
     def step(self, actions: Any) -> Step:
         """Apply a batch of actions (as `action.to_environment` gives it). Raises EnvironmentFault."""
         self.steps += 1
+        self._actions = actions
         try:
             with Timeout(None if self._slow else self.step_timeout):
                 result = self.vector.step(actions)
@@ -218,6 +223,13 @@ class HostEnvs:
         except BaseException as raised:
             error = as_error(raised)
             raise self._fault(actions, error) from error
+
+    def write(self, codec: ObservationCodec, batch: Any, out: Any, legal: np.ndarray | None = None) -> None:
+        """`codec.write` of what was last returned. Raises EnvironmentFault, which says where it is from."""
+        try:
+            codec.write(batch, out, legal)
+        except Misfit as error:
+            raise self._fault(self._actions, error) from error
 
     def sample(self) -> Any:
         """A batch of random actions, legal ones where environments tell which these are."""
@@ -358,17 +370,6 @@ class HostEnvs:
         return step._replace(
             obs=obs, terminated=terminated, truncated=truncated, over=ended, final_obs=final, legal=self.legal
         )
-
-
-def lives_in(info: Any, num_envs: int) -> np.ndarray:
-    """How many lives each environment has left. Raises UserError where infos do not tell."""
-    lives = info.get(LIVES) if isinstance(info, dict) else None
-    if not isinstance(lives, np.ndarray) or lives.shape != (num_envs,):
-        raise UserError(
-            f"its infos have no {LIVES!r}, which life_loss needs: use vectorization_mode="
-            "'vector_entry_point' for an Atari game, or leave life_loss out"
-        )
-    return lives.copy()
 
 
 def _reason(error: Exception) -> str:

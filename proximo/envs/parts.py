@@ -15,6 +15,7 @@ from proximo.envs.spaces import (
     MOST_CHOICES,
     ObservationCodec,
     Part,
+    beyond,
     joined,
     misfit,
     observation_codec,
@@ -143,13 +144,16 @@ def without_masks(observation: Any, action: Any) -> Any:
 def kind_of(space: Any) -> PartKind | None:
     """What a space is that has an encoder of its own; None where it is numbers of the vector.
 
-    An image is bytes or switches in rows, columns and channels, or bytes in rows and columns. Categories of a
-    few values each are one-hot numbers: the first layer of a network embeds these too. A text is read word by
-    word where its characters have a space among them, and else letter by letter.
+    An image has rows, columns and channels, of bytes, switches, or floats from 0 to 1 or to 255; or rows and
+    columns of bytes. Categories of a few values each are one-hot numbers: the first layer of a network embeds
+    these too. A text is read word by word where its characters have a space among them, and else letter by
+    letter.
     """
     if isinstance(space, spaces.Box):
-        axes = {np.dtype(np.uint8): (2, 3), np.dtype(bool): (3,)}.get(space.dtype, ())
-        return Picture(space.shape) if len(space.shape) in axes else None
+        if brightest(space):
+            return Picture(space.shape, "float32")
+        axes = {"uint8": (2, 3), "bool": (3,)}.get(str(space.dtype), ())
+        return Picture(space.shape, str(space.dtype)) if len(space.shape) in axes else None
     if isinstance(space, spaces.Text):
         if " " in space.character_set:
             return Words((space.max_length + 1) // 2)
@@ -160,6 +164,14 @@ def kind_of(space: Any) -> PartKind | None:
         )
         return Choices(sizes) if max(sizes, default=0) > MOST_ONE_HOT else None
     return None
+
+
+def brightest(space: Any) -> float:
+    """The largest value of a picture of floats, 1 or 255; 0 for a space that is none."""
+    floats = isinstance(space, spaces.Box) and space.dtype.kind == "f" and len(space.shape) == 3
+    if not floats or not space.low.size or np.any(space.low != 0.0):
+        return 0.0
+    return next((most for most in (1.0, 255.0) if np.all(space.high == most)), 0.0)
 
 
 def is_image(space: Any) -> bool:
@@ -221,8 +233,18 @@ def part(path: Path, space: Any, kind: PartKind) -> Part:
         return Part(kind, form.shape, form.dtype, encode_text)
     if isinstance(kind, Words):
         return _words_part(path, space, kind)
-    if not isinstance(kind, Choices):
-        return Part(kind, space.shape, np.dtype(space.dtype), encode)
+    if isinstance(kind, Picture):
+        most = brightest(space)
+
+        def encode_floats(batch: Any, out: np.ndarray) -> None:
+            values = found(batch, len(out))
+            if not (values.min(initial=0.0) >= 0.0 and values.max(initial=0.0) <= most):  # nor if it is NaN
+                raise beyond(values, most, name_of(path))
+            out[...] = values
+            if most != 1.0:
+                out /= most
+
+        return Part(kind, space.shape, np.dtype(kind.dtype), encode_floats if most else encode)
     sizes, start = np.asarray(kind.sizes), np.reshape(space.start, -1)
 
     def encode_choices(batch: Any, out: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from proximo.core.types import LEGAL, VECTOR, PartKind, Seen
 from proximo.envs.vector.printed import one_line
 from proximo.envs.vector.returned import Leaf, as_declared, form_for
 from proximo.envs.vector.trees import Path, children, leaves, name_of
-from proximo.errors import EnvironmentFault, UserError
+from proximo.errors import EnvironmentFault, Misfit, UserError
 
 FLOAT = np.dtype(np.float32)
 EXACT = np.longdouble  # holds what float64 and, on most machines, 64-bit whole numbers hold
@@ -83,7 +83,10 @@ class ObservationCodec:
         }
 
     def write(self, batch: Any, out: Any, legal: np.ndarray | None = None) -> None:
-        """Encode a batch into what `empty(N)` gave. Raises EnvironmentFault if it does not fit the space.
+        """Encode a batch into what `empty(N)` gave.
+
+        Raises EnvironmentFault if it does not fit the space, Misfit for values beyond its bounds where these
+        tell how it is read.
 
         legal  bool [N, flags], which actions may be next; None for all
         """
@@ -312,6 +315,22 @@ def outside(batch: np.ndarray, sizes: np.ndarray, start: np.ndarray) -> Environm
         f"{batch.max()}, the space has {sizes.tolist()} values counted from {start.tolist()}; "
         "correct the environment's observation_space or what it returns"
     )
+
+
+def beyond(values: np.ndarray, most: float, name: str) -> Misfit:
+    """What is wrong with a batch of images of which some are not within 0 and `most`."""
+    within = (values >= 0.0) & (values <= most)  # not where it is NaN
+    index = int(np.argmin(within.reshape(len(values), -1).all(axis=1)))
+    known = values[index][~np.isnan(values[index])]
+    found = [f"values from {known.min()!s} to {known.max()!s}"] if known.size else []
+    found += ["NaN"] if known.size < values[index].size else []
+    image = f"image {name!r}" if name else "image"
+    error = Misfit(
+        f"its {image} has {' and '.join(found)}, but 0 to {most:g} was assumed, as its space says; correct "
+        "its observation_space or what it returns; np.clip cuts off errors of rounding"
+    )
+    error.environment_index = index  # type: ignore[attr-defined]
+    return error
 
 
 def misfit(found: tuple[int, ...], declared: tuple[int, ...]) -> EnvironmentFault:

@@ -17,7 +17,6 @@ from proximo.policies.options import NetworkOptions
 
 BLOCK = 8  # symbols of a text that are read together
 WORD_ROWS = isqrt(Words.vocabulary)  # of the table of words: half of a hash's bits
-MOST_CHANNELS = 4  # of an image whose channels come first: a stack of frames, or red, green, blue, alpha
 
 
 class ImageEncoder(eqx.Module):
@@ -50,18 +49,14 @@ def channels_last(kind: Picture) -> tuple[int, int, int]:
     """Height, width and channels of an image."""
     if len(kind.shape) == 2:
         return (*kind.shape, 1)  # type: ignore[return-value]
-    return (*kind.shape[1:], kind.shape[0]) if _channels_first(kind) else kind.shape  # type: ignore[return-value]
+    return (*kind.shape[1:], kind.shape[0]) if kind.channels_first else kind.shape  # type: ignore[return-value]
 
 
 def with_channels_last(images: Any, kind: Picture) -> Any:
     """Images [..., *shape] as [..., height, width, channels]."""
     if len(kind.shape) == 2:
         return images[..., None]
-    return jnp.moveaxis(images, -3, -1) if _channels_first(kind) else images
-
-
-def _channels_first(kind: Picture) -> bool:
-    return kind.shape[0] <= MOST_CHANNELS < min(kind.shape[1:])
+    return jnp.moveaxis(images, -3, -1) if kind.channels_first else images
 
 
 class CategoryEncoder(eqx.Module):

@@ -44,6 +44,7 @@ class Sizes(NamedTuple):
     categories  how many values each has, of many; they come as int32, counted from 0
     texts       length of each, and how many symbols it may have; it comes as int32, and 0 is behind its end.
                 2**20 symbols are hashes of words (`envs.parts.kind_of`)
+    dtypes      of each image: "uint8" from 0 to 255, "bool", or "float32" from 0 to 1
     """
 
     features: int
@@ -51,28 +52,31 @@ class Sizes(NamedTuple):
     images: Mapping[str, tuple[int, ...]]
     categories: Mapping[str, tuple[int, ...]] = {}
     texts: Mapping[str, tuple[int, int]] = {}
+    dtypes: Mapping[str, str] = {}
 
     @property
     def parts(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The form of each part of one observation that stands beside the numbers."""
-        forms = [(name, shape, jnp.uint8) for name, shape in self.images.items()]
-        forms += [(name, (len(values),), jnp.int32) for name, values in self.categories.items()]
-        forms += [(name, (length,), jnp.int32) for name, (length, _) in self.texts.items()]
+        forms = [(name, shape, self.dtypes[name]) for name, shape in self.images.items()]
+        forms += [(name, (len(values),), "int32") for name, values in self.categories.items()]
+        forms += [(name, (length,), "int32") for name, (length, _) in self.texts.items()]
         return {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape, dtype in forms}
 
 
 def sizes_of(features: int, outputs: int, parts: Mapping[str, PartKind]) -> Sizes:
     """What a network is made for whose observations have these parts beside their numbers."""
+    images = {name: part for name, part in parts.items() if isinstance(part, Picture)}
     return Sizes(
         features,
         outputs,
-        {name: part.shape for name, part in parts.items() if isinstance(part, Picture)},
+        {name: part.shape for name, part in images.items()},
         {name: part.sizes for name, part in parts.items() if isinstance(part, Choices)},
         {
             name: (part.length, part.vocabulary)
             for name, part in parts.items()
             if isinstance(part, Tokens | Words)
         },
+        {name: part.dtype for name, part in images.items()},
     )
 
 

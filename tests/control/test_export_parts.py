@@ -14,6 +14,7 @@ from proximo.learn.normalise import observation_normaliser
 from proximo.own import OwnCode
 from proximo.policies import NetworkOptions, new_policy
 from proximo.policies.attention import Transformer
+from proximo.policies.convolution import Small
 from proximo.policies.distributions import (
     BoundedBeta,
     StateDependentExploration,
@@ -99,14 +100,19 @@ def test_a_policy_that_remembers_acts_step_by_step_as_a_player(network, tmp_path
 BOARD = spaces.Box(0, 1, (5, 5, 2), bool)
 
 
+PHOTO = spaces.Box(0.0, 255.0, (5, 5, 2), np.float32)
+
+
 @pytest.mark.parametrize(
     ("space", "name"),
     [
         (BOARD, "observation"),
+        (PHOTO, "observation"),
+        (spaces.Box(0.0, 1.0, (2, 5, 5), np.float64), "observation"),
         (spaces.Box(0, 255, (6, 6), np.uint8), "observation"),
         (spaces.Dict(board=BOARD, word=spaces.Discrete(300, start=2), speed=SEEN), None),
     ],
-    ids=["board", "grey", "parts"],
+    ids=["board", "0 to 255", "0 to 1", "grey", "parts"],
 )
 def test_boards_images_and_large_categories_go_in_as_they_are(space, name):
     agent = agent_for(space, spaces.Discrete(4))
@@ -120,3 +126,15 @@ def test_boards_images_and_large_categories_go_in_as_they_are(space, name):
         given = {name: batch}
     (found,) = session_of(agent).run(None, given)
     assert found.tolist() == agent.act(batch).tolist() and len(set(found.tolist())) > 1
+
+
+def test_a_picture_of_floats_is_brought_to_0_to_1_by_the_graph_itself():
+    space = spaces.Dict(photo=PHOTO, speed=SEEN, map=spaces.Box(0.0, 255.0, (6, 6, 1), np.float16))
+    agent = agent_for(space, spaces.Box(-5.0, 5.0, (2,), np.float32), image_network=Small((2,), 4))
+    space.seed(0)
+    samples = [space.sample() for _ in range(32)]
+    batch = {key: np.stack([one[key] for one in samples]) for key in space.spaces}
+    (found,) = session_of(agent).run(None, batch)
+    np.testing.assert_allclose(found, agent.act(batch), rtol=1e-4, atol=1e-5)
+    dark = {**batch, "photo": batch["photo"] / 255.0}  # as if nobody had divided, or twice
+    assert np.abs(agent.act(dark) - found).max() > 0.01

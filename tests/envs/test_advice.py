@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -144,6 +145,58 @@ def test_a_training_says_once_what_keeps_it_from_learning(begun):
 def test_one_that_goes_on_does_not_say_it_again():
     start = next(training(small(Far))).snapshot()
     assert told(training(small(Far), start)) == []
+
+
+class Shown(Walk):
+    """Every number is 0."""
+
+    def __init__(self, **box):
+        super().__init__()
+        self.observation_space = spaces.Box(**{"low": 0.0, "high": 1.0, **box})
+
+    def _observation(self):
+        return np.zeros(self.observation_space.shape, self.observation_space.dtype)
+
+
+class Parts(gym.ObservationWrapper):
+    """Two of what it shows."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = spaces.Dict(left=env.observation_space, n=spaces.Box(-1.0, 1.0, (1,)))
+
+    def observation(self, observation):
+        return {"left": observation, "n": np.zeros(1, np.float32)}
+
+
+def test_a_training_says_what_was_taken_as_channels_where_the_shape_does_not_tell():
+    (line,) = told(training(small(lambda: Parts(Shown(shape=(3, 9, 3))))))
+    assert line == (
+        "the observation's part 'left': its shape (3, 9, 3) does not tell where its channels are, and they "
+        "are taken to be last (height x width x channels: 3 x 9 x 3); if they are first (9 x 3 x 3), return "
+        "np.moveaxis(image, 0, -1) and declare that shape"
+    )
+    assert told(training(small(partial(Shown, shape=(9, 9, 3))))) == []
+    assert told(training(small(partial(Shown, shape=(3, 9, 3)), flatten=True))) == []
+
+
+def test_a_training_says_how_to_declare_what_looks_like_a_picture():
+    (line,) = told(training(small(partial(Shown, shape=(8, 9, 3), low=-1.0))))
+    assert line == (
+        "the observation: its shape (8, 9, 3) looks like a picture's, but float32 from -1 to 1 is read as "
+        "216 numbers; if it is a picture, declare a Box of np.float32 from 0 to 1 or from 0 to 255, or use "
+        "np.uint8, from 0 to 255"
+    )
+    assert told(training(small(partial(Shown, shape=(8, 9, 3), low=-1.0), flatten=True))) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "looks"),
+    [((8, 8, 4), True), ((1, 8, 9), True), ((7, 8, 3), False), ((8, 8, 5), False), ((8, 8), False)],
+)
+def test_few_shapes_look_like_pictures(shape, looks):
+    assert bool(advice.undeclared_picture(spaces.Box(0.0, 2.0, shape))) == looks
+    assert not advice.undeclared_picture(spaces.Box(0.0, 1.0, shape))[looks:]
 
 
 def test_wrappers_with_statistics_of_their_own_are_told():

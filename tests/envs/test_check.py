@@ -672,7 +672,7 @@ class NoModes(Walk):
         (Huge, "observations", "normalisation"),
         (HugeReward, "reward", "reward scaling"),
         (NoReward, "reward", "every reward was 0"),
-        (FloatImage, "spaces", "use uint8"),
+        (FloatImage, "spaces", "looks like a picture's, but float32 from -9 to 9 is read as 192 numbers"),
         (SlowReset, "speed", "a reset takes"),
         (
             HalfBoundedAction,

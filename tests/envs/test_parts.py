@@ -1,5 +1,8 @@
 """Observations in named parts, for a policy that asks for them: images as they are, beside one vector."""
 
+import re
+from functools import partial
+
 import equinox as eqx
 import gymnasium as gym
 import jax
@@ -10,12 +13,13 @@ from gymnasium import spaces
 from probes import first_rollout, small
 
 from proximo import evaluate, training
-from proximo.core.types import vector_of
+from proximo.core.types import Picture, Seen, vector_of
 from proximo.envs import make_envs
 from proximo.envs.parts import codec_for, hash_of
 from proximo.envs.vector.trees import with_texts
-from proximo.errors import EnvironmentFault, UserError
+from proximo.errors import EnvironmentFault, Misfit, UserError
 from proximo.policies import ActorCritic, Output
+from proximo.policies.own_network import sizes_of
 
 BYTES = spaces.Box(0, 255, (2, 3), np.uint8)
 NESTED = spaces.Dict(
@@ -72,6 +76,111 @@ def test_an_observation_may_be_an_image_and_nothing_else():
     assert out["vector"].shape == (2, 0) and out["image"].dtype == np.uint8
     with pytest.raises(EnvironmentFault, match=r"has shape \(3, 3\), but its space declares \(2, 3\)"):
         codec.write(np.zeros((2, 3, 3), np.uint8), out)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_picture_of_floats_is_seen_from_0_to_1(dtype):
+    shape = (1, 2, 3)
+    values = np.array([[[0, 51, 255], [1, 2, 3]]], dtype)
+    for most in (1, 255):
+        space = spaces.Dict(camera=spaces.Box(0, most, shape, dtype))
+        codec = codec_for((space, None), in_parts=True)
+        out = codec.empty(1)
+        codec.write({"camera": values[None] / 255 * most}, out)
+        assert codec.seen == Seen(0, {"camera": Picture(shape, "float32")})
+        assert out["camera"].dtype == np.float32 and out["vector"].shape == (1, 0)
+        np.testing.assert_allclose(out["camera"][0, 0, 0], [0.0, 0.2, 1.0], atol=1e-3)
+    flat = codec_for((space, None), in_parts=False)
+    assert flat.shape == (6,) and flat.normalised.all()  # numbers as others, which keep their unit
+
+
+def test_a_network_of_ones_own_is_told_what_images_come_as():
+    space = spaces.Dict(
+        photo=spaces.Box(0.0, 255.0, (9, 9, 3)), board=spaces.Box(0, 1, (9, 9, 2), bool), eye=BYTES
+    )
+    sizes = sizes_of(0, 2, codec_for((space, None), in_parts=True).seen.parts)
+    assert sizes.dtypes == {"photo": "float32", "board": "bool", "eye": "uint8"}
+    assert {name: str(part.dtype) for name, part in sizes.parts.items()} == sizes.dtypes
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1.0, 1.0, (9, 9, 3)),
+        spaces.Box(0.0, 2.0, (9, 9, 3)),
+        spaces.Box(np.zeros((1, 1, 2)), np.array([[[1.0, 255.0]]]), dtype=np.float64),
+        spaces.Box(np.array([[[0.0, 0.5]]]), np.ones((1, 1, 2)), dtype=np.float64),
+        spaces.Box(0.0, np.inf, (9, 9, 3)),
+        spaces.Box(0.0, 1.0, (9, 9)),
+        spaces.Box(0, 255, (9, 9, 3), np.int32),
+        spaces.Box(0.0, 1.0, (0, 9, 3)),
+    ],
+    ids=str,
+)
+def test_any_other_numbers_stay_numbers(space):
+    assert not codec_for((space, None), in_parts=True).parts
+
+
+@pytest.mark.parametrize(
+    ("most", "wrong", "says"),
+    [
+        (1, 1.5, "its image 'camera' has values from 0.5 to 1.5, but 0 to 1 was assumed, as its space says"),
+        (1, -0.25, "has values from -0.25 to 0.5, but 0 to 1 was"),
+        (255, 256, "has values from 0.5 to 256.0, but 0 to 255 was"),
+        (1, np.nan, "has values from 0.5 to 0.5 and NaN, but"),
+        (255, np.inf, "has values from 0.5 to inf, but"),
+    ],
+)
+def test_pixels_that_their_space_does_not_have_are_refused(most, wrong, says):
+    codec = codec_for((spaces.Dict(camera=spaces.Box(0, most, (2, 2, 3), np.float32)), None), in_parts=True)
+    pixels = np.full((3, 2, 2, 3), 0.5, np.float32)
+    codec.write({"camera": pixels}, codec.empty(3))
+    pixels[1, 0, 1, 2] = wrong
+    with pytest.raises(Misfit, match=re.escape(says)) as caught:
+        codec.write({"camera": pixels}, codec.empty(3))
+    assert caught.value.environment_index == 1 and "\n" not in str(caught.value)
+
+
+class Photo(gym.Env):
+    """A picture of floats, grey; step `late` returns `wrong` instead."""
+
+    action_space = spaces.Discrete(2)
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, wrong=None, late=3, **box):
+        self.observation_space = spaces.Box(**{"low": 0.0, "high": 255.0, "shape": (4, 4, 3), **box})
+        self.wrong, self.late, self.steps = wrong, late, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.seen(), {}
+
+    def seen(self):
+        return np.full(self.observation_space.shape, 100.0, np.float32)
+
+    def step(self, action):
+        self.steps += 1
+        obs = self.wrong if self.steps == self.late and self.wrong is not None else self.seen()
+        return obs, 1.0, self.steps % 8 == 0, False, {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (np.full((4, 4, 3), 256.0, np.float32), "its image has values from 256.0 to 256.0, but 0 to 255 was"),
+        (np.zeros((5, 5, 3), np.float32), "an observation of shape (5, 5, 3), but its space declares (4, 4"),
+    ],
+    ids=["range", "shape"],
+)
+def test_a_picture_that_is_wrong_is_refused_with_its_environment_and_its_step(wrong, says):
+    with pytest.raises(EnvironmentFault, match=re.escape(says)) as caught:
+        list(training(small(partial(Photo, wrong), num_envs=2, horizon=8, minibatch_size=16, steps=32)))
+    assert re.match(r"environment 0 of Photo failed at step 3, after the action [01]: it", str(caught.value))
+    *_, last = training(small(Photo, num_envs=2, horizon=8, minibatch_size=16, steps=32))
+    with pytest.raises(EnvironmentFault, match=re.escape(says) + ".*"):
+        evaluate(last.agent, partial(Photo, wrong), episodes=2)
+    with pytest.raises(UserError, match="the observation is not in the space"):
+        last.agent.act(wrong)
 
 
 @pytest.mark.parametrize(

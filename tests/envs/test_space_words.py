@@ -19,6 +19,7 @@ ONE = spaces.Box(-1, 1, (1,))
         (spaces.MultiDiscrete([3, 4]), "2 categories (3, 4)"),
         (spaces.MultiBinary(4), "4 switches"),
         (spaces.Box(0, 255, (96, 96, 3), np.uint8), "1 image of 96 x 96 x 3"),
+        (spaces.Box(0.0, 1.0, (96, 96, 3), np.float32), "1 image of 96 x 96 x 3"),
         (
             spaces.Dict(sensors=spaces.Box(-5, 5, (5,)), mode=spaces.Discrete(3)),
             "5 numbers as 'sensors' + 1 category (3) as 'mode'",

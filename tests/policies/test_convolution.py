@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from proximo.errors import UserError
 from proximo.policies.convolution import Convolution, Impala, Nature, Small, fitting
 
 KEY = jax.random.key(0)
@@ -48,3 +49,10 @@ def test_small_images_get_a_network_that_keeps_their_size():
     assert fitting((84, 84, 4)) == Nature() and fitting((7, 7, 3)) == Small()
     made = Small().network(KEY, (7, 7, 3), "orthogonal").maps(jnp.zeros((1, 7, 7, 3)))
     assert made.shape == (1, 7, 7, 32)
+
+
+def test_an_image_that_a_network_leaves_nothing_of_is_refused_with_the_layer_and_what_reaches_it():
+    # (20 - 8) // 4 + 1 = 4 pixels behind the first convolution, (4 - 4) // 2 + 1 = 1 behind the second
+    says = "20 x 20 pixels is too small .* convolution 3 has 3 x 3 weights, and 1 x 1 pixels reach it: use"
+    with pytest.raises(UserError, match=says):
+        Nature().network(KEY, (20, 20, 3), "lecun")

@@ -62,6 +62,38 @@ def test_an_image_may_have_its_channels_first_last_or_none():
     assert channels_last(Picture((7, 7, 16))) == (7, 7, 16)  # more than colours: planes of a board, behind
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "clear"),
+    [
+        ((96, 96, 3), "uint8", True),
+        ((4, 84, 84), "uint8", True),
+        ((3, 9, 8), "uint8", True),
+        ((9, 8), "uint8", True),  # it has none
+        ((120, 160, 12), "uint8", True),  # four pictures, one behind the other: the small end
+        ((12, 120, 160), "uint8", False),  # the same in front is taken for 12 rows
+        ((7, 7, 16), "uint8", True),  # behind a square, as the planes of a board are
+        ((10, 10, 10), "bool", True),  # MinAtar's Seaquest
+        ((6, 7, 9), "bool", False),  # 6 rows, or 6 planes?
+        ((3, 32, 3), "uint8", False),
+        ((4, 4, 3), "uint8", True),
+        ((4, 4, 4), "uint8", False),
+        ((4, 4, 4), "bool", True),  # no picture is of bools
+        ((3, 3, 40), "uint8", False),
+        ((40, 3, 3), "uint8", False),
+    ],
+)
+def test_whether_a_shape_tells_where_the_channels_are(shape, dtype, clear):
+    kind = Picture(shape, dtype)
+    assert kind.order_is_clear == clear
+    assert clear or channels_last(kind) == shape  # where it does not, they are taken to be last
+
+
+def test_floats_from_0_to_1_are_seen_as_the_bytes_they_stand_for():
+    encoders, obs = made(), observations(4)
+    floats = {**obs, "camera": obs["camera"] / np.float32(255.0)}
+    np.testing.assert_allclose(encoders(obs), encoders(floats), atol=1e-6)
+
+
 def test_what_is_behind_the_end_of_a_text_is_not_read():
     encoder = TextEncoder(KEY, Tokens(5, 9), OPTIONS)
     longer = TextEncoder(KEY, Tokens(8, 9), OPTIONS)

@@ -1,13 +1,13 @@
-"""What training needs of an environment's info: success and cost; `masks.py` reads the legal actions."""
+"""What training needs of an environment's info: success, cost, lives; `masks.py` reads the legal actions."""
 
 from typing import Any
 
 import numpy as np
 
 from proximo.envs.vector.printed import as_array, short
-from proximo.errors import Misfit
+from proximo.errors import Misfit, UserError
 
-SUCCESS, COST = "is_success", "cost"
+SUCCESS, COST, LIVES = "is_success", "cost", "lives"
 NOTHING = (np.nan, np.nan)
 
 
@@ -28,3 +28,14 @@ def finite(value: Any, name: str) -> float:
         remedy = "return a float or a bool, or leave it out"
         raise Misfit(f"the {name!r} in its info is {short(value)}, which is not one finite number; {remedy}")
     return float(array.reshape(()))
+
+
+def lives_in(info: Any, num_envs: int) -> np.ndarray:
+    """How many lives each of several environments has left. Raises UserError where infos do not tell."""
+    lives = info.get(LIVES) if isinstance(info, dict) else None
+    if not isinstance(lives, np.ndarray) or lives.shape != (num_envs,):
+        raise UserError(
+            f"its infos have no {LIVES!r}, which life_loss needs: use vectorization_mode="
+            "'vector_entry_point' for an Atari game, or leave life_loss out"
+        )
+    return lives.copy()
