@@ -33,6 +33,8 @@ from proximo.language.train.sampling import Experience, Frozen, Learner, estimat
 ALL = jnp.ones((1, 5))
 PAIRS = dict(sampling=dict(response_length=6, batch_size=4, samples=2))
 
+evaluated = jax.jit(evaluate_responses, static_argnums=2)
+
 
 def test_responses_to_a_prompt_go_to_the_critics_in_turn():
     # 2 prompts with 3 responses each: of the first one's the critics get 2 and 1, of the second 1 and 2.
@@ -88,7 +90,7 @@ def test_what_critics_agree_on_keeps_no_advantage_and_what_they_dispute_gets_no_
 
     plain, refined = batch(dict(advantage_masking=0.0, entropy_filtering=0.0)), batch({})
     valid = np.asarray(plain.mask) > 0
-    values = np.asarray(evaluate_responses(policy, rollout.responses, rollout.width).values)[:, :, :-1]
+    values = np.asarray(evaluated(policy, rollout.responses, rollout.width).values)[:, :, :-1]
     gap, many = np.std(values, axis=1), valid.sum()
     low, high = np.sort(gap[valid])[many // 4], -np.sort(-gap[valid])[many // 2]
     assert 0 < (valid & (gap < low)).sum() < (valid & (gap > high)).sum() < many

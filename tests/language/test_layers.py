@@ -73,5 +73,5 @@ def test_attention_and_its_gradient_by_loops(family):
     def total(f):
         return lambda *x: jnp.sum(jnp.where(real[:, :, None, None], jnp.sin(f(*x)), 0.0))
 
-    for a, b in zip(*(jax.grad(total(f), (0, 1, 2))(q, k, v) for f in (ours, loops)), strict=True):
+    for a, b in zip(*(jax.jit(jax.grad(total(f), (0, 1, 2)))(q, k, v) for f in (ours, loops)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

@@ -47,10 +47,13 @@ def learned_from(**given):
     return batch, facts
 
 
+evaluated = jax.jit(evaluate_responses, static_argnums=2)
+
+
 def by_hand(**given):
     """`returns_of` on what policy and reference say."""
-    now = evaluate_responses(POLICY, RESPONSES, WIDTH)
-    reference = evaluate_responses(Policy(REFERENCE), RESPONSES, WIDTH).log_prob
+    now = evaluated(POLICY, RESPONSES, WIDTH)
+    reference = evaluated(Policy(REFERENCE), RESPONSES, WIDTH).log_prob
     ends = RESPONSES.lengths, RESPONSES.finished
     known, kl = dict(beta=0.3, gamma=1.0, lam=0.95) | given, k1(reference - now.log_prob)
     return returns_of(SCORE, kl, now.values[:, 0], *ends, **known)

@@ -35,8 +35,10 @@ def whole_pass(model, out, prompts=PROMPTS, lengths=LENGTHS):
     ids = np.concatenate([prompts[rows], out.ids], axis=1)
     place = np.arange(ids.shape[1])
     segments = (place >= (width - lengths[rows])[:, None]) & (place < (width + out.lengths)[:, None])
-    hidden = model.hidden(jnp.asarray(ids), jnp.asarray(segments, jnp.int32))
-    return np.asarray(model.logits(hidden))[:, width - 1 : -1]
+    return np.asarray(logits_of(model, ids, np.int32(segments)))[:, width - 1 : -1]
+
+
+logits_of = jax.jit(lambda model, ids, segments: model.logits(model.hidden(ids, segments)))
 
 
 def valid(out):

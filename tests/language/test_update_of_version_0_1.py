@@ -88,7 +88,7 @@ def test_the_loss_and_its_gradient(case):
     name, trainer, now, batch, _, loss = case
     opts = trainer.options
     part, _ = prepare_minibatch(batch, opts.steps.aggregation, opts.sampling.response_length)
-    (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(now, part)
+    (value, metrics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(now, part)
     close(value, FACTS[name]["loss"])
     for key, expected in FACTS[name]["metrics"].items():
         close(metrics[key], expected)

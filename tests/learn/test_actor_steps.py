@@ -104,7 +104,7 @@ def exact_natural_step(policy, batch, gradient, max_kl, damping):
         distribution = per_state(with_actor(policy, flat)(obs)[0].distribution, (len(obs),))
         return jnp.concatenate([distribution.mean, distribution.log_std], axis=-1)
 
-    jacobian = np.asarray(jax.jacobian(said)(flat), np.float64)  # [S, 2A, P]
+    jacobian = np.asarray(jax.jit(jax.jacobian(said))(flat), np.float64)  # [S, 2A, P]
     log_std = np.asarray(policy(obs)[0].distribution.log_std, np.float64)
     weight = np.concatenate([np.exp(-2 * log_std), np.full_like(log_std, 2.0)])
     rows = (jacobian * np.sqrt(weight)[:, None]).reshape(-1, len(flat))
@@ -116,7 +116,7 @@ def exact_natural_step(policy, batch, gradient, max_kl, damping):
 def test_trpos_step_is_the_exact_natural_gradient(situation):
     learner, problem = situation[0], problem_of(situation)
     flat, evaluate, step = natural_step(learner.policy, problem, 0.01, 0.1, iterations=30)
-    gradient = jax.grad(lambda flat: evaluate(flat)[0])(flat)
+    gradient = jax.jit(jax.grad(lambda flat: evaluate(flat)[0]))(flat)
     exact = exact_natural_step(learner.policy, problem.batch, gradient, 0.01, 0.1)
     np.testing.assert_allclose(step, exact, atol=2e-4 * np.abs(exact).max())
 
@@ -173,7 +173,7 @@ def test_a2c_at_one_epoch_is_the_policy_gradient(situation):
         return masked_mean(0.5 * miss - gain, batch.mask)
 
     policy, _, _ = step_of_adam(options)(
-        learner.policy, learner.optimiser, jax.grad(loss)(learner.policy), options.learning_rate
+        learner.policy, learner.optimiser, jax.jit(jax.grad(loss))(learner.policy), options.learning_rate
     )
     assert close(policy, after.policy, 1e-6)
     # At ratio 1 every objective is the policy gradient, so the first step of PPO is A2C's.
@@ -194,7 +194,7 @@ def test_the_actor_moves_once_and_the_critic_in_every_epoch(situation, step):
 
 def test_a_single_gradient_is_one_adam_step_of_the_policy_gradient(situation):
     learner, problem = situation[0], problem_of(situation, PolicyGradient())
-    gradients = jax.grad(lambda policy: -problem.surrogate(policy))(learner.policy)
+    gradients = jax.jit(jax.grad(lambda policy: -problem.surrogate(policy)))(learner.policy)
     moments = adam(learner.policy)
     by_hand, _, _ = step_of_adam(CONFIG.update)(learner.policy, moments, gradients, 0.01)
     after, _ = updated(situation, SingleGradient(), objective=PolicyGradient(), learning_rate=0.01)

@@ -173,7 +173,7 @@ def test_the_first_step_by_hand(situation):
         error = (output.value[..., 0] - target) ** 2
         return jnp.mean((-chosen * white + 0.5 * 0.5 * error - 0.02 * entropy)[valid])
 
-    gradient = jax.grad(objective)(learner.policy)
+    gradient = jax.jit(jax.grad(objective))(learner.policy)
     norm = optax.global_norm(gradient)
     np.testing.assert_allclose(metrics["train/grad_norm"], norm, rtol=1e-4)
     scaled = jax.tree.map(lambda g: g * jnp.minimum(1.0, 0.5 / norm), gradient)

@@ -24,7 +24,7 @@ def build(kind=KINDS[2], **options):
 
 def changed(policy, what):
     """The parts of the policy that the gradient of `what(policy)` touches."""
-    slopes = jax.grad(what)(policy)
+    slopes = jax.jit(jax.grad(what))(policy)
     parts = ("trunk", "actor", "actor_output", "head", "critic", "critic_output")
     return {p for p in parts if any(np.any(x != 0) for x in jax.tree.leaves(getattr(slopes, p)))}
 
