@@ -63,8 +63,11 @@ class Picture:
 
     @property
     def channels_first(self) -> bool:
-        """Whether the first axis is taken as the channels'."""
-        return len(self.shape) == 3 and self.shape[0] <= MOST_CHANNELS < min(self.shape[1:])
+        """Whether the first axis is taken as the channels': where it is small, or before a larger square."""
+        if len(self.shape) == 2:
+            return False
+        first, second, last = self.shape
+        return first <= MOST_CHANNELS < min(second, last) or (second == last and 2 * first <= last)
 
     @property
     def order_is_clear(self) -> bool:

@@ -58,6 +58,11 @@ def test_an_image_may_have_its_channels_first_last_or_none():
     assert channels_last(Picture((3, 9, 8))) == (9, 8, 3)
     assert channels_last(Picture((9, 8, 3))) == (9, 8, 3)
     assert channels_last(Picture((4, 84, 84))) == (84, 84, 4)
+    assert channels_last(Picture((12, 84, 84))) == (
+        84,
+        84,
+        12,
+    )  # four colour pictures, before a larger square
     assert channels_last(Picture((9, 8))) == (9, 8, 1)
     assert channels_last(Picture((7, 7, 16))) == (7, 7, 16)  # more than colours: planes of a board, behind
 

@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from proximo.envs.parts import is_image
+from proximo.envs.space_json import space_from_json
+from proximo.envs.vector.trees import leaves
 from proximo.runs.report.charts import short
 from proximo.runs.report.figures import figure
 from proximo.runs.report.markup import Markup, tag
@@ -97,16 +100,6 @@ def sees_images(run: RunData) -> bool:
     """Whether the saved policy's observations are images, or have one as a part."""
     try:
         model = json.loads((run.path / "model" / "model.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    left: list[Any] = [model.get("observation_space")] if isinstance(model, dict) else []
-    while left:
-        part = left.pop()
-        if isinstance(part, list):  # the parts of a Dict or a Tuple
-            left += part
-        elif isinstance(part, dict):
-            axes = part.get("shape")
-            if part.get("dtype") == "uint8" and isinstance(axes, list) and len(axes) in (2, 3):
-                return True
-            left.append(part.get("spaces"))
-    return False
+        return any(is_image(part) for _, part in leaves(space_from_json(model["observation_space"])))
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return False  # there is no model, or it is not of this version
