@@ -1,5 +1,6 @@
 """Tasks that a policy without memory cannot solve, and those whose observations are images and texts."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -45,6 +46,7 @@ def mountain_car() -> gym.Env:
 
 def memory_s7() -> gym.Env:
     """The hallway whose first room tells which of two objects to go to; what is seen is 7 x 7 x 3 codes."""
+    importlib.import_module("minigrid")  # registers it
     return gym.wrappers.FlattenObservation(Picture(gym.make("MiniGrid-MemoryS7-v0")))
 
 
