@@ -58,7 +58,8 @@ def make(folder, *pythons, **words):
     for program in ("sh", "bash"):
         (folder / program).symlink_to(shutil.which(program))
     line = [shutil.which("make"), "--dry-run", "--always-make", "train", *words.get("given", ())]
-    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS")}
+    of_make = ("PYTHON", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # which runs the tests
+    variables = {name: value for name, value in os.environ.items() if name not in of_make}
     done = subprocess.run(
         line, cwd=ROOT, env=variables | {"PATH": str(folder)}, capture_output=True, text=True, check=False
     )
