@@ -427,7 +427,7 @@ def test_what_was_chosen_for_a_tokenizer_is_said(there, capsys):
         ("sft base --data prompts.jsonl", 'line 1: has "prompt", "level", and needs'),
         ("sft base --data texts.jsonl --learning-rate -1", "learning_rate is -1"),
         ("sft base other --data texts.jsonl", "other"),
-        ("sft base --data texts.jsonl --out sft", "choose another --out"),
+        ("sft base --data texts.jsonl --out base", "choose another --out"),
         ("dpo base --data pairs.jsonl --loss ipoo", "take one of sigmoid-loss, conservative-loss, ipo-loss"),
         ("dpo base --data pairs.jsonl --beta 0", "beta is 0"),
         ("sft base --data texts.jsonl --seed -1", "seed is -1"),
