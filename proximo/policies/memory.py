@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from proximo.core.ranges import at_least
-from proximo.policies.mlp import Initialiser, initial_weight
+from proximo.policies.mlp import Initialiser, initial_weight, product
 
 Step = Callable[[Array, Array], tuple[Array, Array]]
 """(memory [N, ...], gates of a row [N, ...]) -> memory, output of the row [N, H]."""
@@ -62,7 +62,7 @@ class LSTM(eqx.Module):
             hidden = jax.nn.sigmoid(show) * jnp.tanh(cell)
             return jnp.concatenate([hidden, cell], axis=-1), hidden
 
-        return through(step, inputs @ self.input_weight + self.bias, start, carry)
+        return through(step, product(inputs, self.input_weight) + self.bias, start, carry)
 
 
 class GRU(eqx.Module):
@@ -108,7 +108,7 @@ class GRU(eqx.Module):
             hidden = (1.0 - keep) * new + keep * hidden
             return hidden, hidden
 
-        return through(step, inputs @ self.input_weight + self.bias, start, carry)
+        return through(step, product(inputs, self.input_weight) + self.bias, start, carry)
 
 
 def _gates(key: Array, inputs: int, size: int, count: int, initialiser: Initialiser) -> Array:

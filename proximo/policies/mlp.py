@@ -50,7 +50,16 @@ class Dense(eqx.Module):
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, inputs: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
-        return inputs @ self.weight + self.bias
+        return product(inputs, self.weight) + self.bias
+
+
+def product(inputs: Float[Array, "... inputs"], weight: Float[Array, "inputs outputs"]) -> Array:
+    """inputs @ weight, of rows: with more than one axis before the last XLA's gradients on a CPU are slower,
+    half as long again for a minibatch of 16 x 8 rows and 64 to 256 units."""
+    if inputs.ndim <= 2:
+        return inputs @ weight
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    return (rows @ weight).reshape(*inputs.shape[:-1], weight.shape[1])
 
 
 class MLP(eqx.Module):
