@@ -3,7 +3,7 @@
 import os
 from importlib.metadata import version
 
-# XLA ends a process at a flag that it does not know: from JAX 0.11 on it no longer has the first one.
+# XLA ends a process at a flag that it does not know. JAX 0.10 has both flags; 0.12 lacks the first one.
 KNOWN = tuple(map(int, version("jax").split(".")[:2])) < (0, 11)
 FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" if KNOWN else ""
 OURS, XLA, USERS = "JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS", "USERS_XLA_FLAGS"

@@ -134,7 +134,7 @@ class Actor:
         leaves, structure = jax.tree.flatten((policy, observations))
         cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
 
-        def unravel(flat: Array) -> Any:  # what ravel_pytree also returns, and would compile here to do so
+        def unravel(flat: Array) -> Any:  # `ravel_pytree` gives one too, but compiles programs for it
             parts = zip(jnp.split(flat, cuts), leaves, strict=True)
             return jax.tree.unflatten(
                 structure, [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts]
