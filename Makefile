@@ -11,7 +11,7 @@ BIN := .venv/bin
 # The newest versions that a Python has: JAX, NumPy and SciPy ended with 3.11 before their present ones.
 CONSTRAINTS := $(shell $(PYTHON) -c "import sys; print('constraints.txt' if sys.version_info < (3, 12) else 'constraints-3.12.txt')")
 
-.PHONY: train test check slow lint format lm-example bench-peers bench-masks bench-memory bench-pixels bench-own bench-language documented mutants matrix clean
+.PHONY: train test check slow lint format site lm-example bench-peers bench-masks bench-memory bench-pixels bench-own bench-language documented mutants matrix clean
 
 train: .venv/base
 	$(BIN)/proximo train CartPole-v1 --until 475
@@ -37,6 +37,10 @@ lint: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site, which needs neither a server nor a network: open build/site/index.html.
+site: .venv/site
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/site
 
 # A language model from nothing: texts, preferences, a reward model, PPO, DPO and GRPO; minutes on a CPU.
 lm-example: .venv/language
@@ -87,6 +91,10 @@ matrix: .venv/ready
 
 .venv/language: .venv/base
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable ".[language]"
+	touch $@
+
+.venv/site: .venv/base
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable ".[site]"
 	touch $@
 
 .venv/ready: .venv/base
