@@ -33,10 +33,11 @@ def test_every_file_of_the_package_that_is_no_python_is_declared_as_its_data():
 
 
 def test_every_extra_of_the_page_exists():
+    """But for those that only this repository uses."""
     text = (ROOT / PROJECT["project"]["readme"]).read_text()
     column = re.findall(r"^\| .* \| (`.*`) \|$", text, flags=re.MULTILINE)
     named = {word for cell in column for word in re.findall(r"`(\w+)`", cell)}
-    assert named == PROJECT["project"]["optional-dependencies"].keys() - {"dev", "all"}
+    assert named == PROJECT["project"]["optional-dependencies"].keys() - {"dev", "all", "site"}
 
 
 def test_each_python_of_the_classifiers_is_one_that_is_promised():
