@@ -89,6 +89,7 @@ NOT_RUN = {
     "make slow": CHECKS,
     "make documented": CHECKS,
     "make matrix": CHECKS,
+    "make site": "it makes pages; tests/site builds them",
     "make format": "it changes the checkout",
     "make lm-example": "it takes minutes; tests/language/test_examples.py runs its stages for a moment",
     "make bench": MEASURES,
