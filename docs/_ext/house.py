@@ -15,7 +15,9 @@ from sphinx.application import Sphinx
 
 EQUATION = re.compile(r"(?P<before>\S.*:)  +(?P<equation>\S.*)")
 DEFINITION = re.compile(r"(?P<names>[`\w*]+(?:(?:, | / |\.)[`\w*]+)*)  +(?P<text>\S.*)")
-SCALAR = re.compile(r"int \| float \| ~?(jaxtyping\.)?Float\[Array, ''\] \| ~?(jaxtyping\.)?Int\[Array, ''\]")
+SCALAR = re.compile(
+    r"""int \| float \| ~?(jaxtyping\.)?Float\[Array, (''|"")\] \| ~?(jaxtyping\.)?Int\[Array, (''|"")\]"""
+)
 COMMAND = re.compile(r"(proximo|python|make|pip|git) ")
 CHAPTER = re.compile(r"^- \[[^]]+\]\(([\w/-]+)\.(?:md|rst)\)", flags=re.MULTILINE)
 
@@ -67,26 +69,45 @@ def restructured(lines: list[str]) -> list[str]:
     return made
 
 
+def plain_type(text: str) -> str:
+    """A type as the source has it, without what an option adds: its range, its names, its kind.
+
+    jaxtyping tells the class of an array in full, and all parts of a union.
+    """
+    while (start := text.find("Annotated[")) >= 0:
+        begin, depth, first = text.index("[", start) + 1, 1, 0
+        for end in range(begin, len(text)):
+            depth += (text[end] == "[") - (text[end] == "]")
+            if depth == 1 and text[end] == "," and not first:
+                first = end
+            if not depth:
+                break
+        start -= len("~typing.") if text[:start].endswith("~typing.") else 0
+        text = text[:start] + text[begin:first] + text[end + 1 :]
+    text = re.sub(r"\b(jaxlib\._jax|jax)\.Array\b", "Array", text)
+    text = re.sub(r"~[\w.]+\.(?=~)", "", text)  # Sphinx tells the module of a generic class twice
+    text = re.sub(r"<(factory|function)[^,)]*>", "...", text)  # a default that is no Python
+    return SCALAR.sub("Scalar", text)
+
+
 def process_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = restructured(lines)
+    # What Python says of any `__call__` without a docstring says nothing.
+    lines[:] = [] if lines[:1] == ["Call self as a function."] else restructured(lines)
 
 
 def process_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Short names: jaxtyping tells the class of an array in full, and all parts of a union."""
-
-    def short(text: str) -> str:
-        text = re.sub(r"\b(jaxlib\._jax|jax)\.Array\b", "Array", text)
-        return SCALAR.sub("Scalar", text)
-
-    return signature and short(signature), returned and short(returned)
+    return signature and plain_type(signature), returned and plain_type(returned)
 
 
 def polish(app: Sphinx, tree: nodes.document) -> None:
     """Shapes in double quotes, as the source has them; blocks in the colours of what they are written in."""
     for string in tree.findall(addnodes.desc_sig_literal_string):
         string.children = [nodes.Text('"' + string.astext().strip("'").strip() + '"')]
+    for type_ in tree.findall(addnodes.desc_annotation):
+        if (short := plain_type(type_.astext())) != type_.astext():
+            type_.children = [nodes.Text(short)]
     for block in tree.findall(nodes.literal_block):
         if block.get("language") in (None, "default"):
             block["language"] = language(block.astext())

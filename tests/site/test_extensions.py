@@ -58,6 +58,14 @@ def test_prose_has_no_signs_but_backticks() -> None:
     assert house.escaped("|A| (r - 1) * x_ is `a * b`") == r"\|A\| (r - 1) \* x\_ is `a * b`"
 
 
+def test_types_are_told_as_the_source_has_them() -> None:
+    told = "(a: ~typing.Annotated[dict[str, int], Range(most=[1, 2]), 'x'] = <factory>, b: float)"
+    assert house.plain_type(told) == "(a: dict[str, int] = ..., b: float)"
+    assert house.plain_type("~jaxtyping.Float[jaxlib._jax.Array, 'T N']") == "~jaxtyping.Float[Array, 'T N']"
+    scalar = "int | float | ~jaxtyping.Float[jaxlib._jax.Array, ''] | ~jaxtyping.Int[jaxlib._jax.Array, '']"
+    assert house.plain_type(f"tuple[{scalar}, {scalar}]") == "tuple[Scalar, Scalar]"
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [
