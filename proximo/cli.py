@@ -26,6 +26,7 @@ Proximal Policy Optimization, from an environment to a trained policy.
   evaluate RUN   play full episodes         proximo evaluate runs/CartPole-v1-0-...
   watch RUN      watch it play              proximo watch runs/CartPole-v1-0-... --video play.mp4
   report RUN...  an HTML report             proximo report runs/CartPole-v1-0-...
+  inspect RUN    look into one update       proximo inspect runs/CartPole-v1-0-... --what-if clip:0.1
   export RUN     save it as ONNX            proximo export runs/CartPole-v1-0-...
   runs [FOLDER]  list runs                  proximo runs
   sweep ENV      tune hyperparameters       proximo sweep Hopper-v5 --vary learning_rate=1e-5:1e-3:log
@@ -39,7 +40,20 @@ Proximal Policy Optimization, from an environment to a trained policy.
 """
 
 COMMANDS = (
-    *("train", "evaluate", "watch", "report", "export", "runs", "sweep", "bench", "check", "reproduce", "lm"),
+    *(
+        "train",
+        "evaluate",
+        "watch",
+        "report",
+        "inspect",
+        "export",
+        "runs",
+        "sweep",
+        "bench",
+        "check",
+        "reproduce",
+        "lm",
+    ),
     "completion",
 )
 

@@ -73,7 +73,7 @@ def resume_run(
     config = validate(with_options(config, **changes))
     if start.steps >= config.steps:
         raise UserError(f"{run} has finished its {config.steps:,} steps: ask for more with --steps")
-    config = _where_it_was(run, config, with_source(agent, run), env)
+    config = where_it_was(run, config, with_source(agent, run), env)
     evaluation = (evaluation or NO_EVALUATION).after(run)
     evaluation.check(config)
     files = control_files(config, **evaluation.recorded())
@@ -86,7 +86,7 @@ def resume_run(
     return Work(config, folder, start, evaluation=evaluation)
 
 
-def _where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:
+def where_it_was(run: Path, config: Config, agent: Agent, env: Any) -> Config:
     """The configuration with the environment that the run was begun in, made again or as it was given.
 
     Raises UserError where that is impossible, and where what was given is another environment.

@@ -200,6 +200,53 @@ def adapt_objective(
     return objective.adapted(kl), {"train/kl": kl} | beta
 
 
+class Prepared(NamedTuple):
+    """An update before its first minibatch step.
+
+    batch         all of its experience, [T, N, ...]
+    distribution  what the policy said of it
+    objective     as far as it is annealed
+    orders        rows of each minibatch, [K, minibatches, rows]
+    state, task   what the minibatch steps begin with, and what they improve
+    rewards       the reward statistics, which have counted this experience in
+    key           the stream of shuffles of the next update
+    """
+
+    batch: Batch
+    distribution: Any
+    objective: Objective
+    orders: Int[Array, "K minibatches rows"]
+    state: State
+    task: Task
+    rewards: RewardNormaliser
+    key: Array
+    actor_memory: Any
+    actor_metrics: dict[str, Array]
+
+
+def prepared(
+    learner: Learner, experience: Experience, options: UpdateOptions, remaining: float | Array
+) -> Prepared:
+    """All that comes before the minibatch steps: normalisation, advantages, the actor's own step, orders."""
+    objective = current_objective(learner, options, remaining)
+    learning_rate = current_learning_rate(learner, options, remaining)
+    seen, rewards = normalised(experience, learner.observations, learner.rewards, options)
+    cut = cut_of(seen, options.minibatch_size)
+    batch, distribution = whole_batch(learner.policy, seen, options, cut)
+    problem = actor_problem(batch, objective, learning_rate, options)
+    policy, actor_memory, actor_metrics = take_actor_step(
+        options.actor_step, learner.policy, learner.actor_memory, problem
+    )
+    key, shuffle_key = jax.random.split(learner.key)
+    shuffle = partial(cut.order, samples=batch.mask.size)
+    orders = jax.vmap(shuffle)(jax.random.split(shuffle_key, options.epochs))
+    state = State(policy, learner.optimiser, learning_rate, jnp.zeros((), bool))
+    task = task_of(batch, seen, objective, options, cut)
+    return Prepared(
+        batch, distribution, objective, orders, state, task, rewards, key, actor_memory, actor_metrics
+    )
+
+
 @jax.jit
 def update(
     learner: Learner, experience: Experience, options: UpdateOptions, remaining: float | Array
@@ -213,43 +260,29 @@ def update(
 
     Returns the learner after it, and metrics: means over all minibatch steps taken, on the device.
     """
-    objective = current_objective(learner, options, remaining)
-    learning_rate = current_learning_rate(learner, options, remaining)
-    seen, rewards = normalised(experience, learner.observations, learner.rewards, options)
-    cut = cut_of(seen, options.minibatch_size)
-    batch, distribution = whole_batch(learner.policy, seen, options, cut)
-    problem = actor_problem(batch, objective, learning_rate, options)
-    policy, actor_memory, actor_metrics = take_actor_step(
-        options.actor_step, learner.policy, learner.actor_memory, problem
-    )
-    key, shuffle_key = jax.random.split(learner.key)
-    shuffle = partial(cut.order, samples=batch.mask.size)
-    orders = jax.vmap(shuffle)(jax.random.split(shuffle_key, options.epochs))
-    state, history = minibatch_steps(
-        State(policy, learner.optimiser, learning_rate, jnp.zeros((), bool)),
-        orders,
-        task_of(batch, seen, objective, options, cut),
-    )
+    start = prepared(learner, experience, options, remaining)
+    state, history = minibatch_steps(start.state, start.orders, start.task)
+    batch = start.batch
     next_objective, penalty_metrics = adapt_objective(learner, state.weights, batch)
     learner = Learner(
         policy=state.weights,
         optimiser=state.adam,
-        actor_memory=actor_memory,
+        actor_memory=start.actor_memory,
         objective=next_objective,
         learning_rate=state.learning_rate,
         observations=learner.observations.after(experience),
-        rewards=rewards,
-        key=key,
+        rewards=start.rewards,
+        key=start.key,
         steps=learner.steps + jnp.sum(experience.mask).astype(learner.steps.dtype),
     )
     metrics = mean_over_updates(history) | {
-        "train/learning_rate": learning_rate,
-        "train/clip_range": jnp.asarray(clip_range(objective)[1]),
+        "train/learning_rate": start.state.learning_rate,
+        "train/clip_range": jnp.asarray(clip_range(start.objective)[1]),
         "train/explained_variance": explained_variance(batch.value[..., 0], batch.target[..., 0], batch.mask),
         "train/parameter_norm": global_norm(state.weights),  # NaN in a weight shows here
         "train/kl_stopped": state.stopped.astype(jnp.float32),
     }
-    return learner, metrics | actor_metrics | penalty_metrics | spread(distribution)
+    return learner, metrics | start.actor_metrics | penalty_metrics | spread(start.distribution)
 
 
 def mean_over_updates(history: dict[str, Array]) -> dict[str, Array]:

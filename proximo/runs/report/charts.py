@@ -128,13 +128,20 @@ def _band(frame: Frame, line: Line) -> Markup:
 
 
 def plot(
-    lines: Sequence[Line], name: str, *, large: bool = False, marks: Sequence[Mark] = (), whole: bool = False
+    lines: Sequence[Line],
+    name: str,
+    *,
+    large: bool = False,
+    marks: Sequence[Mark] = (),
+    whole: bool = False,
+    over: str = "steps",
 ) -> Markup:
-    """Curves over the steps of training.
+    """Curves over the steps of training, or over whole numbers of something else.
 
     name   what the picture shows, for those who cannot see it
     large  more ticks, and numbers where the pointer rests
     whole  the bands belong to what must be seen; else they are cut where the lines end
+    over   what is counted from left to right
     """
     drawn = [line for line in lines if len(line.curve.steps)]
     if not drawn:
@@ -156,7 +163,7 @@ def plot(
         *(_at("x", "left", frame.x(x), count(x)) for x in ticks(left, right, 5 if large else 2)),
         *(_at("m", "top", frame.y(mark.value), mark.label) for mark in marks),
     ]
-    hits = _hits(frame, [line for line in drawn if not line.faint]) if large else Markup()
+    hits = _hits(frame, [line for line in drawn if not line.faint], over) if large else Markup()
     return tag("div", _svg(name, *shapes), *words, hits, class_="plot large" if large else "plot")
 
 
@@ -182,18 +189,24 @@ def _at(kind: str, side: str, place: float, text: str) -> Markup:
     return tag("i", text, class_=kind, style=f"{side}:{place / SIZE:.1%}")
 
 
-def _hits(frame: Frame, lines: Sequence[Line]) -> Markup:
-    """Strips that tell the numbers at their step while the pointer rests on them; no script is needed."""
+def _hits(frame: Frame, lines: Sequence[Line], over: str) -> Markup:
+    """Strips that tell the numbers at their place while the pointer rests on them; no script is needed."""
     if len(lines) > COLOURS:
         return Markup()
-    strips = []
     width = (frame.right - frame.left) / HITS
-    for step in frame.left + width * (np.arange(HITS) + 0.5):
-        rows = [_reading(line, float(step)) for line in lines]
+    places = frame.left + width * (np.arange(HITS) + 0.5)
+    told = [f"{count(round(float(place), -2))} steps" for place in places]
+    if over != "steps":  # one strip for each whole number
+        width = max(1.0, round((frame.right - frame.left) / HITS))
+        places = np.arange(frame.left, frame.right + 0.5, width)
+        told = [f"{over} {place:.0f}" for place in places]
+    strips = []
+    for place, what in zip(places, told, strict=True):
+        rows = [_reading(line, float(place)) for line in lines]
         if any(rows):
-            side = "tip" if step < (frame.left + frame.right) / 2 else "tip before"
-            tip = tag("span", tag("b", f"{count(round(float(step), -2))} steps"), *rows, class_=side)
-            left = f"left:{(step - width / 2 - frame.left) / (frame.right - frame.left):.1%}"
+            side = "tip" if place < (frame.left + frame.right) / 2 else "tip before"
+            tip = tag("span", tag("b", what), *rows, class_=side)
+            left = f"left:{(place - width / 2 - frame.left) / (frame.right - frame.left):.1%}"
             strips.append(tag("div", tip, class_="hit", style=left))
     return tag("div", *strips, class_="hits", aria_hidden="true")
 

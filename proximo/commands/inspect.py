@@ -1,0 +1,246 @@
+"""`proximo inspect RUN`: one update of a run under the microscope."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from proximo.arguments import Watched, parse, parse_words
+from proximo.errors import UserError, say
+from proximo.learn.options import UpdateOptions
+from proximo.options import also, changes
+from proximo.own import OwnCode
+from proximo.paths import short
+from proximo.words import understood
+
+if TYPE_CHECKING:
+    from proximo.control.inspection import Moment, Variant
+    from proximo.runs.report.inspection import Version
+
+OWN = "as the run made it"
+
+
+@dataclass(frozen=True)
+class Inspect(Watched):
+    """Make one update of a run again, epoch by epoch, and write what happened to every sample's probability
+    ratio as one HTML page. Of control, and of `lm ppo` and `lm grpo`."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A run folder."""
+    update: int | None = None
+    """The update's number, from 1. By default the first after a checkpoint. A later one takes longer: the run
+    is trained again from the newest checkpoint before it."""
+    what_if: tuple[str, ...] = ()
+    """The same update with other options, such as `clip:0.1` or `epochs:30`. Several changes at once go in
+    quotes: `"clip:0.1 epochs:30"`."""
+    episodes: Annotated[int, also("--n-eval-episodes", "--eval-episodes")] = 100
+    """Full episodes to play with the policy before the update and after each version of it. 0 plays none."""
+    seed: int = 0
+    """Random seed of these episodes."""
+    out: Path | None = None
+    """The HTML file. By default RUN/inspect-UPDATE.html."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="ENV")] = None
+    """The environment. Name your own here, such as `file.py:Class`."""
+    network: OwnCode | None = None
+    """The class of your own network, if the run has one: `module:Class` or `file.py:Class`."""
+    reward: tuple[str, ...] = ()
+    """The reward functions of a run of `lm ppo` or `lm grpo`, as they were given to it."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Other options of an update."""
+
+    options: Annotated[UpdateOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
+        default_factory=UpdateOptions
+    )
+    clip: Annotated[float | None, also("--clip-coef", "--clip-range")] = None
+    """Clip range."""
+
+
+def read(words: list[str]) -> Inspect:
+    """The arguments that were typed."""
+    return parse_words(Inspect, "inspect", words)
+
+
+def run(arguments: Inspect) -> int:
+    """Inspect; returns the exit status."""
+    from proximo.runs.kinds import language_command
+    from proximo.runs.process import prepare_process
+    from proximo.runs.report.inspection import inspection_page
+    from proximo.runs.sealed import check_target, writing
+
+    prepare_process()
+    if arguments.episodes < 0:
+        raise UserError(f"episodes is {arguments.episodes}: it must be at least 0")
+    if arguments.out is not None:
+        check_target(arguments.out)
+    if language_command(arguments.run) is not None:
+        raise UserError("only runs of `proximo train` can be inspected")
+    told, number = of_control(arguments)
+    out = short(arguments.out or arguments.run / f"inspect-{number}.html")
+    with writing(out):
+        out.write_text(inspection_page(told), encoding="utf-8", errors="replace")
+    if arguments.json:
+        print(json.dumps(as_numbers(told, number, str(out)), allow_nan=False))
+        return 0
+    for one in told.versions:
+        kl, outside, flat = (one.means[name][-1] for name in ("kl", "outside", "no_slope"))
+        earned = "" if one.score is None else f", return {one.score.value:,.1f}"
+        print(f"{one.label}: KL {kl:.4g}, {outside:.1%} outside the range, {flat:.1%} without slope{earned}")
+    print(f"page: {out}")
+    return 0
+
+
+def as_numbers(told: Any, number: int, page: str) -> dict[str, Any]:
+    """What `--json` prints."""
+    versions = [
+        {
+            "label": one.label,
+            "means": {name: list(values) for name, values in one.means.items()},
+            "score": None if one.score is None else one.score.value,
+            "gain": None if one.gain is None else one.gain._asdict(),
+        }
+        for one in told.versions
+    ]
+    before = None if told.before is None else told.before.value
+    return {"page": page, "update": number, "notes": list(told.notes), "before": before, "versions": versions}
+
+
+def of_control(arguments: Inspect) -> tuple[Any, int]:
+    """What the page says of a run of `proximo train`, and the update's number."""
+    from proximo.control.inspection import ANSWERS, changed, moment_of, plan, played_by, variant
+    from proximo.learn.loss import clip_range
+    from proximo.learn.update import current_objective
+    from proximo.runs.report.charts import short as rounded
+    from proximo.runs.report.inspection import Inspected
+
+    own = {} if arguments.network is None else {"network": arguments.network}
+    planned = plan(arguments.run, arguments.update, own)
+    configs = {OWN: planned.config}
+    for words in arguments.what_if:  # mistakes are told before anything is computed
+        configs[words] = changed(planned.config, parsed_changes(words, planned.config.update))
+    if planned.updates_before and not arguments.quiet:
+        where = "its beginning" if planned.start is None else f"update {planned.start.number}"
+        say(f"training again from {where} to update {planned.number}")
+    moment = moment_of(planned, arguments.env, allow_import=arguments.env is not None)
+    playing = {"seed": arguments.seed, "env": arguments.env, "allow_import": arguments.env is not None}
+    before = played_by(moment, moment.learner, arguments.episodes, **playing)
+    found = [variant(moment, name, configs[name], arguments.episodes, **playing) for name in configs]
+    versions = drawn(found)
+    own_version = versions[0]
+    bounds = clip_range(current_objective(moment.learner, moment.config.update, moment.remaining))
+    low, high = (float(bound) for bound in bounds)
+    notes = []
+    if moment.fresh is not None:
+        why = moment.fresh.partition(":")[0]
+        notes = [f"{why}: this is a new rollout of the run's policy, not the one that the run learned from"]
+    config = moment.config
+    kl, outside = own_version.means["kl"][-1], own_version.means["outside"][-1]
+    tiles = [
+        ("Update", f"{moment.number:,}", f"at {moment.steps:,} of {config.steps:,} steps"),
+        ("Samples", f"{config.num_envs * config.horizon:,}", f"{config.num_envs} x {config.horizon}"),
+        ("Epochs", str(config.update.epochs), f"of minibatches of {config.update.minibatch_size}"),
+        ("KL", rounded(kl), "nats, after the last epoch"),
+        ("Outside", f"{outside:.1%}", "of the ratios, after the last epoch"),
+    ]
+    if before is not None and own_version.score is not None:
+        tiles.append(("Return", rounded(own_version.score.value), f"{rounded(before.mean)} before"))
+    lead = f"{sentence(ANSWERS[moment.same])} Learning rate {rounded(rate_of(moment))}."
+    return Inspected(
+        title=config.name,
+        lead=lead,
+        tiles=tiles,
+        command=again(arguments, moment.number),
+        notes=notes,
+        bounds=(low, high),
+        versions=versions,
+        before=None if before is None else estimate_of(before.returns),
+        scored="return",
+    ), moment.number
+
+
+def sentence(words: str) -> str:
+    """With a capital and a stop."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def again(arguments: Inspect, number: int) -> str:
+    """The command that makes this page."""
+    words = ["proximo", "inspect", str(short(arguments.run)), "--update", str(number)]
+    words += ["--what-if", *arguments.what_if] if arguments.what_if else []
+    default = {one.name: one.default for one in fields(Inspect)}
+    for name in ("episodes", "seed", "env"):
+        if getattr(arguments, name) != default[name]:
+            words += [f"--{name}", str(getattr(arguments, name))]
+    return shlex.join(words)
+
+
+def rate_of(moment: "Moment") -> float:
+    """Adam's step size in this update."""
+    from proximo.learn.update import current_learning_rate
+
+    return float(current_learning_rate(moment.learner, moment.config.update, moment.remaining))
+
+
+def estimate_of(values: Sequence[float]) -> Any:
+    """A mean with its interval."""
+    from proximo.runs.statistics import mean_of
+
+    return mean_of(list(values))
+
+
+def drawn(variants: "Sequence[Variant]") -> "list[Version]":
+    """Variants of an update as the page takes them; the first is the run's own."""
+    import numpy as np
+
+    from proximo.control.inspection import differences
+    from proximo.runs.report.inspection import Shape, Version
+
+    found, own = [], variants[0].returns
+    for one in variants:
+        shapes = []
+        for epoch in one.epochs:
+            counts = np.asarray(epoch.samples.counts)
+            ratio = np.exp(np.clip(np.asarray(epoch.samples.log_ratio), -20, 20))
+            shapes.append(Shape(ratio[counts], np.asarray(epoch.samples.moving)[counts]))
+        steps = {
+            name: [float(x) for epoch in one.epochs[1:] for x in np.asarray(epoch.steps[name])]
+            for name in ("grad_norm", "cosine")
+        }
+        means = {name: [float(epoch.means[name]) for epoch in one.epochs] for name in one.epochs[0].means}
+        gain = None
+        if own is not None and one.returns is not None and one is not variants[0]:
+            gain = estimate_of(differences(one.returns, own))
+        score = None if one.returns is None else estimate_of(one.returns.returns)
+        found.append(Version(one.changes, shapes, means, steps, score, gain))
+    return found
+
+
+def parsed_changes(words: str, options: UpdateOptions) -> Mapping[str, Any]:
+    """The changes that one `--what-if` asks for, by the options' names. Raises UserError.
+
+    words  `clip:0.1`, or several, with spaces between them
+    """
+    typed: list[str] = []
+    for word in words.split():
+        name, separator, value = word.partition(":")
+        option = f"--{name.replace('_', '-')}"
+        if not separator or not value:
+            raise UserError(f"--what-if {word} is not of the form OPTION:VALUE, such as clip:0.1")
+        switch = {"true": [option], "false": [f"--no-{option[2:]}"]}
+        typed += switch.get(value, [option, value])
+    try:
+        asked = parse(Changes, "inspect", understood("inspect", typed, Changes), Changes(options))
+    except UserError as error:
+        raise UserError(f"--what-if {words}: {error}") from None
+    found = dict(changes(asked.options, options))
+    if asked.clip is not None:
+        found["clip"] = asked.clip
+    if not found:
+        raise UserError(f"--what-if {words}: that is what the run has")
+    return found
