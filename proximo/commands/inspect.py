@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,6 @@ import tyro
 
 from proximo.arguments import Watched, parse, parse_words
 from proximo.errors import UserError, say
-from proximo.learn.options import UpdateOptions
 from proximo.options import also, changes
 from proximo.own import OwnCode
 from proximo.paths import short
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from proximo.runs.report.inspection import Version
 
 OWN = "as the run made it"
+ANSWERS_SHOWN, TOKENS_SHOWN = 4, 64
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,6 @@ class Inspect(Watched):
     """The reward functions of a run of `lm ppo` or `lm grpo`, as they were given to it."""
 
 
-@dataclass(frozen=True)
-class Changes:
-    """Other options of an update."""
-
-    options: Annotated[UpdateOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")] = field(
-        default_factory=UpdateOptions
-    )
-    clip: Annotated[float | None, also("--clip-coef", "--clip-range")] = None
-    """Clip range."""
-
-
 def read(words: list[str]) -> Inspect:
     """The arguments that were typed."""
     return parse_words(Inspect, "inspect", words)
@@ -79,9 +68,8 @@ def run(arguments: Inspect) -> int:
         raise UserError(f"episodes is {arguments.episodes}: it must be at least 0")
     if arguments.out is not None:
         check_target(arguments.out)
-    if language_command(arguments.run) is not None:
-        raise UserError("only runs of `proximo train` can be inspected")
-    told, number = of_control(arguments)
+    of = of_control if language_command(arguments.run) is None else of_language
+    told, number = of(arguments)
     out = short(arguments.out or arguments.run / f"inspect-{number}.html")
     with writing(out):
         out.write_text(inspection_page(told), encoding="utf-8", errors="replace")
@@ -89,8 +77,8 @@ def run(arguments: Inspect) -> int:
         print(json.dumps(as_numbers(told, number, str(out)), allow_nan=False))
         return 0
     for one in told.versions:
-        kl, outside, flat = (one.means[name][-1] for name in ("kl", "outside", "no_slope"))
-        earned = "" if one.score is None else f", return {one.score.value:,.1f}"
+        kl, outside, flat = (one.means[name][-1] for name in (told.divergence, "outside", "no_slope"))
+        earned = "" if one.score is None else f", {told.scored} {one.score.value:,.4g}"
         print(f"{one.label}: KL {kl:.4g}, {outside:.1%} outside the range, {flat:.1%} without slope{earned}")
     print(f"page: {out}")
     return 0
@@ -113,20 +101,19 @@ def as_numbers(told: Any, number: int, page: str) -> dict[str, Any]:
 
 def of_control(arguments: Inspect) -> tuple[Any, int]:
     """What the page says of a run of `proximo train`, and the update's number."""
-    from proximo.control.inspection import ANSWERS, changed, moment_of, plan, played_by, variant
+    from proximo.control.inspection import changed, moment_of, plan, played_by, variant
     from proximo.learn.loss import clip_range
     from proximo.learn.update import current_objective
     from proximo.runs.report.charts import short as rounded
-    from proximo.runs.report.inspection import Inspected
+    from proximo.runs.report.inspection import ANSWERS, Inspected
 
     own = {} if arguments.network is None else {"network": arguments.network}
     planned = plan(arguments.run, arguments.update, own)
     configs = {OWN: planned.config}
     for words in arguments.what_if:  # mistakes are told before anything is computed
         configs[words] = changed(planned.config, parsed_changes(words, planned.config.update))
-    if planned.updates_before and not arguments.quiet:
-        where = "its beginning" if planned.start is None else f"update {planned.start.number}"
-        say(f"training again from {where} to update {planned.number}")
+    if not arguments.quiet:
+        say_way(0 if planned.start is None else planned.start.number, planned.number)
     moment = moment_of(planned, arguments.env, allow_import=arguments.env is not None)
     playing = {"seed": arguments.seed, "env": arguments.env, "allow_import": arguments.env is not None}
     before = played_by(moment, moment.learner, arguments.episodes, **playing)
@@ -221,12 +208,20 @@ def drawn(variants: "Sequence[Variant]") -> "list[Version]":
     return found
 
 
-def parsed_changes(words: str, options: UpdateOptions) -> Mapping[str, Any]:
+def say_way(done: int, number: int) -> None:
+    """What has to be computed first."""
+    if number - done > 1:
+        where = f"update {done}" if done else "its beginning"
+        say(f"training again from {where} to update {number}")
+
+
+def parsed_changes(words: str, before: Any) -> Mapping[str, Any]:
     """The changes that one `--what-if` asks for, by the options' names. Raises UserError.
 
-    words  `clip:0.1`, or several, with spaces between them
+    words   `clip:0.1`, or several, with spaces between them
+    before  the run's options
     """
-    typed: list[str] = []
+    kind, typed = type(before), list[str]()
     for word in words.split():
         name, separator, value = word.partition(":")
         option = f"--{name.replace('_', '-')}"
@@ -235,12 +230,133 @@ def parsed_changes(words: str, options: UpdateOptions) -> Mapping[str, Any]:
         switch = {"true": [option], "false": [f"--no-{option[2:]}"]}
         typed += switch.get(value, [option, value])
     try:
-        asked = parse(Changes, "inspect", understood("inspect", typed, Changes), Changes(options))
+        asked = parse(kind, "inspect", understood("inspect", typed, kind), before)
     except UserError as error:
         raise UserError(f"--what-if {words}: {error}") from None
-    found = dict(changes(asked.options, options))
-    if asked.clip is not None:
-        found["clip"] = asked.clip
+    found = changes(asked, before)
     if not found:
         raise UserError(f"--what-if {words}: that is what the run has")
     return found
+
+
+# ---- language models
+
+
+def of_language(arguments: Inspect) -> tuple[Any, int]:
+    """What the page says of a run of `lm ppo` or `lm grpo`, and the update's number."""
+    from proximo.language.inspection import changed, moment_of, plan, scores_of, variant
+    from proximo.learn.loss import clip_range
+    from proximo.runs.report.charts import short as rounded
+    from proximo.runs.report.inspection import ANSWERS, Inspected
+    from proximo.runs.report.tokens import answers
+
+    planned = plan(arguments.run, arguments.update, arguments.reward)
+    before = planned.options
+    options = {OWN: before}
+    for words in arguments.what_if:
+        kinds = language_changes()(before.steps, before.optimisation)
+        options[words] = changed(before, parsed_changes(words, kinds))
+    if not arguments.quiet:
+        say_way(planned.done, planned.number)
+    moment = moment_of(planned)
+    count = arguments.episodes
+    scores = scores_of(moment, moment.arguments[0].weights, count)
+    variants = [variant(moment, name, options[name], count) for name in options]
+    versions = drawn_tokens(variants)
+    own, trainer = versions[0], moment.trainer
+    low, high = (float(bound) for bound in clip_range(before.steps.objective))
+    steps = before.steps
+    tiles = [
+        ("Update", f"{moment.number:,}", f"of {trainer.total:,}"),
+        ("Responses", f"{trainer.rows:,}", f"{own.ratios[0].ratio.size:,} tokens that count"),
+        ("Epochs", str(steps.epochs), f"of {steps.minibatches} minibatches"),
+        ("KL", rounded(own.means["k3"][-1]), "nats a token (k3), after the last epoch"),
+        ("Outside", f"{own.means['outside'][-1]:.1%}", "of the ratios, after the last epoch"),
+    ]
+    if scores is not None and own.score is not None:
+        tiles.append(("Score", rounded(own.score.value), f"{rounded(float(known(scores).mean()))} before"))
+    return Inspected(
+        title=f"lm {planned_command(arguments.run)}",
+        lead=sentence(ANSWERS[moment.same]),
+        tiles=tiles,
+        command=again(arguments, moment.number),
+        notes=[],
+        bounds=(low, high),
+        versions=versions,
+        before=None if scores is None else estimate_of(known(scores)),
+        scored="score",
+        more=[answers(*told_tokens(moment, variants[0]))],
+    ), moment.number
+
+
+def language_changes() -> Any:
+    """The options of `lm ppo` and `lm grpo` that another version of an update may have."""
+    from proximo.language.train.optimise import Optimisation
+    from proximo.language.train.options import StepOptions
+
+    @dataclass(frozen=True)
+    class LanguageChanges:
+        """Other options of an update of responses."""
+
+        steps: Annotated[StepOptions, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")]
+        optimisation: Annotated[Optimisation, tyro.conf.OmitArgPrefixes, tyro.conf.arg(name="")]
+
+    return LanguageChanges
+
+
+def planned_command(run: Path) -> str:
+    """`ppo` or `grpo`."""
+    from proximo.runs.kinds import language_command
+
+    return str(language_command(run))
+
+
+def known(scores: Any) -> Any:
+    """Scores of responses that have one."""
+    import numpy as np
+
+    return scores[~np.isnan(scores)]
+
+
+def drawn_tokens(variants: Sequence[Any]) -> "list[Version]":
+    """Versions of an update on responses as the page takes them."""
+    import numpy as np
+
+    from proximo.runs.report.inspection import Shape, Version
+
+    found, own = [], variants[0].scores
+    for one in variants:
+        shapes = []
+        for epoch in one.epochs:
+            counts = np.asarray(epoch.tokens.counts)
+            ratio = np.exp(np.asarray(epoch.tokens.log_ratio))
+            shapes.append(Shape(ratio[counts], np.asarray(epoch.tokens.moving)[counts]))
+        steps = {
+            name: [float(x) for epoch in one.epochs[1:] for x in np.asarray(epoch.steps[name])]
+            for name in ("grad_norm", "cosine")
+        }
+        means = {name: [float(epoch.means[name]) for epoch in one.epochs] for name in one.epochs[0].means}
+        score = gain = None
+        if one.scores is not None:
+            score = estimate_of(known(one.scores))
+            gain = None if one is variants[0] else estimate_of(known(one.scores - own))
+        found.append(Version(one.changes, shapes, means, steps, score, gain))
+    return found
+
+
+def told_tokens(moment: Any, own: Any) -> tuple[Any, ...]:
+    """The prompts, tokens and columns of numbers of the first few responses."""
+    import numpy as np
+
+    rollout, ledger, tokenizer = moment.rollout, moment.ledger, moment.trainer.rollouts.tokenizer
+    after = np.asarray(own.epochs[-1].tokens.log_prob)
+    width, lengths = rollout.width, np.asarray(rollout.responses.lengths)
+    ids = np.asarray(rollout.responses.ids)[:, width:]
+    rows = []
+    for index in range(min(ANSWERS_SHOWN, len(lengths))):
+        count = min(int(lengths[index]), TOKENS_SHOWN)
+        words = [tokenizer.decode([int(token)]) or "end" for token in ids[index, :count]]
+        columns = [np.asarray(part)[index, :count] for part in (*ledger, after)]
+        score = rollout.score[index]
+        rows.append((rollout.prompts[index], float(score), words, columns))
+    return (rows,)

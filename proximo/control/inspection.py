@@ -1,8 +1,6 @@
 """An update of a finished or interrupted run, made again to be looked at; and what might have been."""
 
 import contextlib
-import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,17 +25,11 @@ from proximo.learn.microscope import Epoch, replay
 from proximo.learn.update import Learner, update
 from proximo.options import with_options
 from proximo.runs.checkpoints import finished, newest_valid
-from proximo.runs.files import METRICS, MODEL
+from proximo.runs.files import MODEL
 from proximo.runs.kinds import check_is_policy
+from proximo.runs.logs import compare
 
 LOGGED = ("train/loss", "train/approx_kl", "train/grad_norm", "train/parameter_norm")
-ROUNDING = 1e-3  # relative: what another way to compile does to a mean over an update
-ANSWERS = {
-    "bits": "the update that the run made: its logged numbers are the same, bit for bit",
-    "rounding": "the update that the run made: its logged numbers are the same, up to rounding",
-    "other": "not quite the update that the run made: its logged numbers are others",
-    "unknown": "an update that the run has not made: it would be the next one",
-}
 
 
 class Moment(NamedTuple):
@@ -46,7 +38,7 @@ class Moment(NamedTuple):
     number      of the update, from 1
     steps       environment steps, with this rollout
     remaining   the share of the training that was left
-    same        a key of `ANSWERS`: whether it is what the run itself has done here
+    same        how it compares with what the run has logged, as `compare` says
     fresh       why the rollout is a new one, and not the run's; None if it is the run's
     agent       the policy that collected the rollout
     """
@@ -154,6 +146,7 @@ def moment_of(plan: Plan, env: Any = None, **make_options: Any) -> Moment:
             after, metrics = update(learner, experience, config.update, remaining)
             iteration = progress.after(experience, after, metrics, arena.stream)
             if iteration.number == plan.number:
+                learned = {name: iteration.metrics[name] for name in LOGGED if name in iteration.metrics}
                 return Moment(
                     config=config,
                     number=plan.number,
@@ -161,7 +154,7 @@ def moment_of(plan: Plan, env: Any = None, **make_options: Any) -> Moment:
                     learner=learner,
                     experience=experience,
                     remaining=remaining,
-                    same=_same(plan.run, plan.number, iteration.metrics),
+                    same=compare(plan.run, "time/iterations", plan.number, learned),
                     fresh=fresh[0] if fresh else None,
                     agent=_agent(iteration.agent, learner),
                 )
@@ -179,22 +172,6 @@ def _agent(like: Agent, learner: Learner) -> Agent:
         scale_actions=like.scale_actions,
         masked=like.masked,
     )
-
-
-def _same(run: Path, number: int, metrics: Mapping[str, float]) -> str:
-    """How an update's metrics compare with what the run has logged of it."""
-    for line in (run / METRICS).read_text().splitlines() if (run / METRICS).exists() else []:
-        try:
-            logged = json.loads(line)
-        except ValueError:  # torn
-            continue
-        if isinstance(logged, dict) and logged.get("time/iterations") == number:
-            pairs = [(logged[name], metrics[name]) for name in LOGGED if name in logged and name in metrics]
-            if all(a == b for a, b in pairs):
-                return "bits"
-            near = all(math.isclose(a, b, rel_tol=ROUNDING, abs_tol=1e-6) for a, b in pairs)
-            return "rounding" if near else "other"
-    return "unknown"
 
 
 def variant(moment: Moment, changes: str, config: Config, episodes: int, **playing: Any) -> Variant:

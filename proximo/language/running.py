@@ -101,6 +101,20 @@ def resume_training(
 
     Raises UserError if this is no run of the command, or if data, models or rewards have changed.
     """
+    options, trainer = rebuilt(command, run, names, functions)
+    with in_host_memory(mesh_of(options.model.mesh)):
+        folder, state, number = restore(run, language_files(command, options, trainer), trainer, typed)
+    every = options.run.checkpoint_every if every is None else every
+    return TrainingState(options, trainer, folder, every, state, number)
+
+
+def rebuilt(
+    command: str,
+    run: Path,
+    names: Sequence[str] | None = None,
+    functions: Sequence[RewardFunction] | None = None,
+) -> tuple[Any, Any]:
+    """The options and the trainer of a run, as it began; arguments and errors as of `resume_training`."""
     said = read_config(run)
     if said["command"] != command:
         raise UserError(f"{run} is a run of `proximo lm {said['command']}`, not of `proximo lm {command}`")
@@ -108,13 +122,8 @@ def resume_training(
     options: Any = from_json(kind, said["options"], str(run / CONFIG))
     refuse_other_inputs(said.get("inputs"), options)
     if command in SAMPLING:
-        trainer = build(options, _same_rewards(options.rewards.reward, names, functions))
-    else:
-        trainer = build(options)
-    with in_host_memory(mesh_of(options.model.mesh)):
-        folder, state, number = restore(run, language_files(command, options, trainer), trainer, typed)
-    every = options.run.checkpoint_every if every is None else every
-    return TrainingState(options, trainer, folder, every, state, number)
+        return options, build(options, _same_rewards(options.rewards.reward, names, functions))
+    return options, build(options)
 
 
 def _same_rewards(
@@ -212,16 +221,20 @@ def restore(
     If a checkpoint is damaged, a warning names it and an older one is used. If none is left, raises
     UserError: a run never restarts silently. Logs are truncated to the checkpoint.
     """
-    template = jax.eval_shape(trainer.begin)
-
-    def load(path: Path) -> tuple[Any, int]:
-        def build(said: Any, arrays: Any, _: Any) -> tuple[Any, int]:
-            return restore_tree(template, arrays, path / STATE_ARRAYS), int(said["number"])
-
-        return read_state(path, build)
-
-    path, (state, number) = newest_valid(run, load)
+    path, (state, number) = newest_valid(run, partial(load_state, jax.eval_shape(trainer.begin)))
     return RunFolder.reopen(run, path, number, files, typed=typed), state, number
+
+
+def load_state(template: Any, path: Path) -> tuple[Any, int]:
+    """The state that a checkpoint holds, and the iterations done. Raises UserError if it is damaged.
+
+    template  a state of the same trainer, or its shapes
+    """
+
+    def build(said: Any, arrays: Any, _: Any) -> tuple[Any, int]:
+        return restore_tree(template, arrays, path / STATE_ARRAYS), int(said["number"])
+
+    return read_state(path, build)
 
 
 def _checkpoint(iteration: Iteration, seconds: float) -> dict[str, bytes]:

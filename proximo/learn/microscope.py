@@ -17,7 +17,8 @@ from proximo.core import Unclipped, explained_variance, k1, k2, k3, masked_mean,
 from proximo.core.arrays import global_norm
 from proximo.core.surrogates import LOG_RATIO_LIMIT, clip_fraction
 from proximo.core.types import Experience
-from proximo.learn.batches import Batch, take
+from proximo.learn.batches import take
+from proximo.learn.descend import in_parts, summed_gradients
 from proximo.learn.loss import clip_range
 from proximo.learn.options import UpdateOptions
 from proximo.learn.update import Learner, Prepared, State, Task, minibatch_steps, prepared
@@ -138,18 +139,17 @@ def look(policy: ActorCritic, start: Prepared, options: UpdateOptions) -> tuple[
     return samples, means
 
 
-def cosines(
-    policy: ActorCritic, order: Int[Array, "minibatches rows"], task: Task
-) -> Float[Array, " minibatches"]:
+def cosines(weights: Any, order: Int[Array, "minibatches rows"], task: Task) -> Float[Array, " minibatches"]:
     """The cosine between the gradient of each minibatch and their mean, all at the same weights.
 
     The mean over an epoch's minibatches is the whole batch's gradient, up to how advantages are normalised.
     """
-    rows: Batch = task.rows(policy)
+    rows = task.rows(weights)
 
     def gradient(index: Int[Array, " rows"]) -> Any:
         whole, _ = task.prepare(take(rows, index))
-        return task.gradient(policy, whole)[0]
+        size = len(index) if task.part_rows is None else task.part_rows
+        return summed_gradients(task.gradient, weights, in_parts(whole, size))[0]
 
     zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, order[0]))
 

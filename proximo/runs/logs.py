@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from proximo.errors import UserError
@@ -55,6 +56,29 @@ def last_value(path: Path, name: str) -> float:
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
         return float(json.loads((path / METRICS).read_text().splitlines()[-1])[name])
     return 0.0
+
+
+ROUNDING = 1e-3  # relative: what another way to compile does to a mean over an update
+
+
+def compare(path: Path, key: str, number: int, metrics: Mapping[str, float]) -> str:
+    """How metrics compare with those that a run has logged of its iteration `number`.
+
+    path  the run's folder
+    key   what the iteration's number is logged under
+
+    Returns "bits" if all are equal, "rounding" if nearly, "other" if not, "unknown" where nothing is logged.
+    """
+    lines = (path / METRICS).read_text().splitlines() if (path / METRICS).exists() else []
+    step_of = step_under(key)
+    found = next((json.loads(line) for line in lines if step_of(line) == number), None)
+    if found is None:
+        return "unknown"
+    pairs = [(found[name], value) for name, value in metrics.items() if name in found]
+    if all(a == b for a, b in pairs):
+        return "bits"
+    near = all(math.isclose(a, b, rel_tol=ROUNDING, abs_tol=1e-6) for a, b in pairs)
+    return "rounding" if near else "other"
 
 
 def copy_logs(run: Path, out: Path, names: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import proximo
 from proximo.cli import main
 from proximo.commands.inspect import parsed_changes
 from proximo.control.inspection import moment_of, plan
+from proximo.core import Clip
 from proximo.learn.options import UpdateOptions
 from proximo.learn.update import update
 
@@ -112,7 +113,7 @@ def test_the_page_says_how_to_make_it_again(numbers):
 @pytest.mark.parametrize(
     ("words", "changes"),
     [
-        ("clip:0.1", {"clip": 0.1}),
+        ("clip:0.1", {"objective": Clip(0.1)}),
         ("epochs:30 lr:0.01", {"epochs": 30, "learning_rate": 0.01}),
         ("anneal:false", {"anneal": False}),
         ("n_epochs:4", {"epochs": 4}),

@@ -38,7 +38,7 @@ from proximo.language.train.optimise import (
 from proximo.language.train.options import GRPOOptions, PPOOptions, StepOptions
 from proximo.language.train.policy import Policy, evaluate_responses
 from proximo.language.train.responses import Batch, Responses, cut_to_length, response_mask, sort_by_length
-from proximo.language.train.rollout import Rollouts
+from proximo.language.train.rollout import Rollout, Rollouts
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
 from proximo.learn.update import State, Task, minibatch_steps
 
@@ -114,19 +114,8 @@ class SamplingTrainer:
     def iterate(self, state: Learner, number: int) -> Outcome:
         """Sample responses, score them, and update the policy."""
         options, started = self.options, time.perf_counter()
-        policy = eqx.combine(state.weights, self.frozen)
-        actor = in_precision(policy.model, options.optimisation)  # in the precision of training
-        rollout = self.rollouts.collect(actor, number)
-        order = minibatch_order(options.run.seed, number, options.steps, self.rows)
-        learner, metrics = update(
-            state,
-            Experience(
-                rollout.responses, *map(jnp.asarray, (rollout.log_prob, rollout.score, order, number))
-            ),
-            self.update_options,
-            remaining_at(number, self.total),
-            Frozen(self.frozen, self.reference),
-        )
+        rollout, arguments = self.before_update(state, number)
+        learner, metrics = update(*arguments)
         numbers = {name: float(value) for name, value in jax.device_get(metrics).items()} | rollout.metrics
         numbers |= {
             "episode": float((number + 1) * self.rows),
@@ -136,6 +125,22 @@ class SamplingTrainer:
             self.rollouts.check_first(numbers, options.optimisation.precision)
         look = number % options.samples_every == 0 or number + 1 == self.total
         return Outcome(learner, numbers, rollout.tokens, rollout.rows() if look else ())
+
+    def before_update(self, state: Learner, number: int) -> tuple[Rollout, tuple[Any, ...]]:
+        """Responses with their scores, and the arguments of `update` that learns from them."""
+        options = self.options
+        policy = eqx.combine(state.weights, self.frozen)
+        actor = in_precision(policy.model, options.optimisation)  # in the precision of training
+        rollout = self.rollouts.collect(actor, number)
+        order = minibatch_order(options.run.seed, number, options.steps, self.rows)
+        arrays = map(jnp.asarray, (rollout.log_prob, rollout.score, order, number))
+        return rollout, (
+            state,
+            Experience(rollout.responses, *arrays),
+            self.update_options,
+            remaining_at(number, self.total),
+            Frozen(self.frozen, self.reference),
+        )
 
     def save(self, state: Learner, folder: Path) -> None:
         """Write the policy's model; critics stay in the checkpoints."""
@@ -151,6 +156,41 @@ def minibatch_order(
     return np.stack(epochs).reshape(steps.epochs, steps.minibatches, -1).astype(np.int32)
 
 
+class Prepared(NamedTuple):
+    """An update before its first minibatch step.
+
+    batch        of all responses, with advantages
+    scores       the estimator's statistics of scores, with these counted in
+    facts        metrics of the batch
+    order        rows of each minibatch
+    state, task  what the minibatch steps begin with, and what they improve
+    """
+
+    batch: Batch
+    scores: Any
+    facts: dict[str, Array]
+    order: Int[Array, "K minibatches rows"]
+    state: State
+    task: Task
+
+
+def prepared(
+    learner: Learner, experience: Experience, options: Method, remaining: Scalar, frozen: Frozen
+) -> Prepared:
+    """All that comes before the minibatch steps; arguments as of `update`."""
+    estimator, number = estimator_of(options), experience.number
+    batch, scores, facts = estimate(learner, experience, options, frozen)
+    rate = learning_rate_at(options.optimisation, remaining)
+    moments, held = learner.moments, None
+    if estimator.warmup:
+        moments, held = reset_moments(moments, number == estimator.warmup), number < estimator.warmup
+    loss = partial(part_loss, frozen=frozen.weights, price=estimator.price(learner.kl), options=options)
+    task, order = task_of(loss, batch, experience.order, options, held)
+    return Prepared(
+        batch, scores, facts, order, State(learner.weights, moments, rate, jnp.zeros((), bool)), task
+    )
+
+
 @jit
 def update(
     learner: Learner, experience: Experience, options: Method, remaining: Scalar, frozen: Frozen
@@ -163,22 +203,14 @@ def update(
 
     Returns the learner after the update, and metrics: of the batch before it, and means over its steps.
     """
-    estimator, number = estimator_of(options), experience.number
-    batch, scores, facts = estimate(learner, experience, options, frozen)
-    rate = learning_rate_at(options.optimisation, remaining)
-    moments, held = learner.moments, None
-    if estimator.warmup:
-        moments, held = reset_moments(moments, number == estimator.warmup), number < estimator.warmup
-    price = estimator.price(learner.kl)
-    loss = partial(part_loss, frozen=frozen.weights, price=price, options=options)
-    task, order = task_of(loss, batch, experience.order, options, held)
-    state = State(learner.weights, moments, rate, jnp.zeros((), bool))
-    state, history = minibatch_steps(state, order, task)
-    kl, told = estimator.adapt_price(learner.kl, facts["objective/kl"], len(batch.mask))
+    start = prepared(learner, experience, options, remaining, frozen)
+    state, history = minibatch_steps(start.state, start.order, start.task)
+    estimator, facts = estimator_of(options), start.facts
+    kl, told = estimator.adapt_price(learner.kl, facts["objective/kl"], len(start.batch.mask))
     # Before the actor's first step the KL is 0, which must not adapt the coefficient.
-    kl = jax.tree.map(partial(jnp.where, number <= estimator.warmup), learner.kl, kl)
-    metrics = facts | told | mean_metrics(history) | {"lr": rate}
-    return Learner(state.weights, state.adam, kl, scores), metrics
+    kl = jax.tree.map(partial(jnp.where, experience.number <= estimator.warmup), learner.kl, kl)
+    metrics = facts | told | mean_metrics(history) | {"lr": start.state.learning_rate}
+    return Learner(state.weights, state.adam, kl, start.scores), metrics
 
 
 def estimate(

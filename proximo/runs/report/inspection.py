@@ -22,9 +22,9 @@ SHOWN = 8  # epochs that have a histogram
 REACH = 2.5  # widths of the clip range that a histogram shows on each side of 1
 NAMES = {  # of the means of an epoch: in a table's head, and what the number is
     "kl": ("KL", "the exact KL(old || new), mean over the rollout's states, in nats"),
-    "k1": ("k1", "estimate of it from the sampled actions: the mean of -log r"),
+    "k1": ("k1", "estimate of KL(old || new) from the sampled actions, in nats: the mean of -log r"),
     "k2": ("k2", "half the mean of (log r)^2"),
-    "k3": ("k3", "the mean of r - 1 - log r; `train/approx_kl` logs it of the minibatches"),
+    "k3": ("k3", "the mean of r - 1 - log r; what is logged as approximate KL, there of the minibatches"),
     "outside": ("outside", "share of samples whose ratio has left the clip range, whatever the advantage"),
     "no_slope": ("no slope", "share of samples where the objective is flat: they push no more"),
     "surrogate": ("objective", "what the actor maximises, mean over the rollout, in units of the advantage"),
@@ -32,6 +32,14 @@ NAMES = {  # of the means of an epoch: in a table's head, and what the number is
     "entropy": ("entropy", "of the policy, in nats"),
     "value_error": ("value error", "mean squared error of the critic against its targets before the update"),
     "explained_variance": ("explained", "share of the targets' variance that the critic explains"),
+}
+
+
+ANSWERS = {  # to `proximo.runs.logs.compare`
+    "bits": "the update that the run made: its logged numbers are the same, bit for bit",
+    "rounding": "the update that the run made: its logged numbers are the same, up to rounding",
+    "other": "not quite the update that the run made: its logged numbers are others",
+    "unknown": "an update that the run has not made: it would be the next one",
 }
 
 
@@ -89,6 +97,11 @@ class Inspected(NamedTuple):
     before: Estimate | None
     scored: str
     more: Sequence[Markup] = ()
+
+    @property
+    def divergence(self) -> str:
+        """The name of the best measure of it that there is: exact, or k3."""
+        return "kl" if "kl" in self.versions[0].means else "k3"
 
 
 def inspection_page(told: Inspected) -> str:
@@ -215,10 +228,10 @@ def _divergence(told: Inspected) -> Iterator[Markup]:
     labels = {"kl": "exact", "k1": "k1", "k2": "k2", "k3": "k3"}
     lines = [(label, means[name]) for name, label in labels.items() if name in means]
     yield figure(
-        "KL(old || new) over the rollout, in nats, after each epoch",
+        "KL(old || new), mean over the samples, in nats, after each epoch",
         _over_epochs("divergence by epoch", lines),
-        hint="k1, k2 and k3 estimate it from the sampled actions (Schulman 2020). k1 may be negative, so no "
-        "limit should watch it.",
+        hint="k1, k2 and k3 are estimates from the sampled actions (Schulman 2020). k1 may be negative, so "
+        "no limit should watch it.",
     )
 
 
@@ -285,7 +298,7 @@ def _what_if(told: Inspected) -> Iterator[Markup]:
     if told.before is not None:
         rows.append(("before the update", NONE, NONE, NONE, with_interval(told.before), NONE))
     for one in told.versions:
-        kl, outside, flat = (one.means[name][-1] for name in ("kl", "outside", "no_slope"))
+        kl, outside, flat = (one.means[name][-1] for name in (told.divergence, "outside", "no_slope"))
         gain = NONE if one.gain is None else with_interval(one.gain)
         earned = with_interval(one.score)
         rows.append((one.label, short(kl), f"{outside:.1%}", f"{flat:.1%}", earned, gain))
@@ -296,7 +309,7 @@ def _what_if(told: Inspected) -> Iterator[Markup]:
         hint += "gains are means of differences in pairs. They tell of this one update, not of training."
         yield tag("p", hint, class_="hint")
     if len(told.versions) > 1:
-        lines = [(one.label, one.means["kl"]) for one in told.versions]
+        lines = [(one.label, one.means[told.divergence]) for one in told.versions]
         yield figure("KL(old || new) after each epoch, in nats", _over_epochs("divergence by version", lines))
         rows_of = [(one.label, one.ratios[-1]) for one in told.versions]
         yield figure("Ratios after the last epoch", _histograms(told, rows_of))
@@ -305,7 +318,7 @@ def _what_if(told: Inspected) -> Iterator[Markup]:
 def _numbers(told: Inspected) -> Markup:
     means = told.versions[0].means
     names = [name for name in NAMES if name in means]
-    count = len(means["kl"])
+    count = len(means["k1"])
     rows = [(str(n), *(short(means[name][n]) for name in names)) for n in range(count)]
     meaning = [tag("li", tag("b", NAMES[name][0]), f": {NAMES[name][1]}") for name in names]
     return join(
