@@ -30,6 +30,7 @@ STEPS = "4096"  # two rollouts of most recipes
 SHORT: dict[str, dict[str, str]] = {
     "train": {"--steps": STEPS},
     "train --resume": {"--steps": "8192"},
+    "inspect": {"--episodes": "2"},
     "evaluate": {"--episodes": "2"},
     "watch": {"--video": "play.mp4", "--env-kwargs": "max_episode_steps=50"},
     "report": {},
@@ -55,7 +56,7 @@ SHORT: dict[str, dict[str, str]] = {
     "lm chat": {"--max-new-tokens": "8"},
 }
 """What each command gets. A number that the page gives for such an option is replaced; a name is kept."""
-LONG = {"--eval-every": "2048"}
+LONG = {"--eval-every": "2048", "--update": "1"}
 """What replaces the number of an option that is not added."""
 ALSO = {"--steps": ("--total-timesteps",)}
 """Other names of an option."""
