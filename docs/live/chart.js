@@ -1,4 +1,3 @@
-// needs: live.js
 // Small charts: SVG for shapes, a canvas for heat maps, HTML for words, so that letters keep their size on a
 // telephone. Colours are the classes s0 to s6 of live.css, as in `proximo report`.
 //
@@ -23,7 +22,7 @@
 
 const Chart = (function () {
   const SIZE = 1000; // of the drawing, in either direction: a tenth of a percent is finer than a pixel
-  const { element } = Live;
+  const element = (...made) => Live.element(...made); // live.js may be read later
 
   function short(value) {
     if (!Number.isFinite(value)) return "–";
