@@ -18,8 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.logging import getLogger
 
-ROOT = Path(__file__).resolve().parents[2]
-LIVE = ROOT / "docs" / "live"
+LIVE = Path(__file__).resolve().parents[1] / "live"
 FIGURES = "proximo.experiments.figures"  # its FIGURES: name -> a function that returns a dict of numbers
 
 log = getLogger(__name__)
@@ -37,11 +36,14 @@ def numbers(name: str) -> str | None:
     return json.dumps(figures[name](), allow_nan=False).replace("</", "<\\/") if name in figures else None
 
 
-def picture(name: str, file: Path) -> str:
-    """An SVG as a part of a page, where its ids must not be those of another."""
+def picture(name: str, caption: str, file: Path) -> str:
+    """An SVG as a part of a page: it has the caption's words, and ids that are not those of another."""
     text = file.read_text()
     own = re.compile(r"""(\bid="|url\(#|href="#|aria-labelledby="|aria-describedby=")(?=[\w.:-])""")
-    return own.sub(rf"\g<1>{name}-", text[text.index("<svg") :])
+    text = own.sub(rf"\g<1>{name}-", text[text.index("<svg") :])
+    if "role=" in text.partition(">")[0]:
+        return text
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1)
 
 
 def scripts(name: str) -> list[str]:
@@ -66,22 +68,25 @@ class LiveFigures(SphinxTransform):
 
     def figure(self, name: str, image: nodes.image, loaded: list[str]) -> list[nodes.Node]:
         page = self.env.current_document.docname
-        file = (ROOT / "docs" / page).parent / image["uri"]
+        file = Path(self.env.relfn2path(image["uri"])[1])
         for depends in (file, *(LIVE / script for script in scripts(name))):
             self.env.note_dependency(str(depends))
         known = numbers(name)
         if known is None:
             log.warning("%s has no figure %s: its script gets no numbers", FIGURES, name, location=image)
-        data = f'<script type="application/json" id="figure-{name}">{known}</script>' if known else ""
-        folder = "../" * page.count("/") + "live"
+        caption = image.get("alt", "")
+        begin = f'<figure class="live" data-figure="{name}">{picture(name, caption, file)}<figcaption>'
+        end = "</figcaption></figure>"
         new = [script for script in scripts(name) if script not in loaded]
-        style = "" if loaded else f'<link rel="stylesheet" href="{folder}/live.css">'
+        folder = "../" * page.count("/") + "live"
+        if known and f"{name}.js" in new:
+            end += f'<script type="application/json" id="figure-{name}">{known}</script>'
+        if not loaded:
+            end += f'<link rel="stylesheet" href="{folder}/live.css">'
+        end += "".join(f'<script src="{folder}/{script}"></script>' for script in new)
         loaded += new
-        tags = "".join(f'<script src="{folder}/{script}"></script>' for script in new)
-        begin = f'<figure class="live" data-figure="{html.escape(name)}">{picture(name, file)}<figcaption>'
-        end = f"</figcaption></figure>{data}{style}{tags}"
-        caption = nodes.paragraph("", image.get("alt", ""))
-        return [nodes.raw("", begin, format="html"), caption, nodes.raw("", end, format="html")]
+        words = nodes.paragraph("", caption)
+        return [nodes.raw("", begin, format="html"), words, nodes.raw("", end, format="html")]
 
 
 def copy_scripts(app: Sphinx, failure: Exception | None) -> None:

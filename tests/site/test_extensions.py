@@ -1,7 +1,6 @@
-"""What the site makes of docstrings, of tests and of pictures, in small."""
+"""What the site makes of docstrings and of tests, in small."""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -11,7 +10,6 @@ from proximo.core.returns import gae
 
 sys.path.append(str(ROOT / "docs" / "_ext"))
 import house
-import live
 import tested
 
 
@@ -114,28 +112,3 @@ def test_a_helper_and_a_list_of_cases_count_for_the_tests_that_use_them(tmp_path
         "k1": [("proximo.core", "two")],
         "k2": [("proximo.core", "three")],
     }
-
-
-def test_pictures_on_one_page_share_no_id(tmp_path) -> None:
-    file = tmp_path / "a.svg"
-    file.write_text(
-        '<?xml version="1.0"?>\n<svg><g id="g"/><use href="#g"/><path clip-path="url(#g)"/></svg>'
-    )
-    assert live.picture("a", file) == (
-        '<svg><g id="a-g"/><use href="#a-g"/><path clip-path="url(#a-g)"/></svg>'
-    )
-
-
-def test_a_script_says_what_it_needs(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(live, "LIVE", tmp_path)
-    (tmp_path / "cart.js").write_text("// needs: ppo.js, pole.js\n// needs: none\n")
-    (tmp_path / "alone.js").write_text("// A figure.\n")
-    assert live.scripts("cart") == ["chart.js", "live.js", "ppo.js", "pole.js", "cart.js"]
-    assert live.scripts("alone") == ["chart.js", "live.js", "alone.js"]
-
-
-def test_numbers_are_those_of_the_library_and_end_no_script(monkeypatch) -> None:
-    figures = {"clip": lambda: {"x": [0.1 + 0.2], "said": "</script>"}}
-    monkeypatch.setattr(live, "import_module", lambda name: SimpleNamespace(FIGURES=figures))
-    assert live.numbers("clip") == '{"x": [0.30000000000000004], "said": "<\\/script>"}'
-    assert live.numbers("unknown") is None
