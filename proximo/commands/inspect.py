@@ -90,13 +90,31 @@ def as_numbers(told: Any, number: int, page: str) -> dict[str, Any]:
         {
             "label": one.label,
             "means": {name: list(values) for name, values in one.means.items()},
+            "ratios": counted(one, told.bounds),
             "score": None if one.score is None else one.score.value,
             "gain": None if one.gain is None else one.gain._asdict(),
         }
         for one in told.versions
     ]
     before = None if told.before is None else told.before.value
-    return {"page": page, "update": number, "notes": list(told.notes), "before": before, "versions": versions}
+    found = {"page": page, "update": number, "title": told.title, "lead": told.lead}
+    found |= {"command": told.command, "bounds": [round(bound, 6) for bound in told.bounds]}
+    return {**found, "notes": list(told.notes), "before": before, "versions": versions}
+
+
+def counted(one: "Version", bounds: tuple[float, float]) -> dict[str, Any]:
+    """How many ratios lie between which edges after each epoch: all, and those that still have a slope."""
+    import numpy as np
+
+    from proximo.runs.report.inspection import edges_of, inside
+
+    edges = edges_of(bounds)
+    found: dict[str, Any] = {"edges": [round(float(x), 6) for x in edges], "all": [], "moving": []}
+    for shape in one.ratios:
+        held = inside(shape.ratio, edges)
+        found["all"].append(np.histogram(held, edges)[0].tolist())
+        found["moving"].append(np.histogram(held[shape.moving], edges)[0].tolist())
+    return found
 
 
 def of_control(arguments: Inspect) -> tuple[Any, int]:

@@ -166,17 +166,26 @@ def _ratios(told: Inspected) -> Iterator[Markup]:
     )
 
 
+def edges_of(bounds: tuple[float, float]) -> np.ndarray:
+    """Of the bars of a histogram of ratios, some way beyond the range."""
+    reach = REACH * max(bounds)
+    return np.linspace(max(0.0, 1.0 - reach), 1.0 + reach, BARS + 1)
+
+
+def inside(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Ratios, those beyond the edges moved into the outermost bars."""
+    return np.clip(ratio, edges[0], edges[-1])
+
+
 def _histograms(told: Inspected, rows: Sequence[tuple[str, Shape]]) -> Markup:
     """Histograms of ratios below each other, over one axis."""
-    reach = REACH * max(told.bounds)
-    left, right = max(0.0, 1.0 - reach), 1.0 + reach
-    edges = np.linspace(left, right, BARS + 1)
+    edges = edges_of(told.bounds)
+    left, right = float(edges[0]), float(edges[-1])
     drawn = []
     for label, shape in rows:
-        inside = np.clip(shape.ratio, left, right - 1e-9)
+        held = inside(shape.ratio, edges)
         pushing, whole = (
-            np.histogram(inside[chosen], edges)[0] / max(len(inside), 1)
-            for chosen in (shape.moving, np.ones(len(inside), bool))
+            np.histogram(chosen, edges)[0] / max(len(held), 1) for chosen in (held[shape.moving], held)
         )
         frame = Frame(left, right, 0.0, float(whole.max()) * 1.04 or 1.0)
         marks = "".join(f"M{frame.x(x):.0f} 0V{SIZE}" for x in (1 - told.bounds[0], 1 + told.bounds[1]))

@@ -1,0 +1,135 @@
+"""The numbers of the figures: what can be worked out by hand, and what each figure claims."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proximo.experiments.figures import FIGURES
+from proximo.experiments.figures.rounded import rounded
+
+
+@pytest.fixture(scope="module")
+def of():
+    """The numbers of a figure by its name, computed once."""
+    found = {}
+
+    def numbers(name):
+        if name not in found:
+            found[name] = FIGURES[name]()
+        return found[name]
+
+    return numbers
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_plain_data_without_nan(of, name):
+    text = json.dumps(of(name), allow_nan=False)
+    assert len(text) < 120_000  # it lies in the page
+    assert json.loads(text) == json.loads(json.dumps(FIGURES[name]()))  # a fresh call gives the same
+
+
+def test_numbers_keep_five_digits_and_what_is_not_finite_is_left_out():
+    assert rounded(np.array([1 / 3, 123456.7, np.nan, np.inf])) == [0.33333, 123460.0, None, None]
+    assert rounded(np.array([3, 4], np.int32)) == [3, 4] and rounded(True) is True
+
+
+# ---- clip
+
+
+def test_the_six_cases_of_the_clip(of):
+    """min(r A, clip(r, 0.8, 1.2) A): flat where the ratio has gone the way the advantage wants, and far."""
+    found = {(row["action"], row["place"]): (row["value"], row["slope"]) for row in of("clip")["cases"]}
+    assert found == {
+        ("good", "below"): (0.6, 1.0),
+        ("good", "inside"): (1.0, 1.0),
+        ("good", "above"): (1.2, 0.0),
+        ("bad", "below"): (-0.8, 0.0),
+        ("bad", "inside"): (-1.0, -1.0),
+        ("bad", "above"): (-1.4, -1.0),
+    }
+
+
+def test_every_objective_has_the_same_slope_where_nothing_has_moved(of):
+    for name, curves in of("clip")["objectives"].items():
+        for action, sign in (("good", 1.0), ("bad", -1.0)):
+            curve = curves[action]
+            slope = np.interp(1.0, curve["ratio"], curve["slope"])
+            assert slope == pytest.approx(sign, abs=0.03), name
+
+
+def test_the_update_under_the_curves_is_the_committed_one(of):
+    update = of("clip")["update"]
+    counts, moving = np.array(update["all"]), np.array(update["moving"])
+    assert counts.sum(axis=1).tolist() == [2048] * 11  # 8 x 256 samples, before and after each of 10 epochs
+    assert (moving <= counts).all()
+    np.testing.assert_allclose(1 - moving.sum(axis=1) / 2048, update["no_slope"], atol=1e-4)
+    assert update["no_slope"][-1] < update["outside"][-1]
+
+
+# ---- advantages
+
+
+def test_the_weight_of_a_later_error_is_a_power_of_gamma_lambda(of):
+    found = of("advantages")
+    for lam, rows in zip(found["lambdas"], found["weights"], strict=True):
+        for gamma, row in zip(found["gammas"], rows, strict=True):
+            np.testing.assert_allclose(row, (gamma * lam) ** np.arange(41), rtol=1e-4, atol=1e-6)
+
+
+def test_lambda_trades_bias_for_variance(of):
+    for row in of("advantages")["walk"]:
+        assert row["variance"] == sorted(row["variance"])
+        if row["critic_error"] > 0:
+            assert row["bias2"][0] == pytest.approx((0.99 * row["critic_error"]) ** 2, rel=1e-3)
+            assert np.argmin(row["error"]) not in (0, 8)  # the best lambda lies between
+        assert row["bias2"][-1] < 9 * row["variance"][-1] / 1024  # at 1 none, to 3 standard errors
+
+
+def test_an_end_leaves_the_terms_that_it_should(of):
+    """Rewards 1, values 5, gamma 0.99. The last row's TD error is 1 - 5 where nothing follows, and
+    1 + 0.99 x 5 - 5 = 0.95 where a value follows."""
+    found = {row["end"]: row["advantage"] for row in of("advantages")["ends"]}
+    assert found["termination"][3] == -4.0
+    assert found["time limit"][3] == 0.95 == found["end of the rollout"][3]
+    assert found["termination"][2] == pytest.approx(0.95 + 0.99 * 0.95 * -4.0, rel=1e-4)
+    assert found["end of the rollout"][4:] == [None] * 4
+    later = [row[4:] for row in found.values()][:3]
+    assert later[0] == later[1] == later[2]  # what comes after the end knows nothing of it
+
+
+# ---- policy gradient, trust region
+
+
+def test_a_sample_pushes_its_own_logit_up_and_the_others_down(of):
+    found = of("policy-gradient")
+    p = np.array(found["probabilities"])
+    for action, rows in enumerate(found["push"]):
+        for weight, row in zip(found["weights"], rows, strict=True):
+            np.testing.assert_allclose(row, weight * (np.eye(3)[action] - p), rtol=1e-3)
+
+
+def test_a_baseline_makes_the_same_direction_visible_with_far_fewer_samples(of):
+    found = of("policy-gradient")
+    raw, centred = (np.array(found["cosine"][name]) for name in ("raw reward", "advantage"))
+    assert centred[0] > raw[-2]  # one sample with it tells more than 300 without
+    spread = np.array(found["spread"]["raw reward"]) * np.sqrt(found["counts"])
+    np.testing.assert_allclose(spread, spread.mean(), rtol=0.15)  # the error falls as 1 / sqrt(n)
+
+
+def test_the_edge_of_the_trust_region_has_the_kl_that_it_claims(of):
+    found = of("trust-region")
+    old = jnp.array(found["old"])
+
+    def kl(new):
+        """Of two Gaussians: log(s/s0) + (s0^2 + (m - m0)^2) / (2 s^2) - 1/2."""
+        (m0, log0), (m, log1) = old, new
+        return log1 - log0 + (jnp.exp(2 * log0) + (m - m0) ** 2) / (2 * jnp.exp(2 * log1)) - 0.5
+
+    for step in found["steps"]:
+        np.testing.assert_allclose(jax.vmap(kl)(jnp.array(step["exact"])), step["max_kl"], rtol=0.02)
+        assert step["kl"]["accepted"] <= step["max_kl"] < step["kl"]["natural"]
+        assert step["surrogate"]["natural"] > step["surrogate"]["plain"]  # as far, in a better direction
+        assert step["backtracks"] == 1
