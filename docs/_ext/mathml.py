@@ -3,7 +3,9 @@
 Browsers draw MathML themselves, but only a font with a table of mathematics gives them brackets that grow.
 """
 
+import html
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from docutils import nodes
 from fontTools import subset
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
+
+log = getLogger(__name__)
 
 RANGES = (
     (0x20, 0x7E),
@@ -29,10 +34,22 @@ RANGES = (
 )
 
 
+def markup(tex: str, display: str) -> str:
+    """MathML of TeX. Raises ValueError for what latex2mathml passes on as it is."""
+    written = convert(tex.replace("{aligned}", "{align*}"), display=display)  # which differ in their width
+    if left := re.search(r"<mi>(\\\w*|&\w*;?)</mi>", written):
+        raise ValueError(f"no MathML is known for {left[1]}")
+    return written.replace("<mi>log</mi>", '<mi>log</mi><mspace width="0.17em"/>')
+
+
 def visit(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
     """Both kinds: a block stands on a line of its own, and may be wider than a phone."""
     block = isinstance(node, nodes.math_block)
-    written = convert(node.astext(), display="block" if block else "inline")
+    try:
+        written = markup(node.astext(), "block" if block else "inline")
+    except ValueError as error:
+        log.warning("%s", error, location=node)
+        written = f"<code>{html.escape(node.astext())}</code>"
     translator.body.append(f'<div class="equation" tabindex="0">{written}</div>' if block else written)
     raise nodes.SkipNode
 
@@ -44,7 +61,7 @@ def write_font(app: Sphinx, failure: Exception | None) -> None:
     target = Path(app.outdir, "_static", "math.woff2")
     if failure or target.exists():
         return
-    options = subset.Options(flavor="woff2", layout_features=["*"], name_IDs=["*"])
+    options = subset.Options(flavor="woff2", layout_features=["ssty"], name_IDs=["*"])
     font = subset.load_font(str(Path(package.origin).with_name("fonts") / "STIXTwoMath-Regular.ttf"), options)
     cut = subset.Subsetter(options)
     cut.populate(unicodes=[code for first, last in RANGES for code in range(first, last + 1)])

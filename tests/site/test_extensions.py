@@ -10,6 +10,7 @@ from proximo.core.returns import gae
 
 sys.path.append(str(ROOT / "docs" / "_ext"))
 import house
+import mathml
 import tested
 
 
@@ -112,3 +113,12 @@ def test_a_helper_and_a_list_of_cases_count_for_the_tests_that_use_them(tmp_path
         "k1": [("proximo.core", "two")],
         "k2": [("proximo.core", "three")],
     }
+
+
+def test_mathematics_is_markup_or_is_told() -> None:
+    rows = mathml.markup(r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "block")
+    assert rows.count("<mtr>") == 2 and "aligned" not in rows
+    assert "<mfrac>" in mathml.markup(r"\frac{1}{2}", "inline")
+    for tex in (r"\nonsense x", r"a & b"):
+        with pytest.raises(ValueError, match="no MathML is known"):
+            mathml.markup(tex, "inline")
