@@ -23,13 +23,8 @@ FIRST_PAGE = 600_000  # bytes as a server sends them
 ANY_PAGE = 2_000_000  # bytes of HTML
 SCRIPTS = 80_000  # bytes, all of ours together
 LONG, REFERENCE = "paper", "api/objectives"
-SHOWN = [
-    "index",
-    LONG,
-    REFERENCE,
-    "explained",
-    *(["cartpole"] if (ROOT / "docs" / "cartpole.md").exists() else []),
-]
+MOVING = sorted(page.stem for page in (ROOT / "docs").glob("*.md") if "](figures/" in page.read_text())
+SHOWN = ["index", LONG, REFERENCE, *(page for page in MOVING if page not in ("index", LONG))]
 
 
 class Links(HTMLParser):
