@@ -6,7 +6,7 @@
 //       id="figure-NAME">, or null. The static picture goes away once the function has returned; if it
 //       throws, the picture stays.
 //   Live.element("p", { class: "x", onclick: f }, "text", child, ...)    makes an element
-//   Live.range(parent, { label, low, high, step, value, log, show }, change) -> { value, set(value) }
+//   Live.range(parent, { label, low, high, step, value, log, show }, change) -> { value, set(value), input }
 //       A slider. `show(value)` gives its words, units included; `log`: equal steps are equal factors.
 //   Live.choice(parent, { label, options: [[value, words], ...], value }, change) -> { value, set(value) }
 //   Live.button(parent, label, act, title) -> the <button>
@@ -77,6 +77,7 @@ const Live = (function () {
       step: log ? (place(high) - place(low)) / 60 : step,
     });
     const control = {
+      input,
       value: options.value,
       set(value) {
         control.value = value;

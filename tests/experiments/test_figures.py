@@ -1,6 +1,7 @@
 """The numbers of the figures: what can be worked out by hand, and what each figure claims."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import pytest
 
 from proximo.experiments.figures import FIGURES
 from proximo.experiments.figures.rounded import rounded
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,16 @@ def test_the_edge_of_the_trust_region_has_the_kl_that_it_claims(of):
         assert step["kl"]["accepted"] <= step["max_kl"] < step["kl"]["natural"]
         assert step["surrogate"]["natural"] > step["surrogate"]["plain"]  # as far, in a better direction
         assert step["backtracks"] == 1
+
+
+# ---- cartpole
+
+
+def test_the_code_beside_the_script_is_the_librarys(of):
+    lines = of("cartpole")["objectives"]["clip"].splitlines()
+    assert lines[0] == "ratio = _ratio(log_ratio)"
+    assert lines[-1] == "return jnp.minimum(ratio * advantage, near * advantage)"
+    assert of("cartpole")["objectives"]["unclipped"] == "return _ratio(log_ratio) * advantage"
+    file, _, name = of("cartpole")["test"].partition("::")
+    assert f"def {name}(" in (ROOT / file).read_text()
+    assert all(line in (ROOT / of("cartpole")["file"]).read_text() for line in lines)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proximo.experiments.figures.advantages import advantages
+from proximo.experiments.figures.cartpole import cartpole
 from proximo.experiments.figures.clip import clip
 from proximo.experiments.figures.gradient import gradient
 from proximo.experiments.figures.trust_region import trust_region
@@ -18,6 +19,7 @@ FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
     "advantages": advantages,
     "trust-region": trust_region,
     "clip": clip,
+    "cartpole": cartpole,
 }
 
 __all__ = ["FIGURES"]
