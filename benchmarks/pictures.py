@@ -21,19 +21,14 @@ from proximo.core import (
     Clip,
     DualClip,
     KLPenalty,
-    LineSearch,
     LogClip,
     Objective,
     PolicyGradient,
     QuadraticPenalty,
     Unclipped,
-    fisher_product,
-    gae,
-    line_search,
-    masked_mean,
-    natural_gradient,
-    whiten,
 )
+from proximo.experiments.figures.advantages import weights
+from proximo.experiments.figures.trust_region import step as trust_region_step
 from proximo.experiments.plots import COLOURS, STYLE, require_matplotlib
 from proximo.policies import DiagonalGaussian
 
@@ -41,7 +36,7 @@ BLACK, BLUE, RED, GREEN, PINK, *_ = COLOURS
 GREY = "0.82"
 WIDTH = 6.6  # inches: a page of GitHub
 LAMBDAS = (0.0, 0.5, 0.9, 0.95, 1.0)
-GAMMA = 0.99
+GAMMA, DELAYS = 0.99, 61
 MAX_KL = 0.08  # eight times TRPO's, so that a parabola and the KL itself can be told apart
 
 Points = tuple[Any, Any]
@@ -144,16 +139,6 @@ def draw_surrogates(name: str) -> Any:
     return figure
 
 
-def gae_weights(lam: float, rows: int = 61) -> Any:
-    """The weight in the first row's advantage of a TD error `k` rows later, [rows].
-
-    Column k of the rewards holds a single 1, in row k, and all values are 0: its TD errors are the same.
-    """
-    error = jnp.eye(rows)
-    nothing, everything = jnp.zeros_like(error), jnp.ones_like(error)
-    return gae(error, nothing, nothing, GAMMA * everything, everything, lam)[0]
-
-
 def draw_gae() -> Any:
     """How far ahead an advantage looks, for several lambdas."""
     from matplotlib import pyplot
@@ -162,7 +147,7 @@ def draw_gae() -> Any:
     looks = zip(LAMBDAS, (PINK, GREEN, RED, BLUE, BLACK), ("o", "s", "^", "D", ""), strict=True)
     for lam, colour, marker in looks:
         axis.plot(
-            gae_weights(lam),
+            weights(lam, GAMMA, DELAYS),
             color=colour,
             marker=marker,
             markevery=5,
@@ -176,62 +161,11 @@ def draw_gae() -> Any:
     return figure
 
 
-@dataclass(frozen=True)
-class Step:
-    """A policy of two parameters, mean and log standard deviation, and how it is moved.
-
-    evaluate  parameters [2] -> (surrogate, KL)
-    product   v -> F v
-    plain     the gradient, as long as `natural` in the quadratic approximation of the KL
-    natural   the natural gradient's step
-    found     where the line search ended
-    """
-
-    old: Any
-    evaluate: Callable[[Any], tuple[Any, Any]]
-    product: Callable[[Any], Any]
-    plain: Any
-    natural: Any
-    found: LineSearch
-
-
-def trust_region_step() -> Step:
-    """One step of TRPO on a Gaussian that is paid for actions near 0.5."""
-    old = jnp.array([0.0, jnp.log(0.25)])
-    count = 64
-    noise = jax.scipy.stats.norm.ppf((jnp.arange(count) + 0.5) / count)[:, None]
-    action = gaussian(old).sample(noise)
-    mask = jnp.ones(count)
-    advantage = whiten(-jnp.square(action[:, 0] - 0.5), mask)
-
-    def surrogate(parameters: Any) -> Any:
-        log_ratio = gaussian(parameters).log_prob(action) - gaussian(old).log_prob(action)
-        return masked_mean(Unclipped()(log_ratio, advantage), mask)
-
-    def kl(parameters: Any) -> Any:
-        return gaussian(old).kl(gaussian(parameters))
-
-    product = fisher_product(kl, old, damping=0.0)
-    gradient = jax.grad(surrogate)(old)
-    natural = natural_gradient(gradient, product, MAX_KL, iterations=2)
-    plain = gradient * jnp.sqrt(2.0 * MAX_KL / (gradient @ product(gradient)))
-
-    def evaluate(parameters: Any) -> tuple[Any, Any]:
-        return surrogate(parameters), kl(parameters)
-
-    return Step(old, evaluate, product, plain, natural, line_search(evaluate, old, natural, MAX_KL))
-
-
-def gaussian(parameters: Any) -> DiagonalGaussian:
-    """The policy that a mean and a log standard deviation describe."""
-    return DiagonalGaussian(parameters[:1], parameters[1:])
-
-
 def draw_trust_region() -> Any:
     """Contours of KL(old || new), both gradients, and what the line search makes of the natural one."""
     from matplotlib import pyplot
 
-    step = trust_region_step()
+    step = trust_region_step(MAX_KL)
     mean, log_std = np.meshgrid(np.linspace(-0.2, 0.3, 76), np.linspace(-0.36, 0.4, 77) + step.old[1])
     grid = jnp.stack([mean.ravel(), log_std.ravel()], axis=-1)
     away = grid - step.old

@@ -1,6 +1,7 @@
 """The built pages: whole, light, readable by everybody, and nothing is asked of any network."""
 
 import gzip
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from conftest import ROOT, Site
 from playwright.sync_api import Browser, Page
 
 import proximo
+from proximo.experiments.figures import FIGURES
 
 pytestmark = pytest.mark.slow  # each stands on a site that takes seconds to build
 
@@ -21,7 +23,8 @@ FIRST_PAGE = 600_000  # bytes as a server sends them
 ANY_PAGE = 2_000_000  # bytes of HTML
 SCRIPTS = 80_000  # bytes, all of ours together
 LONG, REFERENCE = "paper", "api/objectives"
-SHOWN = ["index", LONG, REFERENCE, *(["cartpole"] if (ROOT / "docs" / "cartpole.md").exists() else [])]
+MOVING = sorted(page.stem for page in (ROOT / "docs").glob("*.md") if "](figures/" in page.read_text())
+SHOWN = ["index", LONG, REFERENCE, *(page for page in MOVING if page not in ("index", LONG))]
 
 
 class Links(HTMLParser):
@@ -152,6 +155,45 @@ def test_a_phone_scrolls_in_one_direction(browser: Browser, site: Site, pages: d
             boxes = "[...document.querySelectorAll('html, .bd-article-container')]"
             wide[file.name] = page.evaluate(f"Math.max(...{boxes}.map((box) => box.scrollWidth))")
     assert {name: width for name, width in wide.items() if width > 390} == {}
+
+
+def test_every_number_of_a_figure_is_what_the_library_computes(site: Site) -> None:
+    """To the last digit: none can be typed in, and none can be of an earlier version."""
+    block = re.compile(
+        r'<script type="application/json" id="figure-([\w-]+)">(.*?)</script>', flags=re.DOTALL
+    )
+    shown: dict[str, list[str]] = {}
+    for file in site.folder.glob("*.html"):
+        for name, numbers in block.findall(file.read_text()):
+            shown.setdefault(name, []).append(numbers)
+    assert shown.keys() == FIGURES.keys()
+    stale = [
+        name
+        for name, found in shown.items()
+        if json.loads(found[0]) != json.loads(json.dumps(FIGURES[name]()))
+    ]
+    assert stale == []
+
+
+def test_the_explaining_figures_answer(page: Page, site: Site) -> None:
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+    page.goto(site.address("explained"))
+    figures = page.locator("figure.live")
+    assert figures.count() >= 4 and page.locator("figure.live.live-ready").count() == figures.count()
+    clip = page.locator('figure[data-figure="clip"]')
+    before = clip.inner_text()
+    clip.get_by_label("Ratio r").focus()
+    page.keyboard.press("Home")  # a ratio of 0.05: a bad action has long gone where it should
+    assert "Objective -0.80, slope 0.00. This sample pushes no more." in clip.inner_text() != before
+    clip.get_by_label("Objective", exact=True).select_option("unclipped")
+    assert "Objective -0.05, slope -1.00. It asks for a smaller ratio." in clip.inner_text()
+    assert page.url.endswith("#clip.ratio=0.05&clip.objective=unclipped")
+    page.goto(page.url)
+    page.reload()  # what the address says is there again
+    assert "Objective -0.05, slope -1.00" in clip.inner_text()
+    assert wrong == []
 
 
 def test_search_finds_what_is_asked_for(page: Page, site: Site) -> None:

@@ -24,12 +24,12 @@ ENDS = {  # what the row before the end has: gamma's factor, and whether the nex
 }
 
 
-def weights(lam: Scalar, gamma: Scalar) -> Float[Array, " delays"]:
+def weights(lam: Scalar, gamma: Scalar, delays: int = DELAYS) -> Float[Array, " delays"]:
     """The weight in the first row's advantage of a TD error so many rows later.
 
     Column k of the rewards holds a single 1, in row k, and all values are 0: its TD errors are the same.
     """
-    error = jnp.eye(DELAYS)
+    error = jnp.eye(delays)
     nothing, everything = jnp.zeros_like(error), jnp.ones_like(error)
     return gae(error, nothing, nothing, gamma * everything, everything, lam)[0]
 
