@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from proximo.core import (
     Objective,
@@ -290,7 +290,16 @@ def mean_over_updates(history: dict[str, Array]) -> dict[str, Array]:
     counted = history.pop("counted")
     history["train/grad_norm"] = history.pop("grad_norm")
     means = {name: masked_mean(values, counted) for name, values in history.items()}
-    return means | {"train/updates": jnp.sum(counted)}
+    furthest = largest_epoch(history["train/approx_kl"], counted)
+    return means | {"train/approx_kl_max": furthest, "train/updates": jnp.sum(counted)}
+
+
+def largest_epoch(
+    values: Float[Array, "K minibatches"], counted: Float[Array, "K minibatches"]
+) -> Float[Array, ""]:
+    """The largest of the epochs' means over the steps that counted; 0 where none did."""
+    sums, counts = jnp.sum(values * counted, axis=1), jnp.sum(counted, axis=1)
+    return jnp.max(sums / jnp.maximum(counts, 1.0))
 
 
 def spread(distribution: Any) -> dict[str, Array]:

@@ -38,6 +38,7 @@ METRICS = [
     "time/time_elapsed",
     "time/total_timesteps",
     "train/approx_kl",
+    "train/approx_kl_max",
     "train/clip_fraction",
     "train/clip_range",
     "train/entropy",

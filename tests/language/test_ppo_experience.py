@@ -129,7 +129,8 @@ def test_what_was_sampled_is_what_is_learned_from_and_what_functions_get():
 SHARED = {
     *("eps", "episode", "lr", "objective/entropy", "objective/kl", "objective/kl_per_token"),
     *("objective/non_score_reward", "objective/rlhf_reward", "objective/scores", "loss/policy_avg"),
-    *("policy/approxkl_avg", "policy/clipfrac_avg", "policy/entropy_avg", "policy/grad_norm"),
+    *("policy/approxkl_avg", "policy/approxkl_max", "policy/clipfrac_avg", "policy/entropy_avg"),
+    "policy/grad_norm",
     *("val/distinct", "val/finished", "val/first_ratio", "val/length", "val/num_eos_tokens", "val/ratio"),
     *("val/sampler_gap", "rewards/count_of_a", "rewards/std"),
 }

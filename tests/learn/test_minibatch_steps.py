@@ -11,7 +11,15 @@ from probes import equal, small, turns, walk
 from proximo.learn.batches import Batch, Sequences, Steps, take
 from proximo.learn.descend import adam, descend
 from proximo.learn.experience import normalised, whole_batch
-from proximo.learn.update import State, Task, minibatch_step, minibatch_steps, task_of, update
+from proximo.learn.update import (
+    State,
+    Task,
+    largest_epoch,
+    minibatch_step,
+    minibatch_steps,
+    task_of,
+    update,
+)
 
 BATCH = {"x": jnp.arange(1.0, 9.0), "mask": jnp.array([1.0, 1, 1, 0, 1, 1, 1, 1])}
 ORDER = jnp.arange(8).reshape(1, 2, 4)  # one epoch: rows 0 to 3, then 4 to 7
@@ -153,3 +161,11 @@ def test_a_training_takes_its_steps_here(monkeypatch):
     monkeypatch.setattr("proximo.learn.update.minibatch_step", without_a_step)
     broken, _ = update.__wrapped__(learner, jax.tree.map(jnp.asarray, rollout), config.update, 1.0)
     assert equal(broken.policy, learner.policy)
+
+
+def test_the_largest_epoch_is_that_of_the_largest_mean_of_counted_steps():
+    """Means 0.2, (0.1 + 0.5) / 2 = 0.3, and 0.25 of the only step that counted."""
+    values = jnp.array([[0.1, 0.3], [0.1, 0.5], [0.25, 9.0]])
+    counted = jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(largest_epoch(values, counted), 0.3, rtol=1e-6)
+    assert largest_epoch(values, jnp.zeros((3, 2))) == 0.0

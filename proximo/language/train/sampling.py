@@ -40,7 +40,7 @@ from proximo.language.train.policy import Policy, evaluate_responses
 from proximo.language.train.responses import Batch, Responses, cut_to_length, response_mask, sort_by_length
 from proximo.language.train.rollout import Rollout, Rollouts
 from proximo.learn.descend import Adam, Gradient, adam, in_parts
-from proximo.learn.update import State, Task, minibatch_steps
+from proximo.learn.update import State, Task, largest_epoch, minibatch_steps
 
 Method = PPOOptions | GRPOOptions
 
@@ -209,7 +209,9 @@ def update(
     kl, told = estimator.adapt_price(learner.kl, facts["objective/kl"], len(start.batch.mask))
     # Before the actor's first step the KL is 0, which must not adapt the coefficient.
     kl = jax.tree.map(partial(jnp.where, experience.number <= estimator.warmup), learner.kl, kl)
-    metrics = facts | told | mean_metrics(history) | {"lr": start.state.learning_rate}
+    furthest = largest_epoch(history["policy/approxkl_avg"], history["counted"])
+    more = {"policy/approxkl_max": furthest, "lr": start.state.learning_rate}
+    metrics = facts | told | mean_metrics(history) | more
     return Learner(state.weights, state.adam, kl, start.scores), metrics
 
 

@@ -79,6 +79,8 @@ HINTS = {
     "train/loss": "The sum that is minimised; it says little by itself.",
     "train/grad_norm": "Before clipping to max_grad_norm. Spikes are a sign of bad updates.",
     "train/actor_grad_norm": "Of the actor's own gradient. Spikes are a sign of bad updates.",
+    "train/approx_kl_max": "approx_kl of the epoch where it is largest, usually the last: how far an update "
+    "went. approx_kl itself is the mean over all epochs.",
     "train/learning_rate": "As annealed or adapted.",
     "train/actor_learning_rate": "As adapted to the target KL.",
     "train/clip_range": "Epsilon, as annealed.",
