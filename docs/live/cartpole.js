@@ -6,7 +6,7 @@
 Live.figure("cartpole", function (figure, data) {
   const { element, button } = Live;
   const [MOST_RUNS, SOLVED] = [3, 475]; // a run is solved by the mean of its last 100 episodes
-  const BUSY = 0.7; // share of the time that "fast" spends on training, so that the page stays smooth
+  const [BUSY, LONGEST] = [0.7, 0.025]; // share, and seconds at once, that "fast" trains: the page stays smooth
   const [CELLS, WIDEST, FASTEST] = [28, 12, 3]; // of the maps: a side, degrees, radians per second
   const NUMBER = { clip: "epsilon", "kl-penalty": "beta", "quadratic-penalty": "epsilon" }; // what objectives read
   const names = ["objective", "epsilon", "beta", "learning_rate", "epochs", "gamma", "gae_lambda"];
@@ -322,7 +322,7 @@ Live.figure("cartpole", function (figure, data) {
     for (; owed.move >= 0.02; owed.move -= 0.02) move();
     draw_carts();
     const fast = values.speed === "fast";
-    const until = performance.now() + 1000 * BUSY * seconds;
+    const until = performance.now() + 1000 * Math.min(BUSY * seconds, LONGEST);
     while (fast && values.speed === "fast" && performance.now() < until) advance();
     if (owed.draw < (fast ? 0.2 : 1 / (run.options.epochs + 1))) return;
     owed.draw = 0;

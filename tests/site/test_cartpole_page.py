@@ -237,6 +237,17 @@ def test_the_code_stands_side_by_side(opened):
     assert cartpole()["test"] in page.locator("details").last.inner_text()
 
 
+def test_news_are_told_at_most_every_five_seconds(opened):
+    page = opened()
+    page.clock.install()
+    page.evaluate("() => { window.say = Live.speaker(document.body); }")
+    told = page.locator("body > [role=status]")
+    for words, after, heard in (("a", 10, "a"), ("b", 4000, "a"), ("c", 1100, "c"), ("d", 4000, "c")):
+        page.evaluate("(words) => say(words)", words)
+        page.clock.run_for(after)
+        assert told.inner_text() == heard
+
+
 @pytest.mark.parametrize("theme, width", [("light", 390), ("dark", 1280)])
 def test_it_can_be_read_by_everybody(opened, theme, width):
     page = opened(viewport={"width": width, "height": 800})
