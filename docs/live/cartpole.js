@@ -156,7 +156,8 @@ Live.figure("cartpole", function (figure, data) {
   const over_states = { y: "angular velocity, rad/s", x: "angle, degrees; cart in the middle, at rest",
     left: -WIDEST, right: WIDEST, low: -FASTEST, high: FASTEST, height: 11 };
   const chart = (parent, title, ...options) => Chart.create(parent, Object.assign({ title }, ...options));
-  const returns = chart(scene, "Return", over_steps, { y: "mean of 100 episodes (faint: 10)", low: 0, high: 520, height: 13 });
+  const returns = chart(scene, "Return", over_steps,
+    { y: "mean of 100 episodes (faint: 10)", low: 0, high: 520, height: 13 });
   const ratios = chart(middle, "Ratio", { y: "share of the samples", x: "π new / π old", left: 0, right: 2, low: 0 });
   const divergence = chart(middle, "KL(old ‖ new)", over_steps, { y: "nats, after each update", log: true });
   const preference = chart(maps, "P(push right)", over_states);
@@ -169,7 +170,8 @@ Live.figure("cartpole", function (figure, data) {
   const details = (name, ...inside) => element("details", {}, element("summary", {}, name), ...inside);
   figure.append(
     element("div", { class: "runs", tabindex: "0", role: "region", "aria-label": "The runs in numbers" }, table),
-    details("Take this run to Python", command, "The same algorithm and options; other random numbers, so other digits."),
+    details("Take this run to Python", command,
+      "The same algorithm and options; other random numbers, so other digits."),
     details("Show me the code", code, data ? `Held equal, with all gradients, by ${data.test}.` : ""),
   );
 
@@ -216,8 +218,9 @@ Live.figure("cartpole", function (figure, data) {
     const heights = new Array(bins).fill(0);
     for (const r of seen.ratio) heights[Math.min(bins - 1, Math.floor((r / 2) * bins))] += 1 / seen.ratio.length;
     ratios.set({ high: Math.max(0.3, Math.min(1, 1.1 * Math.max(...heights))) });
+    const label = `after epoch ${seen.epoch} of ${options.epochs}`;
     ratios.draw([
-      { kind: "bars", edges, heights, series: runs.indexOf(run), label: `after epoch ${seen.epoch} of ${options.epochs}` },
+      { kind: "bars", edges, heights, series: runs.indexOf(run), label },
       { kind: "level", axis: "x", at: 1 - options.epsilon, label: "1 − ε" },
       { kind: "level", axis: "x", at: 1 + options.epsilon, label: "1 + ε" },
     ], `${short(100 * seen.clip_fraction)} % of the samples are outside of 1 ± ${options.epsilon}`);
@@ -237,15 +240,18 @@ Live.figure("cartpole", function (figure, data) {
       const [low, high] = ends || [Math.min(...values), Math.max(...values)];
       const [from, to] = [short(low), short(high)];
       map.draw([{ kind: "heat", values, columns: CELLS, low, high, from, to }, dots],
-        `from ${from} to ${to}; ${short(values.at(-CELLS))} when falling to the left, ${short(values[CELLS - 1])} to the right`);
+        `from ${from} to ${to}; ${short(values.at(-CELLS))} where the pole falls to the left, ` +
+        `${short(values[CELLS - 1])} to the right`);
     }
   }
 
   function draw_curves() {
     const series = runs.indexOf(run);
-    const line = (name, label, dashed, { history } = run) =>
-      ({ kind: "line", x: history.steps, y: history[name], series: dashed ? 6 : runs.findIndex((each) => each.history === history), label, dashed });
-    const all = (name, mine) => runs.map((each, i) => line(name, each === run && mine ? mine : `run ${i + 1}`, false, each));
+    const line = (name, label, dashed, of = run) => ({
+      kind: "line", x: of.history.steps, y: of.history[name], series: dashed ? 6 : runs.indexOf(of), label, dashed,
+    });
+    const all = (name, mine) => runs.map((each, i) =>
+      line(name, each === run && mine ? mine : `run ${i + 1}`, false, each));
     const last = (name) => short(run.history[name].at(-1));
     const right = Math.max(60_000, ...runs.map(({ learner }) => learner.steps));
     for (const each of [returns, divergence, clipped, shape]) each.set({ right });
@@ -256,7 +262,8 @@ Live.figure("cartpole", function (figure, data) {
     ], `run ${series + 1} is at ${last("mean")}`);
     divergence.draw([...all("kl", "exact"), line("approx_kl", "k3, from samples", true)],
       `after the last update ${last("kl")} exact, ${last("approx_kl")} by k3`);
-    clipped.draw([line("clip_fraction", "outside 1 ± ε"), line("without_gradient", "where the clip has no gradient", true)],
+    const without = line("without_gradient", "where the clip has no gradient", true);
+    clipped.draw([line("clip_fraction", "outside 1 ± ε"), without],
       `${last("clip_fraction")} outside, ${last("without_gradient")} without a gradient`);
     shape.draw([line("entropy", "entropy, nats"), line("explained", "explained variance", true)],
       `entropy ${last("entropy")}, explained variance ${last("explained")}`);
@@ -285,12 +292,14 @@ Live.figure("cartpole", function (figure, data) {
       const cells = [words_of(each).join(" ") || "nothing", whole(learner.steps), short(mean_return(each)),
         short(Math.max(...kl)), solved ? whole(solved) : "–"];
       const name = element("button", { type: "button", "aria-pressed": pressed, onclick: choose }, `Run ${i + 1}`);
-      return line(element("th", { scope: "row", class: `s${i}` }, name), ...cells.map((cell) => element("td", {}, cell)));
+      const head = element("th", { scope: "row", class: `s${i}` }, name);
+      return line(head, ...cells.map((cell) => element("td", {}, cell)));
     });
     const head = ["Run", "Differs from the recipe in", "Steps", "Return", "Largest KL", "Solved after"];
-    const focused = [...table.querySelectorAll("button")].indexOf(document.activeElement);
+    const choices = () => [...table.querySelectorAll("button")];
+    const focused = choices().indexOf(document.activeElement);
     table.replaceChildren(line(...head.map((name) => element("th", { scope: "col" }, name))), ...rows);
-    if (focused >= 0) table.querySelectorAll("button")[focused]?.focus();
+    if (focused >= 0) choices()[focused]?.focus();
     for (const name of ["epsilon", "beta"]) sliders[name].input.disabled = NUMBER[values.objective] !== name;
     beside.disabled = runs.length === MOST_RUNS;
     command.textContent = ["proximo train CartPole-v1 --hidden 16 16 --seed", run.seed, ...words_of(run)].join(" ");
@@ -311,7 +320,8 @@ Live.figure("cartpole", function (figure, data) {
     const { learner, history, seen, solved } = run;
     if (!seen) return;
     const end = solved ? ` Solved after ${whole(solved)} steps.` : "";
-    say(`Update ${history.steps.length}, ${whole(learner.steps)} steps: mean return ${short(mean_return(run))}, KL ${short(seen.kl)}.${end}`);
+    const found = `mean return ${short(mean_return(run))}, KL ${short(seen.kl)}.${end}`;
+    say(`Update ${history.steps.length}, ${whole(learner.steps)} steps: ${found}`);
   }
 
   // ---- Time

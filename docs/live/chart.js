@@ -39,7 +39,8 @@ const Chart = (function () {
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10, 20].map((factor) => factor * power).find((size) => size >= rough);
     const found = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step || 0); // never -0
+    const last = high / step + 1e-9;
+    for (let i = Math.ceil(low / step - 1e-9); i <= last; i++) found.push(i * step || 0); // never -0
     return found;
   }
 
@@ -169,8 +170,8 @@ const Chart = (function () {
         const [a, b] = [x(shape.edges[i]), x(shape.edges[i + 1])];
         return height ? `M${a.toFixed(1)} ${SIZE}V${y(height).toFixed(1)}H${b.toFixed(1)}V${SIZE}Z` : "";
       }).join("")),
-    level: (shape, x, y) =>
-      path("mark", shape.axis === "x" ? `M${x(shape.at).toFixed(1)} 0V${SIZE}` : `M0 ${y(shape.at).toFixed(1)}H${SIZE}`),
+    level: ({ axis, at }, x, y) =>
+      path("mark", axis === "x" ? `M${x(at).toFixed(1)} 0V${SIZE}` : `M0 ${y(at).toFixed(1)}H${SIZE}`),
   };
 
   function word(kind, side, place, text) {

@@ -91,9 +91,14 @@ def close(found, expected, tolerance=EXACT):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * largest)
 
 
+def first_policy():
+    """As the library begins."""
+    return ActorCritic(jax.random.key(0), 4, Categories((2,), scalar=True), NetworkOptions(hidden=(16, 16)))
+
+
 def new_policy(seed):
     """A policy whose weights are all drawn at random, so that no gradient is 0."""
-    policy = ActorCritic(jax.random.key(0), 4, Categories((2,), scalar=True), NetworkOptions(hidden=(16, 16)))
+    policy = first_policy()
     generator = np.random.default_rng(seed)
     return jax.tree.map(lambda x: jnp.asarray(generator.normal(0, 0.5, x.shape)), policy)
 
@@ -449,6 +454,62 @@ def test_it_is_short_and_has_one_name():
     assert [line for line in lines if line.startswith(("const", "let", "var", "function"))] == [
         "const PPO = (function () {"
     ]
+
+
+def test_networks_begin_as_the_librarys_do(page):
+    """Orthogonal rows or columns, whichever are fewer: of length sqrt 2, 0.01 for actions, 1 for values."""
+    policy = page.evaluate("() => numbers_of(PPO.new_policy(PPO.random_numbers(3), [16, 16]))")
+    for found, expected in zip(policy, leaves(first_policy()), strict=True):
+        of_both = [np.reshape(x, expected.shape) for x in (found, expected)]
+        if expected.ndim == 1:
+            assert not np.any(of_both)
+            continue
+        few_rows = expected.shape[0] < expected.shape[1]
+        squares = [x @ x.T if few_rows else x.T @ x for x in of_both]
+        np.testing.assert_allclose(squares[0], squares[1], atol=1e-6)
+        assert np.any(of_both[0] < 0) and np.any(of_both[0] > 0)
+
+
+def test_random_numbers_are_uniform_and_their_own(page):
+    drawn = page.evaluate(
+        "() => [1, 1, 2].map((seed) => Array.from({ length: 4000 }, PPO.random_numbers(seed)))"
+    )
+    assert drawn[0] == drawn[1] != drawn[2]
+    counts, _ = np.histogram(drawn[0], 10, (0, 1))
+    assert counts.sum() == 4000 and np.all(np.abs(counts - 400) < 80)
+
+
+def test_a_rollout_is_what_happened(page):
+    """Rows follow each other as the cart moves; episodes begin near the middle and end for a reason."""
+    rows, p_right, returns = page.evaluate(
+        """() => {
+            const options = { ...PPO.CARTPOLE, horizon: 600 };
+            const learner = PPO.new_learner(options, 5);
+            learner.policy.actor[2].weight.fill(0);
+            learner.policy.actor[2].bias[1] = 0.2; // a coin that prefers the right
+            learner.envs[0].age = 499; // in its last step
+            const rows = PPO.collect(learner, options);
+            return [rows, Math.exp(PPO.log_probabilities(learner.policy, [0, 0, 0, 0])[1]), learner.returns];
+        }"""
+    )
+    obs, action, final_obs = (np.array(rows[name]) for name in ("obs", "action", "final_obs"))
+    over, terminated = np.array(rows["over"]), np.array(rows["terminated"])
+    assert obs.shape == (601, 8, 4) and action.shape == (600, 8) and np.all(np.array(rows["reward"]) == 1)
+    np.testing.assert_array_equal(obs[1:][~over], final_obs[~over])
+    first = np.concatenate([obs[0], obs[1:][over]])
+    assert np.all(np.abs(first) <= 0.05) and np.abs(first.mean()) < 0.01 and first.std() > 0.02
+    assert over[0, 0] and not terminated[0, 0] and returns[0] == 500  # the time limit
+    assert np.all(over[terminated]) and np.sum(over & ~terminated) == 1
+    _, env = np.nonzero(over)
+    assert len(returns) == len(env) and sum(returns) - 499 == 600 * 8 - sum(
+        600 - 1 - np.flatnonzero(over[:, n])[-1] for n in range(8)
+    )
+    assert action.mean() == pytest.approx(p_right, abs=0.03) and p_right == pytest.approx(0.55, abs=0.01)
+    moved = page.evaluate(
+        "([obs, action]) => obs.map((state, i) => PPO.cartpole_step(state, action[i]).state)",
+        [obs[:-1].reshape(-1, 4).tolist(), action.ravel().tolist()],
+    )
+    np.testing.assert_array_equal(moved, final_obs.reshape(-1, 4))
 
 
 SOLVE = """([source, seeds]) => {
