@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from benchmarks import site_pictures_results
 from proximo.experiments.figures import FIGURES
 from proximo.experiments.plots import COLOURS, STYLE, require_matplotlib
 
@@ -138,6 +139,7 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "advantages": draw_advantages,
     "policy-gradient": draw_policy_gradient,
     "trust-region": draw_trust_region,
+    **site_pictures_results.PICTURES,
 }
 
 

@@ -99,12 +99,13 @@ const Chart = (function () {
     const title = element("p", { class: "chart-title" }, element("b", {}, options.title), ` ${options.y || ""}`);
     const legend = element("ul", { class: "chart-legend" });
     const plot = element("div", { class: "chart-plot", style: `height:${options.height || 9}rem` });
-    const below = element("p", { class: "chart-below" }, options.x || "");
+    const below = element("p", { class: "chart-below" });
     parent.append(element("div", { class: "chart" }, title, legend, plot, below));
     let last = null;
 
     function draw(shapes, words) {
       last = [shapes, words];
+      below.textContent = options.x || "";
       const { left, right, low, high } = ends(shapes, options);
       const height = options.log ? Math.log10 : (value) => value;
       const x = (value) => ((value - left) / (right - left)) * SIZE;

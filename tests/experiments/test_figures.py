@@ -149,3 +149,35 @@ def test_the_code_beside_the_script_is_the_librarys(of):
     file, _, name = of("cartpole")["test"].partition("::")
     assert f"def {name}(" in (ROOT / file).read_text()
     assert all(line in (ROOT / of("cartpole")["file"]).read_text() for line in lines)
+
+
+# ---- races, language models
+
+
+def test_a_races_mean_and_interval_are_those_of_its_seeds(of):
+    """Student's t with 2 degrees of freedom: 4.3027 standard errors to either side."""
+    for task in of("race")["methods"]["trpo"]["tasks"]:
+        seeds = np.array(task["seeds"])
+        assert seeds.shape == (3, 50)
+        np.testing.assert_allclose(task["mean"], seeds.mean(axis=0), rtol=1e-3)
+        wanted = 4.3027 * seeds.std(axis=0, ddof=1) / 3**0.5
+        np.testing.assert_allclose(task["half"], wanted, rtol=0.06, atol=1e-3)
+
+
+def test_every_setting_of_both_grids_races(of):
+    methods = of("race")["methods"]
+    assert sum("figure3" in one["grids"] for one in methods.values()) == 6
+    assert sum("table1" in one["grids"] for one in methods.values()) == 11
+    assert methods["clip-0.2"]["gradient_steps"] == 10 * 1_000_000 / 64
+    assert methods["trpo"]["gradient_steps"] == 1_000_000 // 2048
+    assert methods["cem"]["gradient_steps"] == 0
+
+
+def test_the_weaker_the_price_the_further_the_two_scores_part(of):
+    runs = of("rlhf")["runs"]
+    strong, weakest = runs["PPO, beta 0.5"], runs["PPO, beta 0.002"]
+    apart = [np.mean(np.subtract(run["model"], run["gold"])[-10:]) for run in (strong, weakest)]
+    assert apart[1] > 4 * apart[0] > 0
+    assert np.mean(weakest["kl"][-10:]) > 5 * np.mean(strong["kl"][-10:])
+    before = of("rlhf")["methods"][0]
+    assert before["name"] == "SFT" and before["kl"] == 0

@@ -196,6 +196,24 @@ def test_the_explaining_figures_answer(page: Page, site: Site) -> None:
     assert wrong == []
 
 
+def test_the_figures_of_runs_answer(page: Page, site: Site) -> None:
+    page.goto(site.address("explained"))
+    race = page.locator('figure[data-figure="race"]')
+    assert "After 1,000,000 environment steps on Walker2d: PPO (clip) 3,722, TRPO 3,526" in race.inner_text()
+    race.get_by_label("Run so far").focus()
+    page.keyboard.press("Home")
+    race.get_by_label("Counted in").select_option("gradient")
+    assert "TRPO 14.9 with 10" in race.inner_text()  # of 488 for a million steps
+    race.get_by_role("button", name="TRPO", exact=True).click()
+    assert "TRPO 14.9" not in race.inner_text()
+    race.get_by_role("button", name="Play").click()
+    race.get_by_role("button", name="Pause").click()
+    language = page.locator('figure[data-figure="rlhf"]')
+    assert "the reward model gives 2.62, the gold score is 1.93, at 11.9 nats" in language.inner_text()
+    language.get_by_label("KL coefficient").select_option("PPO, beta 0.5")
+    assert "the reward model gives 1.57, the gold score is 1.49, at 1.3 nats" in language.inner_text()
+
+
 def test_search_finds_what_is_asked_for(page: Page, site: Site) -> None:
     page.goto(site.address("search") + "?q=advantage")
     page.get_by_text("Search finished").wait_for()

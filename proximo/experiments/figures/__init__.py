@@ -12,6 +12,8 @@ from proximo.experiments.figures.advantages import advantages
 from proximo.experiments.figures.cartpole import cartpole
 from proximo.experiments.figures.clip import clip
 from proximo.experiments.figures.gradient import gradient
+from proximo.experiments.figures.race import race
+from proximo.experiments.figures.rlhf import rlhf
 from proximo.experiments.figures.trust_region import trust_region
 
 FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -20,6 +22,8 @@ FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
     "trust-region": trust_region,
     "clip": clip,
     "cartpole": cartpole,
+    "race": race,
+    "rlhf": rlhf,
 }
 
 __all__ = ["FIGURES"]
