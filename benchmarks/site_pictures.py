@@ -134,12 +134,29 @@ def draw_trust_region(data: dict[str, Any]) -> Any:
     return figure
 
 
+def draw_metrics(data: dict[str, Any]) -> Any:
+    """Four metrics of a run that learns and of one that breaks."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 4, figsize=(WIDTH, 2.3), layout="constrained")
+    names = ("rollout/ep_rew_mean", "train/approx_kl", "train/clip_fraction", "train/explained_variance")
+    for axis, name in zip(axes, names, strict=True):
+        for kind, colour in (("healthy", BLUE), ("broken", RED)):
+            values = [np.nan if x is None else x for x in data["metrics"][name][kind]]
+            axis.plot(data["steps"][kind], values, color=colour, label=kind)
+        axis.set(title=name.partition("/")[2], xlabel="steps", xticks=[0, 60_000])
+    axes[1].set(yscale="log")
+    axes[0].legend(frameon=False)
+    return figure
+
+
 PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "clip": draw_clip,
     "advantages": draw_advantages,
     "policy-gradient": draw_policy_gradient,
     "trust-region": draw_trust_region,
     **site_pictures_results.PICTURES,
+    "metrics": draw_metrics,
 }
 
 

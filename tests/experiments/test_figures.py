@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from proximo.experiments.figures import FIGURES
+from proximo.experiments.figures.metrics import MEANINGS, table
 from proximo.experiments.figures.rounded import rounded
+from proximo.runs.report.hints import HINTS, VITAL
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,3 +183,30 @@ def test_the_weaker_the_price_the_further_the_two_scores_part(of):
     assert np.mean(weakest["kl"][-10:]) > 5 * np.mean(strong["kl"][-10:])
     before = of("rlhf")["methods"][0]
     assert before["name"] == "SFT" and before["kl"] == 0
+
+
+# ---- metrics
+
+
+def test_every_metric_of_rollouts_and_updates_has_a_row_that_leads_to_its_code():
+    """But for those of the cross-entropy method and TRPO's search, and counts that need no formula."""
+    left_out = {"train/fitness_mean", "train/fitness_best", "train/parameter_std", "rollout/success_rate"}
+    left_out |= {"train/line_search_accepted", "train/line_search_backtracks", "rollout/restarts"}
+    named = {name for name in (*HINTS, *VITAL) if name.startswith(("train/", "rollout/"))}
+    assert named - left_out == MEANINGS.keys()
+    for _, place in MEANINGS.values():
+        file, _, name = place.partition("::")
+        assert f"def {name}" in (ROOT / file).read_text(), place
+
+
+def test_the_page_of_metrics_has_the_numbers_of_the_committed_runs():
+    assert table() in (ROOT / "docs" / "metrics.md").read_text()
+
+
+def test_the_divergence_tells_of_a_broken_run_before_the_return_does(of):
+    found = of("metrics")["metrics"]
+    kl, returns = found["train/approx_kl"], found["rollout/ep_rew_mean"]
+    times = [b / h for b, h in zip(kl["broken"][:12], kl["healthy"], strict=False)]
+    assert 200 < np.median(times) < 300 and min(times) > 50
+    assert max(abs(b - h) for b, h in zip(returns["broken"][:12], returns["healthy"], strict=False)) < 15
+    assert (returns["healthy"][-1], round(returns["broken"][-1])) == (500, 206)

@@ -12,6 +12,7 @@ from proximo.experiments.figures.advantages import advantages
 from proximo.experiments.figures.cartpole import cartpole
 from proximo.experiments.figures.clip import clip
 from proximo.experiments.figures.gradient import gradient
+from proximo.experiments.figures.metrics import metrics
 from proximo.experiments.figures.race import race
 from proximo.experiments.figures.rlhf import rlhf
 from proximo.experiments.figures.trust_region import trust_region
@@ -24,6 +25,7 @@ FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
     "cartpole": cartpole,
     "race": race,
     "rlhf": rlhf,
+    "metrics": metrics,
 }
 
 __all__ = ["FIGURES"]
