@@ -95,6 +95,7 @@ NOT_RUN = {
     "make lm-example": "it takes minutes; tests/language/test_examples.py runs its stages for a moment",
     "make bench": MEASURES,
     "python -m benchmarks.pictures": "it draws the pictures of docs again",
+    "python -m benchmarks.screenshots": "it takes the screenshots of docs again",
     "python -m benchmarks.site_pictures": "it draws the pictures of docs again",
     "python -m benchmarks": MEASURES,
     ".venv/bin/python -m benchmarks": MEASURES,

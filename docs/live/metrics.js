@@ -11,7 +11,8 @@ Live.figure("metrics", (parent, data) => {
     const name = state.values.metric;
     const told = data.metrics[name];
     place.replaceChildren();
-    const chart = Chart.create(place, { title: name, x: "environment steps", height: 12 });
+    const log = name.includes("approx_kl"); // the two runs are decades apart
+    const chart = Chart.create(place, { title: name, x: "environment steps", height: 12, log });
     const curves = ["healthy", "broken"].map((kind, series) => ({
       kind: "line", x: data.steps[kind], y: told[kind].map((y) => (y === null ? NaN : y)), series, label: kind,
     }));
