@@ -5,7 +5,7 @@ python -m benchmarks.pictures [--out docs/paper]
 A formula is never typed again here: what a picture shows is what training computes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -206,7 +206,18 @@ PICTURES: dict[str, Callable[[], Any]] = {
 
 
 def draw(folder: Path) -> list[Path]:
-    """All pictures as SVG and PNG; returns their paths. Raises UserError where matplotlib is missing."""
+    """The pictures of the page as SVG and PNG; returns their paths. Raises UserError without matplotlib."""
+    return drawn(PICTURES, folder, {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}})
+
+
+def drawn(
+    pictures: Mapping[str, Callable[[], Any]], folder: Path, metadata: Mapping[str, dict[str, None]]
+) -> list[Path]:
+    """Pictures as files; returns their paths. Raises UserError where matplotlib is missing.
+
+    pictures  name -> what draws it
+    metadata  of each kind of file that is wanted: what it must not tell, to be the same each time
+    """
     require_matplotlib()
     import matplotlib
 
@@ -216,13 +227,12 @@ def draw(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     with matplotlib.rc_context(STYLE | {"path.simplify_threshold": 0.05}):
-        for name, picture in PICTURES.items():
+        for name, picture in pictures.items():
             figure = picture()
-            svg, png = (folder / f"{name}.{ending}" for ending in ("svg", "png"))
-            figure.savefig(svg, metadata={"Date": None, "Creator": None})
-            figure.savefig(png, dpi=96, metadata={"Software": None})
+            for ending, nothing in metadata.items():
+                paths.append(folder / f"{name}.{ending}")
+                figure.savefig(paths[-1], dpi=96, metadata=nothing)
             pyplot.close(figure)
-            paths += [svg, png]
     return paths
 
 

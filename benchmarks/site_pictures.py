@@ -7,6 +7,7 @@ They stand for the live figures on GitHub, in print, and where no script runs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 import tyro
 
 from benchmarks import site_pictures_results
+from benchmarks.pictures import drawn
 from proximo.experiments.figures import FIGURES
-from proximo.experiments.plots import COLOURS, STYLE, require_matplotlib
+from proximo.experiments.plots import COLOURS
 
 BLACK, BLUE, RED, GREEN, PINK, *_ = COLOURS
 GREY = "0.6"
@@ -162,21 +164,8 @@ PICTURES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def draw(folder: Path) -> list[Path]:
     """All pictures as SVG; returns their paths. Raises UserError where matplotlib is missing."""
-    require_matplotlib()
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    with matplotlib.rc_context(STYLE | {"path.simplify_threshold": 0.05}):
-        for name, picture in PICTURES.items():
-            figure = picture(FIGURES[name]())
-            paths.append(folder / f"{name}.svg")
-            figure.savefig(paths[-1], metadata={"Date": None, "Creator": None})
-            pyplot.close(figure)
-    return paths
+    pictures = {name: partial(picture, FIGURES[name]()) for name, picture in PICTURES.items()}
+    return drawn(pictures, folder, {"svg": {"Date": None, "Creator": None}})
 
 
 if __name__ == "__main__":
