@@ -24,7 +24,7 @@ def draw_race(data: dict[str, Any]) -> Any:
     for task, (by_steps, by_gradients) in zip(tasks, axes, strict=True):
         for name, colour in RACERS.items():
             method = data["methods"][name]
-            of = method["tasks"][data["tasks"].index(task)]
+            of = method["curves"][data["tasks"].index(task)]
             steps = share * data["steps"] / 1000
             by_steps.plot(steps, np.transpose(of["seeds"]), color=colour, linewidth=0.5, alpha=0.4)
             by_steps.plot(steps, of["mean"], color=colour, label=method["label"])
@@ -60,4 +60,17 @@ def draw_rlhf(data: dict[str, Any]) -> Any:
     return figure
 
 
-PICTURES = {"race": draw_race, "rlhf": draw_rlhf}
+def draw_batches(data: dict[str, Any]) -> Any:
+    """A rollout, and the samples of one minibatch in it."""
+    from matplotlib import pyplot
+
+    of = data["presets"][0]["options"]
+    order = np.random.default_rng(0).permutation(of["num_envs"] * of["horizon"])
+    env, step = np.divmod(order[: of["minibatch_size"]], of["horizon"])
+    figure, axis = pyplot.subplots(figsize=(WIDTH, 1.6), layout="constrained")
+    axis.plot(step + 0.5, env + 0.5, "s", color=BLUE, markersize=2.5)
+    axis.set(xlim=(0, of["horizon"]), ylim=(0, of["num_envs"]), xlabel="step", ylabel="environment")
+    return figure
+
+
+PICTURES = {"race": draw_race, "rlhf": draw_rlhf, "batches": draw_batches}

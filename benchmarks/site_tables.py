@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proximo.experiments import claims, methods
+from proximo.experiments.figures.batches import names, recipes
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TABLES: dict[str, Callable[[], str]] = {
@@ -16,8 +17,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "reached": methods.reached,
     "objectives": methods.objectives,
     "language": methods.language,
+    "recipes": recipes,
+    "names": names,
 }
-PAGES = ("claims.md", "algorithms.md")
+PAGES = ("claims.md", "algorithms.md", "batches.md")
 BEGIN, END = r"(?<=<!-- python -m benchmarks\.site_tables: )(\w+)( -->\n\n)", r"(\n\n<!-- end -->)"
 BLOCK = re.compile(f"{BEGIN}(.*?){END}", re.DOTALL)
 

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from proximo.arguments import RecipeArguments
 from proximo.experiments.figures import FIGURES
 from proximo.experiments.figures.metrics import MEANINGS, table
 from proximo.experiments.figures.rounded import rounded
+from proximo.language.train.options import PPOOptions
 from proximo.runs.report.hints import HINTS, VITAL
+from proximo.words import Dialect
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,7 +161,7 @@ def test_the_code_beside_the_script_is_the_librarys(of):
 
 def test_a_races_mean_and_interval_are_those_of_its_seeds(of):
     """Student's t with 2 degrees of freedom: 4.3027 standard errors to either side."""
-    for task in of("race")["methods"]["trpo"]["tasks"]:
+    for task in of("race")["methods"]["trpo"]["curves"]:
         seeds = np.array(task["seeds"])
         assert seeds.shape == (3, 50)
         np.testing.assert_allclose(task["mean"], seeds.mean(axis=0), rtol=1e-3)
@@ -168,8 +171,9 @@ def test_a_races_mean_and_interval_are_those_of_its_seeds(of):
 
 def test_every_setting_of_both_grids_races(of):
     methods = of("race")["methods"]
-    assert sum("figure3" in one["grids"] for one in methods.values()) == 6
-    assert sum("table1" in one["grids"] for one in methods.values()) == 11
+    raced = {grid: group["methods"] for grid, group in of("race")["groups"].items()}
+    assert len(raced["figure3"]) == 6 and len(raced["table1"]) == 11
+    assert {*raced["figure3"], *raced["table1"]} == methods.keys()
     assert methods["clip-0.2"]["gradient_steps"] == 10 * 1_000_000 / 64
     assert methods["trpo"]["gradient_steps"] == 1_000_000 // 2048
     assert methods["cem"]["gradient_steps"] == 0
@@ -210,3 +214,33 @@ def test_the_divergence_tells_of_a_broken_run_before_the_return_does(of):
     assert 200 < np.median(times) < 300 and min(times) > 50
     assert max(abs(b - h) for b, h in zip(returns["broken"][:12], returns["healthy"], strict=False)) < 15
     assert (returns["healthy"][-1], round(returns["broken"][-1])) == (500, 206)
+
+
+# ---- batches
+
+
+def test_the_steps_of_a_rollout_are_counted_by_hand(of):
+    """CartPole's recipe: 8 x 128 in minibatches of 128, 10 epochs, 200,000 steps."""
+    wanted = {
+        "samples": 1024,
+        "minibatches": 8,
+        "gradient_steps": 80,
+        "rollouts": 196,
+        "gradient_steps_of_run": 15_680,
+    }
+    assert of("batches")["presets"][0]["counts"] == wanted
+
+
+def test_a_run_takes_the_rollouts_that_its_resets_ask_for():
+    """A committed run of TRPO: its steps and a reset after each episode fill whole rollouts of 2,048 rows."""
+    run = json.loads((ROOT / "results/figure3/Hopper-v5/trpo-0.json").read_text())
+    assert (run["steps"] + run["episodes"]) % 2048 == 0
+
+
+def test_the_names_of_others_work_here(of):
+    """A name is an option of ours, or a word of another library that is understood."""
+    train, lm = Dialect("train", RecipeArguments), Dialect("ppo", PPOOptions)
+    for ours, *others in of("batches")["names"]:
+        assert ours in train.options
+        for dialect, name in zip((train, train, lm), others, strict=True):
+            assert name in dialect.options or f"--{name.replace('_', '-')}" in dialect.others, name

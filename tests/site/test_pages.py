@@ -203,15 +203,31 @@ def test_the_figures_of_runs_answer(page: Page, site: Site) -> None:
     race.get_by_label("Run so far").focus()
     page.keyboard.press("Home")
     race.get_by_label("Counted in").select_option("gradient")
-    assert "TRPO 14.9 with 10" in race.inner_text()  # of 488 for a million steps
+    assert "log10 of the actor's gradient steps" in race.inner_text()
+    assert "TRPO 14.9" in race.inner_text()
+    race.get_by_role("button", name="CEM").click()  # it has no gradient steps
     race.get_by_role("button", name="TRPO", exact=True).click()
     assert "TRPO 14.9" not in race.inner_text()
-    race.get_by_role("button", name="Play").click()
-    race.get_by_role("button", name="Pause").click()
     language = page.locator('figure[data-figure="rlhf"]')
     assert "the reward model gives 2.62, the gold score is 1.93, at 11.9 nats" in language.inner_text()
     language.get_by_label("KL coefficient").select_option("PPO, beta 0.5")
     assert "the reward model gives 1.57, the gold score is 1.49, at 1.3 nats" in language.inner_text()
+
+
+def test_the_page_of_batches_counts_as_the_library_does(page: Page, site: Site) -> None:
+    page.goto(site.address("batches"))
+    figure = page.locator('figure[data-figure="batches"]')
+    for recipe in FIGURES["batches"]()["presets"]:
+        for name, value in recipe["options"].items():
+            figure.locator(f"#batches-{name}").fill(str(value))
+        counted = [f"{value:,}" for value in recipe["counts"].values()]
+        samples, minibatches, steps, rollouts, of_run = counted
+        said = figure.get_by_role("status").inner_text()
+        assert f"= {samples} samples, cut into {minibatches} minibatches" in said
+        assert f"{steps} gradient steps for each rollout" in said
+        assert said.endswith(f"{rollouts} rollouts, {of_run} gradient steps.")
+    figure.locator("#batches-minibatch_size").fill("60")
+    assert figure.get_by_role("status").inner_text() == "A minibatch of 60 does not divide 1 x 2,048 = 2,048."
 
 
 def test_search_finds_what_is_asked_for(page: Page, site: Site) -> None:

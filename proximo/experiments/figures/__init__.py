@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proximo.experiments.figures.advantages import advantages
+from proximo.experiments.figures.batches import batches
 from proximo.experiments.figures.cartpole import cartpole
 from proximo.experiments.figures.clip import clip
 from proximo.experiments.figures.gradient import gradient
@@ -26,6 +27,7 @@ FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
     "race": race,
     "rlhf": rlhf,
     "metrics": metrics,
+    "batches": batches,
 }
 
 __all__ = ["FIGURES"]
