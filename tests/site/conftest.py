@@ -20,9 +20,12 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, as the system has it; without one these tests are skipped, but not where CI is set."""
+    """Chromium, as the system has it; without one these tests are skipped, but not where CI is set.
+
+    Playwright keeps an event loop running: it must not outlast a file, since tests in others start their own.
+    """
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         reason = "the site's tests need Chromium: apt install chromium"
