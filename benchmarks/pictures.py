@@ -28,9 +28,9 @@ from proximo.core import (
     Unclipped,
 )
 from proximo.experiments.figures.advantages import weights
+from proximo.experiments.figures.clip import Curve, at_moved_mean, at_ratio, traced
 from proximo.experiments.figures.trust_region import step as trust_region_step
 from proximo.experiments.plots import COLOURS, STYLE, require_matplotlib
-from proximo.policies import DiagonalGaussian
 
 BLACK, BLUE, RED, GREEN, PINK, *_ = COLOURS
 GREY = "0.82"
@@ -54,29 +54,17 @@ class Options:
 
 def of_ratio(objective: Objective) -> Callable[[float], Points]:
     """The objective at ratios from 0 to 4, for one that does not need the KL."""
-
-    def points(advantage: float) -> Points:
-        ratio = jnp.linspace(0.0, 4.0, 401)[1:]
-        no_kl = jnp.full_like(ratio, jnp.nan)  # seen in the picture, should an objective need it
-        return ratio, objective(jnp.log(ratio), jnp.full_like(ratio, advantage), no_kl)
-
-    return points
+    return partial(along, at_ratio(objective), jnp.linspace(0.0, 4.0, 401)[1:])
 
 
 def of_moved_mean(objective: Objective) -> Callable[[float], Points]:
-    """The objective while the mean of a Gaussian moves, so that ratio and KL belong together.
+    """The objective while the mean of a Gaussian moves, so that ratio and KL belong together."""
+    return partial(along, at_moved_mean(objective), jnp.linspace(-1.4, 0.9, 201))
 
-    The old policy is the standard normal distribution; the action lies one standard deviation above its mean.
-    """
 
-    def points(advantage: float) -> Points:
-        mean = jnp.linspace(-1.4, 0.9, 201)[:, None]
-        action, log_std = jnp.ones_like(mean), jnp.zeros_like(mean)
-        old, new = DiagonalGaussian(jnp.zeros_like(mean), log_std), DiagonalGaussian(mean, log_std)
-        log_ratio = new.log_prob(action) - old.log_prob(action)
-        return jnp.exp(log_ratio), objective(log_ratio, jnp.full_like(log_ratio, advantage), old.kl(new))
-
-    return points
+def along(curve: Curve, places: Any, advantage: float) -> Points:
+    """Ratios and values at places along a curve."""
+    return traced(curve, places, advantage)[:2]
 
 
 REFERENCE: Line = ("no clipping, eq. 6", GREY, "solid", of_ratio(Unclipped()))

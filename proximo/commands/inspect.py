@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from proximo.arguments import Watched, parse, parse_words
+from proximo.core.surrogates import LOG_RATIO_LIMIT
 from proximo.errors import UserError, say
-from proximo.options import also, changes
+from proximo.options import also, as_word, changes
 from proximo.own import OwnCode
 from proximo.paths import short
 from proximo.words import understood
@@ -68,7 +69,9 @@ def run(arguments: Inspect) -> int:
         raise UserError(f"episodes is {arguments.episodes}: it must be at least 0")
     if arguments.out is not None:
         check_target(arguments.out)
-    of = of_control if language_command(arguments.run) is None else of_language
+    command = language_command(arguments.run)
+    refuse_others(arguments, command)
+    of = of_control if command is None else of_language
     told, number = of(arguments)
     out = short(arguments.out or arguments.run / f"inspect-{number}.html")
     with writing(out):
@@ -82,6 +85,19 @@ def run(arguments: Inspect) -> int:
         print(f"{one.label}: KL {kl:.4g}, {outside:.1%} outside the range, {flat:.1%} without slope{earned}")
     print(f"page: {out}")
     return 0
+
+
+def refuse_others(arguments: Inspect, command: str | None) -> None:
+    """Raise UserError for options that say nothing about this kind of run.
+
+    command  of `proximo lm` that made it; None for `proximo train`
+    """
+    others = ("reward",) if command is None else ("env", "network", "seed")
+    kind = "`proximo train`" if command is None else f"`proximo lm {command}`"
+    default = {one.name: one.default for one in fields(Inspect)}
+    for name in others:
+        if getattr(arguments, name) != default[name]:
+            raise UserError(f"--{name} says nothing about a run of {kind}: leave it out")
 
 
 def as_numbers(told: Any, number: int, page: str) -> dict[str, Any]:
@@ -182,6 +198,8 @@ def again(arguments: Inspect, number: int) -> str:
     for name in ("episodes", "seed", "env"):
         if getattr(arguments, name) != default[name]:
             words += [f"--{name}", str(getattr(arguments, name))]
+    words += ["--network", as_word(arguments.network)] if arguments.network is not None else []
+    words += ["--reward", *arguments.reward] if arguments.reward else []
     return shlex.join(words)
 
 
@@ -201,29 +219,41 @@ def estimate_of(values: Sequence[float]) -> Any:
 
 def drawn(variants: "Sequence[Variant]") -> "list[Version]":
     """Variants of an update as the page takes them; the first is the run's own."""
-    import numpy as np
-
     from proximo.control.inspection import differences
-    from proximo.runs.report.inspection import Shape, Version
 
     found, own = [], variants[0].returns
     for one in variants:
-        shapes = []
-        for epoch in one.epochs:
-            counts = np.asarray(epoch.samples.counts)
-            ratio = np.exp(np.clip(np.asarray(epoch.samples.log_ratio), -20, 20))
-            shapes.append(Shape(ratio[counts], np.asarray(epoch.samples.moving)[counts]))
-        steps = {
-            name: [float(x) for epoch in one.epochs[1:] for x in np.asarray(epoch.steps[name])]
-            for name in ("grad_norm", "cosine")
-        }
-        means = {name: [float(epoch.means[name]) for epoch in one.epochs] for name in one.epochs[0].means}
-        gain = None
+        score = gain = None
+        if one.returns is not None:
+            score = estimate_of(one.returns.returns)
         if own is not None and one.returns is not None and one is not variants[0]:
             gain = estimate_of(differences(one.returns, own))
-        score = None if one.returns is None else estimate_of(one.returns.returns)
-        found.append(Version(one.changes, shapes, means, steps, score, gain))
+        samples = [epoch.samples for epoch in one.epochs]
+        found.append(version(one.changes, one.epochs, samples, score, gain))
     return found
+
+
+def version(label: str, epochs: Sequence[Any], samples: Sequence[Any], score: Any, gain: Any) -> "Version":
+    """One way to make an update, as the page takes it.
+
+    epochs   of `replay`, from 0
+    samples  of each epoch, or tokens: their log ratios, whether they still push, and whether they count
+    """
+    import numpy as np
+
+    from proximo.runs.report.inspection import Shape, Version
+
+    shapes = []
+    for one in samples:
+        counts = np.asarray(one.counts)
+        ratio = np.exp(np.clip(np.asarray(one.log_ratio), -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+        shapes.append(Shape(ratio[counts], np.asarray(one.moving)[counts]))
+    steps = {
+        name: [float(x) for epoch in epochs[1:] for x in np.asarray(epoch.steps[name])]
+        for name in ("grad_norm", "cosine")
+    }
+    means = {name: [float(epoch.means[name]) for epoch in epochs] for name in epochs[0].means}
+    return Version(label, shapes, means, steps, score, gain)
 
 
 def say_way(done: int, number: int) -> None:
@@ -338,27 +368,13 @@ def known(scores: Any) -> Any:
 
 def drawn_tokens(variants: Sequence[Any]) -> "list[Version]":
     """Versions of an update on responses as the page takes them."""
-    import numpy as np
-
-    from proximo.runs.report.inspection import Shape, Version
-
     found, own = [], variants[0].scores
     for one in variants:
-        shapes = []
-        for epoch in one.epochs:
-            counts = np.asarray(epoch.tokens.counts)
-            ratio = np.exp(np.asarray(epoch.tokens.log_ratio))
-            shapes.append(Shape(ratio[counts], np.asarray(epoch.tokens.moving)[counts]))
-        steps = {
-            name: [float(x) for epoch in one.epochs[1:] for x in np.asarray(epoch.steps[name])]
-            for name in ("grad_norm", "cosine")
-        }
-        means = {name: [float(epoch.means[name]) for epoch in one.epochs] for name in one.epochs[0].means}
         score = gain = None
         if one.scores is not None:
             score = estimate_of(known(one.scores))
             gain = None if one is variants[0] else estimate_of(known(one.scores - own))
-        found.append(Version(one.changes, shapes, means, steps, score, gain))
+        found.append(version(one.changes, one.epochs, [epoch.tokens for epoch in one.epochs], score, gain))
     return found
 
 

@@ -1,6 +1,5 @@
 """An update of a finished or interrupted run, made again to be looked at; and what might have been."""
 
-import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +15,6 @@ from proximo.control.evaluate import Evaluation, evaluate
 from proximo.control.files import load_checkpoint, with_source
 from proximo.control.iteration import Snapshot
 from proximo.control.learner import scheduled
-from proximo.control.model import CHECKPOINTS
 from proximo.control.resume import where_it_was
 from proximo.control.train import begin
 from proximo.core.types import Experience
@@ -24,7 +22,7 @@ from proximo.errors import EpisodesRestarted, UserError
 from proximo.learn.microscope import Epoch, replay
 from proximo.learn.update import Learner, update
 from proximo.options import with_options
-from proximo.runs.checkpoints import finished, newest_valid
+from proximo.runs.checkpoints import newest_valid, newest_where
 from proximo.runs.files import MODEL
 from proximo.runs.kinds import check_is_policy
 from proximo.runs.logs import compare
@@ -109,15 +107,18 @@ def plan(run: Path, number: int | None = None, own: Mapping[str, Any] | None = N
     if number is not None and ended and number > newest.number:
         raise UserError(f"{run} ends with update {newest.number}: there is no update {number}")
     agent = with_source(agent, run)
-    for path in finished(run / CHECKPOINTS):
-        with contextlib.suppress(UserError):  # a damaged one is reported if it is the newest
-            _, start, _ = load(path)
-            if number is not None and start.number < number:
-                return Plan(run, config, number, start, agent)
-            if number is None and (start.number < newest.number or not ended):
-                middle = newest.number // 2 if start.number == 1 else 0
-                return Plan(run, config, max(start.number + 1, middle), start, agent)
-    return Plan(run, config, max(1, newest.number // 2) if number is None else number, None, agent)
+
+    def before(content: tuple[Config, Snapshot, Agent]) -> bool:
+        if number is not None:
+            return content[1].number < number
+        return content[1].number < newest.number or not ended
+
+    found = newest_where(run, load, before)
+    start = None if found is None else found[1]
+    if number is None:
+        middle = newest.number // 2 if start is None or start.number == 1 else 0
+        number = max(1 if start is None else start.number + 1, middle)
+    return Plan(run, config, number, start, agent)
 
 
 def moment_of(plan: Plan, env: Any = None, **make_options: Any) -> Moment:
@@ -203,8 +204,19 @@ def played_by(moment: Moment, learner: Learner, episodes: int, **playing: Any) -
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A configuration with other options of its update. Raises UserError for what does not fit together."""
-    return validate(with_options(config, **changes))
+    """A configuration with other options of its update.
+
+    Raises UserError for what does not fit together, and for options that act before an update begins.
+    """
+    if "normalise_observations" in changes:
+        raise UserError("normalise_observations cannot change: the rollout, which all versions share, has it")
+    found = validate(with_options(config, **changes))
+    if "learning_rate" in changes and None not in (
+        config.update.learning_rate_kl,
+        found.update.learning_rate_kl,
+    ):
+        raise UserError("learning_rate cannot change: it has followed learning_rate_kl since the run began")
+    return found
 
 
 def differences(ours: Evaluation, theirs: Evaluation) -> Sequence[float]:

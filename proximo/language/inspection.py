@@ -1,6 +1,5 @@
 """An iteration of a run of `lm ppo` or `lm grpo`, made again to be looked at; and what might have been."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from proximo.language.train.sampling import (
 )
 from proximo.learn.mesh import mesh_of
 from proximo.options import with_options
-from proximo.runs.checkpoints import finished, newest_valid
+from proximo.runs.checkpoints import newest_valid, newest_where
 from proximo.runs.files import MODEL
 from proximo.runs.logs import compare
 
@@ -99,13 +98,17 @@ def plan(run: Path, number: int | None = None, names: Sequence[str] = ()) -> Pla
     ended = (run / MODEL).is_dir()
     if number is not None and ended and number > newest:
         raise UserError(f"{run} ends with update {newest}: there is no update {number}")
-    for path in finished(run / "checkpoints"):
-        with contextlib.suppress(UserError):  # a damaged one is reported if it is the newest
-            state, done = load(path)
-            before = done < (trainer.total if number is None else number)
-            if before and not (number is None and ended and done == newest):
-                return Plan(run, trainer, options, done + 1 if number is None else number, state, done)
-    return Plan(run, trainer, options, max(1, newest // 2) if number is None else number, None, 0)
+
+    def before(content: tuple[Any, int]) -> bool:
+        if number is not None:
+            return content[1] < number
+        return content[1] < (newest if ended else trainer.total)
+
+    found = newest_where(run, load, before)
+    state, done = (None, 0) if found is None else found
+    if number is None:
+        number = max(1, newest // 2) if found is None else done + 1
+    return Plan(run, trainer, options, number, state, done)
 
 
 def moment_of(plan: Plan) -> Moment:

@@ -7,6 +7,7 @@ RUN/checkpoints/000000061440/
 The training code decides what is in them, and in other files beside them.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -149,6 +150,21 @@ def newest_valid(run: Path, load: Callable[[Path], Content]) -> tuple[Path, Cont
         verb = "cannot" if len(errors) == 1 else "can"
         raise UserError(f"{count} of {run} {verb} be used; the newest: {errors[0]}")
     raise UserError(f"there is no checkpoint in {run / 'checkpoints'}: start a new run with another --out")
+
+
+def newest_where(
+    run: Path, load: Callable[[Path], Content], wanted: Callable[[Content], bool]
+) -> Content | None:
+    """What the newest intact checkpoint holds of which `wanted` is true; None if there is none.
+
+    A damaged one is passed over: `newest_valid` reports it.
+    """
+    for path in finished(run / "checkpoints"):
+        with contextlib.suppress(UserError):
+            content = load(path)
+            if wanted(content):
+                return content
+    return None
 
 
 def quarantine(run: Path, taken: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 import proximo
 from proximo.cli import main
 from proximo.commands.inspect import parsed_changes
-from proximo.control.inspection import moment_of, plan
+from proximo.control.inspection import changed, moment_of, plan
 from proximo.core import Clip
+from proximo.errors import UserError
 from proximo.learn.options import UpdateOptions
 from proximo.learn.update import update
 
@@ -135,6 +136,8 @@ def test_changes_are_written_as_options_of_train(words, changes):
         (["--what-if", "epochs:0"], "--what-if epochs:0: "),
         (["--what-if", "epochs:2"], "--what-if epochs:2: that is what the run has"),
         (["--what-if", "minibatch_size:50"], "minibatch_size"),
+        (["--what-if", "normalise_observations:false"], "normalise_observations cannot change: the rollout"),
+        (["--reward", "a:b"], "--reward says nothing about a run of `proximo train`: leave it out"),
     ],
 )
 def test_a_mistake_is_one_line(run, capsys, words, problem):
@@ -164,3 +167,12 @@ def test_environments_that_cannot_tell_their_state_give_a_new_rollout_and_it_is_
     assert "Not quite the update that the run made" in (run / "inspect-3.html").read_text()
     moment = moment_of(plan(run, 1))  # from the run's beginning all of it is the same
     assert (moment.same, moment.fresh) == ("bits", None)
+
+
+def test_a_rate_that_follows_the_kl_is_not_set_by_a_what_if():
+    config = proximo.preset("default", "CartPole-v1")
+    following = proximo.with_options(config, learning_rate_kl=0.01)
+    with pytest.raises(UserError, match="learning_rate cannot change: it has followed learning_rate_kl"):
+        changed(following, {"learning_rate": 0.1})
+    assert changed(following, {"learning_rate_kl": 0.02}).update.learning_rate_kl == 0.02
+    assert changed(config, {"learning_rate": 0.1}).update.learning_rate == 0.1

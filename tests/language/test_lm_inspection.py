@@ -109,6 +109,7 @@ def test_an_iteration_is_made_again_and_its_tokens_are_told(run):
     assert len(own["means"]["k3"]) == 3 and "kl" not in own["means"]
     page = (run / "run" / "inspect-4.html").read_text()
     assert "its logged numbers are the same, bit for bit" in page
+    assert "--episodes 8 --reward rewards_of_mine:ones</code>" in page  # with all that it needs
     assert page.count("of the reference") == 4 and "Sampled answers" in page
 
 
@@ -119,6 +120,7 @@ def test_an_iteration_is_made_again_and_its_tokens_are_told(run):
         (("--update", "9"), "update is 9: the run has 6, from 1"),
         (("--what-if", "minibatches:3"), "minibatches is 3: it must divide the 8 responses"),
         (("--what-if", "epochs:2"), "that is what the run has"),
+        (("--seed", "3"), "--seed says nothing about a run of `proximo lm ppo`: leave it out"),
     ],
 )
 def test_a_mistake_is_one_line(run, capsys, words, problem):

@@ -21,9 +21,9 @@ from proximo.core import (
     Unclipped,
 )
 from proximo.experiments.figures.rounded import rounded
+from proximo.experiments.measured import ROOT
 from proximo.policies import DiagonalGaussian
 
-ROOT = Path(__file__).resolve().parents[3]
 UPDATE = Path("results/microscope/HalfCheetah-v5.json")  # of `proximo inspect --json`
 OBJECTIVES: dict[str, Objective] = {
     **{f"clip:{epsilon}": Clip(epsilon) for epsilon in (0.1, 0.2, 0.3, 0.5)},

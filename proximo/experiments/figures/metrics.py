@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from proximo.experiments.figures.clip import ROOT
 from proximo.experiments.figures.rounded import rounded
+from proximo.experiments.measured import ROOT
 from proximo.runs.report.charts import short
 from proximo.runs.report.hints import HINTS, VITAL
 
