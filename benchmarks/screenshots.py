@@ -24,7 +24,7 @@ FIGURES = {  # a picture's name -> the page, and what it shows of it
     "rlhf": ("explained.html", 'figure[data-figure="rlhf"]'),
     "cartpole": ("cartpole.html", 'figure[data-figure="cartpole"]'),
 }
-WIDTH, HEIGHT = 1100, 800
+WIDTH, HEIGHT, TALL = 1100, 800, 1500
 COLOURS = 192
 LEARNED = 30_000  # milliseconds that CartPole may learn
 
@@ -78,10 +78,9 @@ def take(options: Options) -> None:
                 page.get_by_role("button", name="Pause").click()
             shown = page if part is None else page.locator(part)
             shown.screenshot(path=options.out / f"{picture}.png")
+        page.set_viewport_size({"width": WIDTH, "height": TALL})
         page.goto((folder / "i.html").as_uri())
-        page.screenshot(
-            path=options.out / "inspect.png", clip={"x": 0, "y": 0, "width": WIDTH, "height": 1500}
-        )
+        page.screenshot(path=options.out / "inspect.png")
         browser.close()
     for path in options.out.glob("*.png"):
         smaller(path)
