@@ -128,13 +128,20 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
     return f'<text{of_kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
+def chromium() -> str:
+    """The browser's program. Raises UserError where there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        raise UserError("the script runs in Chromium: apt install chromium")
+    return found
+
+
 def trained() -> list[dict[str, Any]]:
     """What each run did. Raises UserError without Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        raise UserError("the picture is drawn by a script in Chromium: apt install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page()
         for script in ("ppo.js", "measures.js"):
             page.add_script_tag(path=LIVE / script)

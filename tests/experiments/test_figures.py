@@ -77,6 +77,23 @@ def test_the_update_under_the_curves_is_the_committed_one(of):
     assert update["no_slope"][-1] < update["outside"][-1]
 
 
+def test_the_page_tells_the_numbers_of_the_committed_update():
+    found = json.loads((ROOT / "results" / "microscope" / "HalfCheetah-v5.json").read_text())
+    own, _, longer, unclipped, both = found["versions"]
+    kl = [one["means"]["kl"][-1] for one in (own, longer, unclipped, both)]
+    outside, flat = own["means"]["outside"][-1], own["means"]["no_slope"][-1]
+    less, least, most = (-both["gain"][name] for name in ("value", "high", "low"))
+    page = " ".join((ROOT / "docs" / "explained.md").read_text().split())
+    for told in (
+        f"{outside:.0%} of the ratios are outside the range and {flat:.0%} of the samples have no slope left",
+        f"ends at a KL of {kl[2]:.1f} nats instead of {kl[0]:.2f}",
+        f"With 30 epochs it is {kl[3]:.1f} nats, and the policy earns {less:.0f} less",
+        f"(95% interval {least:.0f} to {most:.0f}, over 32 episodes)",
+        f"With the clip, 30 epochs do no harm: {kl[1]:.3f} nats",
+    ):
+        assert told in page
+
+
 # ---- advantages
 
 
